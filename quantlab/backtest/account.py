@@ -116,7 +116,32 @@ def check_terms(
     fill: FillModel,  # when, at what price and how much of an order fills
     cash: float,  # account money at the start
 ) -> None:
-    "Raise ConfigError on terms of another kind, and on an account that starts with nothing."
+    """Raise ConfigError on terms of another kind, and on an account that starts with nothing.
+
+    Parameters
+    ----------
+    costs : Costs
+        Charged on every fill and every night.
+    rules : Rules
+        Of the market and the account.
+    fill : FillModel
+        when, at what price and how much of an order fills.
+    cash : float
+        Account money at the start.
+
+    Raises
+    ------
+    ConfigError
+        On terms of another kind, and on an account that starts with nothing.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.account import check_terms
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.fill_model import next_open
+    >>> from quantlab.broker.rules import Rules
+    >>> check_terms(Costs(), Rules(), next_open(), 1e6)
+    """
     for name, given, kind in (("costs", costs, Costs), ("rules", rules, Rules), ("fill", fill, FillModel)):
         if not isinstance(given, kind):
             call = f"; call it: {given.__name__}()" if callable(given) else ""
@@ -142,7 +167,57 @@ def read_market(
     costs: Costs = DEFAULT_COSTS,  # borrow and impact are read; a column borrow goes first
     fill: FillModel = DEFAULT_FILL,  # gives the price of moment "session"
 ) -> tuple[Grid, Market]:  # dates and symbols, and the arrays on them
-    "Spread bars over the arrays that a session reads; raise DataError on a factor adj or split that is not applied."
+    """Spread bars over the arrays that a session reads; raise DataError on a factor adj or split that is not applied.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        Panel with close, for fills at the open with open; optional the columns of the tables above.
+    costs : Costs, default DEFAULT_COSTS
+        Borrow and impact are read; a column borrow goes first.
+    fill : FillModel, default DEFAULT_FILL
+        Gives the price of moment "session".
+
+    Returns
+    -------
+    tuple[Grid, Market]
+        Dates and symbols, and the arrays on them.
+
+    Raises
+    ------
+    DataError
+        On a factor adj or split that is not applied.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "bars are empty; read some with quantlab.data"
+    ConfigError
+        "{why}; add it, or drop the rule"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.backtest.account import _extra, _prices, read_market
+    >>> from quantlab.core.panel import grid
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> some = bars.iloc[:6].assign(dividend=[0.1, np.nan] * 3, rate=[np.nan, 1.1, 1.2, 1.1, 1.2, 1.1])
+    >>> extra = _extra(some, grid(some.index), _prices(some, grid(some.index))["close"])
+    >>> pd.DataFrame({name: values.mean() for name, values in extra.items() if values.size}, index=["mean"]).round(
+    ...     3
+    ... )
+    >>> at, market = read_market(bars)
+    >>> pd.Series({name: str(values.shape) for name, values in market._asdict().items()}).to_frame("shape").T
+               open      high       low     close      vwap    volume      unit  \\
+    shape  (106, 2)  (106, 2)  (106, 2)  (106, 2)  (106, 2)  (106, 2)  (106, 2)
+
+              split  dividend    borrow   funding    impact   years  factor  \\
+    shape  (106, 2)  (106, 2)  (106, 2)  (106, 2)  (106, 2)  (106,)  (0, 0)
+
+           change
+    shape  (0, 0)
+    """
     check_panel(bars, ["close"] if fill.moment == "close" else ["open", "close"])
     if (fill.participation < np.inf or fill.queue > 0) and "volume" not in bars:
         why = "participation and queue count the session's volume, and the bars have no column volume"
@@ -177,7 +252,13 @@ _QUIET = bool({"ipykernel", "pytest"} & set(sys.modules))  # what these store mu
 
 @cache
 def tell_compiling() -> None:
-    "Have one line written to a terminal when this process compiles its first kernel; none elsewhere."
+    """Have one line written to a terminal when this process compiles its first kernel; none elsewhere.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.account import tell_compiling
+    >>> tell_compiling()
+    """
     if _QUIET or not sys.stderr.isatty():
         return
 
@@ -211,7 +292,35 @@ def plain_rows(
     kind: int | np.ndarray,  # what the size counts: SHARES, VALUE, PERCENT, TARGET, HOLDING or REST of broker.rules
     type_: int = 0,  # MARKET or AT_CLOSE
 ) -> np.ndarray:  # ORDER_DTYPE[m]
-    "Make day orders without a price."
+    """Make day orders without a price.
+
+    Parameters
+    ----------
+    symbol : np.ndarray
+        int, positions in the bars' symbols.
+    size : np.ndarray
+        Of each order, signed: above 0 buys; a target may be of either sign.
+    kind : int | np.ndarray
+        What the size counts: SHARES, VALUE, PERCENT, TARGET, HOLDING or REST of broker.rules.
+    type_ : int, default 0
+        MARKET or AT_CLOSE.
+
+    Returns
+    -------
+    np.ndarray
+        ORDER_DTYPE[m].
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.account import plain_rows
+    >>> from quantlab.broker.rules import PERCENT
+    >>> rows = plain_rows([0, 1], [0.5, 0.5], PERCENT)
+    >>> pd.DataFrame(rows)[["symbol", "kind", "size", "type", "valid"]]
+       symbol  kind  size  type  valid
+    0       0     2   0.5     0      1
+    1       1     2   0.5     0      1
+    """
     rows = np.zeros(len(symbol), ORDER_DTYPE)
     rows["symbol"], rows["size"], rows["kind"], rows["type"] = symbol, size, kind, type_
     rows["price"], rows["goal"], rows["valid"], rows["ended"] = np.nan, np.nan, 1, -1
@@ -232,7 +341,51 @@ def _fresh(
 
 # %% ../../nbs/backtest/705_account.ipynb #0cad5e1f
 class Simulator:
-    "Keep an account session by session: every door sends its orders here."
+    """Keep an account session by session: every door sends its orders here.
+
+    Parameters
+    ----------
+    market : Market
+        As read_market makes it.
+    costs : Costs
+        Charged on every fill and every night.
+    rules : Rules
+        Of the market and the account.
+    fill : FillModel
+        when, at what price and how much of an order fills.
+    cash : float
+        Account money at the start.
+    first : int
+        Session of the account's first close.
+
+    Raises
+    ------
+    ConfigError
+        "{name} is a {__name__}; give {__name__}{call}"
+        "cash is {cash}; it must be positive and finite"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.account import Simulator, check_terms, plain_rows, read_market
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.fill_model import next_open
+    >>> from quantlab.broker.rules import PERCENT, Rules, SHARES
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> check_terms(Costs(), Rules(), next_open(), 1e6)
+    >>> at, market = read_market(bars)
+    >>> rows = plain_rows([0, 1], [0.5, 0.5], PERCENT)
+    >>> simulator = Simulator(market, Costs(1, 5), Rules(), next_open(), 10_000.0, 0)
+    >>> for rows in (plain_rows([0], [0.5], PERCENT), plain_rows([0], [-10.0], SHARES), []):
+    ...     simulator.step()
+    ...     simulator.send(rows)
+    >>> pd.DataFrame(simulator.log[:2]).round(3)
+       session  row  symbol  quantity   price  commission  slippage
+    0        1    0       0   187.358  26.470       0.496     2.478
+    1        2    1       0   -10.000  25.437       0.025     0.127
+    """
 
     def __init__(
         self,
@@ -250,7 +403,30 @@ class Simulator:
         self.orders, self.log = np.zeros(64, ORDER_DTYPE), np.zeros(64, FILL_DTYPE)
 
     def step(self) -> np.ndarray:  # FILL_DTYPE rows of the session
-        "Play the next session."
+        """Play the next session.
+
+        Returns
+        -------
+        np.ndarray
+            FILL_DTYPE rows of the session.
+
+        Examples
+        --------
+        >>> from quantlab.backtest.account import Simulator, check_terms, plain_rows, read_market
+        >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.broker.fill_model import next_open
+        >>> from quantlab.broker.rules import PERCENT, Rules, SHARES
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
+        >>> check_terms(Costs(), Rules(), next_open(), 1e6)
+        >>> at, market = read_market(bars)
+        >>> rows = plain_rows([0, 1], [0.5, 0.5], PERCENT)
+        >>> simulator = Simulator(market, Costs(1, 5), Rules(), next_open(), 10_000.0, 0)
+        >>> for rows in (plain_rows([0], [0.5], PERCENT), plain_rows([0], [-10.0], SHARES), []):
+        ...     simulator.step()
+        ...     simulator.send(rows)
+        """
         self.t += 1
         live, before = (int(n) for n in self.account.count)
         most = 9 * live + len(self.account.age)  # three stages each for an order and its bracket, and the stopped
@@ -262,7 +438,13 @@ class Simulator:
         self,
         rows: np.ndarray,  # ORDER_DTYPE[m], as order_rows and plain_rows make them
     ) -> None:
-        "Take orders decided at the close of the session just played."
+        """Take orders decided at the close of the session just played.
+
+        Parameters
+        ----------
+        rows : np.ndarray
+            ORDER_DTYPE[m], as order_rows and plain_rows make them.
+        """
         if not len(rows):
             return
         begin, self.sent = self.sent, self.sent + len(rows)
@@ -308,7 +490,45 @@ def account_terms(
     cash: float,  # account money at the start
     bars: pd.DataFrame,  # that it trades
 ) -> dict:  # plain words and numbers
-    "Say by which terms an account was kept."
+    """Say by which terms an account was kept.
+
+    Parameters
+    ----------
+    costs : Costs
+        Charged on every fill and every night.
+    rules : Rules
+        Of the market and the account.
+    fill : FillModel
+        when, at what price and how much of an order fills.
+    cash : float
+        Account money at the start.
+    bars : pd.DataFrame
+        That it trades.
+
+    Returns
+    -------
+    dict
+        Plain words and numbers.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.account import account_terms, check_terms
+    >>> from quantlab.backtest.costs import Costs, DEFAULT_COSTS
+    >>> from quantlab.broker.fill_model import next_open, vwap
+    >>> from quantlab.broker.rules import Rules
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> check_terms(Costs(), Rules(), next_open(), 1e6)
+    >>> pd.Series(account_terms(DEFAULT_COSTS, Rules(), vwap(), 1e6, bars)).astype(str).head(5).to_frame("states")
+                                                           states
+    fill        decided at the close; market orders fill at th...
+    sequence    open, stops, limits, stops of new positions, s...
+    prices       as given, total-return prices hold the dividends
+    missing     a holding 5 sessions without a bar is closed a...
+    fill_model                                          next vwap
+    """
     typical = fill.moment == "session" and fill.price is None and "vwap" not in bars
     raw = {"dividend", "split_ratio"} & set(bars)
     prices = "with dividends in cash and splits" if raw else "total-return prices hold the dividends"
@@ -330,7 +550,36 @@ def account_span(
     start,  # first session of the account
     end,  # last session
 ) -> tuple[int, int]:  # session numbers: first close, end (exclusive)
-    "Find the sessions of an account; raise PanelError when there is none."
+    """Find the sessions of an account; raise PanelError when there is none.
+
+    Parameters
+    ----------
+    at : Grid
+        Dates and symbols of the bars.
+    start
+        First session of the account.
+    end
+        Last session.
+
+    Returns
+    -------
+    tuple[int, int]
+        Session numbers: first close, end (exclusive).
+
+    Raises
+    ------
+    PanelError
+        When there is none.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.account import account_span, read_market
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> at, market = read_market(bars)
+    >>> assert account_span(at, "2015-08-22", None)[0] == at.dates.get_loc("2015-08-24")
+    """
     first, stop = at.dates.slice_locs(start, end)
     if first >= stop:
         runs = f"bars run from {at.dates[0]:%Y-%m-%d} to {at.dates[-1]:%Y-%m-%d}"
@@ -343,7 +592,47 @@ def simulated(
     at: Grid,  # dates and symbols of the market that it played
     settings: dict,  # from account_terms, and what else a door states
 ) -> Result:
-    "Put what a simulator wrote into the frozen result."
+    """Put what a simulator wrote into the frozen result.
+
+    Parameters
+    ----------
+    simulator : Simulator
+        That has played its last session.
+    at : Grid
+        Dates and symbols of the market that it played.
+    settings : dict
+        From account_terms, and what else a door states.
+
+    Returns
+    -------
+    Result
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.account import (
+    ...     Simulator, account_terms, check_terms, plain_rows, read_market, simulated,
+    ... )
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.fill_model import next_open
+    >>> from quantlab.broker.rules import PERCENT, Rules, SHARES
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(sample_bars(["AAPL", "KO"], "2015-08-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> check_terms(Costs(), Rules(), next_open(), 1e6)
+    >>> at, market = read_market(bars)
+    >>> rows = plain_rows([0, 1], [0.5, 0.5], PERCENT)
+    >>> simulator = Simulator(market, Costs(1, 5), Rules(), next_open(), 10_000.0, 0)
+    >>> for rows in (plain_rows([0], [0.5], PERCENT), plain_rows([0], [-10.0], SHARES), []):
+    ...     simulator.step()
+    ...     simulator.send(rows)
+    >>> result = simulated(simulator, at, account_terms(Costs(1, 5), Rules(), next_open(), 10_000.0, bars))
+    >>> result.trades.drop(columns=["decided"]).round({"quantity": 3, "price": 3, "commission": 3, "slippage": 3})
+            date symbol  quantity   price  commission  slippage  reason
+    0 2015-08-04   AAPL   187.358  26.470       0.496     2.478  market
+    1 2015-08-05   AAPL   -10.000  25.437       0.025     0.127  market
+    """
     n, days, market = simulator.t + 1, simulator.days[: simulator.t + 1], simulator.market
     sent = simulator.orders[: simulator.sent]
     orders, place = _asked(sent, simulator.t)

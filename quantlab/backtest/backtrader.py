@@ -139,7 +139,34 @@ def _feeds(
 # %% ../../nbs/backtest/730_backtrader.ipynb #7176539c
 @dataclass(frozen=True)
 class BacktraderRun:
-    "Hold what Backtrader reports."
+    """Hold what Backtrader reports.
+
+    Parameters
+    ----------
+    trades : pd.DataFrame
+        date, symbol, quantity, price, commission; in the order of filling.
+    equity : pd.Series
+        By date, the broker's value at the close.
+    orders : pd.DataFrame
+        date, symbol, status, asked, quantity, price, commission: every answer of the broker.
+    analyzers : pd.DataFrame
+        analyzer, name, value; empty unless asked for.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from dataclasses import fields
+    >>> from quantlab.backtest.backtrader import BacktraderRun
+    >>> assert [field.name for field in fields(BacktraderRun)] == ["trades", "equity", "orders", "analyzers"]
+    >>> pd.Series({field.name: field.type.__name__ for field in fields(BacktraderRun)}).to_frame(
+    ...     "what Backtrader reports"
+    ... )
+              what Backtrader reports
+    trades                  DataFrame
+    equity                     Series
+    orders                  DataFrame
+    analyzers               DataFrame
+    """
 
     trades: pd.DataFrame  # date, symbol, quantity, price, commission; in the order of filling
     equity: pd.Series  # by date, the broker's value at the close
@@ -219,7 +246,58 @@ def run_backtrader(
     cash: float = 1_000_000.0,  # money at the first rebalance
     analyze: bool = False,  # run Backtrader's analyzers as well: trades, drawdown, Sharpe ratio, returns
 ) -> BacktraderRun:
-    "Run target weights through Backtrader's broker under the fill rules of the engine."
+    """Run target weights through Backtrader's broker under the fill rules of the engine.
+
+    Parameters
+    ----------
+    weights : pd.DataFrame
+        Panel with column weight: share of equity, decided at the close of date.
+    bars : pd.DataFrame
+        Panel with open and close, total-return adjusted, daily.
+    costs : Costs, default DEFAULT_COSTS
+        Commission and slippage, shares of the value traded.
+    cash : float, default 1_000_000.0
+        Money at the first rebalance.
+    analyze : bool, default False
+        Run Backtrader's analyzers as well: trades, drawdown, Sharpe ratio, returns.
+
+    Returns
+    -------
+    BacktraderRun
+        What Backtrader reports.
+
+    Raises
+    ------
+    ConfigError
+        "backtrader (optional, GPL-3) is not installed; pip install -e '.[backtrader]'"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "weights are empty or hold NaN; Backtrader needs at least one rebalance into numbers"
+        "weights name a date that is not in bars: {...}; use the bars' own"
+    DataError
+        "{what}; Backtrader needs a bar on every session, so leave the name out or shorten the run"
+        "Backtrader answered {status} on {symbol}, {date}; compare the cash of both accounts"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.backtrader import run_backtrader
+    >>> from quantlab.core.panel import as_panel, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> names = ["AAPL", "AMZN", "BA", "CAT", "GE", "IBM", "JPM", "MSFT", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2014-10-01", "2016-12-30"), "total")
+    >>> close = to_wide(bars["close"])
+    >>> top = close.pct_change(60).iloc[60::10].rank(axis=1, ascending=False, method="first") <= 5
+    >>> weights = as_panel(top.stack().loc[lambda x: x].rename("weight").mul(0.2).reset_index())
+    >>> theirs = run_backtrader(weights, bars)
+    >>> theirs.trades.head()
+            date symbol     quantity       price  commission
+    0 2014-12-29   AAPL  7850.286269   25.444795   19.974892
+    1 2014-12-29     BA  1737.218244  115.262898   20.023681
+    2 2014-12-29    JPM  4141.998370   48.209609   19.968412
+    3 2014-12-29   MSFT  4837.319570   41.210373   19.934774
+    4 2014-12-29    WMT  8332.850788   23.889055   19.906393
+    """
     bt = _library()
     check_panel(bars, ["open", "close"])
     if check_panel(weights, ["weight"]).empty or not np.isfinite(weights["weight"]).all():
@@ -247,7 +325,53 @@ def run_predictions(
     cash: float = 1_000_000.0,  # money at the first rebalance
     analyze: bool = False,  # run Backtrader's analyzers as well
 ) -> BacktraderRun:
-    "Turn predictions into weights by a policy and run them through Backtrader's broker."
+    """Turn predictions into weights by a policy and run them through Backtrader's broker.
+
+    Parameters
+    ----------
+    predictions : pd.DataFrame
+        Panel with column score, as a Parquet of predictions holds it.
+    bars : pd.DataFrame
+        Panel with open and close, total-return adjusted, daily.
+    policy
+        (predictions, past_bars) -> weights.
+    costs : Costs, default DEFAULT_COSTS
+        Commission and slippage, shares of the value traded.
+    cash : float, default 1_000_000.0
+        Money at the first rebalance.
+    analyze : bool, default False
+        Run Backtrader's analyzers as well.
+
+    Returns
+    -------
+    BacktraderRun
+        What Backtrader reports.
+
+    Raises
+    ------
+    ConfigError
+        "backtrader (optional, GPL-3) is not installed; pip install -e '.[backtrader]'"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "weights are empty or hold NaN; Backtrader needs at least one rebalance into numbers"
+        "weights name a date that is not in bars: {...}; use the bars' own"
+    DataError
+        "{what}; Backtrader needs a bar on every session, so leave the name out or shorten the run"
+        "Backtrader answered {status} on {symbol}, {date}; compare the cash of both accounts"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.backtrader import run_predictions
+    >>> from quantlab.core.panel import as_panel, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.weights import TopK
+    >>> names = ["AAPL", "AMZN", "BA", "CAT", "GE", "IBM", "JPM", "MSFT", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2014-10-01", "2016-12-30"), "total")
+    >>> close = to_wide(bars["close"])
+    >>> scores = close.pct_change(60, fill_method=None).iloc[60:].stack().rename("score").to_frame()
+    >>> judged = run_predictions(as_panel(scores.reset_index()), bars, TopK(top_k=5, rebalance=10), analyze=True)
+    """
     return run_backtrader(policy(check_panel(predictions, ["score"]), bars), bars, costs, cash, analyze)
 
 # %% ../../nbs/backtest/730_backtrader.ipynb #fc418a44
@@ -256,7 +380,41 @@ def compare_accounts(
     run: BacktraderRun,  # of Backtrader; only its sessions are compared
     tolerance: float = 0.01,  # money
 ) -> pd.DataFrame:  # item, date, symbol, ours, theirs, difference; empty when the engines agree
-    "List every trade and every close on which two engines differ by more than the tolerance."
+    """List every trade and every close on which two engines differ by more than the tolerance.
+
+    Parameters
+    ----------
+    result : Result
+        Of the engine.
+    run : BacktraderRun
+        Of Backtrader; only its sessions are compared.
+    tolerance : float, default 0.01
+        Money.
+
+    Returns
+    -------
+    pd.DataFrame
+        item, date, symbol, ours, theirs, difference; empty when the engines agree.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.backtrader import compare_accounts, run_backtrader
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.core.panel import as_panel, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> names = ["AAPL", "AMZN", "BA", "CAT", "GE", "IBM", "JPM", "MSFT", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2014-10-01", "2016-12-30"), "total")
+    >>> close = to_wide(bars["close"])
+    >>> top = close.pct_change(60).iloc[60::10].rank(axis=1, ascending=False, method="first") <= 5
+    >>> weights = as_panel(top.stack().loc[lambda x: x].rename("weight").mul(0.2).reset_index())
+    >>> theirs = run_backtrader(weights, bars)
+    >>> ours = from_weights(weights, bars)
+    >>> compare_accounts(ours, theirs)
+    Empty DataFrame
+    Columns: [item, date, symbol, ours, theirs, difference]
+    Index: []
+    """
     sides = []
     first, last = run.equity.index[0], run.equity.index[-1]
     for side in (result, run):
@@ -349,7 +507,52 @@ def replay(
     first: int,  # session number of the window's first close, with the holdings and cash of that close
     last: int,  # session number of its last
 ) -> tuple[BacktraderRun, set]:  # and the mornings on which Backtrader's cash did not cover what was asked
-    "Send the orders of a finished account through Backtrader's broker."
+    """Send the orders of a finished account through Backtrader's broker.
+
+    Parameters
+    ----------
+    result : Result
+        Whose orders are sent.
+    bars : pd.DataFrame
+        What it traded.
+    costs : Costs
+        As the account was charged: shares of the value traded.
+    first : int
+        Session number of the window's first close, with the holdings and cash of that close.
+    last : int
+        Session number of its last.
+
+    Returns
+    -------
+    tuple[BacktraderRun, set]
+        And the mornings on which Backtrader's cash did not cover what was asked.
+
+    Raises
+    ------
+    ConfigError
+        "backtrader (optional, GPL-3) is not installed; pip install -e '.[backtrader]'"
+    DataError
+        "{what}; Backtrader needs a bar on every session, so leave the name out or shorten the run"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.backtrader import replay
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.core.panel import as_panel, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> names = ["AAPL", "AMZN", "BA", "CAT", "GE", "IBM", "JPM", "MSFT", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2014-10-01", "2016-12-30"), "total")
+    >>> close = to_wide(bars["close"])
+    >>> top = close.pct_change(60).iloc[60::10].rank(axis=1, ascending=False, method="first") <= 5
+    >>> weights = as_panel(top.stack().loc[lambda x: x].rename("weight").mul(0.2).reset_index())
+    >>> ours = from_weights(weights, bars)
+    >>> first = ours.blotter.first
+    >>> run, short = replay(ours, bars, Costs(), first, first + 60)
+    >>> len(run.trades), len(short)
+    (35, 3)
+    """
     bt, dates = _library(), result.blotter.dates
     sends = _sends(result)
     sends = sends[(sends["session"] > first) & (sends["session"] <= last)]
@@ -437,7 +640,63 @@ def reconcile(
     tolerance: float = 0.01,  # money
     strict: bool = True,  # raise when a difference stays unexplained; False = list it with an empty rule
 ) -> pd.DataFrame:  # item, date, symbol, ours, theirs, difference, rule
-    "Send an account's orders through Backtrader and list every difference with the rule that explains it."
+    """Send an account's orders through Backtrader and list every difference with the rule that explains it.
+
+    Parameters
+    ----------
+    result : Result
+        A finished account.
+    bars : pd.DataFrame
+        The bars it traded.
+    costs : Costs | None, default None
+        None = as the result's settings state them.
+    sessions : int | None, default 60
+        Length of the sampled window; None = the whole account.
+    seed : int, default 0
+        Of the window's place.
+    tolerance : float, default 0.01
+        Money.
+    strict : bool, default True
+        Raise when a difference stays unexplained; False = list it with an empty rule.
+
+    Returns
+    -------
+    pd.DataFrame
+        item, date, symbol, ours, theirs, difference, rule.
+
+    Raises
+    ------
+    ConfigError
+        "the result does not state commission_bps and slippage_bps; give costs"
+        "the account has {what}; Backtrader is sent market orders at the open and proportional costs
+        only"
+        "backtrader (optional, GPL-3) is not installed; pip install -e '.[backtrader]'"
+    DataError
+        "{what}; Backtrader needs a bar on every session, so leave the name out or shorten the run"
+        "{...} differences to Backtrader are unexplained, the first is {where}; read them with
+        strict=False"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.backtrader import reconcile
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.core.panel import as_panel, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> names = ["AAPL", "AMZN", "BA", "CAT", "GE", "IBM", "JPM", "MSFT", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2014-10-01", "2016-12-30"), "total")
+    >>> close = to_wide(bars["close"])
+    >>> top = close.pct_change(60).iloc[60::10].rank(axis=1, ascending=False, method="first") <= 5
+    >>> weights = as_panel(top.stack().loc[lambda x: x].rename("weight").mul(0.2).reset_index())
+    >>> ours = from_weights(weights, bars)
+    >>> explained = reconcile(ours, bars, sessions=None)
+    >>> explained.groupby("rule").agg(
+    ...     orders=("item", "size"), largest_cut=("difference", lambda x: x.abs().max())
+    ... ).round(3)
+          orders  largest_cut
+    rule
+    cash      79       54.768
+    """
     costs, book = _terms(result, costs), result.blotter
     first, last = book.first, len(book.dates) - 1
     if sessions is not None and sessions < last - first:

@@ -101,7 +101,51 @@ def against_cost(
     periods_per_year: float,  # 252 for trading days
     bps: np.ndarray = (0, 1, 2, 5, 10, 20, 50, 100),  # of the value traded, all costs together
 ) -> pd.DataFrame:  # by bps: net_return (decimal a year, not compounded), sharpe (a year), se
-    "Reprice a run at flat costs; knowable after its last close. Without skill the ratio is 0 at no cost."
+    """Reprice a run at flat costs; knowable after its last close. Without skill the ratio is 0 at no cost.
+
+    Parameters
+    ----------
+    result : Result
+        Account of a finished backtest.
+    periods_per_year : float
+        252 for trading days.
+    bps : np.ndarray, default (0, 1, 2, 5, 10, 20, 50, 100)
+        Of the value traded, all costs together.
+
+    Returns
+    -------
+    pd.DataFrame
+        By bps: net_return (decimal a year, not compounded), sharpe (a year), se.
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+    DataError
+        "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
+        earlier"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.capacity import against_cost
+    >>> from quantlab.backtest.costs import Costs, liquidity
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> raw = sample_bars(start="2013-01-02", end="2019-12-31")
+    >>> bars, known = adjust(raw, "total"), liquidity(raw)
+    >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
+    >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
+    >>> against_cost(result, 252, [0, 10]).round(3)
+          net_return  sharpe     se
+    bps
+    0.0        0.110   0.647  0.412
+    10.0       0.106   0.620  0.412
+    """
     book = _book(result, None)
     turnover = _per_day(book, np.abs(book.share) * book.price)
     rows = {float(level): book.gross - turnover * level / 10_000 for level in bps}
@@ -125,7 +169,52 @@ def break_even(
     draws: int = 999,  # resampled histories behind the interval
     seed: int = 7,  # of the resampling
 ) -> pd.Series:  # bps: value, se, low, high (95 %); NaN without trades, no error below 10 sessions
-    "Return the cost of a dollar traded at which the mean return is 0."
+    """Return the cost of a dollar traded at which the mean return is 0.
+
+    Parameters
+    ----------
+    result : Result
+        Account of a finished backtest.
+    draws : int, default 999
+        Resampled histories behind the interval.
+    seed : int, default 7
+        Of the resampling.
+
+    Returns
+    -------
+    pd.Series
+        bps: value, se, low, high (95 %); NaN without trades, no error below 10 sessions.
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+    DataError
+        "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
+        earlier"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.capacity import against_cost, break_even
+    >>> from quantlab.backtest.costs import Costs, liquidity
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> raw = sample_bars(start="2013-01-02", end="2019-12-31")
+    >>> bars, known = adjust(raw, "total"), liquidity(raw)
+    >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
+    >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
+    >>> flat, level = against_cost(result, 252), break_even(result)
+    >>> flat.round(3).T
+    bps         0.0    1.0    2.0    5.0    10.0   20.0   50.0   100.0
+    net_return  0.110  0.110  0.109  0.108  0.106  0.101  0.087  0.065
+    sharpe      0.647  0.644  0.641  0.633  0.620  0.592  0.511  0.375
+    se          0.412  0.412  0.412  0.412  0.412  0.412  0.411  0.411
+    """
     book = _book(result, None)
     turnover, gross = _per_day(book, np.abs(book.share) * book.price), book.gross.to_numpy()
     if not turnover.sum() > 0:
@@ -147,7 +236,37 @@ def cost_figure(
     curve: pd.DataFrame,  # from against_cost
     level: pd.Series,  # from break_even
 ) -> "Figure":
-    "Draw the net Sharpe ratio against a flat cost, with one error either side."
+    """Draw the net Sharpe ratio against a flat cost, with one error either side.
+
+    Parameters
+    ----------
+    curve : pd.DataFrame
+        From against_cost.
+    level : pd.Series
+        From break_even.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.backtest.capacity import against_cost, break_even, cost_figure
+    >>> from quantlab.backtest.costs import Costs, liquidity
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> raw = sample_bars(start="2013-01-02", end="2019-12-31")
+    >>> bars, known = adjust(raw, "total"), liquidity(raw)
+    >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
+    >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
+    >>> flat, level = against_cost(result, 252), break_even(result)
+    >>> cost_figure(against_cost(result, 252, np.linspace(0, 1.3 * level["value"], 30)), level)
+    """
     fig, ax = figure(
         f"Nothing is left at {level['value']:.0f} bps a trade", "cost of a dollar traded, bps", "net Sharpe ratio"
     )
@@ -173,7 +292,62 @@ def against_assets(
     periods_per_year: float,  # 252 for trading days
     assets: np.ndarray | None = None,  # money; None = a thousandth to a thousand times the run's first equity
 ) -> pd.DataFrame:  # by assets: net_return, sharpe (a year), se, cost_bps (of value traded), participation (95 %)
-    "Reprice a run at other sizes, to first order; knowable after its last close."
+    """Reprice a run at other sizes, to first order; knowable after its last close.
+
+    Parameters
+    ----------
+    result : Result
+        Account of a finished backtest.
+    known : pd.DataFrame
+        (date, symbol): volatility, volume; from costs.liquidity, bars of before the adjustment.
+    costs : Costs
+        With impact; charged instead of what the run paid.
+    periods_per_year : float
+        252 for trading days.
+    assets : np.ndarray | None, default None
+        Money; None = a thousandth to a thousand times the run's first equity.
+
+    Returns
+    -------
+    pd.DataFrame
+        By assets: net_return, sharpe (a year), se, cost_bps (of value traded), participation (95 %).
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+    DataError
+        "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
+        earlier"
+    ConfigError
+        "assets must be positive and finite; give money, for example [1e6, 1e7, 1e8]"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.capacity import against_assets
+    >>> from quantlab.backtest.costs import Costs, liquidity
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> raw = sample_bars(start="2013-01-02", end="2019-12-31")
+    >>> bars, known = adjust(raw, "total"), liquidity(raw)
+    >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
+    >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
+    >>> costs = Costs(1.0, 2.0, impact=1.0)
+    >>> curve = against_assets(result, known, costs, 252)
+    >>> curve.iloc[8:22:3].round(3)
+                  net_return  sharpe     se  cost_bps  participation
+    assets
+    1.000000e+05       0.109   0.637  0.412     3.609          0.000
+    5.623413e+05       0.108   0.635  0.412     4.444          0.000
+    3.162278e+06       0.107   0.629  0.412     6.423          0.001
+    1.778279e+07       0.105   0.617  0.412    11.118          0.006
+    1.000000e+08       0.100   0.586  0.411    22.251          0.033
+    """
     book = _book(result, known)
     assets = result.equity.iloc[0] * np.geomspace(1e-3, 1e3, 25) if assets is None else np.asarray(assets, dtype=float)
     if not ((assets > 0) & np.isfinite(assets)).all():
@@ -216,7 +390,62 @@ def assets_at(
     draws: int = 999,  # resampled histories behind the interval
     seed: int = 7,  # of the resampling
 ) -> pd.Series:  # money: value, low, high (95 %); 0 when nothing is earned at any size, inf without impact
-    "Return the assets that leave a share of the Sharpe ratio; an interval below 10 sessions is NaN."
+    """Return the assets that leave a share of the Sharpe ratio; an interval below 10 sessions is NaN.
+
+    Parameters
+    ----------
+    result : Result
+        Account of a finished backtest.
+    known : pd.DataFrame
+        (date, symbol): volatility, volume.
+    costs : Costs
+        With impact.
+    keep : float, default 0.5
+        Share of the Sharpe ratio without impact that is left; 0 = nothing.
+    draws : int, default 999
+        Resampled histories behind the interval.
+    seed : int, default 7
+        Of the resampling.
+
+    Returns
+    -------
+    pd.Series
+        money: value, low, high (95 %); 0 when nothing is earned at any size, inf without impact.
+
+    Raises
+    ------
+    ConfigError
+        "keep is {keep}; give the share of the Sharpe ratio that is left, 0.5 for half"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+    DataError
+        "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
+        earlier"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.capacity import assets_at
+    >>> from quantlab.backtest.costs import Costs, liquidity
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> raw = sample_bars(start="2013-01-02", end="2019-12-31")
+    >>> bars, known = adjust(raw, "total"), liquidity(raw)
+    >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
+    >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
+    >>> costs = Costs(1.0, 2.0, impact=1.0)
+    >>> half, none = assets_at(result, known, costs), assets_at(result, known, costs, keep=0.0)
+    >>> pd.DataFrame({"half of the Sharpe ratio": half, "nothing left": none}).div(1e6).round(0)
+           half of the Sharpe ratio  nothing left
+    value                    3751.0       15340.0
+    low                         0.0           0.0
+    high                    14372.0       61583.0
+    """
     if not 0 <= keep < 1:
         raise ConfigError(f"keep is {keep}; give the share of the Sharpe ratio that is left, 0.5 for half")
     book = _book(result, known)
@@ -236,7 +465,38 @@ def assets_figure(
     curve: pd.DataFrame,  # from against_assets
     half: pd.Series,  # from assets_at
 ) -> "Figure":
-    "Draw the net Sharpe ratio against assets, with one error either side and the half."
+    """Draw the net Sharpe ratio against assets, with one error either side and the half.
+
+    Parameters
+    ----------
+    curve : pd.DataFrame
+        From against_assets.
+    half : pd.Series
+        From assets_at.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.backtest.capacity import against_assets, assets_at, assets_figure
+    >>> from quantlab.backtest.costs import Costs, liquidity
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> raw = sample_bars(start="2013-01-02", end="2019-12-31")
+    >>> bars, known = adjust(raw, "total"), liquidity(raw)
+    >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
+    >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
+    >>> costs = Costs(1.0, 2.0, impact=1.0)
+    >>> half, none = assets_at(result, known, costs), assets_at(result, known, costs, keep=0.0)
+    >>> assets_figure(against_assets(result, known, costs, 252, np.geomspace(1e6, 2e10, 30)), half)
+    """
     finding = (
         f"Half of the Sharpe ratio is gone at {half['value'] / 1e6:,.0f} million"
         if np.isfinite(half["value"])
@@ -279,7 +539,56 @@ def days_to_liquidate(
 ) -> (
     pd.DataFrame
 ):  # by date with holdings: days (of the slowest name), symbol (the slowest), one_day (share of the book out in a day)
-    "Measure how long each day's book takes to sell; known at its close."
+    """Measure how long each day's book takes to sell; known at its close.
+
+    Parameters
+    ----------
+    result : Result
+        Account of a finished backtest.
+    known : pd.DataFrame
+        (date, symbol): volatility, volume.
+    assets : float
+        Money; held at every date.
+    participation : float, default 0.1
+        Share of an average session's volume that may be ours.
+
+    Returns
+    -------
+    pd.DataFrame
+
+    Raises
+    ------
+    ConfigError
+        "participation is {participation}, assets {assets}; give a share in (0, 1] and positive money"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+    DataError
+        "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
+        earlier"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.capacity import days_to_liquidate
+    >>> from quantlab.backtest.costs import Costs, liquidity
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> raw = sample_bars(start="2013-01-02", end="2019-12-31")
+    >>> bars, known = adjust(raw, "total"), liquidity(raw)
+    >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
+    >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
+    >>> slow = days_to_liquidate(result, known, 1e9)
+    >>> slow.nlargest(3, "days").round(2)
+                 days symbol  one_day
+    date
+    2018-06-21  27.74     DO     0.72
+    2018-06-25  27.24     DO     0.73
+    2018-06-26  26.90     DO     0.73
+    """
     if not (0 < participation <= 1 and assets > 0):
         raise ConfigError(
             f"participation is {participation}, assets {assets}; give a share in (0, 1] and positive money"
@@ -306,7 +615,61 @@ def by_name(
     assets: float,  # money; held at every date
     participation: float = 0.1,  # share of an average session's volume that we take when we liquidate
 ) -> pd.DataFrame:  # by symbol, costliest first: traded (times assets), cost_bps, cost_share, days (most to liquidate)
-    "Say which names eat the money at a size; cost_bps is of the value traded, cost_share of all costs."
+    """Say which names eat the money at a size; cost_bps is of the value traded, cost_share of all costs.
+
+    Parameters
+    ----------
+    result : Result
+        Account of a finished backtest.
+    known : pd.DataFrame
+        (date, symbol): volatility, volume.
+    costs : Costs
+        With impact.
+    assets : float
+        Money; held at every date.
+    participation : float, default 0.1
+        Share of an average session's volume that we take when we liquidate.
+
+    Returns
+    -------
+    pd.DataFrame
+        By symbol, costliest first: traded (times assets), cost_bps, cost_share, days (most to
+        liquidate).
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+    DataError
+        "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
+        earlier"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.capacity import assets_at, by_name
+    >>> from quantlab.backtest.costs import Costs, liquidity
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> raw = sample_bars(start="2013-01-02", end="2019-12-31")
+    >>> bars, known = adjust(raw, "total"), liquidity(raw)
+    >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
+    >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
+    >>> costs = Costs(1.0, 2.0, impact=1.0)
+    >>> half, none = assets_at(result, known, costs), assets_at(result, known, costs, keep=0.0)
+    >>> names = by_name(result, known, costs, half["value"])
+    >>> names.head(4).round(3)
+            traded  cost_bps  cost_share     days
+    symbol
+    X        0.789   245.339       0.059   21.167
+    BBY      0.728   213.639       0.047   20.596
+    DO       0.137   920.985       0.038  104.067
+    CME      0.671   137.960       0.028   21.194
+    """
     book = _book(result, known)
     fills = charge(book.share * assets, book.price, costs, book.volatility, book.volume)
     fill = pd.DataFrame(
@@ -334,7 +697,54 @@ def capacity(
     costs: Costs,  # with impact
     participation: float = 0.1,  # of an average session's volume, to get out
 ) -> pd.DataFrame:  # by figure: value, low, high (95 %, NaN where it is a count), unit, symbol (the name that binds)
-    "Sum up how much money a run carries; knowable after its last close."
+    """Sum up how much money a run carries; knowable after its last close.
+
+    Parameters
+    ----------
+    result : Result
+        Account of a finished backtest.
+    known : pd.DataFrame
+        (date, symbol): volatility, volume.
+    costs : Costs
+        With impact.
+    participation : float, default 0.1
+        Of an average session's volume, to get out.
+
+    Returns
+    -------
+    pd.DataFrame
+        By figure: value, low, high (95 %, NaN where it is a count), unit, symbol (the name that binds).
+
+    Raises
+    ------
+    ConfigError
+        "keep is {keep}; give the share of the Sharpe ratio that is left, 0.5 for half"
+        "participation is {participation}, assets {assets}; give a share in (0, 1] and positive money"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+    DataError
+        "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
+        earlier"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.capacity import capacity
+    >>> from quantlab.backtest.costs import Costs, liquidity
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> raw = sample_bars(start="2013-01-02", end="2019-12-31")
+    >>> bars, known = adjust(raw, "total"), liquidity(raw)
+    >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna().rename("score").to_frame()
+    >>> result = from_weights(TopK(15, buffer=10, rebalance=21)(score), bars, Costs(1.0, 2.0))
+    >>> costs = Costs(1.0, 2.0, impact=1.0)
+    >>> table = capacity(result, known, costs)
+    >>> table.round(1)
+    """
     half, none, level = assets_at(result, known, costs), assets_at(result, known, costs, keep=0.0), break_even(result)
     rows = {"half_sharpe_assets": {**half, "unit": "money"}, "zero_assets": {**none, "unit": "money"}}
     rows["break_even"] = {**level.drop("se"), "unit": "bps"}

@@ -20,7 +20,45 @@ from ..core.panel import check_panel, grid, to_long, to_wide
 
 # %% ../../nbs/backtest/700_costs.ipynb #cebfd98c
 class Rates(NamedTuple):
-    "Hold costs as plain decimals, as jitted loops take them."
+    """Hold costs as plain decimals, as jitted loops take them.
+
+    Parameters
+    ----------
+    commission : float
+        Share of the value at the fill price.
+    slippage : float
+        Share of the price; half the spread is in it.
+    per_share : float
+        Money.
+    minimum : float
+        Money per order.
+    impact : float
+        Coefficient of the square-root law.
+    borrow : float
+        A year.
+    interest : float
+        A year.
+    funding : float
+        A year.
+    sale : float
+        Share of the value at the fill price, of a sale: the commission and the tax.
+
+    References
+    ----------
+    .. [1] Perold (1988), *The implementation shortfall*.
+    .. [2] Almgren et al. (2005).
+    .. [3] Toth et al. (2011), *Anomalous price impact and the critical nature of liquidity in financial
+           markets*.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.backtest.costs import Costs, carry_cost
+    >>> held = Costs(borrow_bps=50, interest_bps=400, funding_bps=1000)
+    >>> assert np.allclose(
+    ...     carry_cost(0.0, 1000.0, 1000.0, held.rates, 1.0), [5.0, -40.0, -100.0]
+    ... )  # short, with its proceeds
+    """
 
     commission: float  # share of the value at the fill price
     slippage: float  # share of the price; half the spread is in it
@@ -46,7 +84,41 @@ def _bounds(
 # %% ../../nbs/backtest/700_costs.ipynb #afe12d15
 @dataclass(frozen=True)
 class Costs:
-    "State what trading and holding cost; what is 0 costs nothing."
+    """State what trading and holding cost; what is 0 costs nothing.
+
+    Parameters
+    ----------
+    commission_bps : float, default 1.0
+        Paid to the broker, on the value at the fill price.
+    slippage_bps : float, default 5.0
+        The fill price is this much worse than the market's.
+    per_share : float, default 0.0
+        Money to the broker per share, on top.
+    minimum : float, default 0.0
+        Money; the smallest commission of a fill, so an order that fills in parts pays it each time.
+    half_spread_bps : float, default 0.0
+        Half of ask less bid, over the price.
+    impact : float, default 0.0
+        Coefficient of the square-root law; about 1 where it was measured.
+    borrow_bps : float, default 0.0
+        A year, on what is held short.
+    interest_bps : float, default 0.0
+        A year, earned on cash, paid on debt.
+    funding_bps : float, default 0.0
+        A year, longs pay it to shorts (perpetual futures); may be negative.
+    sell_tax_bps : float, default 0.0
+        Stamp duty: paid on what is sold, on top of the commission.
+
+    Raises
+    ------
+    ConfigError
+        "{name} is {value}; give {allowed}"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.costs import Costs
+    >>> assert Costs(half_spread_bps=2).slippage == 7e-4 and not Costs(minimum=1.0).proportional
+    """
 
     commission_bps: float = 1.0  # paid to the broker, on the value at the fill price
     slippage_bps: float = 5.0  # the fill price is this much worse than the market's
@@ -67,27 +139,66 @@ class Costs:
 
     @property
     def commission(self) -> float:  # decimal
-        "Return the proportional commission as a share of the value traded."
+        """Return the proportional commission as a share of the value traded.
+
+        Returns
+        -------
+        float
+            Decimal.
+
+        Examples
+        --------
+        >>> from quantlab.backtest.costs import QLIB_COSTS
+        >>> assert QLIB_COSTS.commission == 0.0005 and QLIB_COSTS.sale == 0.0015  # the tax is the seller's
+        """
         return self.commission_bps / 10_000
 
     @property
     def sale(self) -> float:  # decimal
-        "Return commission and tax of a sale as a share of the value sold."
+        """Return commission and tax of a sale as a share of the value sold.
+
+        Returns
+        -------
+        float
+            Decimal.
+        """
         return (self.commission_bps + self.sell_tax_bps) / 10_000
 
     @property
     def slippage(self) -> float:  # decimal
-        "Return what a small order pays on the price: slippage and half the spread."
+        """Return what a small order pays on the price: slippage and half the spread.
+
+        Returns
+        -------
+        float
+            Decimal.
+        """
         return (self.slippage_bps + self.half_spread_bps) / 10_000
 
     @property
     def proportional(self) -> bool:
-        "Say whether a dollar traded costs the same in an order of any size."
+        """Say whether a dollar traded costs the same in an order of any size.
+
+        Returns
+        -------
+        bool
+        """
         return self.per_share == self.minimum == self.impact == 0
 
     @property
     def rates(self) -> Rates:
-        "Return the costs as decimals for a jitted loop."
+        """Return the costs as decimals for a jitted loop.
+
+        Returns
+        -------
+        Rates
+            The costs as decimals for a jitted loop.
+
+        Examples
+        --------
+        >>> from quantlab.backtest.costs import Costs
+        >>> Costs(2, 5, sell_tax_bps=10).rates
+        """
         carry = (self.borrow_bps / 10_000, self.interest_bps / 10_000, self.funding_bps / 10_000)
         money = (float(self.per_share), float(self.minimum), float(self.impact))
         return Rates(self.commission, self.slippage, *money, *carry, self.sale)
@@ -97,7 +208,28 @@ def market_costs(
     market: MarketSpec,  # whose fees, borrow and funding
     slippage_bps: float = 5.0,  # the fill price is this much worse than the market's
 ) -> Costs:  # for an account in units of price: a future's contract is `multiplier` of them
-    "Return what trading and holding cost on a market."
+    """Return what trading and holding cost on a market.
+
+    Parameters
+    ----------
+    market : MarketSpec
+        Whose fees, borrow and funding.
+    slippage_bps : float, default 5.0
+        The fill price is this much worse than the market's.
+
+    Returns
+    -------
+    Costs
+        For an account in units of price: a future's contract is `multiplier` of them.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.costs import market_costs
+    >>> from quantlab.core.types import MARKETS
+    >>> assert (
+    ...     market_costs(MARKETS["crypto_perpetual"]).funding_bps == 365 * 3 * 1.0
+    ... )  # one basis point, three times a day
+    """
     terms = market_terms(market)
     return Costs(slippage_bps=slippage_bps, **{name: terms[name] for name in terms if name != "lot"})
 
@@ -112,7 +244,32 @@ def square_root_impact(
     volume: np.ndarray,  # shares of an average session; known at the decision
     coefficient: float = 1.0,  # of the law; about 1 where it was measured
 ) -> np.ndarray:  # decimal, >= 0: how much worse than the market's price; NaN where volume is 0 or unknown
-    "Return the price impact of orders by the square-root law; nothing traded moves nothing."
+    """Return the price impact of orders by the square-root law; nothing traded moves nothing.
+
+    Parameters
+    ----------
+    quantity : np.ndarray
+        shares, of either sign.
+    volatility : np.ndarray
+        Standard deviation of a session's return, decimal; known at the decision.
+    volume : np.ndarray
+        Shares of an average session; known at the decision.
+    coefficient : float, default 1.0
+        Of the law; about 1 where it was measured.
+
+    Returns
+    -------
+    np.ndarray
+        decimal, >= 0: how much worse than the market's price; NaN where volume is 0 or unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.backtest.costs import square_root_impact
+    >>> assert np.allclose(
+    ...     square_root_impact([0.0, 100.0], 0.02, 0.0), [0.0, np.nan], equal_nan=True
+    ... )  # no market, no price
+    """
     size, volatility, volume = (np.asarray(x, dtype=float) for x in (np.abs(quantity), volatility, volume))
     share = size / np.where(volume > 0, volume, np.nan)
     return np.where(size == 0, 0.0, coefficient * volatility * np.sqrt(share))
@@ -125,7 +282,40 @@ def charge(
     volatility: np.ndarray | None = None,  # of a session's return, decimal, known at the decision; for impact
     volume: np.ndarray | None = None,  # shares of an average session, known at the decision; for impact
 ) -> pd.DataFrame:  # one row per trade: price (paid), commission, slippage with spread and impact (both money, >= 0)
-    "Return the fill price and both costs of each trade; NaN for a NaN price, or unknown liquidity under impact."
+    """Return the fill price and both costs of each trade; NaN for a NaN price, or unknown liquidity under impact.
+
+    Parameters
+    ----------
+    quantity : np.ndarray
+        Shares traded, signed: positive buys.
+    price : np.ndarray
+        The market's price before slippage.
+    costs : Costs
+        What trading costs, in basis points and money.
+    volatility : np.ndarray | None, default None
+        Of a session's return, decimal, known at the decision; for impact.
+    volume : np.ndarray | None, default None
+        Shares of an average session, known at the decision; for impact.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per trade: price (paid), commission, slippage with spread and impact (both money, >= 0).
+
+    Raises
+    ------
+    ConfigError
+        "{what}; pass both (see liquidity), or set impact to 0"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.costs import Costs, charge
+    >>> fills = charge([10, -10], [100.0, 200.0], Costs(commission_bps=10, slippage_bps=50))
+    >>> fills
+       price  commission  slippage
+    0  100.5       1.005       5.0
+    1  199.0       1.990      10.0
+    """
     quantity, price = np.asarray(quantity, dtype=float), np.asarray(price, dtype=float)
     worse = costs.slippage
     if costs.impact:
@@ -144,7 +334,35 @@ def cost_drag(
     turnover: float,  # a year, bought plus sold, as a share of equity
     costs: Costs,  # what trading costs, in basis points and money
 ) -> float:  # decimal return a year
-    "Return the yearly return that proportional trading costs take, to first order."
+    """Return the yearly return that proportional trading costs take, to first order.
+
+    Parameters
+    ----------
+    turnover : float
+        A year, bought plus sold, as a share of equity.
+    costs : Costs
+        What trading costs, in basis points and money.
+
+    Returns
+    -------
+    float
+        Decimal return a year.
+
+    References
+    ----------
+    .. [1] Grinold and Kahn (2000), *Active Portfolio Management*, chapter 16.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.costs import Costs, break_even_bps, cost_drag
+    >>> pd.Series({"drag a year": cost_drag(24.0, Costs()), "break-even, bps": break_even_bps(0.03, 24.0)}).round(
+    ...     4
+    ... ).to_frame("24 x turnover")
+                     24 x turnover
+    drag a year             0.0144
+    break-even, bps        12.5000
+    """
     return turnover * ((costs.commission + costs.sale) / 2 + costs.slippage)
 
 
@@ -152,7 +370,40 @@ def break_even_bps(
     gross_return: float,  # a year, decimal, before costs
     turnover: float,  # a year, bought plus sold, as a share of equity
 ) -> float:  # basis points of value traded; inf without turnover, negative for a gross loss
-    "Return the cost per trade at which nothing of a gross return is left."
+    """Return the cost per trade at which nothing of a gross return is left.
+
+    Parameters
+    ----------
+    gross_return : float
+        A year, decimal, before costs.
+    turnover : float
+        A year, bought plus sold, as a share of equity.
+
+    Returns
+    -------
+    float
+        Basis points of value traded; inf without turnover, negative for a gross loss.
+
+    Raises
+    ------
+    ConfigError
+        "turnover is {turnover}; it counts bought plus sold and cannot be negative"
+
+    References
+    ----------
+    .. [1] Grinold and Kahn (2000), *Active Portfolio Management*, chapter 16.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.costs import Costs, break_even_bps, cost_drag
+    >>> pd.Series({"drag a year": cost_drag(24.0, Costs()), "break-even, bps": break_even_bps(0.03, 24.0)}).round(
+    ...     4
+    ... ).to_frame("24 x turnover")
+                     24 x turnover
+    drag a year             0.0144
+    break-even, bps        12.5000
+    """
     if turnover < 0:
         raise ConfigError(f"turnover is {turnover}; it counts bought plus sold and cannot be negative")
     return gross_return / turnover * 10_000 if turnover else float(np.copysign(np.inf, gross_return))
@@ -166,7 +417,35 @@ def carry_cost(
     rates: Rates,  # costs as decimals; borrow, interest and funding are read
     years: float,  # length of the span
 ) -> tuple[float, float, float]:  # account money paid: borrow, interest, funding; negative is received
-    "Return what it costs to hold an account over a span of years."
+    """Return what it costs to hold an account over a span of years.
+
+    Parameters
+    ----------
+    long : float
+        Account money, value held long.
+    short : float
+        Account money, value held short, >= 0.
+    cash : float
+        Account money; below 0 it is debt.
+    rates : Rates
+        Costs as decimals; borrow, interest and funding are read.
+    years : float
+        Length of the span.
+
+    Returns
+    -------
+    tuple[float, float, float]
+        Account money paid: borrow, interest, funding; negative is received.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.backtest.costs import Costs, carry_cost
+    >>> held = Costs(borrow_bps=50, interest_bps=400, funding_bps=1000)
+    >>> assert np.allclose(
+    ...     carry_cost(0.0, 1000.0, 1000.0, held.rates, 1.0), [5.0, -40.0, -100.0]
+    ... )  # short, with its proceeds
+    """
     return short * rates.borrow * years, -cash * rates.interest * years, (long - short) * rates.funding * years
 
 # %% ../../nbs/backtest/700_costs.ipynb #b630aeff
@@ -174,7 +453,34 @@ def liquidity(
     bars: pd.DataFrame,  # panel with close and volume (shares); adj, split, split_ratio, if there, not yet applied
     lookback: int = 20,  # sessions
 ) -> pd.DataFrame:  # (date, symbol): volatility (a session's), volume (adjusted shares); NaN below half the bars
-    "Measure what impact needs, from the bars up to each date: known at its close."
+    """Measure what impact needs, from the bars up to each date: known at its close.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        Panel with close and volume (shares); adj, split, split_ratio, if there, not yet applied.
+    lookback : int, default 20
+        Sessions.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol): volatility (a session's), volume (adjusted shares); NaN below half the bars.
+
+    Raises
+    ------
+    ConfigError
+        "lookback is {lookback}; a volatility needs at least 2 sessions"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+
+    Examples
+    --------
+    >>> from quantlab.backtest.costs import liquidity
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(start="2010-01-04", end="2019-12-31")
+    >>> known = liquidity(bars)
+    """
     if not lookback >= 2:
         raise ConfigError(f"lookback is {lookback}; a volatility needs at least 2 sessions")
     check_panel(bars, ["close", "volume"])

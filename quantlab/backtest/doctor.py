@@ -28,7 +28,24 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/backtest/743_doctor.ipynb #5f097a43
 class Threshold(NamedTuple):
-    "State when a number becomes a finding."
+    """State when a number becomes a finding.
+
+    Parameters
+    ----------
+    limit : float
+        A finding above this.
+    severe : float
+        A grave one above this.
+    says : str
+        What the number is.
+    remedy : str
+        What to do next.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.doctor import THRESHOLDS, Threshold
+    >>> assert all(isinstance(rule, Threshold) and rule.severe > rule.limit > 0 for rule in THRESHOLDS.values())
+    """
 
     limit: float  # a finding above this
     severe: float  # a grave one above this
@@ -226,7 +243,61 @@ def diagnose(
     thresholds: Mapping[str, float] | None = None,  # finding -> limit, instead of THRESHOLDS
     seed: int = 7,  # of the histories drawn against the benchmark
 ) -> pd.DataFrame:  # worst first: finding, severity, evidence, threshold, says, detail, remedy
-    "Rank what may be wrong with a finished run; knowable after its last close."
+    """Rank what may be wrong with a finished run; knowable after its last close.
+
+    Parameters
+    ----------
+    result : Result
+        Account of a finished backtest.
+    bars : pd.DataFrame
+        The panel the run traded: open, close; volume, if there, finds bars without trading.
+    periods_per_year : float
+        252 for trading days.
+    parameters : int | None, default None
+        How many were chosen by looking at results.
+    gate_hindsight : float | None, default None
+        From regime.gate.hindsight_share; 0 for a run without a gate.
+    perturbation : pd.DataFrame | None, default None
+        From montecarlo.perturb.
+    benchmark : pd.Series | None, default None
+        Decimal returns by date.
+    capacity : pd.DataFrame | None, default None
+        From capacity.capacity.
+    assets : float | None, default None
+        Money planned; None = what the run began with.
+    thresholds : Mapping[str, float] | None, default None
+        Finding -> limit, instead of THRESHOLDS.
+    seed : int, default 7
+        Of the histories drawn against the benchmark.
+
+    Returns
+    -------
+    pd.DataFrame
+        Worst first: finding, severity, evidence, threshold, says, detail, remedy.
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+    ConfigError
+        "thresholds name {unknown}, which is no finding; known are {...}"
+        "gate_hindsight is {gate_hindsight}; pass the share from regime.gate.hindsight_share, between 0
+        and 1"
+    DataError
+        For fills without a number (see round_trips).
+
+    Examples
+    --------
+    >>> from quantlab.backtest.doctor import diagnose
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> raw = sample_bars(start="2012-06-01", end="2018-12-31")
+    >>> bars = adjust(raw, "total")
+    >>> def severity(run_, **given):
+    ...     "Return the severity by finding."
+    ...     return diagnose(run_, bars, 252, **given).set_index("finding")["severity"]
+    """
     check_panel(bars, ["open", "close"])
     limits = dict(thresholds or {})
     if unknown := sorted(set(limits) - set(THRESHOLDS)):
@@ -254,7 +325,62 @@ def diagnose(
 def findings_figure(
     table: pd.DataFrame,  # from diagnose
 ) -> "Figure":
-    "Draw each number over its threshold; right of 1 is a finding."
+    """Draw each number over its threshold; right of 1 is a finding.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        From diagnose.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> from quantlab.backtest.capacity import capacity
+    >>> from quantlab.backtest.costs import Costs, liquidity
+    >>> from quantlab.backtest.doctor import diagnose, findings_figure
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.backtest.montecarlo import perturb
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> raw = sample_bars(start="2012-06-01", end="2018-12-31")
+    >>> bars = adjust(raw, "total")
+    >>> def run(lookback=252, skip=21, top_k=15, buffer=10):
+    ...     "Trade one momentum rule."
+    ...     score = (
+    ...         compute(bars, [momentum(lookback, skip)])
+    ...         .iloc[:, 0]
+    ...         .dropna()
+    ...         .rename("score")
+    ...         .to_frame()
+    ...         .loc["2014":]
+    ...     )
+    ...     return from_weights(TopK(top_k, buffer=buffer, rebalance=21)(score), bars, Costs(1.0, 5.0))
+    >>> result = run()
+    >>> benchmark = to_wide(sample_context(["SPY"])["close"])["SPY"].pct_change(fill_method=None)
+    >>> neighbours = perturb(
+    ...     lambda **p: run(**p).returns, {"lookback": 252, "skip": 21, "top_k": 15, "buffer": 10}, 252, draws=200
+    ... )
+    >>> room = capacity(result, liquidity(raw), Costs(1.0, 2.0, impact=1.0))
+    >>> findings = diagnose(
+    ...     result,
+    ...     bars,
+    ...     252,
+    ...     parameters=4,
+    ...     gate_hindsight=0.0,
+    ...     perturbation=neighbours,
+    ...     benchmark=benchmark,
+    ...     capacity=room,
+    ...     assets=1e8,
+    ... )
+    >>> findings_figure(findings)
+    """
     known = table[table["severity"] != "not assessed"][::-1]
     bad = known["severity"].isin(["high", "medium"])
     fig, ax = figure(

@@ -37,7 +37,26 @@ _NEUTRAL = dict.fromkeys(["adj", "split", "split_ratio", "rate", "multiplier"], 
 def refuse_factors(
     bars: pd.DataFrame,  # panel
 ) -> None:
-    "Raise DataError on bars with a factor that is not in their prices; only accounts refuse them, features do not."
+    """Raise DataError on bars with a factor that is not in their prices; only accounts refuse them, features do not.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        Panel.
+
+    Raises
+    ------
+    DataError
+        On bars with a factor that is not in their prices.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.engine import refuse_factors
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(sample_bars(), "total")
+    >>> refuse_factors(bars)
+    """
     for column, value in _NEUTRAL.items():
         if column in bars and not np.allclose(bars[column].dropna(), value):
             remedy = "trade adjust(bars, 'total') from quantlab.data.bars, or send a list of orders to from_orders"
@@ -108,7 +127,47 @@ def spread_weights(
     max_gross: float,  # sum of absolute weights that an account may carry; inf: any
     max_sum: float = 1.0,  # sum of weights that its cash pays for; inf: any
 ) -> tuple[np.ndarray, np.ndarray]:  # session number of each rebalance, weights [rebalances, symbols]
-    "Spread weights over the bars' names; raise PanelError on a weight that cannot be met."
+    """Spread weights over the bars' names; raise PanelError on a weight that cannot be met.
+
+    Parameters
+    ----------
+    weights : pd.DataFrame
+        Panel with column weight, decided at the close of date.
+    at : Grid
+        Coordinates of the bars.
+    close : np.ndarray
+        [dates, symbols], NaN = no bar.
+    max_gross : float
+        Sum of absolute weights that an account may carry; inf: any.
+    max_sum : float, default 1.0
+        Sum of weights that its cash pays for; inf: any.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        Session number of each rebalance, weights [rebalances, symbols].
+
+    Raises
+    ------
+    PanelError
+        On a weight that cannot be met.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.backtest.engine import _prices, refuse_factors, spread_weights
+    >>> from quantlab.broker.fill_model import next_open
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(sample_bars(), "total")
+    >>> refuse_factors(bars)
+    >>> at, opens, closes = _prices(bars, Costs(), next_open())
+    >>> days = at.dates[[300, 320]]
+    >>> asked = as_panel(pd.DataFrame({"date": days, "symbol": ["AAPL", "KO"], "weight": [0.5, 1.0]}))
+    >>> session, target = spread_weights(asked, at, closes, 2.0)
+    """
     check_panel(weights, ["weight"])
     wanted = grid(weights.index)
     check_zones(weights=wanted.dates, bars=at.dates)
@@ -243,7 +302,75 @@ def from_weights(
     start=None,  # first session of the account; None = that of the first decision (rebalance); earlier are dropped
     end=None,  # last session; None = the last of bars
 ) -> Result:
-    "Trade target weights after the close that decided them and keep the account."
+    """Trade target weights after the close that decided them and keep the account.
+
+    Parameters
+    ----------
+    weights : pd.DataFrame
+        Panel with column weight: share of equity, decided at the close of date.
+    bars : pd.DataFrame
+        Panel with open and close, total-return adjusted; a factor not applied is refused.
+    costs : Costs, default DEFAULT_COSTS
+        Charged on every fill and every night.
+    rules : Rules, default DEFAULT_RULES
+        Of the market and the account.
+    fill : FillModel, default DEFAULT_FILL
+        When and at what price orders fill.
+    cash : float, default 1_000_000.0
+        Money at the start.
+    start : default None
+        First session of the account; None = that of the first decision (rebalance); earlier are
+        dropped.
+    end : default None
+        Last session; None = the last of bars.
+
+    Returns
+    -------
+    Result
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
+
+    Raises
+    ------
+    ConfigError
+        On terms of another kind, and on an account that starts with nothing (see check_terms).
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        "weights name a {kind} that is not in bars: {...}; use the bars' own"
+        "weight of {symbol} on {date} is not a number; drop the row (absent means 0)"
+    DataError
+        On a factor adj or split that is not applied (see read_market).
+        "the bars' factor {column} is not applied yet; {remedy}, {known}"
+        "{where} is {...}; prices are positive and finite, NaN where there is none"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.engine import from_weights, refuse_factors
+    >>> from quantlab.core.panel import as_panel, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(sample_bars(), "total")
+    >>> close = to_wide(bars["close"])
+    >>> refuse_factors(bars)
+    >>> past = close.shift(21) / close.shift(252) - 1
+    >>> score = past.where(close.notna()).iloc[252::20]
+    >>> top = score.rank(axis=1, ascending=False, method="first") <= 30
+    >>> weights = as_panel(top.stack().loc[lambda x: x].rename("weight").mul(1 / 30).reset_index())
+    >>> result = from_weights(weights, bars)
+    >>> result.trades.head(4)
+            date    decided symbol     quantity      price  commission   slippage  \\
+    0 2011-01-04 2011-01-03   AAPL  3338.206428  10.056617    3.357106  16.777142
+    1 2011-01-04 2011-01-03    AIG   873.902016  38.044130    3.324684  16.615113
+    2 2011-01-04 2011-01-03   AMZN  3611.400024   9.312154    3.362991  16.806553
+    3 2011-01-04 2011-01-03    BKR  1095.101864  30.422826    3.331609  16.649722
+
+          reason
+    0  rebalance
+    1  rebalance
+    2  rebalance
+    3  rebalance
+    """
     tell_compiling()
     check_terms(costs, rules, fill, cash)
     return _traded(weights, bars, _prices(bars, costs, fill), costs, rules, fill, cash, start, end)
@@ -257,7 +384,73 @@ def equity_curves(
     fill: FillModel = DEFAULT_FILL,  # when and at what price orders fill
     cash: float = 1_000_000.0,  # money at the start
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # equity, dates x accounts, NaN before its first rebalance; turnover and fills
-    "Trade many sets of target weights on the same bars, as from_weights does, and keep only what a search looks at."
+    """Trade many sets of target weights on the same bars, as from_weights does, and keep only what a search looks at.
+
+    Parameters
+    ----------
+    weights : list[pd.DataFrame]
+        One panel with column weight per account.
+    bars : pd.DataFrame
+        Panel with open and close, total-return adjusted.
+    costs : Costs, default DEFAULT_COSTS
+        Shares of the value traded only.
+    rules : Rules, default DEFAULT_RULES
+        max_gross, stale_after and delisting_return; other rules are refused.
+    fill : FillModel, default DEFAULT_FILL
+        When and at what price orders fill.
+    cash : float, default 1_000_000.0
+        Money at the start.
+
+    Returns
+    -------
+    tuple[pd.DataFrame, pd.DataFrame]
+        equity, dates x accounts, NaN before its first rebalance; turnover and fills.
+
+    Raises
+    ------
+    ConfigError
+        On terms of another kind, and on an account that starts with nothing (see check_terms).
+        "many accounts at once pay shares of the value traded only; from_weights takes other terms"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "bars are empty; read some with quantlab.data"
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        "weights name a {kind} that is not in bars: {...}; use the bars' own"
+    DataError
+        "the bars' factor {column} is not applied yet; {remedy}, {known}"
+        On a factor adj or split that is not applied (see read_market).
+        "{where} is {...}; prices are positive and finite, NaN where there is none"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.backtest.engine import equity_curves
+    >>> from quantlab.core.panel import as_panel
+    >>> def prices(*rows):
+    ...     "Build bars from (date, symbol, open, close)."
+    ...     return as_panel(
+    ...         pd.DataFrame(rows, columns=["date", "symbol", "open", "close"]).astype(
+    ...             {"open": float, "close": float}
+    ...         )
+    ...     )
+    >>> def held(*rows):
+    ...     "Build weights from (date, symbol, weight)."
+    ...     return as_panel(pd.DataFrame(rows, columns=["date", "symbol", "weight"]))
+    >>> two = prices(
+    ...     ("2024-01-02", "A", 10, 10), ("2024-01-02", "B", 20, 20),
+    ...     ("2024-01-03", "A", 10, 12), ("2024-01-03", "B", 20, 20),
+    ...     ("2024-01-04", "A", 12, 12), ("2024-01-04", "B", 25, 25),
+    ... )  # fmt: skip
+    >>> small = held(("2024-01-02", "A", 0.5), ("2024-01-02", "B", 0.5), ("2024-01-03", "A", 1.0))
+    >>> pair, totals = equity_curves([small, held(("2024-01-03", "A", 1.0))], two, Costs(0, 0), cash=1000.0)
+    >>> pair
+                     0       1
+    date
+    2024-01-02  1000.0     NaN
+    2024-01-03  1100.0  1000.0
+    2024-01-04  1225.0  1000.0
+    """
     check_terms(costs, rules, fill, cash)
     if not _plain(costs, rules, fill):
         raise ConfigError("many accounts at once pay shares of the value traded only; from_weights takes other terms")

@@ -31,7 +31,58 @@ if TYPE_CHECKING:
 def block_length(
     returns: np.ndarray,  # [n], decimal
 ) -> float:  # sessions, at least 1
-    "Return the mean block length that keeps both returns and volatility in their spells."
+    """Return the mean block length that keeps both returns and volatility in their spells.
+
+    Parameters
+    ----------
+    returns : np.ndarray
+        [n], decimal.
+
+    Returns
+    -------
+    float
+        sessions, at least 1.
+
+    References
+    ----------
+    .. [1] Politis and Romano (1994), *The stationary bootstrap*.
+    .. [2] Politis and White (2004), *Automatic block-length selection*.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from arch.bootstrap import optimal_block_length
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.backtest.montecarlo import block_length
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> bars = adjust(sample_bars(start="2010-01-04", end="2019-12-31"), "total")
+    >>> def run(lookback=252, skip=21, top_k=15, buffer=10):
+    ...     "Trade one momentum rule and return its weights."
+    ...     score = (
+    ...         compute(bars, [momentum(lookback, skip)])
+    ...         .iloc[:, 0]
+    ...         .dropna()
+    ...         .rename("score")
+    ...         .to_frame()
+    ...         .loc["2012":]
+    ...     )
+    ...     return TopK(top_k, buffer=buffer, rebalance=21)(score)
+    >>> weights = run()
+    >>> result = from_weights(weights, bars)
+    >>> returns = result.returns
+    >>> pd.Series(
+    ...     {
+    ...         "for the mean": float(optimal_block_length(returns.to_numpy())["stationary"].iloc[0]),
+    ...         "used": block_length(returns.to_numpy()),
+    ...     }
+    ... ).round(1).to_frame("mean block, sessions").T
+                          for the mean  used
+    mean block, sessions           2.6  47.8
+    """
     if len(returns) < 10 or np.ptp(returns) < 1e-12:
         return 1.0
     from arch.bootstrap import optimal_block_length  # here: it takes two seconds to import
@@ -50,7 +101,62 @@ def bootstrap_returns(
     block: float | None = None,  # mean length in sessions; None = block_length
     seed: int = 7,  # of the drawing; the same seed gives the same draws
 ) -> np.ndarray:  # float64[draws, n], histories of the same length
-    "Draw histories by the stationary bootstrap; raise DataError on infinite returns."
+    """Draw histories by the stationary bootstrap; raise DataError on infinite returns.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        decimal, by date; NaN days are dropped.
+    draws : int, default 999
+        Simulated histories.
+    block : float | None, default None
+        Mean length in sessions; None = block_length.
+    seed : int, default 7
+        Of the drawing; the same seed gives the same draws.
+
+    Returns
+    -------
+    np.ndarray
+        float64[draws, n], histories of the same length.
+
+    Raises
+    ------
+    DataError
+        On infinite returns.
+    ConfigError
+        "draws is {draws}, block {block}; both are at least 1"
+
+    References
+    ----------
+    .. [1] Politis and Romano (1994), *The stationary bootstrap*.
+    .. [2] Politis and White (2004), *Automatic block-length selection*.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.backtest.montecarlo import bootstrap_returns
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> bars = adjust(sample_bars(start="2010-01-04", end="2019-12-31"), "total")
+    >>> def run(lookback=252, skip=21, top_k=15, buffer=10):
+    ...     "Trade one momentum rule and return its weights."
+    ...     score = (
+    ...         compute(bars, [momentum(lookback, skip)])
+    ...         .iloc[:, 0]
+    ...         .dropna()
+    ...         .rename("score")
+    ...         .to_frame()
+    ...         .loc["2012":]
+    ...     )
+    ...     return TopK(top_k, buffer=buffer, rebalance=21)(score)
+    >>> weights = run()
+    >>> result = from_weights(weights, bars)
+    >>> returns = result.returns
+    >>> drawn = bootstrap_returns(returns, 400)
+    """
     r = returns.dropna().to_numpy(dtype=float)
     if np.isinf(r).any():
         raise DataError(f"{np.isinf(r).sum()} returns are infinite; mend the prices they came from")
@@ -72,7 +178,69 @@ def bootstrap(
     fall: float = 0.3,  # the drawdown one would not bear, decimal
     seed: int = 7,  # of the drawing; the same seed gives the same draws
 ) -> pd.DataFrame:  # by figure: value, median, se, low, high (95 % of the draws); the last two rows are chances
-    "Show how far the figures of a run scatter when its days come in another order; no draws below 10 returns."
+    """Show how far the figures of a run scatter when its days come in another order; no draws below 10 returns.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        decimal, by date, after costs.
+    periods_per_year : float
+        252 for trading days.
+    draws : int, default 999
+        Simulated histories.
+    block : float | None, default None
+        Mean length in sessions; None = block_length.
+    fall : float, default 0.3
+        The drawdown one would not bear, decimal.
+    seed : int, default 7
+        Of the drawing; the same seed gives the same draws.
+
+    Returns
+    -------
+    pd.DataFrame
+        By figure: value, median, se, low, high (95 % of the draws); the last two rows are chances.
+
+    Raises
+    ------
+    DataError
+        "{...} returns are infinite; mend the prices they came from"
+    ConfigError
+        "draws is {draws}, block {block}; both are at least 1"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.backtest.montecarlo import bootstrap
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> bars = adjust(sample_bars(start="2010-01-04", end="2019-12-31"), "total")
+    >>> def run(lookback=252, skip=21, top_k=15, buffer=10):
+    ...     "Trade one momentum rule and return its weights."
+    ...     score = (
+    ...         compute(bars, [momentum(lookback, skip)])
+    ...         .iloc[:, 0]
+    ...         .dropna()
+    ...         .rename("score")
+    ...         .to_frame()
+    ...         .loc["2012":]
+    ...     )
+    ...     return TopK(top_k, buffer=buffer, rebalance=21)(score)
+    >>> weights = run()
+    >>> result = from_weights(weights, bars)
+    >>> returns = result.returns
+    >>> table = bootstrap(returns, 252)
+    >>> table.round(3)
+                        value  median     se    low   high
+    annual_return       0.135   0.137  0.048  0.044  0.232
+    volatility          0.163   0.162  0.009  0.145  0.181
+    sharpe              0.858   0.874  0.285  0.331  1.450
+    max_drawdown       -0.295  -0.239  0.069 -0.397 -0.138
+    chance_of_loss      0.001     NaN  0.001    NaN    NaN
+    chance_of_fall_30%  0.177     NaN  0.012    NaN    NaN
+    """
     r = returns.dropna().astype(float)
     h = bootstrap_returns(r, draws, block, seed) if len(r) >= 10 else np.zeros((0, len(r)))
     rows = {}
@@ -103,7 +271,57 @@ def fan(
     block: float | None = None,  # mean length in sessions; None = block_length
     seed: int = 7,  # of the drawing; the same seed gives the same draws
 ) -> pd.DataFrame:  # by date: q05, q25, q50, q75, q95 and run (wealth, start = 1)
-    "Return the quantiles of resampled wealth by date."
+    """Return the quantiles of resampled wealth by date.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        decimal, by date.
+    draws : int, default 999
+        Simulated histories.
+    block : float | None, default None
+        Mean length in sessions; None = block_length.
+    seed : int, default 7
+        Of the drawing; the same seed gives the same draws.
+
+    Returns
+    -------
+    pd.DataFrame
+        By date: q05, q25, q50, q75, q95 and run (wealth, start = 1).
+
+    Raises
+    ------
+    DataError
+        "{...} returns are infinite; mend the prices they came from"
+    ConfigError
+        "draws is {draws}, block {block}; both are at least 1"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.backtest.montecarlo import fan, fan_figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> bars = adjust(sample_bars(start="2010-01-04", end="2019-12-31"), "total")
+    >>> def run(lookback=252, skip=21, top_k=15, buffer=10):
+    ...     "Trade one momentum rule and return its weights."
+    ...     score = (
+    ...         compute(bars, [momentum(lookback, skip)])
+    ...         .iloc[:, 0]
+    ...         .dropna()
+    ...         .rename("score")
+    ...         .to_frame()
+    ...         .loc["2012":]
+    ...     )
+    ...     return TopK(top_k, buffer=buffer, rebalance=21)(score)
+    >>> weights = run()
+    >>> result = from_weights(weights, bars)
+    >>> returns = result.returns
+    >>> fan_figure(fan(returns))
+    """
     r = returns.dropna().astype(float)
     wealth = np.cumprod(1 + bootstrap_returns(r, draws, block, seed), axis=1)
     levels = np.quantile(wealth, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0) if len(r) else np.zeros((5, 0))
@@ -113,7 +331,43 @@ def fan(
 def fan_figure(
     table: pd.DataFrame,  # from fan
 ) -> "Figure":
-    "Draw resampled wealth as a fan, with the run in it."
+    """Draw resampled wealth as a fan, with the run in it.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        From fan.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.backtest.montecarlo import fan, fan_figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> bars = adjust(sample_bars(start="2010-01-04", end="2019-12-31"), "total")
+    >>> def run(lookback=252, skip=21, top_k=15, buffer=10):
+    ...     "Trade one momentum rule and return its weights."
+    ...     score = (
+    ...         compute(bars, [momentum(lookback, skip)])
+    ...         .iloc[:, 0]
+    ...         .dropna()
+    ...         .rename("score")
+    ...         .to_frame()
+    ...         .loc["2012":]
+    ...     )
+    ...     return TopK(top_k, buffer=buffer, rebalance=21)(score)
+    >>> weights = run()
+    >>> result = from_weights(weights, bars)
+    >>> returns = result.returns
+    >>> fan_figure(fan(returns))
+    """
     low, high = table[["q05", "q95"]].iloc[-1]
     fig, ax = figure(
         f"Nine in ten reorderings end between {low:.2g} and {high:.2g} times the start", "", "wealth, start = 1 (log)"
@@ -143,7 +397,58 @@ def shuffle_round_trips(
     draws: int = 999,  # simulated histories
     seed: int = 7,  # of the drawing; the same seed gives the same draws
 ) -> pd.DataFrame:  # by figure: value, median, low, high (95 % of shuffles), p (share of shuffles at least as bad)
-    "Reorder the profits of round trips; max_fall is money, losing_streak trips; knowable after the last exit."
+    """Reorder the profits of round trips; max_fall is money, losing_streak trips; knowable after the last exit.
+
+    Parameters
+    ----------
+    round_trips : pd.DataFrame
+        From broker.round_trips: entry, exit, pnl.
+    draws : int, default 999
+        Simulated histories.
+    seed : int, default 7
+        Of the drawing; the same seed gives the same draws.
+
+    Returns
+    -------
+    pd.DataFrame
+        By figure: value, median, low, high (95 % of shuffles), p (share of shuffles at least as bad).
+
+    Raises
+    ------
+    ConfigError
+        "draws is {draws}; shuffle at least once"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.backtest.montecarlo import shuffle_round_trips
+    >>> from quantlab.broker.round_trips import round_trips
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> bars = adjust(sample_bars(start="2010-01-04", end="2019-12-31"), "total")
+    >>> def run(lookback=252, skip=21, top_k=15, buffer=10):
+    ...     "Trade one momentum rule and return its weights."
+    ...     score = (
+    ...         compute(bars, [momentum(lookback, skip)])
+    ...         .iloc[:, 0]
+    ...         .dropna()
+    ...         .rename("score")
+    ...         .to_frame()
+    ...         .loc["2012":]
+    ...     )
+    ...     return TopK(top_k, buffer=buffer, rebalance=21)(score)
+    >>> weights = run()
+    >>> result = from_weights(weights, bars)
+    >>> trips = round_trips(result.trades, result.positions.groupby("symbol")["price"].last())
+    >>> shuffled = shuffle_round_trips(trips)
+    >>> shuffled.round(3)
+                        value      median         low       high      p
+    max_fall      -182347.753 -114483.339 -189812.329 -74135.461  0.039
+    losing_streak      11.000       5.000       3.000      8.000  0.001
+    """
     if draws < 1:
         raise ConfigError(f"draws is {draws}; shuffle at least once")
     end = round_trips["exit"].fillna(round_trips[["entry", "exit"]].max().max())
@@ -219,7 +524,58 @@ def random_weights(
     eligible: pd.DataFrame,  # bool, dates x symbols: what could have been held, known at the close of date
     seed: int = 7,  # of the drawing; the same seed gives the same draws
 ) -> pd.DataFrame:  # (date, symbol): weight, same dates, same weights, other names
-    "Permute the names of a portfolio; raise DataError where fewer are eligible than are held."
+    """Permute the names of a portfolio; raise DataError where fewer are eligible than are held.
+
+    Parameters
+    ----------
+    weights : pd.DataFrame
+        (date, symbol): weight, decided at the close of date.
+    eligible : pd.DataFrame
+        bool, dates x symbols: what could have been held, known at the close of date.
+    seed : int, default 7
+        Of the drawing; the same seed gives the same draws.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol): weight, same dates, same weights, other names.
+
+    Raises
+    ------
+    DataError
+        Where fewer are eligible than are held.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+
+    References
+    ----------
+    .. [1] Burns (2007), *Random portfolios for performance measurement*.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.montecarlo import random_weights
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> bars = adjust(sample_bars(start="2010-01-04", end="2019-12-31"), "total")
+    >>> def run(lookback=252, skip=21, top_k=15, buffer=10):
+    ...     "Trade one momentum rule and return its weights."
+    ...     score = (
+    ...         compute(bars, [momentum(lookback, skip)])
+    ...         .iloc[:, 0]
+    ...         .dropna()
+    ...         .rename("score")
+    ...         .to_frame()
+    ...         .loc["2012":]
+    ...     )
+    ...     return TopK(top_k, buffer=buffer, rebalance=21)(score)
+    >>> weights = run()
+    >>> eligible = to_wide(bars["close"]).notna()
+    >>> other = random_weights(weights, eligible)
+    """
     return _other_names(*_wanted(weights, eligible), seed)
 
 # %% ../../nbs/backtest/742_montecarlo.ipynb #204a868b
@@ -244,7 +600,60 @@ def random_portfolios(
 ) -> (
     pd.DataFrame
 ):  # by portfolio ("run", 1, 2 ...): annual_return, sharpe, max_drawdown, turnover (a year), exposure (gross)
-    "Trade a portfolio and others of other names, by one engine at one cost; knowable after the last close."
+    """Trade a portfolio and others of other names, by one engine at one cost; knowable after the last close.
+
+    Parameters
+    ----------
+    weights : pd.DataFrame
+        (date, symbol): weight.
+    bars : pd.DataFrame
+        Panel with open and close, total-return adjusted.
+    periods_per_year : float
+        252 for trading days.
+    costs : Costs, default DEFAULT_COSTS
+        Charged on every fill of each portfolio.
+    eligible : pd.DataFrame | None, default None
+        bool, dates x symbols; None = names with a close on the date.
+    draws : int, default 200
+        Random portfolios.
+    seed : int, default 7
+        Of the drawing; the same seed gives the same draws.
+
+    Returns
+    -------
+    pd.DataFrame
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+    DataError
+        "on {day} {...} names more are held than are eligible; widen eligible"
+        On prices an engine cannot trade (see _prices).
+
+    Examples
+    --------
+    >>> from quantlab.backtest.montecarlo import random_portfolios
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> bars = adjust(sample_bars(start="2010-01-04", end="2019-12-31"), "total")
+    >>> def run(lookback=252, skip=21, top_k=15, buffer=10):
+    ...     "Trade one momentum rule and return its weights."
+    ...     score = (
+    ...         compute(bars, [momentum(lookback, skip)])
+    ...         .iloc[:, 0]
+    ...         .dropna()
+    ...         .rename("score")
+    ...         .to_frame()
+    ...         .loc["2012":]
+    ...     )
+    ...     return TopK(top_k, buffer=buffer, rebalance=21)(score)
+    >>> weights = run()
+    >>> chance = random_portfolios(weights, bars, 252, draws=40)
+    """
     eligible = to_wide(bars["close"]).notna() if eligible is None else eligible
     wanted, prices, rows = _wanted(weights, eligible), _prices(bars, costs, DEFAULT_FILL), {}
     marks = pd.DataFrame(prices[2]).ffill().to_numpy()
@@ -262,7 +671,48 @@ def against_random(
 ) -> (
     pd.DataFrame
 ):  # by figure: value, mean, se (spread of the random ones), low, high, p (one-sided, the run counted once)
-    "Rank a run among its random portfolios; p is the share that does at least as well, NaN where more is not better."
+    """Rank a run among its random portfolios; p is the share that does at least as well, NaN where more is not better.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        From random_portfolios.
+
+    Returns
+    -------
+    pd.DataFrame
+
+    Examples
+    --------
+    >>> from quantlab.backtest.montecarlo import against_random, random_portfolios
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> bars = adjust(sample_bars(start="2010-01-04", end="2019-12-31"), "total")
+    >>> def run(lookback=252, skip=21, top_k=15, buffer=10):
+    ...     "Trade one momentum rule and return its weights."
+    ...     score = (
+    ...         compute(bars, [momentum(lookback, skip)])
+    ...         .iloc[:, 0]
+    ...         .dropna()
+    ...         .rename("score")
+    ...         .to_frame()
+    ...         .loc["2012":]
+    ...     )
+    ...     return TopK(top_k, buffer=buffer, rebalance=21)(score)
+    >>> weights = run()
+    >>> chance = random_portfolios(weights, bars, 252, draws=40)
+    >>> ranked = against_random(chance)
+    >>> ranked.round(3)
+                   value   mean     se    low   high      p
+    annual_return  0.135  0.139  0.020  0.104  0.170  0.610
+    sharpe         0.858  0.953  0.124  0.727  1.121  0.829
+    max_drawdown  -0.295 -0.229  0.027 -0.276 -0.189  1.000
+    turnover       4.248  4.253  0.020  4.220  4.281    NaN
+    exposure       0.999  0.999  0.000  0.999  0.999    NaN
+    """
     run, others = table.loc["run"], table.drop(index="run")
     spread = {
         "value": run,
@@ -301,7 +751,71 @@ def perturb(
     draws: int = 300,  # resampled histories behind an error
     seed: int = 7,  # of the drawing; the same seed gives the same draws
 ) -> pd.DataFrame:  # parameter, setting, sharpe, change (of the Sharpe ratio), se (of the change); row 0 is the run
-    "Run every neighbour of a parameter set; what the function raises is raised."
+    """Run every neighbour of a parameter set; what the function raises is raised.
+
+    Parameters
+    ----------
+    function : Callable[..., pd.Series]
+        Parameters by name -> returns by date, after costs.
+    parameters : dict[str, object]
+        The run's own; what is not a number stays.
+    periods_per_year : float
+        252 for trading days.
+    step : float, default 0.2
+        Relative move, down and up.
+    draws : int, default 300
+        Resampled histories behind an error.
+    seed : int, default 7
+        Of the drawing; the same seed gives the same draws.
+
+    Returns
+    -------
+    pd.DataFrame
+        parameter, setting, sharpe, change (of the Sharpe ratio), se (of the change); row 0 is the run.
+
+    Raises
+    ------
+    ConfigError
+        "step is {step}; give a relative move between 0 and 1, 0.2 for 20 %"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.backtest.montecarlo import perturb
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> bars = adjust(sample_bars(start="2010-01-04", end="2019-12-31"), "total")
+    >>> def run(lookback=252, skip=21, top_k=15, buffer=10):
+    ...     "Trade one momentum rule and return its weights."
+    ...     score = (
+    ...         compute(bars, [momentum(lookback, skip)])
+    ...         .iloc[:, 0]
+    ...         .dropna()
+    ...         .rename("score")
+    ...         .to_frame()
+    ...         .loc["2012":]
+    ...     )
+    ...     return TopK(top_k, buffer=buffer, rebalance=21)(score)
+    >>> neighbours = perturb(
+    ...     lambda **p: from_weights(run(**p), bars).returns,
+    ...     {"lookback": 252, "skip": 21, "top_k": 15, "buffer": 10},
+    ...     252,
+    ... )
+    >>> neighbours.round(3)
+      parameter setting  sharpe  change     se
+    0       run    None   0.858   0.000  0.000
+    1  lookback     202   0.967   0.109  0.104
+    2  lookback     302   0.918   0.060  0.084
+    3      skip      17   0.861   0.003  0.053
+    4      skip      25   0.725  -0.133  0.046
+    5     top_k      12   0.772  -0.086  0.063
+    6     top_k      18   0.874   0.016  0.053
+    7    buffer       8   0.820  -0.038  0.040
+    8    buffer      12   0.887   0.029  0.044
+    """
     if not 0 < step < 1:
         raise ConfigError(f"step is {step}; give a relative move between 0 and 1, 0.2 for 20 %")
     from arch.bootstrap import StationaryBootstrap
@@ -330,7 +844,50 @@ def fragility(
 ) -> (
     pd.Series
 ):  # sharpe, mean_near, spread, worst, loss (share of the run's ratio), t (change over its error), parameter, setting
-    "Sum up a perturbation by its worst neighbour; NaN without neighbours."
+    """Sum up a perturbation by its worst neighbour; NaN without neighbours.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        From perturb.
+
+    Returns
+    -------
+    pd.Series
+
+    Examples
+    --------
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.backtest.montecarlo import fragility, perturb
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> bars = adjust(sample_bars(start="2010-01-04", end="2019-12-31"), "total")
+    >>> def run(lookback=252, skip=21, top_k=15, buffer=10):
+    ...     "Trade one momentum rule and return its weights."
+    ...     score = (
+    ...         compute(bars, [momentum(lookback, skip)])
+    ...         .iloc[:, 0]
+    ...         .dropna()
+    ...         .rename("score")
+    ...         .to_frame()
+    ...         .loc["2012":]
+    ...     )
+    ...     return TopK(top_k, buffer=buffer, rebalance=21)(score)
+    >>> neighbours = perturb(
+    ...     lambda **p: from_weights(run(**p), bars).returns,
+    ...     {"lookback": 252, "skip": 21, "top_k": 15, "buffer": 10},
+    ...     252,
+    ... )
+    >>> fragility(neighbours).to_frame("fragility").T
+                 sharpe mean_near    spread    worst      loss         t  \\
+    fragility  0.858293  0.853214  0.078377  0.72507  0.155219 -2.880472
+
+              parameter setting
+    fragility      skip      25
+    """
     run, near = table["sharpe"].iloc[0], table.iloc[1:]
     if near["sharpe"].notna().sum() == 0:
         return pd.Series(
@@ -363,7 +920,37 @@ def market_regimes(
     lookback: int = 21,  # sessions behind the volatility
     crash: tuple[float, int] = (0.1, 10),  # loss, within so many sessions
 ) -> pd.DataFrame:  # bool by date: bull, bear, high_volatility, crash; with hindsight, for judging only
-    "Date a market's weather from its whole history."
+    """Date a market's weather from its whole history.
+
+    Parameters
+    ----------
+    close : pd.Series
+        A market's total-return closes by date, positive.
+    bear : float, default 0.2
+        Fall from a high.
+    lookback : int, default 21
+        Sessions behind the volatility.
+    crash : tuple[float, int], default (0.1, 10)
+        loss, within so many sessions.
+
+    Returns
+    -------
+    pd.DataFrame
+        Bool by date: bull, bear, high_volatility, crash; with hindsight, for judging only.
+
+    Raises
+    ------
+    PanelError
+        "closes must be positive, sorted and one a date; drop what is missing"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.montecarlo import market_regimes
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_context
+    >>> context = to_wide(sample_context(["SPY"])["close"])["SPY"].loc[:"2022"]
+    >>> weather = market_regimes(context)
+    """
     if not (close > 0).all() or not close.index.is_monotonic_increasing or not close.index.is_unique:
         raise PanelError("closes must be positive, sorted and one a date; drop what is missing")
     r = close.pct_change(fill_method=None).iloc[1:]
@@ -386,7 +973,77 @@ def stress(
     periods_per_year: float,  # 252 for trading days
     lag: int = 10,  # sessions of memory in the error of the mean
 ) -> pd.DataFrame:  # by regime: n (sessions), spells, mean (a year), se, sharpe, sharpe_se, worst_day, total
-    "Judge a run window by window; NaN below 2 sessions. Null: a mean of 0."
+    """Judge a run window by window; NaN below 2 sessions. Null: a mean of 0.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        decimal, by date, after costs.
+    regimes : pd.DataFrame
+        Bool by date, from market_regimes.
+    periods_per_year : float
+        252 for trading days.
+    lag : int, default 10
+        Sessions of memory in the error of the mean.
+
+    Returns
+    -------
+    pd.DataFrame
+        By regime: n (sessions), spells, mean (a year), se, sharpe, sharpe_se, worst_day, total.
+
+    Raises
+    ------
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
+    Examples
+    --------
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.backtest.montecarlo import market_regimes, random_portfolios, stress
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure, shade
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> bars = adjust(sample_bars(start="2010-01-04", end="2019-12-31"), "total")
+    >>> def run(lookback=252, skip=21, top_k=15, buffer=10):
+    ...     "Trade one momentum rule and return its weights."
+    ...     score = (
+    ...         compute(bars, [momentum(lookback, skip)])
+    ...         .iloc[:, 0]
+    ...         .dropna()
+    ...         .rename("score")
+    ...         .to_frame()
+    ...         .loc["2012":]
+    ...     )
+    ...     return TopK(top_k, buffer=buffer, rebalance=21)(score)
+    >>> weights = run()
+    >>> result = from_weights(weights, bars)
+    >>> returns = result.returns
+    >>> chance = random_portfolios(weights, bars, 252, draws=40)
+    >>> others = chance.drop(index="run")["sharpe"]
+    >>> fig, ax = figure(
+    ...     f"{(others >= chance.at['run', 'sharpe']).mean():.0%} of portfolios of random names do as well",
+    ...     "Sharpe ratio after costs",
+    ...     "portfolios",
+    ... )
+    >>> ax.hist(others, bins=15, color=COLORS[0], alpha=0.6, label="random names, same weights and turnover")
+    >>> ax.axvline(chance.at["run", "sharpe"], color=COLORS[1], label="the run")
+    >>> context = to_wide(sample_context(["SPY"])["close"])["SPY"].loc[:"2022"]
+    >>> weather = market_regimes(context)
+    >>> fig, ax = figure(
+    ...     f"SPY: {int(weather['bear'].sum())} sessions of bear market in {len(weather) / 252:.0f} years",
+    ...     "",
+    ...     "SPY, total return (log)",
+    ... )
+    >>> ax.plot(context, color=COLORS[7], lw=1)
+    >>> shade(ax, weather["bear"], COLORS[1], "bear")
+    >>> shade(ax, weather["crash"], COLORS[0], "crash")
+    >>> judged = stress(returns, weather, 252)
+    >>> judged.round(3)
+    """
     rows, root = {}, np.sqrt(periods_per_year)
     r = returns.dropna().astype(float)
     for name in regimes:

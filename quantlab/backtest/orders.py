@@ -117,7 +117,39 @@ def _columns(
 def complete(
     orders: pd.DataFrame,  # columns or index levels date, symbol; column size; optional the rest
 ) -> pd.DataFrame:  # with every column, numbered rows
-    "Return an order list with its defaults filled in; raise PanelError on one that cannot be meant."
+    """Return an order list with its defaults filled in; raise PanelError on one that cannot be meant.
+
+    Parameters
+    ----------
+    orders : pd.DataFrame
+        Columns or index levels date, symbol; column size; optional the rest.
+
+    Returns
+    -------
+    pd.DataFrame
+        With every column, numbered rows.
+
+    Raises
+    ------
+    PanelError
+        On one that cannot be meant.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.backtest.orders import complete
+    >>> plan = pd.DataFrame(
+    ...     [
+    ...         ("2015-01-05", "AAPL", "percent", 0.4, "market", np.nan, 1, 0.10),
+    ...         ("2015-01-05", "KO", "value", 250_000, "limit", 33.0, 10, np.nan),
+    ...         ("2015-06-01", "XOM", "shares", -2_000, "market", np.nan, 1, np.nan),
+    ...         ("2016-02-01", "XOM", "target", 0.0, "close", np.nan, 1, np.nan),
+    ...     ],
+    ...     columns=["date", "symbol", "kind", "size", "type", "price", "valid", "stop_loss"],
+    ... )
+    >>> full = complete(plan)
+    """
     return pd.DataFrame(_columns(orders))
 
 # %% ../../nbs/backtest/712_orders.ipynb #e479bf2c
@@ -126,7 +158,56 @@ def order_rows(
     at: Grid,  # coordinates of the bars
     decided: int | None = None,  # session at whose close all were decided; None: the list has dates
 ) -> np.ndarray:  # ORDER_DTYPE[rows], by session and symbol, brackets behind their order
-    "Turn an order list into the rows that a session reads; raise PanelError on unknown dates and names."
+    """Turn an order list into the rows that a session reads; raise PanelError on unknown dates and names.
+
+    Parameters
+    ----------
+    orders : pd.DataFrame
+        See complete.
+    at : Grid
+        Coordinates of the bars.
+    decided : int | None, default None
+        Session at whose close all were decided; None: the list has dates.
+
+    Returns
+    -------
+    np.ndarray
+        ORDER_DTYPE[rows], by session and symbol, brackets behind their order.
+
+    Raises
+    ------
+    PanelError
+        On unknown dates and names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.backtest.orders import order_rows
+    >>> from quantlab.core.panel import grid
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(
+    ...     sample_bars(["AAPL", "KO", "JPM", "MSFT", "PG", "XOM"], "2015-01-02", "2016-12-30"), "total"
+    ... ).drop(columns="adj")
+    >>> plan = pd.DataFrame(
+    ...     [
+    ...         ("2015-01-05", "AAPL", "percent", 0.4, "market", np.nan, 1, 0.10),
+    ...         ("2015-01-05", "KO", "value", 250_000, "limit", 33.0, 10, np.nan),
+    ...         ("2015-06-01", "XOM", "shares", -2_000, "market", np.nan, 1, np.nan),
+    ...         ("2016-02-01", "XOM", "target", 0.0, "close", np.nan, 1, np.nan),
+    ...     ],
+    ...     columns=["date", "symbol", "kind", "size", "type", "price", "valid", "stop_loss"],
+    ... )
+    >>> rows = order_rows(plan, grid(bars.index))
+    >>> pd.DataFrame(rows)[["decided", "symbol", "kind", "size", "type", "price", "valid", "parent", "goal"]]
+       decided  symbol  kind      size  type  price  valid  parent  goal
+    0        1       0     2       0.4     0    NaN      1       0   NaN
+    1        1       0     0      -0.1     2    NaN      0       1   0.0
+    2        1       2     1  250000.0     1   33.0     10       0   NaN
+    3      102       5     0   -2000.0     0    NaN      1       0   NaN
+    4      271       5     3       0.0     3    NaN      1       0   NaN
+    """
     given = _columns(orders, None if decided is None else at.dates[decided])
     when = np.full(len(given["size"]), decided)
     if decided is None:
@@ -167,7 +248,64 @@ def from_orders(
     start=None,  # first session of the account; None = that of the first decision (order); earlier are dropped
     end=None,  # last session; None = the last of bars
 ) -> Result:
-    "Fill a list of orders session by session and keep the account."
+    """Fill a list of orders session by session and keep the account.
+
+    Parameters
+    ----------
+    orders : pd.DataFrame
+        date, symbol, size; optional kind, type, price, valid, reduce, stop_loss, take_profit.
+    bars : pd.DataFrame
+        Panel with open and close; optional what read_market takes; factors not applied are refused.
+    costs : Costs, default DEFAULT_COSTS
+        Charged on every fill and every night.
+    rules : Rules, default DEFAULT_RULES
+        Of the market and the account.
+    fill : FillModel, default DEFAULT_FILL
+        When and at what price orders fill.
+    cash : float, default 1_000_000.0
+        Account money at the start.
+    start : default None
+        First session of the account; None = that of the first decision (order); earlier are dropped.
+    end : default None
+        Last session; None = the last of bars.
+
+    Returns
+    -------
+    Result
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
+
+    Raises
+    ------
+    ConfigError
+        On terms of another kind, and on an account that starts with nothing (see check_terms).
+    DataError
+        On a factor adj or split that is not applied (see read_market).
+    PanelError
+        "{have}; an order needs a date, a symbol and a size"
+        "orders have columns {unknown} that mean nothing here; {known}"
+        "order of {...} on {...}: {why}"
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.backtest.orders import from_orders
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(
+    ...     sample_bars(["AAPL", "KO", "JPM", "MSFT", "PG", "XOM"], "2015-01-02", "2016-12-30"), "total"
+    ... ).drop(columns="adj")
+    >>> dates = bars.index.get_level_values("date").unique()[5::20]
+    >>> target = pd.MultiIndex.from_product(
+    ...     [dates, ["AAPL", "JPM", "KO", "MSFT", "PG", "XOM"]], names=["date", "symbol"]
+    ... )
+    >>> weights = pd.DataFrame(
+    ...     {"weight": np.random.default_rng(7).dirichlet(np.ones(6), len(dates)).ravel()}, target
+    ... )
+    >>> slow = from_orders(weights.rename(columns={"weight": "size"}).assign(kind="target"), bars)
+    """
     check_terms(costs, rules, fill, cash)
     at, market = read_market(bars, costs, fill)
     rows = order_rows(orders, at)
@@ -256,7 +394,67 @@ def from_rule(
     start=None,  # first session of the account; None = that of the first decision, the first date of predictions
     end=None,  # last session; None = the last of bars
 ) -> Result:
-    "Ask a rule at each close for the orders of the next session and keep the account."
+    """Ask a rule at each close for the orders of the next session and keep the account.
+
+    Parameters
+    ----------
+    rule : Callable
+        (held bool[s], score float[s], tradable bool[s]) -> positions int[m] and sizes float[m] of
+        names: below 0 a share of the holding to sell, -1 all of it; above 0 a share of the cash after
+        all sales to buy for such as portfolio.topk_drop.TopKDrop.
+    predictions : pd.DataFrame
+        Panel with column score, known at the close of date.
+    bars : pd.DataFrame
+        Panel with open and close; optional what read_market takes, such as factor and change.
+    costs : Costs, default DEFAULT_COSTS
+        Charged on every fill and every night.
+    rules : Rules, default DEFAULT_RULES
+        Of the market and the account.
+    fill : FillModel, default DEFAULT_FILL
+        When and at what price orders fill.
+    cash : float, default 1_000_000.0
+        Account money at the start.
+    start : default None
+        First session of the account; None = that of the first decision, the first date of predictions.
+    end : default None
+        Last session; None = the last of bars.
+
+    Returns
+    -------
+    Result
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
+
+    Raises
+    ------
+    ConfigError
+        On terms of another kind, and on an account that starts with nothing (see check_terms).
+    DataError
+        On a factor adj or split that is not applied (see read_market).
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        Its message names the dates on which almost nobody is there (see check_stray).
+        "predictions name a {kind} that is not in bars: {...}; use the bars' own"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.backtest.costs import QLIB_COSTS
+    >>> from quantlab.backtest.orders import from_rule
+    >>> from quantlab.broker.fill_model import same_close
+    >>> from quantlab.broker.rules import Rules
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import reversal
+    >>> from quantlab.portfolio.topk_drop import TopKDrop
+    >>> raw = sample_bars(start="2014-06-02", end="2016-12-30")
+    >>> many = adjust(raw).assign(factor=raw["adj"])[["open", "close", "factor"]]
+    >>> predictions = compute(adjust(raw), [reversal(5)]).set_axis(["score"], axis=1).dropna()
+    >>> policy, no_end = TopKDrop(top_k=30, n_drop=3), Rules(stale_after=np.inf)
+    >>> paid = from_rule(policy, predictions, many, QLIB_COSTS, Rules(lot=100, stale_after=np.inf), same_close())
+    """
     check_terms(costs, rules, fill, cash)
     at, market = read_market(bars, costs, fill)
     score = _scores(predictions, at)

@@ -114,7 +114,82 @@ def from_signals(
     stop_loss: float | None = None,  # share of the price paid; None = no stop
     take_profit: float | None = None,  # share of the price paid; None = no limit
 ) -> Result:
-    "Trade boolean signals in the next session and keep the account; an entry for what is held changes nothing."
+    """Trade boolean signals in the next session and keep the account; an entry for what is held changes nothing.
+
+    Parameters
+    ----------
+    entries : pd.Series
+        bool, (date, symbol): open a long; known at the close of date.
+    exits : pd.Series | None
+        bool: close a long.
+    bars : pd.DataFrame
+        Panel with open and close, for stops high and low too; a factor not applied is refused.
+    costs : Costs, default DEFAULT_COSTS
+        Charged on every fill and every night.
+    rules : Rules, default DEFAULT_RULES
+        Of the market and the account.
+    fill : FillModel, default DEFAULT_FILL
+        When and at what price orders fill.
+    cash : float, default 1_000_000.0
+        Account money at the start.
+    start : default None
+        First session of the account; None = that of the first decision, the first date of the entries.
+    end : default None
+        Last session; None = the last of bars.
+    size : float | pd.Series, default 0.1
+        Of an entry, > 0; a series gives one a date and name.
+    kind : str, default "percent"
+        What size counts: "percent" = share of equity, "value" = money, "shares".
+    short_entries : pd.Series | None, default None
+        bool: open a short.
+    short_exits : pd.Series | None, default None
+        bool: cover it.
+    stop_loss : float | None, default None
+        Share of the price paid; None = no stop.
+    take_profit : float | None, default None
+        Share of the price paid; None = no limit.
+
+    Returns
+    -------
+    Result
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
+
+    Raises
+    ------
+    ConfigError
+        "kind is {kind}; give 'percent', 'value' or 'shares'"
+        "stops and limits fill inside the bar; the bars have no high and low: add them or drop both"
+        On terms of another kind, and on an account that starts with nothing (see check_terms).
+        "size must be positive and finite; a short entry sells it"
+    DataError
+        On a factor adj or split that is not applied (see read_market).
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "{name} must be a boolean series without gaps; compare first, as in score > 0"
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        "{name} hold a {kind} that is not in bars: {...}; use the bars' own"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.signals import from_signals
+    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2019-12-31"), "total").drop(columns="adj")
+    >>> close = to_wide(bars["close"])
+    >>> entries = to_long((close >= close.rolling(60).max()).astype(float), bars.index, name="entry") > 0
+    >>> exits = to_long((close <= close.rolling(20).min()).astype(float), bars.index, name="exit") > 0
+    >>> plain = from_signals(entries, exits, bars)
+    >>> plain.trades.head().round({"quantity": 1, "price": 2, "commission": 2, "slippage": 2})
+            date    decided symbol  quantity  price  commission  slippage  reason
+    0 2012-03-29 2012-03-28   AAPL    5355.0  18.54        9.93     49.61  market
+    1 2012-03-29 2012-03-28    JNJ    2135.0  46.62        9.95     49.74  market
+    2 2012-03-29 2012-03-28    JPM    3021.8  32.86        9.93     49.62  market
+    3 2012-03-29 2012-03-28     KO    3969.7  25.10        9.96     49.79  market
+    4 2012-04-11 2012-04-10    JNJ   -2135.0  46.15        9.85     49.29  market
+    """
     if kind not in ("percent", "value", "shares"):
         raise ConfigError(f"kind is {kind!r}; give 'percent', 'value' or 'shares'")
     if (stop_loss or take_profit) and not {"high", "low"} <= set(bars):

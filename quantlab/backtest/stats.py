@@ -39,7 +39,43 @@ def annual_return(
     returns: pd.Series | np.ndarray,  # decimal, per period
     periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> float:  # decimal; NaN without observations, -1 once everything is lost
-    "Return the compound annual growth rate."
+    """Return the compound annual growth rate.
+
+    Parameters
+    ----------
+    returns : pd.Series | np.ndarray
+        decimal, per period.
+    periods_per_year : float
+        252 for trading days, 12 for months.
+
+    Returns
+    -------
+    float
+        Decimal; NaN without observations, -1 once everything is lost.
+
+    Raises
+    ------
+    ConfigError
+        "periods_per_year is {periods_per_year}; give 252 for trading days, 12 for months"
+    DataError
+        "the return of {first} is infinite; mend the prices it came from"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.stats import annual_return, annual_volatility, hit_rate
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_context
+    >>> prices = to_wide(sample_context(["SPY", "TLT"])["close"])
+    >>> funds = prices.pct_change(fill_method=None).iloc[1:]
+    >>> returns = (0.6 * funds["SPY"] + 0.4 * funds["TLT"]).rename("60/40")
+    >>> first_three = (annual_return(returns, 252), annual_volatility(returns, 252), hit_rate(returns))
+    >>> pd.Series(first_three, ["annual return", "volatility", "hit rate"]).round(4).to_frame("60/40")
+                    60/40
+    annual return  0.0996
+    volatility     0.1011
+    hit rate       0.5621
+    """
     r = _observed(returns, periods_per_year)
     if r.shape[-1] == 0:
         return np.nan
@@ -51,7 +87,43 @@ def annual_volatility(
     returns: pd.Series | np.ndarray,  # decimal, per period
     periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> float:  # decimal, annualised; NaN with fewer than two observations
-    "Return the annualised standard deviation."
+    """Return the annualised standard deviation.
+
+    Parameters
+    ----------
+    returns : pd.Series | np.ndarray
+        decimal, per period.
+    periods_per_year : float
+        252 for trading days, 12 for months.
+
+    Returns
+    -------
+    float
+        decimal, annualised; NaN with fewer than two observations.
+
+    Raises
+    ------
+    ConfigError
+        "periods_per_year is {periods_per_year}; give 252 for trading days, 12 for months"
+    DataError
+        "the return of {first} is infinite; mend the prices it came from"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.stats import annual_return, annual_volatility, hit_rate
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_context
+    >>> prices = to_wide(sample_context(["SPY", "TLT"])["close"])
+    >>> funds = prices.pct_change(fill_method=None).iloc[1:]
+    >>> returns = (0.6 * funds["SPY"] + 0.4 * funds["TLT"]).rename("60/40")
+    >>> first_three = (annual_return(returns, 252), annual_volatility(returns, 252), hit_rate(returns))
+    >>> pd.Series(first_three, ["annual return", "volatility", "hit rate"]).round(4).to_frame("60/40")
+                    60/40
+    annual return  0.0996
+    volatility     0.1011
+    hit rate       0.5621
+    """
     r = _observed(returns, periods_per_year)
     return np.std(r, axis=-1, ddof=1) * np.sqrt(periods_per_year) if r.shape[-1] > 1 else np.nan
 
@@ -59,7 +131,41 @@ def annual_volatility(
 def hit_rate(
     returns: pd.Series | np.ndarray,  # decimal, per period
 ) -> float:  # in [0, 1]; NaN without observations
-    "Return the share of periods with a gain."
+    """Return the share of periods with a gain.
+
+    Parameters
+    ----------
+    returns : pd.Series | np.ndarray
+        decimal, per period.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN without observations.
+
+    Raises
+    ------
+    ConfigError
+        "periods_per_year is {periods_per_year}; give 252 for trading days, 12 for months"
+    DataError
+        "the return of {first} is infinite; mend the prices it came from"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.stats import annual_return, annual_volatility, hit_rate
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_context
+    >>> prices = to_wide(sample_context(["SPY", "TLT"])["close"])
+    >>> funds = prices.pct_change(fill_method=None).iloc[1:]
+    >>> returns = (0.6 * funds["SPY"] + 0.4 * funds["TLT"]).rename("60/40")
+    >>> first_three = (annual_return(returns, 252), annual_volatility(returns, 252), hit_rate(returns))
+    >>> pd.Series(first_three, ["annual return", "volatility", "hit rate"]).round(4).to_frame("60/40")
+                    60/40
+    annual return  0.0996
+    volatility     0.1011
+    hit rate       0.5621
+    """
     r = _observed(returns)
     return np.mean(r > 0, axis=-1) if r.shape[-1] else np.nan
 
@@ -68,7 +174,45 @@ def sharpe(
     returns: pd.Series | np.ndarray,  # decimal, per period, in excess of cash
     periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> float:  # annualised; NaN for fewer than two observations and for flat returns
-    "Return the mean over the standard deviation, annualised."
+    """Return the mean over the standard deviation, annualised.
+
+    Parameters
+    ----------
+    returns : pd.Series | np.ndarray
+        decimal, per period, in excess of cash.
+    periods_per_year : float
+        252 for trading days, 12 for months.
+
+    Returns
+    -------
+    float
+        Annualised; NaN for fewer than two observations and for flat returns.
+
+    Raises
+    ------
+    ConfigError
+        "periods_per_year is {periods_per_year}; give 252 for trading days, 12 for months"
+    DataError
+        "the return of {first} is infinite; mend the prices it came from"
+
+    References
+    ----------
+    .. [1] Sortino and van der Meer (1991).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.stats import sharpe, sortino
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_context
+    >>> prices = to_wide(sample_context(["SPY", "TLT"])["close"])
+    >>> funds = prices.pct_change(fill_method=None).iloc[1:]
+    >>> returns = (0.6 * funds["SPY"] + 0.4 * funds["TLT"]).rename("60/40")
+    >>> pd.Series({"Sharpe": sharpe(returns, 252), "Sortino": sortino(returns, 252)}).round(3).to_frame("60/40")
+             60/40
+    Sharpe   0.990
+    Sortino  1.401
+    """
     r = _observed(returns, periods_per_year)
     if r.shape[-1] < 2:
         return np.nan
@@ -81,7 +225,45 @@ def sortino(
     returns: pd.Series | np.ndarray,  # decimal, per period, in excess of cash
     periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> float:  # annualised; NaN for fewer than two observations and without a loss
-    "Return the mean over the downside deviation from zero, annualised."
+    """Return the mean over the downside deviation from zero, annualised.
+
+    Parameters
+    ----------
+    returns : pd.Series | np.ndarray
+        decimal, per period, in excess of cash.
+    periods_per_year : float
+        252 for trading days, 12 for months.
+
+    Returns
+    -------
+    float
+        Annualised; NaN for fewer than two observations and without a loss.
+
+    Raises
+    ------
+    ConfigError
+        "periods_per_year is {periods_per_year}; give 252 for trading days, 12 for months"
+    DataError
+        "the return of {first} is infinite; mend the prices it came from"
+
+    References
+    ----------
+    .. [1] Sortino and van der Meer (1991).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.stats import sharpe, sortino
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_context
+    >>> prices = to_wide(sample_context(["SPY", "TLT"])["close"])
+    >>> funds = prices.pct_change(fill_method=None).iloc[1:]
+    >>> returns = (0.6 * funds["SPY"] + 0.4 * funds["TLT"]).rename("60/40")
+    >>> pd.Series({"Sharpe": sharpe(returns, 252), "Sortino": sortino(returns, 252)}).round(3).to_frame("60/40")
+             60/40
+    Sharpe   0.990
+    Sortino  1.401
+    """
     r = _observed(returns, periods_per_year)
     if r.shape[-1] < 2:
         return np.nan
@@ -95,7 +277,39 @@ _REGAINED = 1e-10  # share of a high that the rounding of a long history may lea
 def drawdown(
     returns: pd.Series | np.ndarray,  # decimal, per period
 ) -> pd.Series | np.ndarray:  # <= 0, same shape; a Series loses its NaN days
-    "Return how far wealth is below its highest value so far."
+    """Return how far wealth is below its highest value so far.
+
+    Parameters
+    ----------
+    returns : pd.Series | np.ndarray
+        decimal, per period.
+
+    Returns
+    -------
+    pd.Series | np.ndarray
+        <= 0, same shape; a Series loses its NaN days.
+
+    Raises
+    ------
+    ConfigError
+        "periods_per_year is {periods_per_year}; give 252 for trading days, 12 for months"
+    DataError
+        "the return of {first} is infinite; mend the prices it came from"
+
+    References
+    ----------
+    .. [1] Young (1991).
+
+    Examples
+    --------
+    >>> from quantlab.backtest.stats import drawdown
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_context
+    >>> prices = to_wide(sample_context(["SPY", "TLT"])["close"])
+    >>> funds = prices.pct_change(fill_method=None).iloc[1:]
+    >>> returns = (0.6 * funds["SPY"] + 0.4 * funds["TLT"]).rename("60/40")
+    >>> assert drawdown(returns).max() == 0
+    """
     r = _observed(returns)
     wealth = np.cumprod(1 + r, axis=-1)
     below = wealth / np.maximum(np.maximum.accumulate(wealth, axis=-1), 1.0) - 1
@@ -106,7 +320,40 @@ def drawdown(
 def max_drawdown(
     returns: pd.Series | np.ndarray,  # decimal, per period
 ) -> float:  # <= 0; NaN without observations
-    "Return the deepest fall from a high."
+    """Return the deepest fall from a high.
+
+    Parameters
+    ----------
+    returns : pd.Series | np.ndarray
+        decimal, per period.
+
+    Returns
+    -------
+    float
+        <= 0; NaN without observations.
+
+    Raises
+    ------
+    ConfigError
+        "periods_per_year is {periods_per_year}; give 252 for trading days, 12 for months"
+    DataError
+        "the return of {first} is infinite; mend the prices it came from"
+
+    References
+    ----------
+    .. [1] Young (1991).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.backtest.stats import annual_return, calmar, max_drawdown
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_context
+    >>> prices = to_wide(sample_context(["SPY", "TLT"])["close"])
+    >>> funds = prices.pct_change(fill_method=None).iloc[1:]
+    >>> returns = (0.6 * funds["SPY"] + 0.4 * funds["TLT"]).rename("60/40")
+    >>> assert np.isclose(calmar(returns, 252), annual_return(returns, 252) / -max_drawdown(returns))
+    """
     below = np.asarray(drawdown(returns))
     return below.min(axis=-1) if below.shape[-1] else np.nan
 
@@ -115,7 +362,42 @@ def calmar(
     returns: pd.Series | np.ndarray,  # decimal, per period
     periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> float:  # NaN without a fall
-    "Return the annual return over the deepest fall."
+    """Return the annual return over the deepest fall.
+
+    Parameters
+    ----------
+    returns : pd.Series | np.ndarray
+        decimal, per period.
+    periods_per_year : float
+        252 for trading days, 12 for months.
+
+    Returns
+    -------
+    float
+        NaN without a fall.
+
+    Raises
+    ------
+    ConfigError
+        "periods_per_year is {periods_per_year}; give 252 for trading days, 12 for months"
+    DataError
+        "the return of {first} is infinite; mend the prices it came from"
+
+    References
+    ----------
+    .. [1] Young (1991).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.backtest.stats import annual_return, calmar, max_drawdown
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_context
+    >>> prices = to_wide(sample_context(["SPY", "TLT"])["close"])
+    >>> funds = prices.pct_change(fill_method=None).iloc[1:]
+    >>> returns = (0.6 * funds["SPY"] + 0.4 * funds["TLT"]).rename("60/40")
+    >>> assert np.isclose(calmar(returns, 252), annual_return(returns, 252) / -max_drawdown(returns))
+    """
     worst = np.asarray(max_drawdown(returns))
     return (annual_return(returns, periods_per_year) / np.where(worst == 0, np.nan, -worst))[()]
 
@@ -126,7 +408,42 @@ def drawdowns(
 ) -> (
     pd.DataFrame
 ):  # deepest first: depth, peak (NaT = the start), start, trough, end (NaT = not yet), sessions under water
-    "List the deepest falls: the high, the first session below it, the lowest, and the one that reaches the high again."
+    """List the deepest falls: the high, the first session below it, the lowest, and the one that reaches the high
+    again.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        decimal, by date.
+    n : int, default 5
+        How many, the deepest.
+
+    Returns
+    -------
+    pd.DataFrame
+
+    Raises
+    ------
+    ConfigError
+        "periods_per_year is {periods_per_year}; give 252 for trading days, 12 for months"
+    DataError
+        "the return of {first} is infinite; mend the prices it came from"
+
+    Examples
+    --------
+    >>> from quantlab.backtest.stats import drawdowns
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_context
+    >>> prices = to_wide(sample_context(["SPY", "TLT"])["close"])
+    >>> funds = prices.pct_change(fill_method=None).iloc[1:]
+    >>> returns = (0.6 * funds["SPY"] + 0.4 * funds["TLT"]).rename("60/40")
+    >>> drawdowns(returns, 4).round({"depth": 4})
+        depth       peak      start     trough        end  sessions
+    0 -0.2724 2021-12-27 2021-12-28 2022-10-20        NaT       505
+    1 -0.1776 2020-02-20 2020-02-21 2020-03-18 2020-05-27        66
+    2 -0.1103 2018-08-29 2018-08-30 2018-12-24 2019-03-18       135
+    3 -0.0789 2015-03-20 2015-03-23 2015-08-25 2016-03-17       249
+    """
     below = drawdown(returns)
     under = below < 0
     falls = (under & ~under.shift(fill_value=False)).cumsum()[under]
@@ -144,7 +461,32 @@ def drawdowns(
 def tail_ratio(
     returns: pd.Series | np.ndarray,  # decimal, per period
 ) -> float:  # 1 = symmetric; NaN without observations or when the 5 % quantile is no loss
-    "Return the 95 % quantile over the size of the 5 % quantile."
+    """Return the 95 % quantile over the size of the 5 % quantile.
+
+    Parameters
+    ----------
+    returns : pd.Series | np.ndarray
+        decimal, per period.
+
+    Returns
+    -------
+    float
+        1 = symmetric; NaN without observations or when the 5 % quantile is no loss.
+
+    Raises
+    ------
+    ConfigError
+        "periods_per_year is {periods_per_year}; give 252 for trading days, 12 for months"
+    DataError
+        "the return of {first} is infinite; mend the prices it came from"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.backtest.stats import tail_ratio
+    >>> assert np.isclose(tail_ratio(pd.Series(np.arange(-10.0, 11.0))), 1.0)
+    """
     r = _observed(returns)
     if r.shape[-1] == 0:
         return np.nan
@@ -153,7 +495,34 @@ def tail_ratio(
 
 # %% ../../nbs/backtest/720_stats.ipynb #4e012d66
 class AlphaBeta(NamedTuple):
-    "Hold a regression on a benchmark."
+    """Hold a regression on a benchmark.
+
+    Parameters
+    ----------
+    alpha : float
+        annualised, decimal, not compounded.
+    beta : float
+        Return for a return of 1 of the benchmark.
+
+    References
+    ----------
+    .. [1] Jensen (1968).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.stats import alpha_beta
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_context
+    >>> prices = to_wide(sample_context(["SPY", "TLT"])["close"])
+    >>> funds = prices.pct_change(fill_method=None).iloc[1:]
+    >>> returns = (0.6 * funds["SPY"] + 0.4 * funds["TLT"]).rename("60/40")
+    >>> benchmark = funds["SPY"]
+    >>> pd.Series(alpha_beta(returns, benchmark, 252)._asdict()).round(4).to_frame("60/40 on SPY")
+           60/40 on SPY
+    alpha        0.0347
+    beta         0.4791
+    """
 
     alpha: float  # annualised, decimal, not compounded
     beta: float  # return for a return of 1 of the benchmark
@@ -164,7 +533,50 @@ def alpha_beta(
     benchmark: pd.Series | np.ndarray,  # decimal, per period; dates that both have count
     periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> AlphaBeta:  # NaN with fewer than two common dates or a flat benchmark
-    "Return alpha and beta of returns on a benchmark."
+    """Return alpha and beta of returns on a benchmark.
+
+    Parameters
+    ----------
+    returns : pd.Series | np.ndarray
+        decimal, per period.
+    benchmark : pd.Series | np.ndarray
+        decimal, per period; dates that both have count.
+    periods_per_year : float
+        252 for trading days, 12 for months.
+
+    Returns
+    -------
+    AlphaBeta
+        NaN with fewer than two common dates or a flat benchmark.
+
+    Raises
+    ------
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+    ConfigError
+        "periods_per_year is {periods_per_year}; give 252 for trading days, 12 for months"
+    DataError
+        "the return of {first} is infinite; mend the prices it came from"
+
+    References
+    ----------
+    .. [1] Jensen (1968).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.stats import alpha_beta
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_context
+    >>> prices = to_wide(sample_context(["SPY", "TLT"])["close"])
+    >>> funds = prices.pct_change(fill_method=None).iloc[1:]
+    >>> returns = (0.6 * funds["SPY"] + 0.4 * funds["TLT"]).rename("60/40")
+    >>> benchmark = funds["SPY"]
+    >>> pd.Series(alpha_beta(returns, benchmark, 252)._asdict()).round(4).to_frame("60/40 on SPY")
+           60/40 on SPY
+    alpha        0.0347
+    beta         0.4791
+    """
     if isinstance(returns, pd.Series):
         check_zones(returns=returns, benchmark=benchmark)
         both = pd.concat([returns, benchmark], axis=1, join="inner").dropna()
@@ -182,7 +594,38 @@ def annual_turnover(
     turnover: pd.Series,  # by date: bought plus sold over equity; 0 on days without a trade
     periods_per_year: float,  # 252 for trading days, 12 for months
 ) -> float:  # times equity a year; NaN without observations
-    "Return the turnover of an average year."
+    """Return the turnover of an average year.
+
+    Parameters
+    ----------
+    turnover : pd.Series
+        By date: bought plus sold over equity; 0 on days without a trade.
+    periods_per_year : float
+        252 for trading days, 12 for months.
+
+    Returns
+    -------
+    float
+        Times equity a year; NaN without observations.
+
+    Raises
+    ------
+    ConfigError
+        "periods_per_year is {periods_per_year}; give 252 for trading days, 12 for months"
+    DataError
+        "the return of {first} is infinite; mend the prices it came from"
+
+    References
+    ----------
+    .. [1] Jensen (1968).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.backtest.stats import annual_turnover
+    >>> assert np.isclose(annual_turnover(pd.Series([0.0, 0.0, 0.0, 2.0]), 252), 126)
+    """
     t = _observed(turnover, periods_per_year)
     return t.mean() * periods_per_year if len(t) else np.nan
 
@@ -191,7 +634,38 @@ def exposure(
     positions: pd.DataFrame,  # (date, symbol): value, money; Result.positions
     equity: pd.Series,  # by date, money at the close; Result.equity
 ) -> pd.DataFrame:  # by date of equity: gross, net (shares of equity), names (held); 0 in cash
-    "Measure what is held at each close; raise DataError when a position has no equity beside it."
+    """Measure what is held at each close; raise DataError when a position has no equity beside it.
+
+    Parameters
+    ----------
+    positions : pd.DataFrame
+        (date, symbol): value, money; Result.positions.
+    equity : pd.Series
+        By date, money at the close; Result.equity.
+
+    Returns
+    -------
+    pd.DataFrame
+        By date of equity: gross, net (shares of equity), names (held); 0 in cash.
+
+    Raises
+    ------
+    DataError
+        When a position has no equity beside it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.stats import exposure
+    >>> days = pd.date_range("2024-01-01", periods=3, name="date")
+    >>> book = pd.DataFrame(
+    ...     {"value": [60.0, -20.0, 90.0]},
+    ...     index=pd.MultiIndex.from_tuples(
+    ...         [(days[1], "A"), (days[1], "B"), (days[2], "A")], names=["date", "symbol"]
+    ...     ),
+    ... )
+    >>> held = exposure(book, pd.Series([100.0, 100.0, 90.0], days))
+    """
     values = positions["value"].groupby("date")
     table = pd.DataFrame(
         {"gross": positions["value"].abs().groupby("date").sum(), "net": values.sum(), "names": values.size()}
@@ -209,7 +683,38 @@ def bootstrap_rows(
     block: float | None = None,  # mean length of a block, >= 1; None = cube root of n
     seed: int = 7,  # of the drawing; the same seed gives the same histories
 ) -> np.ndarray:  # int64[draws, n], positions in 0 .. n - 1
-    "Draw resampled histories by the stationary bootstrap."
+    """Draw resampled histories by the stationary bootstrap.
+
+    Parameters
+    ----------
+    n : int
+        Observations.
+    draws : int
+        Histories.
+    block : float | None, default None
+        Mean length of a block, >= 1; None = cube root of n.
+    seed : int, default 7
+        Of the drawing; the same seed gives the same histories.
+
+    Returns
+    -------
+    np.ndarray
+        int64[draws, n], positions in 0 .. n - 1.
+
+    Raises
+    ------
+    ConfigError
+        "block is {block}; the mean block has at least 1 observation"
+
+    References
+    ----------
+    .. [1] Politis and Romano (1994), *The stationary bootstrap*.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.stats import bootstrap_rows
+    >>> rows = bootstrap_rows(2000, 200, block=10)
+    """
     block = max(n, 1) ** (1 / 3) if block is None else block
     if not block >= 1:
         raise ConfigError(f"block is {block}; the mean block has at least 1 observation")
@@ -275,7 +780,63 @@ def summary(
     seed: int = 7,  # of the resampling
     exposed: pd.DataFrame | None = None,  # by date, from exposure; adds gross, net and the time in the market
 ) -> pd.DataFrame:  # by metric: value, se, low, high (95 %); no errors below 10 observations
-    "Return every metric with its standard error and 95 % interval."
+    """Return every metric with its standard error and 95 % interval.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        decimal, by date, after the costs a reader should assume.
+    periods_per_year : float
+        Sessions in a year.
+    benchmark : pd.Series | None, default None
+        Adds alpha and beta, changes nothing else.
+    turnover : pd.Series | None, default None
+        By date; adds its yearly figure.
+    draws : int, default 500
+        Resampled histories.
+    seed : int, default 7
+        Of the resampling.
+    exposed : pd.DataFrame | None, default None
+        By date, from exposure; adds gross, net and the time in the market.
+
+    Returns
+    -------
+    pd.DataFrame
+        By metric: value, se, low, high (95 %); no errors below 10 observations.
+
+    Raises
+    ------
+    ConfigError
+        "periods_per_year is {periods_per_year}; give 252 for trading days, 12 for months"
+        "block is {block}; the mean block has at least 1 observation"
+    DataError
+        "the return of {first} is infinite; mend the prices it came from"
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
+    Examples
+    --------
+    >>> from quantlab.backtest.stats import summary
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_context
+    >>> prices = to_wide(sample_context(["SPY", "TLT"])["close"])
+    >>> funds = prices.pct_change(fill_method=None).iloc[1:]
+    >>> returns = (0.6 * funds["SPY"] + 0.4 * funds["TLT"]).rename("60/40")
+    >>> benchmark = funds["SPY"]
+    >>> table = summary(returns, 252, benchmark)
+    >>> table.round(3)
+                   value     se    low   high
+    annual_return  0.100  0.030  0.047  0.159
+    volatility     0.101  0.007  0.089  0.116
+    sharpe         0.990  0.272  0.456  1.524
+    sortino        1.401  0.444  0.654  2.329
+    max_drawdown  -0.272  0.053 -0.326 -0.112
+    calmar         0.366  0.272  0.167  1.229
+    hit_rate       0.562  0.009  0.545  0.580
+    tail_ratio     0.997  0.048  0.907  1.086
+    alpha          0.035  0.016  0.003  0.066
+    beta           0.479  0.014  0.451  0.506
+    """
     r = _observed(returns, periods_per_year)
     rows = bootstrap_rows(len(r), draws if len(r) >= 10 else 0, seed=seed)
     spread = _metrics(r[rows], periods_per_year) if len(rows) else {}

@@ -27,7 +27,26 @@ from ..core.types import Fill
 # %% ../../nbs/backtest/715_strategy.ipynb #9736e7b7
 @runtime_checkable
 class Strategy(Protocol):
-    "Decide at each close what to order: one's own strategy is any object with these two methods."
+    """Decide at each close what to order: one's own strategy is any object with these two methods.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.strategy import Strategy
+    >>> class AboveMean:
+    ...     "Hold, in equal parts, the names above the mean of their last 100 closes; look once in 21 sessions."
+    ...
+    ...     def on_bar(self, now, past, book):
+    ...         if len(past.dates) < 100 or len(past.dates) % 21:
+    ...             return None
+    ...         close = past["close"].iloc[-100:]
+    ...         up = close.iloc[-1] > close.mean()
+    ...         return pd.DataFrame({"symbol": up.index, "size": up.to_numpy() / len(up), "kind": "target"})
+    ...
+    ...     def on_fill(self, fill):
+    ...         "Need nothing: the book shows what is held."
+    >>> assert isinstance(AboveMean(), Strategy)
+    """
 
     def on_bar(
         self,
@@ -35,17 +54,107 @@ class Strategy(Protocol):
         past: "Past",  # bars up to now: past["close"] a frame, past.array("close") an array, past.dates, past.symbols
         book: "Holdings",  # the account at the close: book.cash, book.equity, book.shares by symbol, book.pending
     ) -> pd.DataFrame | None:  # symbol, size; optional kind, type, price, valid, reduce, stop_loss, take_profit
-        "Return orders for the next session, or None."
+        """Return orders for the next session, or None.
+
+        Parameters
+        ----------
+        now : pd.Timestamp
+            The session whose close is known.
+        past : Past
+            Bars up to now: past["close"] a frame, past.array("close") an array, past.dates, past.symbols.
+        book : Holdings
+            The account at the close: book.cash, book.equity, book.shares by symbol, book.pending.
+
+        Returns
+        -------
+        pd.DataFrame | None
+            symbol, size; optional kind, type, price, valid, reduce, stop_loss, take_profit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.backtest.account import plain_rows, read_market
+        >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.backtest.strategy import Past, _Shown
+        >>> from quantlab.broker.fill_model import next_open
+        >>> from quantlab.broker.rules import Rules, SHARES
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+        >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+        >>> past = Past(["close"], (3, 2), pd.Index(["KO", "PG"]))
+        >>> for t in range(2):
+        ...     past.add(bars.index.unique("date")[: t + 1], {"close": np.array([10.0 + t, 20.0])})
+        >>> at, market = read_market(bars)
+        >>> simulator, past = (
+        ...     _Shown(market, Costs(0, 0), Rules(), next_open(), 10_000.0, 0),
+        ...     Past(["close"], market.close.shape, at.symbols),
+        ... )
+        >>> for t in range(2):
+        ...     rows = simulator.step()
+        ...     past.add(at.dates[: t + 1], {"close": market.close[t]})
+        ...     simulator.send(plain_rows([0], [10.0], SHARES))
+        >>> (told,), book = simulator.told(rows, at.dates, at.symbols), simulator.holdings(past)
+        >>> class Written:
+        ...     "Ask a strategy and keep what it ordered."
+        ...
+        ...     def __init__(self, strategy):
+        ...         self.strategy, self.orders, self.fills = strategy, [], []
+        ...
+        ...     def on_bar(self, now, past, book):
+        ...         orders = self.strategy.on_bar(now, past, book)
+        ...         if orders is not None:
+        ...             self.orders.append(orders.assign(date=now))
+        ...         return orders
+        ...
+        ...     def on_fill(self, fill):
+        ...         self.fills.append(fill)
+        """
 
     def on_fill(
         self,
         fill: Fill,  # of this session: date, decided, symbol, quantity, price, commission, slippage, reason
     ) -> None:
-        "Take note of a fill."
+        """Take note of a fill.
+
+        Parameters
+        ----------
+        fill : Fill
+            Of this session: date, decided, symbol, quantity, price, commission, slippage, reason.
+        """
 
 # %% ../../nbs/backtest/715_strategy.ipynb #17333f99
 class Past:
-    "Show the bars up to now."
+    """Show the bars up to now.
+
+    Parameters
+    ----------
+    columns : list[str]
+        Of the bars, to be shown.
+    shape : tuple[int, int]
+        dates, symbols.
+    symbols : pd.Index
+        Of the bars, sorted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.backtest.strategy import Past
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> past = Past(["close"], (3, 2), pd.Index(["KO", "PG"]))
+    >>> for t in range(2):
+    ...     past.add(bars.index.unique("date")[: t + 1], {"close": np.array([10.0 + t, 20.0])})
+    >>> past["close"]
+                  KO    PG
+    date
+    2012-01-03  10.0  20.0
+    2012-01-04  11.0  20.0
+    """
 
     def __init__(
         self,
@@ -61,7 +170,28 @@ class Past:
         dates: pd.DatetimeIndex,  # all sessions up to now
         row: dict[str, np.ndarray],  # column -> [symbols], of the last of them
     ) -> None:
-        "Write the row of one more session."
+        """Write the row of one more session.
+
+        Parameters
+        ----------
+        dates : pd.DatetimeIndex
+            All sessions up to now.
+        row : dict[str, np.ndarray]
+            Column -> [symbols], of the last of them.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.backtest.strategy import Past
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+        >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+        >>> past = Past(["close"], (3, 2), pd.Index(["KO", "PG"]))
+        >>> for t in range(2):
+        ...     past.add(bars.index.unique("date")[: t + 1], {"close": np.array([10.0 + t, 20.0])})
+        """
         self.dates = dates
         for name, values in row.items():
             self._rows[name][len(dates) - 1] = values
@@ -70,7 +200,23 @@ class Past:
         self,
         column: str,  # of the bars
     ) -> np.ndarray:  # [sessions so far, symbols], read-only, NaN = no bar
-        "Return one column up to now."
+        """Return one column up to now.
+
+        Parameters
+        ----------
+        column : str
+            Of the bars.
+
+        Returns
+        -------
+        np.ndarray
+            [sessions so far, symbols], read-only, NaN = no bar.
+
+        Raises
+        ------
+        PanelError
+            "the bars have no column {column}; they have {...}"
+        """
         if column not in self._rows:
             raise PanelError(f"the bars have no column {column!r}; they have {', '.join(self._rows)}")
         view = self._rows[column][: len(self.dates)]
@@ -84,7 +230,43 @@ class Past:
 # %% ../../nbs/backtest/715_strategy.ipynb #5f639568
 @dataclass(frozen=True)
 class Holdings:
-    "Hold the account as its owner sees it at a close."
+    """Hold the account as its owner sees it at a close.
+
+    Parameters
+    ----------
+    cash : float
+        Account money at the close; below 0 it is debt.
+    equity : float
+        Account money at the close: cash and what the holdings are worth.
+    held : np.ndarray
+        float64[symbols], signed shares.
+    open_rows : np.ndarray
+        ORDER, what may still fill.
+    dates : pd.DatetimeIndex
+        All sessions up to now.
+    symbols : pd.Index
+        Of the bars.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.strategy import from_strategy
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.examples import Momentum
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> momentum = from_strategy(Momentum(), bars)
+    >>> momentum
+    Result
+      period    2012-01-03 to 2015-12-31, 1,006 sessions
+      equity    1,000,000.00 to 1,522,403.12
+      return    52.24%, 11.10% a year
+      Sharpe    0.74 ± 0.50 a year, of 252 sessions, not in excess of cash
+      drawdown  -13.78%
+      turnover  13.95 times equity, 3.49 a year
+      costs     9,325.38, 0.21% of equity a year: commission 1,554, slippage 7,771
+      fills     126
+    """
 
     cash: float  # account money at the close; below 0 it is debt
     equity: float  # account money at the close: cash and what the holdings are worth
@@ -95,12 +277,54 @@ class Holdings:
 
     @cached_property
     def shares(self) -> pd.Series:  # by symbol, signed, every name of the bars
-        "Return what is held."
+        """Return what is held.
+
+        Returns
+        -------
+        pd.Series
+            By symbol, signed, every name of the bars.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.backtest.account import plain_rows, read_market
+        >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.backtest.strategy import Past, _Shown
+        >>> from quantlab.broker.fill_model import next_open
+        >>> from quantlab.broker.rules import Rules, SHARES
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+        >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+        >>> past = Past(["close"], (3, 2), pd.Index(["KO", "PG"]))
+        >>> for t in range(2):
+        ...     past.add(bars.index.unique("date")[: t + 1], {"close": np.array([10.0 + t, 20.0])})
+        >>> at, market = read_market(bars)
+        >>> simulator, past = (
+        ...     _Shown(market, Costs(0, 0), Rules(), next_open(), 10_000.0, 0),
+        ...     Past(["close"], market.close.shape, at.symbols),
+        ... )
+        >>> for t in range(2):
+        ...     rows = simulator.step()
+        ...     past.add(at.dates[: t + 1], {"close": market.close[t]})
+        ...     simulator.send(plain_rows([0], [10.0], SHARES))
+        >>> (told,), book = simulator.told(rows, at.dates, at.symbols), simulator.holdings(past)
+        >>> assert (
+        ...     told.quantity == 10 and told.reason == "market" and book.shares.iloc[0] == 10 and len(book.pending) == 1
+        ... )
+        """
         return pd.Series(self.held, self.symbols, copy=False)
 
     @cached_property
     def pending(self) -> pd.DataFrame:  # decided, symbol, type, price, left
-        "Return the orders that may still fill."
+        """Return the orders that may still fill.
+
+        Returns
+        -------
+        pd.DataFrame
+            decided, symbol, type, price, left.
+        """
         rows, kind = self.open_rows, pd.Index(TYPES, dtype="str")[self.open_rows["type"]]
         names = {"decided": self.dates[rows["decided"]], "symbol": self.symbols[rows["symbol"]], "type": kind}
         return pd.DataFrame(names | {"price": rows["price"], "left": rows["left"]})
@@ -133,7 +357,32 @@ def load_strategy(
     name: str,  # of the entry point
     **parameters,  # for its class
 ) -> Strategy:
-    "Build a registered strategy; raise ConfigError naming the known ones."
+    """Build a registered strategy; raise ConfigError naming the known ones.
+
+    Parameters
+    ----------
+    name : str
+        Of the entry point.
+    **parameters
+        For its class.
+
+    Returns
+    -------
+    Strategy
+        Decide at each close what to order: one's own strategy is any object with these two methods.
+
+    Raises
+    ------
+    ConfigError
+        Its message names the known ones.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.strategy import load_strategy
+    >>> fast = load_strategy("crossover", fast=5, slow=50)
+    >>> fast
+    Crossover(fast=5, slow=50)
+    """
     known = {point.name: point for point in entry_points(group="quantlab.strategies")}
     if name not in known:
         some = f"known: {', '.join(sorted(known)) or 'none'}"
@@ -152,7 +401,79 @@ def from_strategy(
     start=None,  # first session of the account; None = that of the first decision: it is asked from the first bar on
     end=None,  # last session; None = the last of bars
 ) -> Result:
-    "Ask a strategy at every close, fill what it orders from the next session on, and keep the account."
+    """Ask a strategy at every close, fill what it orders from the next session on, and keep the account.
+
+    Parameters
+    ----------
+    strategy : Strategy | str
+        An object with on_bar(now, past, book) and on_fill(fill), or a registered name.
+    bars : pd.DataFrame
+        Panel with open and close; optional what read_market takes; factors not applied are refused.
+    costs : Costs, default DEFAULT_COSTS
+        Charged on every fill and every night.
+    rules : Rules, default DEFAULT_RULES
+        Of the market and the account.
+    fill : FillModel, default DEFAULT_FILL
+        When and at what price orders fill.
+    cash : float, default 1_000_000.0
+        Account money at the start.
+    start : default None
+        First session of the account; None = that of the first decision: it is asked from the first bar
+        on.
+    end : default None
+        Last session; None = the last of bars.
+
+    Returns
+    -------
+    Result
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
+
+    Raises
+    ------
+    ConfigError
+        "no strategy is called {name}; {some}; {remedy}"
+        "{__name__} lacks on_bar or on_fill; a strategy has both"
+        On terms of another kind, and on an account that starts with nothing (see check_terms).
+    DataError
+        On a factor adj or split that is not applied (see read_market).
+    PanelError
+        When there is none (see account_span).
+        "{when}; leave date out, an order is decided now"
+        On unknown dates and names (see order_rows).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.strategy import from_strategy
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> class AboveMean:
+    ...     "Hold, in equal parts, the names above the mean of their last 100 closes; look once in 21 sessions."
+    ...
+    ...     def on_bar(self, now, past, book):
+    ...         if len(past.dates) < 100 or len(past.dates) % 21:
+    ...             return None
+    ...         close = past["close"].iloc[-100:]
+    ...         up = close.iloc[-1] > close.mean()
+    ...         return pd.DataFrame({"symbol": up.index, "size": up.to_numpy() / len(up), "kind": "target"})
+    ...
+    ...     def on_fill(self, fill):
+    ...         "Need nothing: the book shows what is held."
+    >>> bars = adjust(sample_bars(["AAPL", "JNJ", "KO", "XOM"], "2012-01-03", "2015-12-31"), "total").drop(
+    ...     columns="adj"
+    ... )
+    >>> from_strategy(AboveMean(), bars)
+    Result
+      period    2012-01-03 to 2015-12-31, 1,006 sessions
+      equity    1,000,000.00 to 1,185,382.62
+      return    18.54%, 4.35% a year
+      Sharpe    0.57 ± 0.50 a year, of 252 sessions, not in excess of cash
+      drawdown  -10.10%
+      turnover  12.16 times equity, 3.05 a year
+      costs     8,304.12, 0.18% of equity a year: commission 1,384, slippage 6,920
+      fills     127
+    """
     strategy = load_strategy(strategy) if isinstance(strategy, str) else strategy
     if not isinstance(strategy, Strategy):
         raise ConfigError(f"{type(strategy).__name__} lacks on_bar or on_fill; a strategy has both")

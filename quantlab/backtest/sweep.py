@@ -34,7 +34,51 @@ if TYPE_CHECKING:
 # %% ../../nbs/backtest/744_sweep.ipynb #3201c70d
 @dataclass(frozen=True)
 class SweepTerms:
-    "Hold what all members of a sweep trade on."
+    """Hold what all members of a sweep trade on.
+
+    Parameters
+    ----------
+    costs : Costs, default DEFAULT_COSTS
+        Shares of the value traded only.
+    rules : Rules, default DEFAULT_RULES
+        How orders fill and what an account may hold.
+    fill : FillModel, default DEFAULT_FILL
+        When and at what price orders fill.
+    cash : float, default 1_000_000.0
+        Money at the start.
+    periods_per_year : float, default 252.0
+        Sessions.
+
+    References
+    ----------
+    .. [1] Mertens (2002).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.backtest.sweep import SweepTerms, _part
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = adjust(sample_bars(start="2012-01-03", end="2017-12-29"), "total")[["open", "close"]]
+    >>> close = to_wide(bars["close"])
+    >>> def winners(close, lookback, top_k, rebalance):
+    ...     "Hold the top_k names that rose most over a lookback, in equal parts."
+    ...     past = (close / close.shift(lookback) - 1).iloc[lookback::rebalance]
+    ...     table = (past.rank(axis=1, ascending=False, method="first") <= top_k).to_numpy()
+    ...     t, i = np.nonzero(table)
+    ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
+    ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / top_k)}, index=index)
+    >>> grid = [{"lookback": 60, "top_k": k, "rebalance": 20} for k in (3, 10, 30)]
+    >>> figures, equity = _part(grid, winners, close, bars, SweepTerms())
+    >>> pd.DataFrame(figures).drop(columns="moments").assign(top_k=[3, 10, 30]).set_index("top_k").round(3)
+           sharpe     se  growth  volatility  drawdown  turnover  fills  ruined
+    top_k
+    3       0.859  0.423   0.192       0.238    -0.212    16.112    358   False
+    10      1.145  0.425   0.201       0.173    -0.180    13.873   1128   False
+    30      1.221  0.425   0.176       0.141    -0.160    10.472   3085   False
+    """
 
     costs: Costs = DEFAULT_COSTS  # shares of the value traded only
     rules: Rules = DEFAULT_RULES  # how orders fill and what an account may hold
@@ -148,7 +192,56 @@ def _record(
 # %% ../../nbs/backtest/744_sweep.ipynb #56f178b5
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    "Hold what a sweep found."
+    """Hold what a sweep found.
+
+    Parameters
+    ----------
+    members : pd.DataFrame
+        One row a member: settings, round, figures, key in the ledger.
+    equity : pd.DataFrame
+        Dates x members, NaN before a member's first rebalance.
+    settings : list
+        Names of the settings.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.backtest.sweep import Sweep, SweepTerms, _part, _record, _run_parts
+    >>> from quantlab.core.cache import off
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from tempfile import TemporaryDirectory
+    >>> bars = adjust(sample_bars(start="2012-01-03", end="2017-12-29"), "total")[["open", "close"]]
+    >>> close = to_wide(bars["close"])
+    >>> def winners(close, lookback, top_k, rebalance):
+    ...     "Hold the top_k names that rose most over a lookback, in equal parts."
+    ...     past = (close / close.shift(lookback) - 1).iloc[lookback::rebalance]
+    ...     table = (past.rank(axis=1, ascending=False, method="first") <= top_k).to_numpy()
+    ...     t, i = np.nonzero(table)
+    ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
+    ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / top_k)}, index=index)
+    >>> grid = [{"lookback": 60, "top_k": k, "rebalance": 20} for k in (3, 10, 30)]
+    >>> figures, equity = _part(grid, winners, close, bars, SweepTerms())
+    >>> alone = [from_weights(winners(close, **one), bars) for one in grid]
+    >>> with off():
+    ...     rows, both = _run_parts(
+    ...         grid[:2], winners, close, bars, SweepTerms(), {"strategy": "winners"}, 1, workers=1
+    ...     )
+    >>> assert [one["sharpe"] for one in rows] == [
+    ...     one["sharpe"] for one in figures[:2]
+    ... ]  # in parts of one, and in one part
+    >>> with TemporaryDirectory() as own:
+    ...     book = Ledger(f"{own}/ledger.sqlite")
+    ...     keys = [_record(book, "try", grid, figures, {"strategy": "winners"}, 252.0) for _ in range(2)]
+    ...     assert keys[0] == keys[1] and len(book.trials("try")) == 3
+    ...     shown = book.trials("try")[["study", "n_obs", "sharpe"]].round(4)
+    >>> tried = pd.DataFrame({"top_k": [3, 10, 30], "sharpe": [one["sharpe"] for one in figures]})
+    >>> assert Sweep(tried, equity, ["top_k"]).best == {"top_k": 30}
+    """
 
     members: pd.DataFrame  # one row a member: settings, round, figures, key in the ledger
     equity: pd.DataFrame  # dates x members, NaN before a member's first rebalance
@@ -156,14 +249,58 @@ class Sweep:
 
     @property
     def best(self) -> dict:  # settings of the highest Sharpe ratio; flattered by the search
-        "Return the settings that did best; raise ConfigError when no member has a Sharpe ratio."
+        """Return the settings that did best; raise ConfigError when no member has a Sharpe ratio.
+
+        Returns
+        -------
+        dict
+            Settings of the highest Sharpe ratio; flattered by the search.
+
+        Raises
+        ------
+        ConfigError
+            When no member has a Sharpe ratio.
+        """
         if self.members["sharpe"].isna().all():
             raise ConfigError("no member has a Sharpe ratio; each is ruined, flat or shorter than three sessions")
         return {name: self.members[name].tolist()[self.members["sharpe"].argmax()] for name in self.settings}
 
     @property
     def returns(self) -> pd.DataFrame:  # dates x members
-        "Return the members' simple returns."
+        """Return the members' simple returns.
+
+        Returns
+        -------
+        pd.DataFrame
+            Dates x members.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.backtest.engine import from_weights
+        >>> from quantlab.backtest.sweep import SweepTerms, _part
+        >>> from quantlab.core.panel import to_wide
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> bars = adjust(sample_bars(start="2012-01-03", end="2017-12-29"), "total")[["open", "close"]]
+        >>> close = to_wide(bars["close"])
+        >>> def winners(close, lookback, top_k, rebalance):
+        ...     "Hold the top_k names that rose most over a lookback, in equal parts."
+        ...     past = (close / close.shift(lookback) - 1).iloc[lookback::rebalance]
+        ...     table = (past.rank(axis=1, ascending=False, method="first") <= top_k).to_numpy()
+        ...     t, i = np.nonzero(table)
+        ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
+        ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / top_k)}, index=index)
+        >>> grid = [{"lookback": 60, "top_k": k, "rebalance": 20} for k in (3, 10, 30)]
+        >>> figures, equity = _part(grid, winners, close, bars, SweepTerms())
+        >>> alone = [from_weights(winners(close, **one), bars) for one in grid]
+        >>> assert all(equity[m].dropna().tolist() == run.equity.tolist() for m, run in enumerate(alone))
+        >>> assert all(
+        ...     np.isclose(f["turnover"], run.turnover.sum() / len(run.returns) * 252) and f["fills"] == len(run.trades)
+        ...     for f, run in zip(figures, alone, strict=True)
+        ... )
+        """
         return self.equity.pct_change(fill_method=None).iloc[1:]
 
 # %% ../../nbs/backtest/744_sweep.ipynb #2e5c9c06
@@ -213,7 +350,79 @@ def sweep(
     chunk: int = 25,  # members per part
     **where,  # workers, scheduler, progress, as compute.map takes them
 ) -> Sweep:
-    "Try every combination of settings, narrow around the best, keep finished parts and record every member."
+    """Try every combination of settings, narrow around the best, keep finished parts and record every member.
+
+    Parameters
+    ----------
+    make : Callable
+        (inputs, **settings) -> panel with column weight; deterministic.
+    space : dict[str, SearchRange | list]
+        Setting -> range or choices.
+    bars : pd.DataFrame
+        Panel with open and close, total-return adjusted.
+    ledger : Ledger
+        Where every member is recorded as a trial.
+    study : str
+        Name in the ledger.
+    inputs : object, default None
+        What make reads, such as features or wide closes; None = the bars.
+    terms : SweepTerms, default SweepTerms()
+        costs, rules, fill model and cash of every member.
+    points : int, default 3
+        Per SearchRange and round.
+    rounds : int, default 1
+        Of narrowing.
+    chunk : int, default 25
+        Members per part.
+    **where
+        workers, scheduler, progress, as compute.map takes them.
+
+    Returns
+    -------
+    Sweep
+        What a sweep found.
+
+    Raises
+    ------
+    ConfigError
+        "points={points}, rounds={rounds}, chunk={chunk} over {...}, no choices in {empty}; give
+        settings with choices, 3 points, a round and a chunk of 1 or more"
+        "settings are called {taken}, as figures of the table are; rename them"
+        "{rounds} rounds over fixed choices find the same again; give a SearchRange for what should
+        narrow"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.backtest.sweep import heat_map, sweep
+    >>> from quantlab.core.cache import off
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from tempfile import TemporaryDirectory
+    >>> bars = adjust(sample_bars(start="2012-01-03", end="2017-12-29"), "total")[["open", "close"]]
+    >>> close = to_wide(bars["close"])
+    >>> def winners(close, lookback, top_k, rebalance):
+    ...     "Hold the top_k names that rose most over a lookback, in equal parts."
+    ...     past = (close / close.shift(lookback) - 1).iloc[lookback::rebalance]
+    ...     table = (past.rank(axis=1, ascending=False, method="first") <= top_k).to_numpy()
+    ...     t, i = np.nonzero(table)
+    ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
+    ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / top_k)}, index=index)
+    >>> folder = TemporaryDirectory()
+    >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
+    >>> space = {"lookback": [20, 60, 120, 180, 250], "top_k": [3, 5, 10, 20, 40], "rebalance": [10, 20]}
+    >>> with off():
+    ...     found = sweep(winners, space, bars, ledger, "winners", close, workers=1)
+    >>> [
+    ...     show_error(lambda: sweep(winners, {"top_k": []}, bars, ledger, "x", close)),
+    ...     show_error(lambda: sweep(winners, {"top_k": [3]}, bars, ledger, "x", close, rounds=2)),
+    ...     show_error(lambda: heat_map(found, "top_k", "window")),
+    ... ]
+    """
     _check(space, points, rounds, chunk)
     inputs = bars if inputs is None else inputs
     identity = _identity(make, bars, inputs, terms)
@@ -244,7 +453,62 @@ def heat_map(
     value: str = "sharpe",  # a column of members
     title: str = "",  # states the finding
 ) -> "Figure":
-    "Draw a figure of the members over two settings, the mean over all others."
+    """Draw a figure of the members over two settings, the mean over all others.
+
+    Parameters
+    ----------
+    found : Sweep
+        With at least two settings.
+    x : str
+        A setting.
+    y : str
+        Another.
+    value : str, default "sharpe"
+        A column of members.
+    title : str, default ""
+        States the finding.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ConfigError
+        "no column {...}; the members have {...}"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.backtest.sweep import heat_map, sweep
+    >>> from quantlab.core.cache import off
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from tempfile import TemporaryDirectory
+    >>> bars = adjust(sample_bars(start="2012-01-03", end="2017-12-29"), "total")[["open", "close"]]
+    >>> close = to_wide(bars["close"])
+    >>> def winners(close, lookback, top_k, rebalance):
+    ...     "Hold the top_k names that rose most over a lookback, in equal parts."
+    ...     past = (close / close.shift(lookback) - 1).iloc[lookback::rebalance]
+    ...     table = (past.rank(axis=1, ascending=False, method="first") <= top_k).to_numpy()
+    ...     t, i = np.nonzero(table)
+    ...     index = pd.MultiIndex([past.index, close.columns], [t, i], names=["date", "symbol"])
+    ...     return pd.DataFrame({"weight": np.full(len(t), 0.98 / top_k)}, index=index)
+    >>> folder = TemporaryDirectory()
+    >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
+    >>> space = {"lookback": [20, 60, 120, 180, 250], "top_k": [3, 5, 10, 20, 40], "rebalance": [10, 20]}
+    >>> with off():
+    ...     found = sweep(winners, space, bars, ledger, "winners", close, workers=1)
+    >>> [
+    ...     show_error(lambda: sweep(winners, {"top_k": []}, bars, ledger, "x", close)),
+    ...     show_error(lambda: sweep(winners, {"top_k": [3]}, bars, ledger, "x", close, rounds=2)),
+    ...     show_error(lambda: heat_map(found, "top_k", "window")),
+    ... ]
+    """
     unknown = [name for name in (x, y, value) if name not in found.members]
     if unknown or x == y:
         raise ConfigError(f"no column {', '.join(unknown) or 'pair: x is y'}; the members have {list(found.members)}")
@@ -345,7 +609,65 @@ def sweep_shards(
     chunk: int = 250,  # members per shard
     **where,  # workers, scheduler, progress, as compute.map takes them
 ) -> pd.DataFrame:  # one row a member, in the order of settings: settings, figures, key in the ledger
-    "Judge very many members, keep their figures in files and record each; raise ConfigError."
+    """Judge very many members, keep their figures in files and record each; raise ConfigError.
+
+    Parameters
+    ----------
+    make : Callable
+        (inputs, list of settings) -> as many panels with column weight; deterministic.
+    settings : list[dict]
+        Of each member, all with the same names; those that share work side by side.
+    bars : pd.DataFrame
+        Panel with open and close, total-return adjusted.
+    ledger : Ledger
+        Where every member is recorded as a trial.
+    study : str
+        Name in the ledger.
+    folder : str | Path
+        Of the shards; a call with the same settings, data and code goes on with what is there.
+    inputs : object, default None
+        What make reads, such as ranks of a signal; None = the bars.
+    terms : SweepTerms, default SweepTerms()
+        costs, rules, fill model and cash of every member.
+    chunk : int, default 250
+        Members per shard.
+    **where
+        workers, scheduler, progress, as compute.map takes them.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row a member, in the order of settings: settings, figures, key in the ledger.
+
+    Raises
+    ------
+    ConfigError
+        "points={points}, rounds={rounds}, chunk={chunk} over {...}, no choices in {empty}; give
+        settings with choices, 3 points, a round and a chunk of 1 or more"
+        "settings are called {taken}, as figures of the table are; rename them"
+        "{rounds} rounds over fixed choices find the same again; give a SearchRange for what should
+        narrow"
+        "settings have different names; give every member the same ones, in one order"
+
+    Examples
+    --------
+    >>> import os
+    >>> import pandas as pd
+    >>> from quantlab.backtest.sweep import sweep_shards
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as own:
+    ...     asked = found.members[found.settings].to_dict("records")
+    ...     figures_alone = sweep_shards(
+    ...         winners_together, asked, bars, ledger, "shards", own, close, chunk=20, workers=1
+    ...     )
+    ...     shards = sorted(os.listdir(own))
+    ...     os.remove(f"{own}/{shards[0]}")
+    ...     resumed = sweep_shards(winners_together, asked, bars, ledger, "shards", own, close, chunk=20, workers=1)
+    ...     assert sorted(os.listdir(own)) == shards and len(ledger.trials("shards")) == 50
+    >>> pd.testing.assert_frame_equal(figures_alone, resumed)
+    >>> pd.testing.assert_series_equal(figures_alone["sharpe"], found.members["sharpe"], check_index=False)
+    >>> figures_alone[["lookback", "top_k", "sharpe", "se", "fills"]].nlargest(3, "sharpe").round(3)
+    """
     inputs, folder = bars if inputs is None else inputs, Path(folder)
     keys = _keys(settings, _identity(make, bars, inputs, terms), chunk)
     names = list(settings[0])

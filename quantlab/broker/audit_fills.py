@@ -86,7 +86,54 @@ def audit_fills(
     name: str | None = None,  # how the verdict calls the engine
     more: int = 40,  # further sessions with fills, drawn by a fixed seed, tried under one change each
 ) -> Verdict:
-    "Change everything after the moment of a fill and report the fills and closes that moved."
+    """Change everything after the moment of a fill and report the fills and closes that moved.
+
+    Parameters
+    ----------
+    engine : Callable
+        (weights, bars) -> an account with trades, equity and closed, such as backtest's Result.
+    weights : pd.DataFrame
+        Panel with column weight, decided at the close of date.
+    bars : pd.DataFrame
+        Panel with open, close and whatever else the engine reads.
+    moment : str, default "open"
+        When it fills: "open" or "close" of a session.
+    cuts : int, default 8
+        Sessions with fills that are tried under every change.
+    name : str | None, default None
+        How the verdict calls the engine.
+    more : int, default 40
+        Further sessions with fills, drawn by a fixed seed, tried under one change each.
+
+    Returns
+    -------
+    Verdict
+        The outcome of an audit.
+
+    Raises
+    ------
+    ConfigError
+        "moment is {moment}; give 'open' or 'close'"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.broker.audit_fills import _try_day, audit_fills
+    >>> from quantlab.core.audit import Comparison
+    >>> from quantlab.data.sample import sample_bars
+    >>> fields = ["open", "high", "low", "close"]
+    >>> some = sample_bars(["AAPL", "MSFT"], "2015-01-01", "2015-03-31")[fields].astype("float64")
+    >>> turns = pd.DataFrame({"weight": 1.0}, index=some.index[0:-10:9])  # one name, then the other
+    >>> full, seen = from_weights(turns, some), Comparison()
+    >>> one_day = full.trades["date"].iloc[5]
+    >>> _try_day(from_weights, turns, some, full, one_day, "open", "scaled", np.random.default_rng(0), seen)
+    >>> verdict = audit_fills(from_weights, turns, some, cuts=2, more=4)
+    >>> str(verdict)
+    """
     name = name or getattr(engine, "__name__", type(engine).__name__)
     if moment not in ("open", "close"):
         raise ConfigError(f"moment is {moment!r}; give 'open' or 'close'")

@@ -20,7 +20,34 @@ from ..validation.inference import sharpe_error
 
 # %% ../../nbs/broker/694_blotter.ipynb #b29d17e9
 class Orders(NamedTuple):
-    "Hold what was asked for: one entry an order, in the sequence of sending."
+    """Hold what was asked for: one entry an order, in the sequence of sending.
+
+    Parameters
+    ----------
+    session : np.ndarray
+        int, when it filled last or lapsed; -1 = no session was left.
+    decided : np.ndarray
+        int, session of the decision.
+    symbol : np.ndarray
+        int, position in the book's symbols.
+    quantity : np.ndarray
+        Shares asked for, signed; NaN = no price to size it.
+    filled : np.ndarray
+        Shares got, signed.
+    reason : np.ndarray
+        int, position in the blotter's reasons: why it is not whole.
+    kind : np.ndarray | None, default None
+        int, position in OrderType; None = market.
+    price : np.ndarray | None, default None
+        Limit or stop; NaN or None = none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.broker.blotter import Orders
+    >>> day, name = np.array([1, 1]), np.array([0, 1])
+    >>> orders = Orders(day, day - 1, name, np.array([50.0, 30.0]), np.array([50.0, 25.0]), np.array([0, 1]))
+    """
 
     session: np.ndarray  # int, when it filled last or lapsed; -1 = no session was left
     decided: np.ndarray  # int, session of the decision
@@ -33,7 +60,41 @@ class Orders(NamedTuple):
 
 
 class Fills(NamedTuple):
-    "Hold what was traded: one entry a fill, in the sequence of filling."
+    """Hold what was traded: one entry a fill, in the sequence of filling.
+
+    Parameters
+    ----------
+    order : np.ndarray
+        int, position in orders; -1 = nobody asked: the engine's own rule.
+    session : np.ndarray
+        Int.
+    symbol : np.ndarray
+        int, position in the book's symbols.
+    quantity : np.ndarray
+        shares, signed.
+    price : np.ndarray
+        paid, slippage included.
+    commission : np.ndarray
+        Money.
+    slippage : np.ndarray
+        Money.
+    reason : np.ndarray
+        int, position in the blotter's reasons.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.broker.blotter import Fills
+    >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
+    >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+    >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
+    >>> pd.DataFrame(fills._asdict())
+       order  session  symbol  quantity  price  commission  slippage  reason
+    0      0        1       0      50.0   10.0         1.0       0.0       2
+    1      1        1       1      25.0   20.0         1.0       0.0       2
+    2     -1        3       1     -25.0   20.0         1.0       0.0       3
+    """
 
     order: np.ndarray  # int, position in orders; -1 = nobody asked: the engine's own rule
     session: np.ndarray  # int
@@ -46,7 +107,55 @@ class Fills(NamedTuple):
 
 # %% ../../nbs/broker/694_blotter.ipynb #4d3e547f
 class Blotter(NamedTuple):
-    "Hold what an engine wrote, with its coordinates."
+    """Hold what an engine wrote, with its coordinates.
+
+    Parameters
+    ----------
+    dates : pd.DatetimeIndex
+        [n], every session that the numbers speak of.
+    symbols : pd.Index
+        [s], sorted.
+    first : int
+        Session of the account's first close.
+    close : np.ndarray
+        [n, s], what holdings are marked at, carried over NaN.
+    equity : np.ndarray
+        [n], money at the close.
+    cash : np.ndarray
+        [n], money at the close.
+    orders : Orders
+        One entry an order.
+    fills : Fills
+        One entry a fill, by session.
+    reasons : tuple
+        The reasons.
+    shares : np.ndarray | None, default None
+        [n, s], held at the close; None = the sum of the fills.
+    charges : dict | None, default None
+        Name -> [n] money a session beside trading: borrow, funding ...
+    split : np.ndarray | None, default None
+        [n, s], shares for one of the first session; None = the prices know no splits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.broker.blotter import Blotter, Fills, Orders
+    >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+    >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+    >>> day, name = np.array([1, 1]), np.array([0, 1])
+    >>> orders = Orders(day, day - 1, name, np.array([50.0, 30.0]), np.array([50.0, 25.0]), np.array([0, 1]))
+    >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
+    >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+    >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
+    >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
+    >>> worth = cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12]
+    >>> blotter = Blotter(
+    ...     dates, symbols, 0, close, worth, cash, orders, fills, ("", "no cash", "rebalance", "stopped")
+    ... )
+    >>> blotter.orders.filled
+    array([50., 25.])
+    """
 
     dates: pd.DatetimeIndex  # [n], every session that the numbers speak of
     symbols: pd.Index  # [s], sorted
@@ -77,13 +186,69 @@ def _held(session, symbol, quantity, shape):
 # %% ../../nbs/broker/694_blotter.ipynb #586c57fd
 @dataclass(frozen=True, repr=False, eq=False)
 class TradeTables:
-    "List the orders and the fills of an account; each frame is built when it is first read."
+    """List the orders and the fills of an account; each frame is built when it is first read.
+
+    Parameters
+    ----------
+    blotter : Blotter
+        What the engine wrote.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.broker.blotter import Blotter, Fills, Orders, TradeTables
+    >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+    >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+    >>> day, name = np.array([1, 1]), np.array([0, 1])
+    >>> orders = Orders(day, day - 1, name, np.array([50.0, 30.0]), np.array([50.0, 25.0]), np.array([0, 1]))
+    >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
+    >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+    >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
+    >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
+    >>> worth = cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12]
+    >>> blotter = Blotter(
+    ...     dates, symbols, 0, close, worth, cash, orders, fills, ("", "no cash", "rebalance", "stopped")
+    ... )
+    >>> listed = TradeTables(blotter)
+    >>> listed.orders
+            date    decided symbol  quantity    type  price  filled   reason
+    0 2024-01-03 2024-01-02      A      50.0  market    NaN    50.0
+    1 2024-01-03 2024-01-02      B      30.0  market    NaN    25.0  no cash
+    """
 
     blotter: Blotter  # what the engine wrote
 
     @cached_property
     def trades(self) -> pd.DataFrame:  # date, decided, symbol, quantity, price, commission, slippage, reason
-        "Return one row a fill, sells first; with splits, split_after: what one share has become by the account's end."
+        """Return one row a fill, sells first; with splits, split_after: what one share has become by the account's
+        end.
+
+        Returns
+        -------
+        pd.DataFrame
+            date, decided, symbol, quantity, price, commission, slippage, reason.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.broker.blotter import Blotter, Fills, Orders, TradeTables
+        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+        >>> day, name = np.array([1, 1]), np.array([0, 1])
+        >>> orders = Orders(day, day - 1, name, np.array([50.0, 30.0]), np.array([50.0, 25.0]), np.array([0, 1]))
+        >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
+        >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+        >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
+        >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
+        >>> worth = cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12]
+        >>> blotter = Blotter(
+        ...     dates, symbols, 0, close, worth, cash, orders, fills, ("", "no cash", "rebalance", "stopped")
+        ... )
+        >>> listed = TradeTables(blotter)
+        >>> assert listed.trades["decided"].tolist() == [dates[0], dates[0], dates[3]] and listed.unfilled.empty
+        """
         b, f = self.blotter, self.blotter.fills
         decided = f.session.copy()
         decided[f.order >= 0] = b.orders.decided[f.order[f.order >= 0]]
@@ -96,7 +261,33 @@ class TradeTables:
 
     @cached_property
     def orders(self) -> pd.DataFrame:  # date, decided, symbol, quantity, type, price, filled, reason
-        "Return one row an order, in the sequence of sending, with what it got and why not all."
+        """Return one row an order, in the sequence of sending, with what it got and why not all.
+
+        Returns
+        -------
+        pd.DataFrame
+            date, decided, symbol, quantity, type, price, filled, reason.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.broker.blotter import Blotter, Fills, Orders
+        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+        >>> day, name = np.array([1, 1]), np.array([0, 1])
+        >>> orders = Orders(day, day - 1, name, np.array([50.0, 30.0]), np.array([50.0, 25.0]), np.array([0, 1]))
+        >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
+        >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+        >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
+        >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
+        >>> worth = cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12]
+        >>> blotter = Blotter(
+        ...     dates, symbols, 0, close, worth, cash, orders, fills, ("", "no cash", "rebalance", "stopped")
+        ... )
+        >>> blotter.orders.filled
+        array([50., 25.])
+        """
         b, o = self.blotter, self.blotter.orders
         kind = np.zeros(len(o.session), int) if o.kind is None else o.kind
         filled = b.dates[np.maximum(o.session, 0)].where(o.session >= 0)
@@ -106,18 +297,89 @@ class TradeTables:
 
     @cached_property
     def unfilled(self) -> pd.DataFrame:  # date, decided, symbol, quantity, reason: "no open", "no cash" ...
-        "Return the orders of which nothing filled."
+        """Return the orders of which nothing filled.
+
+        Returns
+        -------
+        pd.DataFrame
+            date, decided, symbol, quantity, reason: "no open", "no cash" ...
+        """
         nothing = self.orders[self.orders["filled"] == 0].reset_index(drop=True)
         return nothing[["date", "decided", "symbol", "quantity", "reason"]]
 
 # %% ../../nbs/broker/694_blotter.ipynb #9927e2f6
 @dataclass(frozen=True, repr=False, eq=False)
 class HoldingTables(TradeTables):
-    "List what an account holds, and what it closed by its own rule."
+    """List what an account holds, and what it closed by its own rule.
+
+    Parameters
+    ----------
+    blotter : Blotter
+        What the engine wrote.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.broker.blotter import Blotter, Fills, HoldingTables, Orders
+    >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+    >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+    >>> day, name = np.array([1, 1]), np.array([0, 1])
+    >>> orders = Orders(day, day - 1, name, np.array([50.0, 30.0]), np.array([50.0, 25.0]), np.array([0, 1]))
+    >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
+    >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+    >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
+    >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
+    >>> worth = cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12]
+    >>> blotter = Blotter(
+    ...     dates, symbols, 0, close, worth, cash, orders, fills, ("", "no cash", "rebalance", "stopped")
+    ... )
+    >>> kept = HoldingTables(blotter)
+    >>> kept.positions
+                       shares  price  value
+    date       symbol
+    2024-01-03 A         50.0   11.0  550.0
+               B         25.0   20.0  500.0
+    2024-01-04 A         50.0   12.0  600.0
+               B         25.0   20.0  500.0
+    2024-01-05 A         50.0   12.0  600.0
+    """
 
     @cached_property
     def closed(self) -> pd.DataFrame:  # date, symbol, last_bar, quantity, price (before slippage), reason: "stopped"
-        "Return the fills that nobody ordered: holdings closed because their name had stopped trading."
+        """Return the fills that nobody ordered: holdings closed because their name had stopped trading.
+
+        Returns
+        -------
+        pd.DataFrame
+            date, symbol, last_bar, quantity, price (before slippage), reason: "stopped".
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.broker.blotter import Blotter, Fills, HoldingTables, Orders
+        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+        >>> day, name = np.array([1, 1]), np.array([0, 1])
+        >>> orders = Orders(day, day - 1, name, np.array([50.0, 30.0]), np.array([50.0, 25.0]), np.array([0, 1]))
+        >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
+        >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+        >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
+        >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
+        >>> worth = cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12]
+        >>> blotter = Blotter(
+        ...     dates, symbols, 0, close, worth, cash, orders, fills, ("", "no cash", "rebalance", "stopped")
+        ... )
+        >>> kept = HoldingTables(blotter)
+        >>> assert kept.closed["last_bar"].tolist() == [dates[1]] and kept.positions["value"].tolist() == [
+        ...     550,
+        ...     500,
+        ...     600,
+        ...     500,
+        ...     600,
+        ... ]
+        """
         b, own = self.blotter, np.flatnonzero(self.blotter.fills.order < 0)
         t, i, quantity = b.fills.session[own], b.fills.symbol[own], b.fills.quantity[own]
         last = [np.flatnonzero(np.isfinite(b.close[: day + 1, name]))[-1] for day, name in zip(t, i, strict=True)]
@@ -127,7 +389,13 @@ class HoldingTables(TradeTables):
 
     @cached_property
     def positions(self) -> pd.DataFrame:  # (date, symbol): shares, price (last close), value; only what is held
-        "Return what is held at each close."
+        """Return what is held at each close.
+
+        Returns
+        -------
+        pd.DataFrame
+            (date, symbol): shares, price (last close), value; only what is held.
+        """
         b, f = self.blotter, self.blotter.fills
         shares = _held(f.session, f.symbol, f.quantity, b.close.shape) if b.shares is None else b.shares
         t, i = np.nonzero(shares)
@@ -138,34 +406,122 @@ class HoldingTables(TradeTables):
 # %% ../../nbs/broker/694_blotter.ipynb #d071cd39
 @dataclass(frozen=True, repr=False, eq=False)
 class MoneyTables(HoldingTables):
-    "Give the money of an account by date."
+    """Give the money of an account by date.
+
+    Parameters
+    ----------
+    blotter : Blotter
+        What the engine wrote.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.broker.blotter import Blotter, Fills, MoneyTables, Orders
+    >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+    >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+    >>> day, name = np.array([1, 1]), np.array([0, 1])
+    >>> orders = Orders(day, day - 1, name, np.array([50.0, 30.0]), np.array([50.0, 25.0]), np.array([0, 1]))
+    >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
+    >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+    >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
+    >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
+    >>> worth = cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12]
+    >>> blotter = Blotter(
+    ...     dates, symbols, 0, close, worth, cash, orders, fills, ("", "no cash", "rebalance", "stopped")
+    ... )
+    >>> money = MoneyTables(blotter)
+    >>> pd.DataFrame({"equity": money.equity, "cash": money.cash, "turnover": money.turnover}).round(4)
+                equity    cash  turnover
+    2024-01-02  1000.0  1000.0    0.0000
+    2024-01-03  1048.0    -2.0    1.0000
+    2024-01-04  1098.0    -2.0    0.0000
+    2024-01-05  1097.0   497.0    0.4554
+    """
 
     def by_date(
         self,
         values: np.ndarray,  # [n], one a session of the blotter
         name: str,  # of the series
     ) -> pd.Series:  # by date, from the account's first close on
-        "Put values by session into a series."
+        """Put values by session into a series.
+
+        Parameters
+        ----------
+        values : np.ndarray
+            [n], one a session of the blotter.
+        name : str
+            Of the series.
+
+        Returns
+        -------
+        pd.Series
+            By date, from the account's first close on.
+        """
         return pd.Series(values[self.blotter.first :], self.blotter.dates[self.blotter.first :], name=name)
 
     @cached_property
     def equity(self) -> pd.Series:  # by date, money at the close
-        "Return what the account is worth."
+        """Return what the account is worth.
+
+        Returns
+        -------
+        pd.Series
+            By date, money at the close.
+        """
         return self.by_date(self.blotter.equity, "equity")
 
     @cached_property
     def cash(self) -> pd.Series:  # by date, money at the close
-        "Return the money in the account."
+        """Return the money in the account.
+
+        Returns
+        -------
+        pd.Series
+            By date, money at the close.
+        """
         return self.by_date(self.blotter.cash, "cash")
 
     @cached_property
     def returns(self) -> pd.Series:  # by date, decimal, from the second session on
-        "Return the account's simple returns; nothing is taken off for interest on cash."
+        """Return the account's simple returns; nothing is taken off for interest on cash.
+
+        Returns
+        -------
+        pd.Series
+            By date, decimal, from the second session on.
+        """
         return self.equity.pct_change().iloc[1:].rename("returns")
 
     @cached_property
     def costs(self) -> pd.DataFrame:  # by date: commission, slippage, and what else was charged; money
-        "Return what the account paid; what it received, as interest, has a minus."
+        """Return what the account paid; what it received, as interest, has a minus.
+
+        Returns
+        -------
+        pd.DataFrame
+            By date: commission, slippage, and what else was charged; money.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.broker.blotter import Blotter, Fills, MoneyTables, Orders
+        >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+        >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+        >>> day, name = np.array([1, 1]), np.array([0, 1])
+        >>> orders = Orders(day, day - 1, name, np.array([50.0, 30.0]), np.array([50.0, 25.0]), np.array([0, 1]))
+        >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
+        >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+        >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
+        >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
+        >>> worth = cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12]
+        >>> blotter = Blotter(
+        ...     dates, symbols, 0, close, worth, cash, orders, fills, ("", "no cash", "rebalance", "stopped")
+        ... )
+        >>> money = MoneyTables(blotter)
+        >>> assert money.turnover.tolist() == [0, 1, 0, 500 / 1098] and money.costs["commission"].sum() == 3
+        """
         f, n = self.blotter.fills, len(self.blotter.equity)
         paid = {name: np.bincount(f.session, getattr(f, name), n) for name in ("commission", "slippage")}
         paid |= self.blotter.charges or {}
@@ -173,7 +529,13 @@ class MoneyTables(HoldingTables):
 
     @cached_property
     def turnover(self) -> pd.Series:  # by date: bought plus sold over the last close's equity
-        "Return the share of equity that was traded; a full change of the portfolio counts 2."
+        """Return the share of equity that was traded; a full change of the portfolio counts 2.
+
+        Returns
+        -------
+        pd.Series
+            By date: bought plus sold over the last close's equity.
+        """
         f = self.blotter.fills
         share = np.abs(f.quantity * f.price) / self.blotter.equity[np.maximum(f.session - 1, 0)]
         return self.by_date(np.bincount(f.session, share, len(self.blotter.equity)), "turnover")
@@ -225,7 +587,51 @@ def _glance(
 # %% ../../nbs/broker/694_blotter.ipynb #e7ec6871
 @dataclass(frozen=True, repr=False, eq=False)
 class Result(MoneyTables):
-    "Hold one backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs, turnover, glance."
+    """Hold one backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs, turnover, glance.
+
+    Parameters
+    ----------
+    blotter : Blotter
+        What the engine wrote.
+    settings : dict
+        The rules and parameters in words and numbers, for the report.
+    scale : pd.Series
+        By fill date: k, the share of the buys that cash allowed.
+
+    Raises
+    ------
+    QuantlabError
+        "the account is ruined on {day}: equity is {value}; hold less short"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.broker.blotter import Blotter, Fills, Orders, Result
+    >>> dates, symbols = pd.bdate_range("2024-01-02", periods=4).as_unit("us"), pd.Index(["A", "B"], dtype="str")
+    >>> close = np.array([[10.0, 20.0], [11.0, 20.0], [12.0, np.nan], [12.0, np.nan]])
+    >>> day, name = np.array([1, 1]), np.array([0, 1])
+    >>> orders = Orders(day, day - 1, name, np.array([50.0, 30.0]), np.array([50.0, 25.0]), np.array([0, 1]))
+    >>> bought, price = np.array([50.0, 25.0, -25.0]), np.array([10.0, 20.0, 20.0])
+    >>> asked, when, what = np.array([0, 1, -1]), np.array([1, 1, 3]), np.array([0, 1, 1])
+    >>> fills = Fills(asked, when, what, bought, price, np.ones(3), np.zeros(3), np.array([2, 2, 3]))
+    >>> cash = np.array([1000.0, -2.0, -2.0, 497.0])
+    >>> worth = cash + [0, 50 * 11 + 25 * 20, 50 * 12 + 25 * 20, 50 * 12]
+    >>> blotter = Blotter(
+    ...     dates, symbols, 0, close, worth, cash, orders, fills, ("", "no cash", "rebalance", "stopped")
+    ... )
+    >>> account = Result(blotter, {"fill": "by hand"}, pd.Series(dtype=float))
+    >>> account
+    Result
+      period    2024-01-02 to 2024-01-05, 4 sessions
+      equity    1,000.00 to 1,097.00
+      return    9.70%
+      Sharpe    not known
+      drawdown  -0.09%
+      turnover  1.46 times equity
+      costs     3.00
+      fills     3
+    """
 
     settings: dict  # the rules and parameters in words and numbers, for the report
     scale: pd.Series  # by fill date: k, the share of the buys that cash allowed
@@ -238,7 +644,13 @@ class Result(MoneyTables):
 
     @cached_property
     def glance(self) -> pd.Series:  # what -> in words
-        "Return the account in a few lines: period, return, Sharpe ratio with its error, drawdown, turnover, costs."
+        """Return the account in a few lines: period, return, Sharpe ratio with its error, drawdown, turnover, costs.
+
+        Returns
+        -------
+        pd.Series
+            What -> in words.
+        """
         rate = self.settings.get("interest_bps", 0.0) / 10_000
         told = _glance(self.equity, self.turnover, self.costs, len(self.blotter.fills.order), rate)
         return pd.Series(told, dtype="str")

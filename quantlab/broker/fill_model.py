@@ -22,7 +22,56 @@ MOMENTS = {"open": OPEN, "session": VWAP, "close": CLOSE}  # of the session afte
 
 @dataclass(frozen=True)
 class FillModel:
-    "State when and at what price an order fills, and how much of it."
+    """State when and at what price an order fills, and how much of it.
+
+    Parameters
+    ----------
+    name : str
+        As results print it.
+    moment : str, default "open"
+        Of the session after the decision: "open", "session" (at price) or "close".
+    price : Callable[[Market], np.ndarray] | None, default None
+        [dates, symbols], of moment "session"; None = the VWAP.
+    sized : str, default "decision"
+        "decision": shares from its close; "fill": shares from the prices of the fill.
+    cash : str, default "shared"
+        "shared": all buys shrink by one factor; "in turn": served in the sequence of sending.
+    participation : float, default np.inf
+        Share of the session's volume that our orders in a name may be; inf = no cap.
+    through : float, default 0.0
+        Share of the price by which a bar must trade through a limit.
+    queue : float, default 0.0
+        Share of the session's volume that goes first at a limit.
+    gaps : bool, default True
+        An open beyond a limit or stop fills at the open; False: at the order's own price.
+    rounding : float, default 1e-9
+        Share of a lot that may be missing from a whole one.
+
+    Raises
+    ------
+    ConfigError
+        "{name} is {...}; give one of {...}"
+        "a price of its own is for moment 'session', not {moment}"
+        "{name} is {...}; give a number from 0 to {high}"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.broker.fill_model import FillModel
+    >>> open_model = FillModel("next open")
+    >>> pd.Series(vars(open_model)).astype(str).to_frame("next open")
+                   next open
+    name           next open
+    moment              open
+    price                NaN
+    sized           decision
+    cash              shared
+    participation        inf
+    through              0.0
+    queue                0.0
+    gaps                True
+    rounding           1e-09
+    """
 
     name: str  # as results print it
     moment: str = "open"  # of the session after the decision: "open", "session" (at price) or "close"
@@ -50,21 +99,99 @@ class FillModel:
 def next_open(
     **settings,  # other fields of FillModel
 ) -> FillModel:
-    "Fill market orders at the next session's open: what a decision at the close can have first."
+    """Fill market orders at the next session's open: what a decision at the close can have first.
+
+    Parameters
+    ----------
+    **settings
+        Other fields of FillModel.
+
+    Returns
+    -------
+    FillModel
+        When and at what price an order fills, and how much of it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.broker.fill_model import limit_queue, next_close, next_open, same_close, vwap
+    >>> models = {m.name: m for m in (next_open(), next_close(), vwap(), limit_queue(), same_close())}
+    >>> pd.DataFrame(
+    ...     {name: {k: getattr(m, k) for k in ("moment", "sized", "cash", "queue")} for name, m in models.items()}
+    ... ).T
+                        moment     sized     cash queue
+    next open             open  decision   shared   0.0
+    next close           close  decision   shared   0.0
+    next vwap          session  decision   shared   0.0
+    limits in a queue     open  decision   shared  0.05
+    same close           close      fill  in turn   0.0
+    """
     return FillModel("next open", "open", **settings)
 
 
 def next_close(
     **settings,  # other fields of FillModel
 ) -> FillModel:
-    "Fill market orders at the next session's close, as an order for the closing auction does."
+    """Fill market orders at the next session's close, as an order for the closing auction does.
+
+    Parameters
+    ----------
+    **settings
+        Other fields of FillModel.
+
+    Returns
+    -------
+    FillModel
+        When and at what price an order fills, and how much of it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.broker.fill_model import limit_queue, next_close, next_open, same_close, vwap
+    >>> models = {m.name: m for m in (next_open(), next_close(), vwap(), limit_queue(), same_close())}
+    >>> pd.DataFrame(
+    ...     {name: {k: getattr(m, k) for k in ("moment", "sized", "cash", "queue")} for name, m in models.items()}
+    ... ).T
+                        moment     sized     cash queue
+    next open             open  decision   shared   0.0
+    next close           close  decision   shared   0.0
+    next vwap          session  decision   shared   0.0
+    limits in a queue     open  decision   shared  0.05
+    same close           close      fill  in turn   0.0
+    """
     return FillModel("next close", "close", **settings)
 
 
 def vwap(
     **settings,  # other fields of FillModel
 ) -> FillModel:
-    "Fill market orders at the next session's column vwap, or at (high + low + close) / 3 where bars have none."
+    """Fill market orders at the next session's column vwap, or at (high + low + close) / 3 where bars have none.
+
+    Parameters
+    ----------
+    **settings
+        Other fields of FillModel.
+
+    Returns
+    -------
+    FillModel
+        When and at what price an order fills, and how much of it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.broker.fill_model import limit_queue, next_close, next_open, same_close, vwap
+    >>> models = {m.name: m for m in (next_open(), next_close(), vwap(), limit_queue(), same_close())}
+    >>> pd.DataFrame(
+    ...     {name: {k: getattr(m, k) for k in ("moment", "sized", "cash", "queue")} for name, m in models.items()}
+    ... ).T
+                        moment     sized     cash queue
+    next open             open  decision   shared   0.0
+    next close           close  decision   shared   0.0
+    next vwap          session  decision   shared   0.0
+    limits in a queue     open  decision   shared  0.05
+    same close           close      fill  in turn   0.0
+    """
     return FillModel("next vwap", "session", **settings)
 
 
@@ -72,14 +199,72 @@ def limit_queue(
     queue: float = 0.05,  # share of the session's volume that goes first at a limit
     **settings,  # other fields of FillModel
 ) -> FillModel:
-    "Fill limits only with the volume beyond their price, after those who wait there; market orders at the next open."
+    """Fill limits only with the volume beyond their price, after those who wait there; market orders at the next open.
+
+    Parameters
+    ----------
+    queue : float, default 0.05
+        Share of the session's volume that goes first at a limit.
+    **settings
+        Other fields of FillModel.
+
+    Returns
+    -------
+    FillModel
+        When and at what price an order fills, and how much of it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.broker.fill_model import limit_queue
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL"], "2015-08-20", "2015-08-26")
+    >>> volume = bars["volume"].xs("2015-08-24", level="date").item()
+    >>> low, high = (bars[c].xs("2015-08-24", level="date").item() for c in ("low", "high"))
+    >>> share = pd.Series(
+    ...     {p: max((p - low) / (high - low) - limit_queue().queue, 0.0) for p in (23.1, 23.3, 24.0, 26.0)}
+    ... )
+    >>> (share * volume).round(0).rename("shares that a buy limit gets on 24 August").to_frame()
+          shares that a buy limit gets on 24 August
+    23.1                                        0.0
+    23.3                                 13903389.0
+    24.0                                122040902.0
+    26.0                                431005227.0
+    """
     return FillModel("limits in a queue", "open", queue=queue, **settings)
 
 # %% ../../nbs/broker/691_fill_model.ipynb #e35c53ad
 def same_close(
     **settings,  # other fields of FillModel
 ) -> FillModel:
-    "Size and fill at the close of the session after the decision, buys in turn, as Qlib does: for its benchmarks only."
+    """Size and fill at the close of the session after the decision, buys in turn, as Qlib does: for its benchmarks
+    only.
+
+    Parameters
+    ----------
+    **settings
+        Other fields of FillModel.
+
+    Returns
+    -------
+    FillModel
+        When and at what price an order fills, and how much of it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.broker.fill_model import limit_queue, next_close, next_open, same_close, vwap
+    >>> models = {m.name: m for m in (next_open(), next_close(), vwap(), limit_queue(), same_close())}
+    >>> pd.DataFrame(
+    ...     {name: {k: getattr(m, k) for k in ("moment", "sized", "cash", "queue")} for name, m in models.items()}
+    ... ).T
+                        moment     sized     cash queue
+    next open             open  decision   shared   0.0
+    next close           close  decision   shared   0.0
+    next vwap          session  decision   shared   0.0
+    limits in a queue     open  decision   shared  0.05
+    same close           close      fill  in turn   0.0
+    """
     qlib = {"moment": "close", "sized": "fill", "cash": "in turn", "rounding": 0.001}
     return FillModel("same close", **(qlib | settings))
 
@@ -90,7 +275,23 @@ DEFAULT_FILL = next_open()  # for a function that is told nothing else
 def in_words(
     fill: FillModel,  # what to describe
 ) -> str:  # one line, for the terms of a result
-    "Say how orders fill."
+    """Say how orders fill.
+
+    Parameters
+    ----------
+    fill : FillModel
+        What to describe.
+
+    Returns
+    -------
+    str
+        One line, for the terms of a result.
+
+    Examples
+    --------
+    >>> from quantlab.broker.fill_model import in_words, vwap
+    >>> assert in_words(vwap(participation=0.1)).endswith("vwap, at most 0.1 of the session's volume")
+    """
     when = {"open": "open", "session": "vwap" if fill.price is None else fill.name, "close": "close"}[fill.moment]
     words = f"decided at the close; market orders fill at the next session's {when}"
     words += ", sized at the fill prices" * (fill.sized == "fill")
@@ -102,7 +303,45 @@ def in_words(
 
 # %% ../../nbs/broker/691_fill_model.ipynb #a7fb76ef
 class SessionTerms(NamedTuple):
-    "Hold rules and fill model as numbers, as the jitted session takes them."
+    """Hold rules and fill model as numbers, as the jitted session takes them.
+
+    Parameters
+    ----------
+    fill : int
+        Stage in which market orders fill.
+    at_fill : int
+        1 = sized there.
+    in_turn : int
+        1 = buys are served in the sequence of sending.
+    gaps : int
+        1 = an open beyond a price fills at the open.
+    rounding : float
+        Share of a lot that may be missing from a whole one.
+    through : float
+        Share of the price by which a bar must trade through a limit.
+    queue : float
+        Share of the session's volume that goes first at a limit.
+    participation : float
+        Share of the session's volume that our orders in a name may be; inf = no cap.
+    lot : float
+        Traded shares in a lot; 0 = fractions.
+    max_gross : float
+        Gross exposure over equity when a position is opened; inf = no limit.
+    price_limit : float
+        Change since the last close at which a name cannot be traded; inf = no limit.
+    stale_after : float
+        Sessions without a bar after which a holding is closed; inf = never.
+    delisting_return : float
+        decimal, of that closing against the last close.
+
+    Examples
+    --------
+    >>> from quantlab.broker.fill_model import same_close, terms_of, vwap
+    >>> from quantlab.broker.rules import Rules, VWAP
+    >>> assert (
+    ...     terms_of(Rules(lot=1), vwap())[:4] == (VWAP, 0, 0, 1) and terms_of(Rules(), same_close()).in_turn == 1
+    ... )
+    """
 
     fill: int  # stage in which market orders fill
     at_fill: int  # 1 = sized there
@@ -123,7 +362,28 @@ def terms_of(
     rules: Rules,  # of the market and the account
     fill: FillModel,  # when, at what price and how much of an order fills
 ) -> SessionTerms:
-    "Return rules and fill model as numbers."
+    """Return rules and fill model as numbers.
+
+    Parameters
+    ----------
+    rules : Rules
+        Of the market and the account.
+    fill : FillModel
+        when, at what price and how much of an order fills.
+
+    Returns
+    -------
+    SessionTerms
+        Rules and fill model as numbers.
+
+    Examples
+    --------
+    >>> from quantlab.broker.fill_model import same_close, terms_of, vwap
+    >>> from quantlab.broker.rules import Rules, VWAP
+    >>> assert (
+    ...     terms_of(Rules(lot=1), vwap())[:4] == (VWAP, 0, 0, 1) and terms_of(Rules(), same_close()).in_turn == 1
+    ... )
+    """
     whole = (MOMENTS[fill.moment], int(fill.sized == "fill"), int(fill.cash == "in turn"), int(fill.gaps))
     model = (fill.rounding, fill.through, fill.queue, fill.participation)
     market = (rules.lot, rules.max_gross, rules.price_limit, rules.stale_after, rules.delisting_return)

@@ -109,7 +109,47 @@ def rebalance(
     terms: SessionTerms,  # rules and fill model as numbers; at_fill, stale_after, delisting_return are read
     rates: tuple,  # the record Rates of backtest.costs; every cost a share of the value traded
 ) -> tuple:  # orders (decided, name, asked, filled, why), their number, fills, their number, scale, equity, cash
-    "Keep the account of weights; fills are (order, session, name) and (shares, price, commission, slippage)."
+    """Keep the account of weights; fills are (order, session, name) and (shares, price, commission, slippage).
+
+    Parameters
+    ----------
+    price : np.ndarray
+        float64[dates, symbols], at which orders fill; NaN = no bar.
+    close : np.ndarray
+        float64[dates, symbols], at which holdings are marked; NaN = no bar.
+    decision : np.ndarray
+        int64[dates], row of weight that is decided at the close; -1 = none.
+    weight : np.ndarray
+        float64[rebalances, symbols], share of equity; 0 = not held.
+    cash : float
+        Account money at the start.
+    terms : SessionTerms
+        Rules and fill model as numbers; at_fill, stale_after, delisting_return are read.
+    rates : tuple
+        The record Rates of backtest.costs; every cost a share of the value traded.
+
+    Returns
+    -------
+    tuple
+        orders (decided, name, asked, filled, why), their number, fills, their number, scale, equity,
+        cash.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.fill_model import next_open, terms_of
+    >>> from quantlab.broker.rebalance import rebalance
+    >>> from quantlab.broker.rules import Rules
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL"], "2015-08-21", "2015-08-25").drop(columns="adj")
+    >>> prices = (to_wide(bars["open"]).to_numpy(), to_wide(bars["close"]).to_numpy())
+    >>> terms, rates = terms_of(Rules(), next_open()), Costs(1, 5).rates
+    >>> run = rebalance(*prices, np.array([0, -1, -1]), np.array([[0.5]]), 10_000.0, terms, rates)
+    >>> run[5].round(2)
+    array([10000.  , 10387.34, 10416.65])
+    """
     n, most = len(close), len(weight) * close.shape[1]
     decided, name, why = np.zeros(most, np.int64), np.zeros(most, np.int64), np.zeros(most, np.int64)
     asked, filled, scale = np.zeros(most), np.zeros(most), np.ones(len(weight))
@@ -152,7 +192,52 @@ def rebalance_many(
     terms: SessionTerms,  # rules and fill model as numbers; at_fill, stale_after, delisting_return are read
     rates: tuple,  # the record Rates of backtest.costs; every cost a share of the value traded
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # equity [accounts, dates]; value traded over equity; fills
-    "Run one account after another on the same prices."
+    """Run one account after another on the same prices.
+
+    Parameters
+    ----------
+    price : np.ndarray
+        float64[dates, symbols], at which orders fill; NaN = no bar.
+    close : np.ndarray
+        float64[dates, symbols], at which holdings are marked; NaN = no bar.
+    decision : np.ndarray
+        int64[accounts, dates], row of the account's own weights, from 0; -1 = none.
+    weight : np.ndarray
+        float64[rebalances, symbols], share of equity, those of all accounts one after another.
+    start : np.ndarray
+        int64[accounts + 1], first row of each account in weight, and the end.
+    cash : float
+        Account money at the start of each.
+    terms : SessionTerms
+        Rules and fill model as numbers; at_fill, stale_after, delisting_return are read.
+    rates : tuple
+        The record Rates of backtest.costs; every cost a share of the value traded.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray, np.ndarray]
+        Equity [accounts, dates]; value traded over equity; fills.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.fill_model import next_open, terms_of
+    >>> from quantlab.broker.rebalance import rebalance_many
+    >>> from quantlab.broker.rules import Rules
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL"], "2015-08-21", "2015-08-25").drop(columns="adj")
+    >>> prices = (to_wide(bars["open"]).to_numpy(), to_wide(bars["close"]).to_numpy())
+    >>> terms, rates = terms_of(Rules(), next_open()), Costs(1, 5).rates
+    >>> decisions, weights = np.array([[0, -1, -1], [-1, 0, -1]]), np.array([[0.5], [1.0]])
+    >>> equity, turned, count = rebalance_many(
+    ...     *prices, decisions, weights, np.array([0, 1, 2]), 10_000.0, terms, rates
+    ... )
+    >>> equity.round(2)
+    array([[10000.  , 10387.34, 10416.65],
+           [10000.  , 10000.  ,  9331.09]])
+    """
     worth, turned, count = np.zeros(decision.shape), np.zeros(len(decision)), np.zeros(len(decision), np.int64)
     for m in range(len(decision)):
         run = rebalance(price, close, decision[m], weight[start[m] : start[m + 1]], cash, terms, rates)

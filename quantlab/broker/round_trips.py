@@ -45,7 +45,42 @@ def round_trips(
 ) -> (
     pd.DataFrame
 ):  # symbol, side, entry, exit (NaT = open), fills, invested, pnl (both money), return (decimal); by entry
-    "Join fills into positions from flat to flat; raise DataError for fills without a number."
+    """Join fills into positions from flat to flat; raise DataError for fills without a number.
+
+    Parameters
+    ----------
+    trades : pd.DataFrame
+        Result.trades: date, symbol, quantity, price, commission; split_after.
+    last : pd.Series | None, default None
+        By symbol, price that values open positions at the end; None = last fill.
+
+    Returns
+    -------
+    pd.DataFrame
+
+    Raises
+    ------
+    DataError
+        For fills without a number.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.broker.round_trips import round_trips
+    >>> days = pd.date_range("2024-01-01", periods=4)
+    >>> moves = {
+    ...     "quantity": [5.0, -10.0, 5.0, 3.0],
+    ...     "price": [10.0, 12.0, 11.0, 20.0],
+    ...     "commission": [1.0, 2.0, 1.0, 1.0],
+    ... }
+    >>> fills = pd.DataFrame({"date": days, "symbol": "A", **moves})
+    >>> trips = round_trips(fills, last=pd.Series({"A": 21.0}))
+    >>> trips
+      symbol  side      entry       exit  fills  invested  pnl    return
+    0      A   1.0 2024-01-01 2024-01-02      2      50.0  8.0  0.160000
+    1      A  -1.0 2024-01-02 2024-01-03      2      60.0  3.0  0.050000
+    2      A   1.0 2024-01-04        NaT      1      60.0  2.0  0.033333
+    """
     columns = ["date", "symbol", "quantity", "price", "commission"]
     missing, grown = [c for c in columns if c not in trades], trades.get("split_after", 1.0)
     if missing:
@@ -92,7 +127,44 @@ def round_trip_summary(
     seed: int = 7,  # of the drawing
     until: pd.Timestamp | None = None,  # the account's last session, ends open trips; None = the last entry or exit
 ) -> pd.DataFrame:  # by figure: value, se, low, high (95 %), money or calendar days; no errors below 10 entry days
-    "Sum up round trips with errors that know that trips of one day go together; raise ConfigError for no draws."
+    """Sum up round trips with errors that know that trips of one day go together; raise ConfigError for no draws.
+
+    Parameters
+    ----------
+    round_trips : pd.DataFrame
+        From round_trips.
+    draws : int, default 999
+        Histories of entry days drawn for the errors.
+    seed : int, default 7
+        Of the drawing.
+    until : pd.Timestamp | None, default None
+        The account's last session, ends open trips; None = the last entry or exit.
+
+    Returns
+    -------
+    pd.DataFrame
+        By figure: value, se, low, high (95 %), money or calendar days; no errors below 10 entry days.
+
+    Raises
+    ------
+    ConfigError
+        For no draws.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.broker.round_trips import round_trip_summary
+    >>> days = pd.date_range("2024-01-01", periods=4)
+    >>> four = pd.DataFrame(
+    ...     {
+    ...         "entry": days,
+    ...         "exit": days + pd.Timedelta("2D"),
+    ...         "pnl": [30.0, -10.0, 20.0, -15.0],
+    ...         "return": [0.3, -0.1, 0.2, -0.15],
+    ...     }
+    ... )
+    >>> known = round_trip_summary(four)["value"]
+    """
     if draws < 1:
         raise ConfigError(f"draws is {draws}; resample at least once")
     pnl, last = round_trips["pnl"], round_trips[["entry", "exit"]].max().max()

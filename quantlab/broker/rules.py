@@ -34,7 +34,31 @@ REPLACED, STOPPED, NO_PRICE, ILLIQUID, LATE, AT_LIMIT = range(8, 14)
 # %% ../../nbs/broker/690_rules.ipynb #8394bc0f
 @dataclass(frozen=True)
 class Rules:
-    "State what a market allows and what an account may hold."
+    """State what a market allows and what an account may hold.
+
+    Parameters
+    ----------
+    lot : float, default 0.0
+        Traded shares in a lot; 0 = fractions, 1 = whole shares.
+    max_gross : float, default 2.0
+        Gross exposure over equity when a position is opened (Regulation T); inf = no limit.
+    price_limit : float, default np.inf
+        Change since the last close at which a name cannot be traded; inf = no limit.
+    stale_after : float, default 5
+        Sessions without a bar after which a holding is closed at its last close; inf = never.
+    delisting_return : float, default 0.0
+        decimal, of that closing against the last close.
+
+    Raises
+    ------
+    ConfigError
+        "{name} is {...}; give a number from {low} to {high}"
+
+    Examples
+    --------
+    >>> from quantlab.broker.rules import DEFAULT_RULES, QLIB_RULES, Rules
+    >>> assert QLIB_RULES.lot == 100 and DEFAULT_RULES == Rules()
+    """
 
     lot: float = 0.0  # traded shares in a lot; 0 = fractions, 1 = whole shares
     max_gross: float = 2.0  # gross exposure over equity when a position is opened (Regulation T); inf = no limit
@@ -68,7 +92,95 @@ DAY_DTYPE = np.dtype([(name, "f8") for name in _MONEY])
 
 
 class Market(NamedTuple):
-    "Hold what the bars say: float64[dates, symbols]; prices are NaN without a bar, the others up to years never."
+    """Hold what the bars say: float64[dates, symbols]; prices are NaN without a bar, the others up to years never.
+
+    Parameters
+    ----------
+    open : np.ndarray
+        The session's first price.
+    high : np.ndarray
+        Its highest price.
+    low : np.ndarray
+        Its lowest price.
+    close : np.ndarray
+        Its last price.
+    vwap : np.ndarray
+        Or another price of the session, as the fill model says.
+    volume : np.ndarray
+        Shares; 0 without a bar.
+    unit : np.ndarray
+        Account money per unit of price and share at the close: rate x multiplier.
+    split : np.ndarray
+        New shares per old share, effective at the open.
+    dividend : np.ndarray
+        Per share, on the ex date.
+    borrow : np.ndarray
+        A year, for what is short over the next night.
+    funding : np.ndarray
+        Of the bar, paid on the value held at its close.
+    impact : np.ndarray
+        Price impact of one share, known the close before; grows with the root of the shares.
+    years : np.ndarray
+        [dates], since the session before.
+    factor : np.ndarray
+        Adjusted over traded price; of no rows where the bars have none.
+    change : np.ndarray
+        Of the close since the last, by the source; of no rows where the bars have none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.fill_model import next_open, terms_of
+    >>> from quantlab.broker.rules import Account, DAY_DTYPE, FILL_DTYPE, Market, ORDER_DTYPE, Rules
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL"], "2015-08-21", "2015-08-25")
+    >>> class Table:
+    ...     "Hold three sessions of Apple, an account at the first close, and live orders."
+    ...
+    ...     def __init__(
+    ...         self, rows, rules=Rules(), fill=next_open(), costs=Costs(0, 0), cash=10_000.0, held=0.0, **columns
+    ...     ):
+    ...         wide = {c: to_wide(bars[c]).to_numpy() for c in ("open", "high", "low", "close", "volume")}
+    ...         shape, none = wide["close"].shape, np.zeros((0, 0))
+    ...         zeros, ones = np.zeros(shape), np.ones(shape)
+    ...         rest = {
+    ...             "vwap": wide["close"],
+    ...             "unit": ones,
+    ...             "split": ones,
+    ...             "dividend": zeros,
+    ...             "borrow": zeros,
+    ...             "funding": zeros,
+    ...             "impact": zeros,
+    ...         }
+    ...         rest |= {c: np.array(v, dtype=float)[:, None] for c, v in columns.items()}
+    ...         self.market = Market(
+    ...             **wide, **rest, years=np.array([0, 3 / 365, 1 / 365]), factor=none, change=none
+    ...         )
+    ...         self.terms, self.rates = terms_of(rules, fill), costs.rates
+    ...         self.orders, self.days, self.log = (
+    ...             np.zeros(len(rows), ORDER_DTYPE),
+    ...             np.zeros(3, DAY_DTYPE),
+    ...             np.zeros(20, FILL_DTYPE),
+    ...         )
+    ...         for k, row in enumerate(rows):
+    ...             for name, value in (
+    ...                 {"valid": 1, "ended": -1, "since": 1, "price": np.nan, "goal": np.nan} | row
+    ...             ).items():
+    ...                 self.orders[k][name] = value
+    ...         self.days["cash"], self.orders["quantity"] = cash, self.orders["left"]
+    ...         live, mark = np.arange(len(rows)), np.repeat(wide["close"][:1], 3, axis=0)
+    ...         self.account = Account(
+    ...             np.full(shape, held),
+    ...             mark,
+    ...             np.zeros(1),
+    ...             np.zeros(1),
+    ...             wide["open"][1].copy(),
+    ...             live,
+    ...             np.array([len(rows), 0]),
+    ...         )
+    """
 
     open: np.ndarray  # the session's first price
     high: np.ndarray  # its highest price
@@ -88,7 +200,79 @@ class Market(NamedTuple):
 
 
 class Account(NamedTuple):
-    "Hold what the loop keeps: float64[dates, symbols], and the day's scratch by symbol."
+    """Hold what the loop keeps: float64[dates, symbols], and the day's scratch by symbol.
+
+    Parameters
+    ----------
+    shares : np.ndarray
+        Held at the close.
+    mark : np.ndarray
+        Last close known.
+    age : np.ndarray
+        Sessions since the last bar.
+    used : np.ndarray
+        Shares traded in this session.
+    now : np.ndarray
+        Price at which the gross limit values a holding.
+    live : np.ndarray
+        int64: rows of the orders that may still fill.
+    count : np.ndarray
+        int64[2]: live orders, fills.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.fill_model import next_open, terms_of
+    >>> from quantlab.broker.rules import Account, DAY_DTYPE, FILL_DTYPE, Market, ORDER_DTYPE, Rules
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL"], "2015-08-21", "2015-08-25")
+    >>> class Table:
+    ...     "Hold three sessions of Apple, an account at the first close, and live orders."
+    ...
+    ...     def __init__(
+    ...         self, rows, rules=Rules(), fill=next_open(), costs=Costs(0, 0), cash=10_000.0, held=0.0, **columns
+    ...     ):
+    ...         wide = {c: to_wide(bars[c]).to_numpy() for c in ("open", "high", "low", "close", "volume")}
+    ...         shape, none = wide["close"].shape, np.zeros((0, 0))
+    ...         zeros, ones = np.zeros(shape), np.ones(shape)
+    ...         rest = {
+    ...             "vwap": wide["close"],
+    ...             "unit": ones,
+    ...             "split": ones,
+    ...             "dividend": zeros,
+    ...             "borrow": zeros,
+    ...             "funding": zeros,
+    ...             "impact": zeros,
+    ...         }
+    ...         rest |= {c: np.array(v, dtype=float)[:, None] for c, v in columns.items()}
+    ...         self.market = Market(
+    ...             **wide, **rest, years=np.array([0, 3 / 365, 1 / 365]), factor=none, change=none
+    ...         )
+    ...         self.terms, self.rates = terms_of(rules, fill), costs.rates
+    ...         self.orders, self.days, self.log = (
+    ...             np.zeros(len(rows), ORDER_DTYPE),
+    ...             np.zeros(3, DAY_DTYPE),
+    ...             np.zeros(20, FILL_DTYPE),
+    ...         )
+    ...         for k, row in enumerate(rows):
+    ...             for name, value in (
+    ...                 {"valid": 1, "ended": -1, "since": 1, "price": np.nan, "goal": np.nan} | row
+    ...             ).items():
+    ...                 self.orders[k][name] = value
+    ...         self.days["cash"], self.orders["quantity"] = cash, self.orders["left"]
+    ...         live, mark = np.arange(len(rows)), np.repeat(wide["close"][:1], 3, axis=0)
+    ...         self.account = Account(
+    ...             np.full(shape, held),
+    ...             mark,
+    ...             np.zeros(1),
+    ...             np.zeros(1),
+    ...             wide["open"][1].copy(),
+    ...             live,
+    ...             np.array([len(rows), 0]),
+    ...         )
+    """
 
     shares: np.ndarray  # held at the close
     mark: np.ndarray  # last close known

@@ -138,7 +138,36 @@ def fill_cost(
     impact: float,  # price impact of one share, decimal; grows with the root of the shares
     rates: tuple,  # the record Rates of backtest.costs: costs as decimals
 ) -> tuple[float, float]:  # price paid, slippage and impact in it; commission, account money, >= 0
-    "Return the price paid and the commission of one fill."
+    """Return the price paid and the commission of one fill.
+
+    Parameters
+    ----------
+    quantity : float
+        shares, signed: above 0 is bought.
+    reference : float
+        The market's price.
+    limit : float
+        Worst price of the order; NaN = it has none.
+    unit : float
+        Account money per unit of price and share.
+    impact : float
+        Price impact of one share, decimal; grows with the root of the shares.
+    rates : tuple
+        The record Rates of backtest.costs: costs as decimals.
+
+    Returns
+    -------
+    tuple[float, float]
+        Price paid, slippage and impact in it; commission, account money, >= 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.session import fill_cost
+    >>> tariff = Costs(commission_bps=2, slippage_bps=10, minimum=1.0)
+    >>> paid, fee = fill_cost(-300.0, 20.0, np.nan, 1.0, 0.0, tariff.rates)
+    """
     side, size, worse = np.sign(quantity), abs(quantity), rates.slippage
     if size > 0.0:
         worse += impact * np.sqrt(size)
@@ -532,7 +561,41 @@ def admit(
     account: Account,  # shares and marks of t are read; live and count are changed in place
     orders: np.ndarray,  # ORDER_DTYPE[m], changed in place: sizes in shares, and what a new target replaces
 ) -> None:
-    "Size the orders decided at the close of session t, rows begin to end, and make them live."
+    """Size the orders decided at the close of session t, rows begin to end, and make them live.
+
+    Parameters
+    ----------
+    t : int
+        Session at whose close the orders were decided.
+    begin : int
+        Their first row in orders.
+    end : int
+        The row behind their last.
+    unit : np.ndarray
+        float64[dates, symbols], account money per unit of price and share at the close.
+    equity : float
+        Account money at the close of t.
+    terms : SessionTerms
+        Rules and fill model as numbers.
+    account : Account
+        Shares and marks of t are read; live and count are changed in place.
+    orders : np.ndarray
+        ORDER_DTYPE[m], changed in place: sizes in shares, and what a new target replaces.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.account import Simulator, plain_rows, read_market
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.fill_model import next_open
+    >>> from quantlab.broker.rules import Rules, TARGET
+    >>> from quantlab.broker.session import admit
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL"], "2015-08-21", "2015-08-25")
+    >>> kept = Simulator(read_market(bars.drop(columns="adj"))[1], Costs(0, 0), Rules(), next_open(), 10_000.0, 0)
+    >>> kept.step()
+    >>> kept.orders[:1] = plain_rows([0], [0.2], TARGET)
+    >>> admit(0, 0, 1, kept.market.unit, 10_000.0, kept.terms, kept.account, kept.orders)
+    """
     for row in range(begin, end):
         order = orders[row]
         i, priced = order.symbol, order.type == LIMIT or order.type == STOP
@@ -566,7 +629,42 @@ def session(
     days: np.ndarray,  # DAY_DTYPE[dates], row t is written in place; the row before holds the cash
     log: np.ndarray,  # FILL_DTYPE[k], fills are written in place behind those it has; it must have room
 ) -> None:
-    "Take the account and its live orders from the close of session t - 1 to the close of t; read no later bar."
+    """Take the account and its live orders from the close of session t - 1 to the close of t; read no later bar.
+
+    Parameters
+    ----------
+    t : int
+        Number of the session that is played.
+    market : Market
+        What the bars say; not changed.
+    terms : SessionTerms
+        Rules and fill model as numbers.
+    rates : tuple
+        The record Rates of backtest.costs: costs as decimals.
+    account : Account
+        Changed in place: row t of shares and mark, the day's scratch, live orders, counts.
+    orders : np.ndarray
+        ORDER_DTYPE[m], changed in place: what is filled and left, why, and when it ended.
+    days : np.ndarray
+        DAY_DTYPE[dates], row t is written in place; the row before holds the cash.
+    log : np.ndarray
+        FILL_DTYPE[k], fills are written in place behind those it has; it must have room.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.account import Simulator, plain_rows, read_market
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.fill_model import next_open
+    >>> from quantlab.broker.rules import Rules, TARGET
+    >>> from quantlab.broker.session import admit, session
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL"], "2015-08-21", "2015-08-25")
+    >>> kept = Simulator(read_market(bars.drop(columns="adj"))[1], Costs(0, 0), Rules(), next_open(), 10_000.0, 0)
+    >>> kept.step()
+    >>> kept.orders[:1] = plain_rows([0], [0.2], TARGET)
+    >>> admit(0, 0, 1, kept.market.unit, 10_000.0, kept.terms, kept.account, kept.orders)
+    >>> session(1, kept.market, kept.terms, kept.rates, kept.account, kept.orders, kept.days, kept.log)
+    """
     _night(t, market, rates, account, orders, days)
     day, purse = days[t], np.inf
     for stage in range(6):

@@ -15,22 +15,18 @@ from typing import Annotated, Any
 import typer
 
 import quantlab
-from quantlab.core.config import load_env, redact, root
-from quantlab.core.errors import ConfigError, QuantlabError, RunError
-from quantlab.commands.console import console, progress_bar
-from quantlab.commands.data_commands import data_app, synth_app
-<<<<<<< /tmp/tmpuwaseiwm.txt
-from quantlab.commands.monitor_commands import monitor_app
-||||||| /tmp/tmpcuxx7bb2.txt
-=======
-from quantlab.commands.database_commands import database_app
->>>>>>> /tmp/tmplkax7q97.txt
-from quantlab.commands.new_commands import new_app
-from quantlab.commands.recipe_commands import COMMANDS, read_recipe, recipe_bars
-from quantlab.commands.paper_commands import live_app, paper_app
-from quantlab.commands.serve_commands import check_receipt_file, serve_app, simulate_app, token_app
-from quantlab.commands.schedule_commands import schedule_app
-from quantlab.commands.worker_commands import worker_app
+from ..core.config import load_env, redact, root
+from ..core.errors import ConfigError, QuantlabError, RunError
+from .console import console, progress_bar
+from .data_commands import data_app, synth_app
+from .monitor_commands import monitor_app
+from .database_commands import database_app
+from .new_commands import new_app
+from .recipe_commands import COMMANDS, read_recipe, recipe_bars
+from .paper_commands import live_app, paper_app
+from .serve_commands import check_receipt_file, serve_app, simulate_app, token_app
+from .schedule_commands import schedule_app
+from .worker_commands import worker_app
 
 # %% ../../nbs/commands/990_cli.ipynb #6e04ecb8
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -53,7 +49,39 @@ def _say(message: str) -> None:
 
 
 def main() -> None:
-    "Run the command line; exit 0 when done, 1 when a run failed, 2 when refused."
+    """Run the command line; exit 0 when done, 1 when a run failed, 2 when refused.
+
+    Raises
+    ------
+    ConfigError
+        For a line that is none (see load_env).
+    SystemExit
+
+    Examples
+    --------
+    >>> import signal
+    >>> import sys
+    >>> from contextlib import redirect_stderr, redirect_stdout
+    >>> from io import StringIO
+    >>> from quantlab.commands.cli import main
+    >>> from unittest.mock import patch
+    >>> def call(line, **environment):
+    ...     "Run one command line in this process."
+    ...     out, err, code = StringIO(), StringIO(), 0
+    ...     with (
+    ...         patch.dict("os.environ", {"COLUMNS": "100", **environment}),
+    ...         patch.object(sys, "argv", ["quantlab", *line.split()]),
+    ...     ):
+    ...         with redirect_stdout(out), redirect_stderr(err):
+    ...             before = signal.getsignal(signal.SIGTERM)
+    ...             try:
+    ...                 main()
+    ...             except SystemExit as stop:
+    ...                 code = stop.code
+    ...             finally:
+    ...                 signal.signal(signal.SIGTERM, before)
+    ...     return code, out.getvalue(), err.getvalue()
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("PYTHONSAFEPATH", "1")
     try:

@@ -14,7 +14,35 @@ from contextlib import contextmanager
 def console(
     stderr: bool = False,  # True: for what is no result
 ) -> object:  # a rich.console.Console
-    "Open a console that never breaks a line apart when the output is a pipe."
+    """Open a console that never breaks a line apart when the output is a pipe.
+
+    Parameters
+    ----------
+    stderr : bool, default False
+        True: for what is no result.
+
+    Returns
+    -------
+    object
+        A rich.console.Console.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.commands.console import console
+    >>> from quantlab.commands.paper_commands import trader_view
+    >>> from quantlab.execution.trader import Trader
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> (here / "six.yaml").write_text(
+    ...     "name: six\\ndata: {universe: 'AAPL,MSFT,XOM,KO,JPM,GE', end: '2016-07-22'}\\n"
+    ...     "features: {use: ['momentum(63, 5)'], transform: [rank]}\\nmodel: {kind: feature, column: mom_63_5}\\npolicy: {top_k: 2, buffer: 0}\\n"
+    ...     "limits: {kill_drawdown: 0.2}\\n"
+    ... )
+    >>> six = str(here / "six.yaml")
+    >>> console().print(trader_view(Trader(six, here / "trader")))
+    """
     from rich.console import Console
 
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
@@ -31,7 +59,28 @@ def console(
 def show_table(
     frame,  # pandas.DataFrame; its index is not shown
 ) -> None:
-    "Print a frame as a table: thousands apart, dates without hours, a dash for what is missing."
+    """Print a frame as a table: thousands apart, dates without hours, a dash for what is missing.
+
+    Parameters
+    ----------
+    frame
+        Pandas.DataFrame; its index is not shown.
+
+    Examples
+    --------
+    >>> import io
+    >>> import pandas as pd
+    >>> from contextlib import redirect_stderr, redirect_stdout
+    >>> from quantlab.commands.console import show_table
+    >>> def shown(call, error=False):
+    ...     "Return what a call prints."
+    ...     out, err = io.StringIO(), io.StringIO()
+    ...     with redirect_stdout(out), redirect_stderr(err):
+    ...         call()
+    ...     return err.getvalue() if error else out.getvalue()
+    >>> wide = pd.DataFrame({"name": ["x" * 150], "value": [1]})
+    >>> assert len(shown(lambda: show_table(wide)).splitlines()) == 2, "a pipe is never too narrow"
+    """
     from rich.table import Table
 
     table = Table(*map(str, frame.columns), box=None)
@@ -55,7 +104,21 @@ def _cell(
 def progress_bar() -> Iterator[
     Callable[[int, int, str], None]
 ]:  # call it with steps done, their number, the present one
-    "Draw a bar on stderr while work goes on; draw nothing into a pipe."
+    """Draw a bar on stderr while work goes on; draw nothing into a pipe.
+
+    Yields
+    ------
+    Iterator[Callable[[int, int, str], None]]
+        Call it with steps done, their number, the present one.
+
+    Examples
+    --------
+    >>> from quantlab.commands.console import progress_bar
+    >>> def work(steps=3):
+    ...     with progress_bar() as show:
+    ...         for step in range(steps):
+    ...             show(step, steps, f"step {step}")
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     err = console(stderr=True)

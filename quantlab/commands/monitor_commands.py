@@ -23,7 +23,29 @@ if TYPE_CHECKING:  # pandas is imported where something is read
 def read_feeds(
     text: str,  # dataset=EXCHANGE, separated by spaces
 ) -> dict[str, str]:  # dataset -> exchange
-    "Read which datasets are refreshed, and on whose sessions; raise ConfigError for the first part that says nothing."
+    """Read which datasets are refreshed, and on whose sessions; raise ConfigError for the first part that says
+    nothing.
+
+    Parameters
+    ----------
+    text : str
+        dataset=EXCHANGE, separated by spaces.
+
+    Returns
+    -------
+    dict[str, str]
+        Dataset -> exchange.
+
+    Raises
+    ------
+    ConfigError
+        For the first part that says nothing.
+
+    Examples
+    --------
+    >>> from quantlab.commands.monitor_commands import read_feeds
+    >>> assert read_feeds("yahoo=XNYS binance=24/7") == {"yahoo": "XNYS", "binance": "24/7"}
+    """
     found: dict[str, str] = {}
     for part in str(text).replace(",", " ").split():
         name, equals, exchange = part.partition("=")
@@ -37,7 +59,32 @@ def read_time(
     text: str,  # 2025-11-24T18:00Z, or from now on 90min, 4h, 2d
     now: datetime,  # with a zone
 ) -> datetime:  # UTC
-    "Read a moment; raise ConfigError for one that is none or has no zone."
+    """Read a moment; raise ConfigError for one that is none or has no zone.
+
+    Parameters
+    ----------
+    text : str
+        2025-11-24T18:00Z, or from now on 90min, 4h, 2d.
+    now : datetime
+        With a zone.
+
+    Returns
+    -------
+    datetime
+        UTC.
+
+    Raises
+    ------
+    ConfigError
+        For one that is none or has no zone.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from quantlab.commands.monitor_commands import read_time
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> assert read_time("4h", noon) == read_time("2025-11-24T11:00-05:00", noon) == noon + timedelta(hours=4)
+    """
     for end, unit in (("min", "minutes"), ("h", "hours"), ("d", "days")):
         count = text.removesuffix(end)
         if count != text and count.isascii() and count.isdigit() and len(count) < 6:
@@ -55,7 +102,59 @@ def monitor_readings(
     now: datetime,  # with a zone
     schedule: Path | None = None,  # YAML of jobs, whose slots are expected
 ) -> list["Reading"]:  # of every store that is there, and of the heartbeats
-    "Read what the settings ask for; raise ConfigError for a setting that says nothing."
+    """Read what the settings ask for; raise ConfigError for a setting that says nothing.
+
+    Parameters
+    ----------
+    now : datetime
+        With a zone.
+    schedule : Path | None, default None
+        YAML of jobs, whose slots are expected.
+
+    Returns
+    -------
+    list['Reading']
+        Of every store that is there, and of the heartbeats.
+
+    Raises
+    ------
+    ConfigError
+        For a setting that says nothing.
+    DataError
+        Where the beats cannot be read (see beat_readings).
+
+    Examples
+    --------
+    >>> import os
+    >>> import tempfile
+    >>> from datetime import UTC, datetime
+    >>> from quantlab.commands.monitor_commands import monitor_readings, read_feeds, read_time
+    >>> from quantlab.core.errors import show_error
+    >>> from unittest.mock import patch
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> STORES = {
+    ...     "RESEARCH_SCHEDULE": "slots.sqlite",
+    ...     "RESEARCH_RUNS": "runs",
+    ...     "RESEARCH_LEDGER": "ledger.sqlite",
+    ...     "DATA_LAKE": "lake",
+    ...     "MONITOR_ALERTS": "alerts.sqlite",
+    ...     "MONITOR_BEATS": "beats.sqlite",
+    ... }
+    >>> with (
+    ...     tempfile.TemporaryDirectory() as empty,
+    ...     patch.dict(os.environ, {f"QUANTLAB_{name}": f"{empty}/x" for name in STORES}),
+    ... ):
+    ...     assert any(one.name == "quantlab_written_timestamp_seconds" for one in monitor_readings(noon))
+    >>> slips = [
+    ...     lambda: read_feeds("yahoo"),
+    ...     lambda: read_time("soon", noon),
+    ...     lambda: read_time("2025-11-24T18:00", noon),
+    ... ]
+    >>> [show_error(one) for one in slips]
+    ["ConfigError: 'yahoo' names no feed; write yahoo=XNYS or binance=24/7",
+     "ConfigError: 'soon' is no moment; write 2025-11-24T18:00Z, or 90min, 4h or 2d from now",
+     'ConfigError: 2025-11-24T18:00 has no zone; write 2025-11-24T18:00Z for UTC, or 2025-11-24T18:00-05:00']
+    """
     feeds = read_feeds(setting("monitor", "feeds"))
     from quantlab.monitor.heartbeat import beat_readings, read_expected
     from quantlab.monitor.metrics import batch_readings

@@ -27,7 +27,33 @@ from ..recipe.spec import nearest_name, recipe_names
 def text_to_notebook(
     text: str,  # Markdown with fenced code
 ) -> dict:  # in the form of an .ipynb file, without outputs
-    "Split a text at its fenced code and return it as a notebook."
+    """Split a text at its fenced code and return it as a notebook.
+
+    Parameters
+    ----------
+    text : str
+        Markdown with fenced code.
+
+    Returns
+    -------
+    dict
+        In the form of an .ipynb file, without outputs.
+
+    Examples
+    --------
+    >>> import nbformat
+    >>> from quantlab.commands.new_commands import text_to_notebook
+    >>> small = text_to_notebook(
+    ...     "# Title\\n\\n```python parameters\\nspan: int = 3  # sessions\\n```\\n\\nSaid.\\n\\n```python\\n1 + 1\\n```\\n"
+    ... )
+    >>> nbformat.validate(nbformat.from_dict(small))
+    >>> assert [cell["cell_type"] for cell in small["cells"]] == ["markdown", "code", "markdown", "code"]
+    >>> [("".join(cell["source"]), cell["metadata"]) for cell in small["cells"]]
+    [('# Title', {}),
+     ('span: int = 3  # sessions', {'tags': ['parameters']}),
+     ('Said.', {}),
+     ('1 + 1', {})]
+    """
     cells: list[dict] = []
     for part in re.split(r"(^```python.*?^```$)|(?=^\*\*Why)", text, flags=re.M | re.S):
         fenced = re.fullmatch(r"```python *(\w*)\n(.*?)\n?```", part or "", flags=re.S)
@@ -46,7 +72,31 @@ def text_to_notebook(
 def own_code(
     notebook: Path,  # an .ipynb file
 ) -> str:  # Python
-    "Return the cells of a notebook that begin with #| export, as a module; raise ConfigError when it is none."
+    """Return the cells of a notebook that begin with #| export, as a module; raise ConfigError when it is none.
+
+    Parameters
+    ----------
+    notebook : Path
+        An .ipynb file.
+
+    Returns
+    -------
+    str
+        Python.
+
+    Raises
+    ------
+    ConfigError
+        When it is none.
+
+    Examples
+    --------
+    >>> from quantlab.commands.new_commands import export_own
+    >>> from quantlab.core.errors import show_error
+    >>> written = export_own("twice")
+    >>> written, show_error(lambda: export_own("thrice")).partition("(")[0]
+    ('mine/twice.py', 'ConfigError: cannot read mine/thrice.ipynb ')
+    """
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
@@ -60,7 +110,31 @@ def own_code(
 def export_own(
     name: str,  # of a notebook in mine/
 ) -> str:  # path of the module, from the workspace
-    "Write the module of one's own notebook; raise ConfigError when the notebook is not there or its code is none."
+    """Write the module of one's own notebook; raise ConfigError when the notebook is not there or its code is none.
+
+    Parameters
+    ----------
+    name : str
+        Of a notebook in mine/.
+
+    Returns
+    -------
+    str
+        Path of the module, from the workspace.
+
+    Raises
+    ------
+    ConfigError
+        When the notebook is not there or its code is none.
+
+    Examples
+    --------
+    >>> from quantlab.commands.new_commands import export_own
+    >>> from quantlab.core.errors import show_error
+    >>> written = export_own("twice")
+    >>> written, show_error(lambda: export_own("thrice")).partition("(")[0]
+    ('mine/twice.py', 'ConfigError: cannot read mine/thrice.ipynb ')
+    """
     file = root() / "mine" / f"{name}.ipynb"
     code = own_code(file)
     try:
@@ -76,7 +150,29 @@ def export_own(
 def stale_own(
     name: str,  # of a notebook in mine/
 ) -> bool:  # True: the last cell was not run since the notebook was saved
-    "Say whether the module of one's own notebook is not what the notebook exports."
+    """Say whether the module of one's own notebook is not what the notebook exports.
+
+    Parameters
+    ----------
+    name : str
+        Of a notebook in mine/.
+
+    Returns
+    -------
+    bool
+        True: the last cell was not run since the notebook was saved.
+
+    Raises
+    ------
+    ConfigError
+        When there is none (see root).
+        "cannot read {...} ({error}); it has to be a saved notebook"
+
+    Examples
+    --------
+    >>> from quantlab.commands.new_commands import stale_own
+    >>> before = stale_own("twice")
+    """
     file = root() / "mine" / f"{name}.ipynb"
     module = file.with_suffix(".py")
     return not module.is_file() or module.read_text(encoding="utf-8") != own_code(file)
@@ -99,7 +195,46 @@ def own_files(
     kind: str,  # one of KINDS
     name: str,  # of what is made
 ) -> dict[Path, str]:  # file -> its text; absolute
-    "Return the files of something new, not written yet; raise ConfigError for a kind that there is not."
+    """Return the files of something new, not written yet; raise ConfigError for a kind that there is not.
+
+    Parameters
+    ----------
+    kind : str
+        One of KINDS.
+    name : str
+        Of what is made.
+
+    Returns
+    -------
+    dict[Path, str]
+        File -> its text; absolute.
+
+    Raises
+    ------
+    ConfigError
+        For a kind that there is not.
+
+    Examples
+    --------
+    >>> from quantlab.commands.new_commands import KINDS, check_new_name, own_files
+    >>> from quantlab.core.config import display_path
+    >>> from quantlab.core.errors import show_error
+    >>> wrong = [
+    ...     ("factr", "dip"),
+    ...     ("factor", "2nd"),
+    ...     ("factor", "class"),
+    ...     ("factor", "signal"),
+    ...     ("policy", "top_k"),
+    ... ]
+    >>> [show_error(lambda kind=kind, name=name: check_new_name(kind, name)) for kind, name in wrong]
+    >>> [display_path(file) for kind in KINDS for file in own_files(kind, "dip")][::2]
+    ['mine/dip.ipynb',
+     'mine/dip.ipynb',
+     'mine/dip.ipynb',
+     'mine/dip.ipynb',
+     'mine/recipes/dip.yaml',
+     'mine/reports/dip.ipynb']
+    """
     if kind not in KINDS:
         raise ConfigError(f"{kind!r} is nothing that can be made ({', '.join(KINDS)}){nearest_name(kind, KINDS)}")
     mine = root() / "mine"
@@ -124,7 +259,25 @@ def check_new_name(
     kind: str,  # one of KINDS
     name: str,  # of what is made
 ) -> None:
-    "Raise ConfigError for a name that cannot be one, or that something has already."
+    """Raise ConfigError for a name that cannot be one, or that something has already.
+
+    Parameters
+    ----------
+    kind : str
+        One of KINDS.
+    name : str
+        Of what is made.
+
+    Raises
+    ------
+    ConfigError
+        For a name that cannot be one, or that something has already.
+
+    Examples
+    --------
+    >>> from quantlab.commands.new_commands import check_new_name
+    >>> check_new_name("factor", "dip")
+    """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name.startswith("test_"):
         raise ConfigError(f"{name!r} cannot be a name; use small letters, digits and _, such as my_{kind}")
     module = [] if kind in ("recipe", "report") else [root() / "mine" / f"{name}.py"]
@@ -160,7 +313,60 @@ def make_new(
     kind: str,  # one of KINDS
     name: str,  # of what is made
 ) -> list[str]:  # paths of what was written, from the workspace; last: how it is used
-    "Write the page and the test of something new; raise ConfigError for what cannot be made."
+    """Write the page and the test of something new; raise ConfigError for what cannot be made.
+
+    Parameters
+    ----------
+    kind : str
+        One of KINDS.
+    name : str
+        Of what is made.
+
+    Returns
+    -------
+    list[str]
+        Paths of what was written, from the workspace; last: how it is used.
+
+    Raises
+    ------
+    ConfigError
+        For what cannot be made.
+
+    Examples
+    --------
+    >>> import nbformat
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.commands.new_commands import KINDS, check_new_name, make_new, own_files, text_to_notebook
+    >>> from quantlab.core.config import display_path
+    >>> from quantlab.core.errors import show_error
+    >>> small = text_to_notebook(
+    ...     "# Title\\n\\n```python parameters\\nspan: int = 3  # sessions\\n```\\n\\nSaid.\\n\\n```python\\n1 + 1\\n```\\n"
+    ... )
+    >>> nbformat.validate(nbformat.from_dict(small))
+    >>> work = tempfile.TemporaryDirectory()
+    >>> (Path(work.name) / "mine").mkdir()
+    >>> wrong = [
+    ...     ("factr", "dip"),
+    ...     ("factor", "2nd"),
+    ...     ("factor", "class"),
+    ...     ("factor", "signal"),
+    ...     ("policy", "top_k"),
+    ... ]
+    >>> [show_error(lambda kind=kind, name=name: check_new_name(kind, name)) for kind, name in wrong]
+    >>> [display_path(file) for kind in KINDS for file in own_files(kind, "dip")][::2]
+    >>> made = {kind: make_new(kind, f"dip_{kind}") for kind in KINDS}
+    >>> for kind, lines in made.items():
+    ...     for line in lines[:-1]:
+    ...         assert (Path(work.name) / line).is_file()
+    ...     if kind != "recipe":
+    ...         nbformat.validate(nbformat.read(Path(work.name) / lines[0], as_version=4))
+    >>> made["factor"]
+    ['mine/dip_factor.ipynb',
+     'mine/dip_factor.py',
+     'mine/tests/test_dip_factor.py',
+     'features.use: ["mine.dip_factor:dip_factor"]']
+    """
     wanted = own_files(kind, name)
     check_new_name(kind, name)
     done: list[Path] = []

@@ -52,7 +52,32 @@ def ledger_home(
     home: Path | None,  # as it was asked for
     kind: str = "paper",  # or live
 ) -> Path:
-    "Return the folder of a recipe's trader."
+    """Return the folder of a recipe's trader.
+
+    Parameters
+    ----------
+    recipe : str
+        name, or a YAML file.
+    home : Path | None
+        As it was asked for.
+    kind : str, default "paper"
+        Or live.
+
+    Returns
+    -------
+    Path
+        The folder of a recipe's trader.
+
+    Raises
+    ------
+    ConfigError
+        When there is none (see root).
+
+    Examples
+    --------
+    >>> from quantlab.commands.paper_commands import ledger_home
+    >>> assert ledger_home("momentum", None).parts[-2:] == ("paper", "momentum")
+    """
     from quantlab.core.config import root
 
     return home or root() / kind / Path(recipe).stem
@@ -79,7 +104,44 @@ def open_trader(
     bus: str = "",  # address, told of decisions and fills; empty: none
     context: typer.Context | None = None,  # of the command; None: one of paper
 ) -> "Trader":
-    "Open a trader that was begun, at its venue."
+    """Open a trader that was begun, at its venue.
+
+    Parameters
+    ----------
+    recipe : str
+        name, or a YAML file.
+    home : Path | None, default None
+        Folder of the trader; None: paper/RECIPE or live/RECIPE.
+    bus : str, default ""
+        address, told of decisions and fills; empty: none.
+    context : typer.Context | None, default None
+        Of the command; None: one of paper.
+
+    Returns
+    -------
+    Trader
+        A recipe from close to close at a venue; after a crash the same call goes on.
+
+    Raises
+    ------
+    ConfigError
+        When there is none (see root).
+        "the trader of {name} in this folder is of quantlab {other}; say that"
+        For an address of none (see open_bus).
+        For a name that has none, or a permit that is not earned (see open_live).
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> from quantlab.commands.schedule_commands import run_steps
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.runs.schedule import Job, Slot
+    >>> from_here = datetime(2024, 11, 27, 12, tzinfo=UTC)
+    >>> lost = Job(name="lost", when={"every": "1h"}, steps=[{"report": {"template": "none_such"}}])
+    >>> claimed = Slot("lost", from_here, "claimed", 1, 0, "", "", "", "")
+    >>> show_error(lambda: run_steps(lost, claimed)).partition(";")[0]
+    "ReportError: no template 'none_such' in reports"
+    """
     from quantlab.execution.trader import BegunTrader, Trader
     from quantlab.venues.bus import open_bus
 
@@ -119,7 +181,19 @@ def start(
 def require_feed(
     trader: "Trader",  # that was begun
 ) -> None:
-    "Halt a trader on bars that are late or half there: raise DataError; of days that are over nothing is asked."
+    """Halt a trader on bars that are late or half there: raise DataError; of days that are over nothing is asked.
+
+    Parameters
+    ----------
+    trader : Trader
+        That was begun.
+
+    Raises
+    ------
+    DataError
+        For no bars, ConfigError for a time without a zone (see feed_state).
+        "no decision of {name}: {reason}; refresh the data, then step again"
+    """
     from decimal import Decimal
 
     import pandas as pd
@@ -146,7 +220,36 @@ def require_feed(
 def carry_closes(
     trader: "Trader",  # that was begun
 ) -> list["DayRecord"]:  # oldest first
-    "Carry every close that waits, and show how far it is; raise DataError before the first on a feed that is not whole."
+    """Carry every close that waits, and show how far it is; raise DataError before the first on a feed that is not
+    whole.
+
+    Parameters
+    ----------
+    trader : Trader
+        That was begun.
+
+    Returns
+    -------
+    list['DayRecord']
+        Oldest first.
+
+    Raises
+    ------
+    DataError
+        Before the first on a feed that is not whole.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> from quantlab.commands.schedule_commands import run_steps
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.runs.schedule import Job, Slot
+    >>> from_here = datetime(2024, 11, 27, 12, tzinfo=UTC)
+    >>> lost = Job(name="lost", when={"every": "1h"}, steps=[{"report": {"template": "none_such"}}])
+    >>> claimed = Slot("lost", from_here, "claimed", 1, 0, "", "", "", "")
+    >>> show_error(lambda: run_steps(lost, claimed)).partition(";")[0]
+    "ReportError: no template 'none_such' in reports"
+    """
     require_feed(trader)
     total, told = len(trader.pending()), []
     with progress_bar() as show:
@@ -248,7 +351,34 @@ def _limits_table(trader: "Trader") -> "RenderableType":
 def trader_view(
     trader: "Trader",  # that was begun
 ) -> "RenderableType":
-    "Draw book, orders, limits and what the guard says of a trader."
+    """Draw book, orders, limits and what the guard says of a trader.
+
+    Parameters
+    ----------
+    trader : Trader
+        That was begun.
+
+    Returns
+    -------
+    RenderableType
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.commands.console import console
+    >>> from quantlab.commands.paper_commands import trader_view
+    >>> from quantlab.execution.trader import Trader
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> (here / "six.yaml").write_text(
+    ...     "name: six\\ndata: {universe: 'AAPL,MSFT,XOM,KO,JPM,GE', end: '2016-07-22'}\\n"
+    ...     "features: {use: ['momentum(63, 5)'], transform: [rank]}\\nmodel: {kind: feature, column: mom_63_5}\\npolicy: {top_k: 2, buffer: 0}\\n"
+    ...     "limits: {kill_drawdown: 0.2}\\n"
+    ... )
+    >>> six = str(here / "six.yaml")
+    >>> console().print(trader_view(Trader(six, here / "trader")))
+    """
     from rich.columns import Columns
     from rich.console import Group
     from rich.text import Text

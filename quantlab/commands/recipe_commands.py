@@ -38,7 +38,46 @@ def read_recipe(
     name: str,  # of a committed recipe, or a YAML file
     settings: list[str] | None = None,  # field=value
 ) -> "Recipe":
-    "Read a recipe and change its settings; raise ConfigError with file, line and the nearest valid name."
+    """Read a recipe and change its settings; raise ConfigError with file, line and the nearest valid name.
+
+    Parameters
+    ----------
+    name : str
+        Of a committed recipe, or a YAML file.
+    settings : list[str] | None, default None
+        field=value.
+
+    Returns
+    -------
+    Recipe
+        One strategy, from bars to orders.
+
+    Raises
+    ------
+    ConfigError
+        With file, line and the nearest valid name.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.commands.recipe_commands import read_recipe
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
+    >>> place = Path(tempfile.mkdtemp())
+    >>> def written(text, name):
+    ...     "Write a file of the workspace."
+    ...     (place / name).write_text(text)
+    ...     return place / name
+    >>> small = Recipe().replace(
+    ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
+    ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
+    ... )  # fmt: skip
+    >>> file = written(small.save("-"), "reversal.yaml")
+    >>> assert read_recipe(str(file), ["policy.top_k=8"]) == small.replace("policy.top_k", 8)
+    """
     from quantlab.recipe.spec import as_value, load, override
 
     bad = [text for text in settings or [] if "=" not in text]
@@ -54,7 +93,40 @@ def recipe_bars(
     recipe: "Recipe",  # one strategy
     as_of: str | None = None,  # last session to be read; None: the recipe's
 ) -> "MarketData":
-    "Import what a recipe names and read its bars; raise ConfigError or DataError for what is not there."
+    """Import what a recipe names and read its bars; raise ConfigError or DataError for what is not there.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    as_of : str | None, default None
+        Last session to be read; None: the recipe's.
+
+    Returns
+    -------
+    MarketData
+        What a strategy may trade and the index it is compared with.
+
+    Raises
+    ------
+    ConfigError
+        For what is not there.
+    DataError
+        For what is not there.
+
+    Examples
+    --------
+    >>> from quantlab.commands.recipe_commands import recipe_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
+    ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
+    ... )  # fmt: skip
+    >>> whole, part = recipe_bars(small), recipe_bars(small, "2012-06-15")
+    """
     from quantlab.core.config import import_named
     from quantlab.recipe.spec import executes
 
@@ -70,7 +142,60 @@ def run_recipe(
     parameter: _SETTINGS = None,  # FIELD=VALUE, repeatable
     output: _PAGES = None,  # folder that receives the run's folder
 ) -> None:
-    "Carry a recipe out and judge it; print a first look and where the run is kept."
+    """Carry a recipe out and judge it; print a first look and where the run is kept.
+
+    Parameters
+    ----------
+    recipe : _RECIPE
+        Name of a committed one, or a YAML file.
+    parameter : _SETTINGS, default None
+        FIELD=VALUE, repeatable.
+    output : _PAGES, default None
+        Folder that receives the run's folder.
+
+    Raises
+    ------
+    ConfigError
+        "{...} is no setting; write -p policy.top_k=20"
+        For what cannot be (see override).
+        That names file, line and the nearest valid name (see load).
+        When it is not there (see import_named).
+    DataError
+        For what is not there (see market_bars).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import typer
+    >>> from pathlib import Path
+    >>> from quantlab.commands.recipe_commands import run_recipe
+    >>> from quantlab.core.errors import ConfigError
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from typer.testing import CliRunner
+    >>> from unittest.mock import patch
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
+    >>> place = Path(tempfile.mkdtemp())
+    >>> def written(text, name):
+    ...     "Write a file of the workspace."
+    ...     (place / name).write_text(text)
+    ...     return place / name
+    >>> small = Recipe().replace(
+    ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
+    ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
+    ... )  # fmt: skip
+    >>> file = written(small.save("-"), "reversal.yaml")
+    >>> def call(command, *words):
+    ...     "Run one command in this process, as the shell would; its trials go to a ledger of their own."
+    ...     app = typer.Typer()
+    ...     app.command()(command)
+    ...     with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(place / "ledger.sqlite")}):
+    ...         done = CliRunner().invoke(app, [str(word) for word in words])
+    ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
+    ...     return done.output if done.exception is None else str(done.exception)
+    >>> printed = call(run_recipe, file, "--output", place / "runs")
+    """
     asked = read_recipe(recipe, parameter)
     market = recipe_bars(asked)
     from quantlab.core.config import path
@@ -89,7 +214,40 @@ def run_recipe(
 def read_book(
     file: Path,  # CSV with columns symbol and shares
 ) -> "pd.Series":  # by symbol: shares
-    "Read a book; raise ConfigError for a file that is none."
+    """Read a book; raise ConfigError for a file that is none.
+
+    Parameters
+    ----------
+    file : Path
+        CSV with columns symbol and shares.
+
+    Returns
+    -------
+    pd.Series
+        By symbol: shares.
+
+    Raises
+    ------
+    ConfigError
+        For a file that is none.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.commands.recipe_commands import read_book
+    >>> place = Path(tempfile.mkdtemp())
+    >>> def written(text, name):
+    ...     "Write a file of the workspace."
+    ...     (place / name).write_text(text)
+    ...     return place / name
+    >>> book = written("symbol,shares\\nGE,1000\\nCAT,200\\n", "book.csv")
+    >>> read_book(book)
+    symbol
+    GE     1000.0
+    CAT     200.0
+    Name: shares, dtype: float64
+    """
     import pandas as pd
 
     if not file.is_file():
@@ -117,7 +275,68 @@ def decide_recipe(
     cash: Annotated[float, typer.Option(help="Beside the book.")] = 0.0,  # account money; not read without a book
     output: Annotated[Path | None, typer.Option(help="CSV that receives the orders.")] = None,  # by symbol
 ) -> None:
-    "Print the weights and orders that one close decides."
+    """Print the weights and orders that one close decides.
+
+    Parameters
+    ----------
+    recipe : _RECIPE
+        Name of a committed one, or a YAML file.
+    as_of : str
+        Such as 2023-12-29.
+    parameter : _SETTINGS, default None
+        FIELD=VALUE, repeatable.
+    book : _BOOK, default None
+        CSV with columns symbol and shares; None: the recipe's own account.
+    cash : float, default 0.0
+        Account money; not read without a book.
+    output : Path | None, default None
+        By symbol.
+
+    Raises
+    ------
+    ConfigError
+        "{...} is no setting; write -p policy.top_k=20"
+        For what cannot be (see override).
+        That names file, line and the nearest valid name (see load).
+        "--as-of is {as_of}; write a date such as 2023-12-29"
+    DataError
+        For what is not there (see market_bars).
+        Before the first one that can decide (see decide).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import typer
+    >>> from pathlib import Path
+    >>> from quantlab.commands.recipe_commands import decide_recipe
+    >>> from quantlab.core.errors import ConfigError
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from typer.testing import CliRunner
+    >>> from unittest.mock import patch
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
+    >>> place = Path(tempfile.mkdtemp())
+    >>> def written(text, name):
+    ...     "Write a file of the workspace."
+    ...     (place / name).write_text(text)
+    ...     return place / name
+    >>> small = Recipe().replace(
+    ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
+    ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
+    ... )  # fmt: skip
+    >>> file = written(small.save("-"), "reversal.yaml")
+    >>> def call(command, *words):
+    ...     "Run one command in this process, as the shell would; its trials go to a ledger of their own."
+    ...     app = typer.Typer()
+    ...     app.command()(command)
+    ...     with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(place / "ledger.sqlite")}):
+    ...         done = CliRunner().invoke(app, [str(word) for word in words])
+    ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
+    ...     return done.output if done.exception is None else str(done.exception)
+    >>> book = written("symbol,shares\\nGE,1000\\nCAT,200\\n", "book.csv")
+    >>> print(call(decide_recipe, file, "--as-of", "2014-12-16", "--book", book, "--cash", 50000))
+    """
     from datetime import datetime
 
     asked = read_recipe(recipe, parameter)
@@ -146,7 +365,66 @@ def search_recipe(
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler instead.")] = None,  # tcp://...
     output: _PAGES = None,  # folder that receives the page's folder
 ) -> None:
-    "Search settings of a recipe and print the path of the page."
+    """Search settings of a recipe and print the path of the page.
+
+    Parameters
+    ----------
+    file : Path
+        Of read_space.
+    jobs : int | None, default None
+        At once.
+    scheduler : str | None, default None
+        tcp://...
+    output : _PAGES, default None
+        Folder that receives the page's folder.
+
+    Raises
+    ------
+    ConfigError
+        "--jobs and --scheduler both say where members run; leave one out"
+        That names file and line (see read_space).
+        When it is not there (see import_named).
+        For what is not there (see market_bars).
+    DataError
+        For what is not there (see market_bars).
+        When no member could be carried out (see search_space).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import typer
+    >>> from pathlib import Path
+    >>> from quantlab.commands.recipe_commands import search_recipe
+    >>> from quantlab.core.errors import ConfigError
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from typer.testing import CliRunner
+    >>> from unittest.mock import patch
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
+    >>> place = Path(tempfile.mkdtemp())
+    >>> def written(text, name):
+    ...     "Write a file of the workspace."
+    ...     (place / name).write_text(text)
+    ...     return place / name
+    >>> small = Recipe().replace(
+    ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
+    ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
+    ... )  # fmt: skip
+    >>> file = written(small.save("-"), "reversal.yaml")
+    >>> def call(command, *words):
+    ...     "Run one command in this process, as the shell would; its trials go to a ledger of their own."
+    ...     app = typer.Typer()
+    ...     app.command()(command)
+    ...     with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(place / "ledger.sqlite")}):
+    ...         done = CliRunner().invoke(app, [str(word) for word in words])
+    ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
+    ...     return done.output if done.exception is None else str(done.exception)
+    >>> page = written(f"recipe: {file}\\nvary:\\n  policy.top_k: [3, 5, 8]\\n", "search.yaml")
+    >>> printed = call(search_recipe, page, "--jobs", 1, "--output", place / "pages")
+    >>> Path(printed.splitlines()[-1]).name
+    'report.html'
+    """
     from quantlab.recipe.space import read_space
 
     if jobs is not None and scheduler:
@@ -168,7 +446,57 @@ def search_recipe(
 
 # %% ../../nbs/commands/985_recipe_commands.ipynb #ac5a0abe
 class Kept:
-    "Hold what a run folder keeps, under the names of a Run; what it does not keep is None."
+    """Hold what a run folder keeps, under the names of a Run; what it does not keep is None.
+
+    Parameters
+    ----------
+    folder : Path
+        Written by Run.save.
+
+    Raises
+    ------
+    ConfigError
+        That names file, line and the nearest valid name (see load).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import typer
+    >>> from pathlib import Path
+    >>> from quantlab.commands.recipe_commands import Kept, run_recipe
+    >>> from quantlab.core.errors import ConfigError
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from typer.testing import CliRunner
+    >>> from unittest.mock import patch
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
+    >>> place = Path(tempfile.mkdtemp())
+    >>> def written(text, name):
+    ...     "Write a file of the workspace."
+    ...     (place / name).write_text(text)
+    ...     return place / name
+    >>> small = Recipe().replace(
+    ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
+    ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
+    ... )  # fmt: skip
+    >>> file = written(small.save("-"), "reversal.yaml")
+    >>> def call(command, *words):
+    ...     "Run one command in this process, as the shell would; its trials go to a ledger of their own."
+    ...     app = typer.Typer()
+    ...     app.command()(command)
+    ...     with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(place / "ledger.sqlite")}):
+    ...         done = CliRunner().invoke(app, [str(word) for word in words])
+    ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
+    ...     return done.output if done.exception is None else str(done.exception)
+    >>> folder = Path(call(run_recipe, file, "--output", place / "runs").splitlines()[-1])
+    >>> held = Kept(folder)
+    >>> held.weights.tail(2)
+                       weight
+    date       symbol
+    2014-12-09 GILD       0.1
+               GOOGL      0.1
+    """
 
     features = outcomes = gate = None
 
@@ -199,7 +527,58 @@ def diff_recipes(
     a: Annotated[str, typer.Argument(metavar="A", help="A recipe, a YAML file or a run folder.")],  # the first
     b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],  # what it is compared with
 ) -> None:
-    "Say where two recipes or runs part: in settings, and the first stage whose numbers differ; exit 1 if they do."
+    """Say where two recipes or runs part: in settings, and the first stage whose numbers differ; exit 1 if they do.
+
+    Parameters
+    ----------
+    a : str
+        The first.
+    b : str
+        What it is compared with.
+
+    Raises
+    ------
+    ConfigError
+        "{...} is no setting; write -p policy.top_k=20"
+        For what cannot be (see override).
+        That names file, line and the nearest valid name (see load).
+        When it is not there (see import_named).
+    DataError
+        For what is not there (see market_bars).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import typer
+    >>> from pathlib import Path
+    >>> from quantlab.commands.recipe_commands import diff_recipes
+    >>> from quantlab.core.errors import ConfigError
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from typer.testing import CliRunner
+    >>> from unittest.mock import patch
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
+    >>> place = Path(tempfile.mkdtemp())
+    >>> def written(text, name):
+    ...     "Write a file of the workspace."
+    ...     (place / name).write_text(text)
+    ...     return place / name
+    >>> small = Recipe().replace(
+    ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
+    ...     model__column="rev_21", policy__top_k=5, policy__buffer=2, study="commands",
+    ... )  # fmt: skip
+    >>> file = written(small.save("-"), "reversal.yaml")
+    >>> def call(command, *words):
+    ...     "Run one command in this process, as the shell would; its trials go to a ledger of their own."
+    ...     app = typer.Typer()
+    ...     app.command()(command)
+    ...     with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(place / "ledger.sqlite")}):
+    ...         done = CliRunner().invoke(app, [str(word) for word in words])
+    ...     assert done.exception is None or isinstance(done.exception, (SystemExit, ConfigError)), done.exception
+    ...     return done.output if done.exception is None else str(done.exception)
+    >>> assert call(diff_recipes, file, file) == "no difference\\n"
+    """
     folders = [Path(name) for name in (a, b) if (Path(name) / "recipe.yaml").is_file()]
     asked = {name: read_recipe(name) for name in (a, b) if Path(name) not in folders}
     for one in asked.values():

@@ -31,7 +31,52 @@ def next_slots(
     after: datetime,  # with a zone; exclusive
     count: int = 5,  # of slots, at least 1
 ) -> list[datetime]:  # UTC, rising; fewer where a calendar ends
-    "List the next moments at which a job is due."
+    """List the next moments at which a job is due.
+
+    Parameters
+    ----------
+    rule : SlotRule
+        When a job is due.
+    after : datetime
+        With a zone; exclusive.
+    count : int, default 5
+        Of slots, at least 1.
+
+    Returns
+    -------
+    list[datetime]
+        UTC, rising; fewer where a calendar ends.
+
+    Raises
+    ------
+    ConfigError
+        For an exchange that nobody knows (see due_slots).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from datetime import UTC, datetime
+    >>> from pathlib import Path
+    >>> from quantlab.commands.schedule_commands import next_slots
+    >>> from quantlab.runs.schedule import read_schedule
+    >>> work = tempfile.TemporaryDirectory()
+    >>> file = Path(work.name) / "desk.yaml"
+    >>> [(job.name, len(job.steps), job.catch_up) for job in read_schedule(file).jobs]
+    >>> from_here = datetime(2024, 11, 27, 12, tzinfo=UTC)
+    >>> planned = {job.name: next_slots(job.when, from_here) for job in read_schedule(file).jobs}
+    >>> assert [f"{at:%d %H:%M}" for at in planned["after_close"][:2]] == ["27 21:30", "29 18:30"]  # an early close
+    >>> {name: [f"{at:%a %d %b %H:%M}" for at in slots] for name, slots in planned.items()}
+    {'after_close': ['Wed 27 Nov 21:30',
+      'Fri 29 Nov 18:30',
+      'Mon 02 Dec 21:30',
+      'Tue 03 Dec 21:30',
+      'Wed 04 Dec 21:30'],
+     'health': ['Sat 30 Nov 11:00',
+      'Sat 07 Dec 11:00',
+      'Sat 14 Dec 11:00',
+      'Sat 21 Dec 11:00',
+      'Sat 28 Dec 11:00']}
+    """
     found: list[datetime] = []
     days = 8
     while len(found) < count and days < 4000:
@@ -43,7 +88,40 @@ def run_steps(
     job: Job,  # whose steps
     slot: Slot,  # claimed
 ) -> str:  # names of the run folders, closes that were carried
-    "Carry out the steps of a job, in order; raise what a step raises."
+    """Carry out the steps of a job, in order; raise what a step raises.
+
+    Parameters
+    ----------
+    job : Job
+        Whose steps.
+    slot : Slot
+        Claimed.
+
+    Returns
+    -------
+    str
+        Names of the run folders, closes that were carried.
+
+    Raises
+    ------
+    KeyboardInterrupt
+    DataError
+        Before the first on a feed that is not whole (see carry_closes).
+    QuantlabError
+        Before a kernel starts, RunError after (see run_once).
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> from quantlab.commands.schedule_commands import run_steps
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.runs.schedule import Job, Slot
+    >>> from_here = datetime(2024, 11, 27, 12, tzinfo=UTC)
+    >>> lost = Job(name="lost", when={"every": "1h"}, steps=[{"report": {"template": "none_such"}}])
+    >>> claimed = Slot("lost", from_here, "claimed", 1, 0, "", "", "", "")
+    >>> show_error(lambda: run_steps(lost, claimed)).partition(";")[0]
+    "ReportError: no template 'none_such' in reports"
+    """
     from quantlab.runs.unchanged import run_once
 
     made = []
@@ -85,7 +163,34 @@ def timer_lines(
     home: Path,  # folder the line stands in
     program: Path,  # quantlab, as installed
 ) -> str:
-    "Write what makes a machine ask every five minutes which slots are open."
+    """Write what makes a machine ask every five minutes which slots are open.
+
+    Parameters
+    ----------
+    file : Path
+        The schedule.
+    kind : str
+        Cron or systemd.
+    home : Path
+        Folder the line stands in.
+    program : Path
+        quantlab, as installed.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.commands.schedule_commands import timer_lines
+    >>> work = tempfile.TemporaryDirectory()
+    >>> file = Path(work.name) / "desk.yaml"
+    >>> line = timer_lines(file, "cron", Path("desk of mine"), Path("bin/quantlab")).replace(
+    ...     f"{file.parent.resolve()}/", ""
+    ... )
+    """
     line = f"{shlex.quote(str(program))} schedule run {shlex.quote(str(file.resolve()))} --once"
     if kind == "cron":  # to which a percent sign is the end of a line
         return f"*/5 * * * * cd {shlex.quote(str(home))} && {line}".replace("%", r"\%")
@@ -104,7 +209,40 @@ def flow_file(
     home: Path,  # folder the command stands in
     program: Path,  # quantlab, as installed
 ) -> str:  # a Python file for that environment
-    "Write a flow that asks every five minutes which slots are open; raise ConfigError for another kind."
+    """Write a flow that asks every five minutes which slots are open; raise ConfigError for another kind.
+
+    Parameters
+    ----------
+    file : Path
+        The schedule.
+    kind : str
+        One of FLOW_KINDS.
+    home : Path
+        Folder the command stands in.
+    program : Path
+        quantlab, as installed.
+
+    Returns
+    -------
+    str
+        A Python file for that environment.
+
+    Raises
+    ------
+    ConfigError
+        For another kind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.commands.schedule_commands import FLOW_KINDS, flow_file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> file = Path(work.name) / "desk.yaml"
+    >>> assert all(
+    ...     compile(flow_file(file, kind, Path("desk"), Path("bin/quantlab")), kind, "exec") for kind in FLOW_KINDS
+    ... )
+    """
     from jinja2 import Environment, FileSystemLoader
 
     if kind not in FLOW_KINDS:

@@ -92,7 +92,30 @@ def rehearse(
     name: str,  # of a committed recipe
     folder: Path,  # of its own registry, ledger, tokens and jobs
 ) -> str:  # a moment after the last close of its data
-    "Register a committed recipe in a folder of its own, and point the settings there; the workspace's stay as they are."
+    """Register a committed recipe in a folder of its own, and point the settings there; the workspace's stay as they
+    are.
+
+    Parameters
+    ----------
+    name : str
+        Of a committed recipe.
+    folder : Path
+        Of its own registry, ledger, tokens and jobs.
+
+    Returns
+    -------
+    str
+        A moment after the last close of its data.
+
+    Raises
+    ------
+    ReportError
+        For models that cannot be kept as data (see register_recipe).
+    ConfigError
+        For what is not there (see market_bars).
+    DataError
+        For what is not there (see market_bars).
+    """
     import pandas as pd
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,7 +204,32 @@ def simulate_command(
 def check_receipt_file(
     file: Path,  # JSON of an answer, or of its receipt
 ) -> None:
-    "Compute the answer of a receipt again and print whether every digit came out; exit 1 where not."
+    """Compute the answer of a receipt again and print whether every digit came out; exit 1 where not.
+
+    Parameters
+    ----------
+    file : Path
+        JSON of an answer, or of its receipt.
+
+    Raises
+    ------
+    ReceiptError
+        For what is none, or was changed since (see read_receipt).
+    ConfigError
+        For a question that this code does not know (see reproduce_receipt).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.commands.serve_commands import check_receipt_file
+    >>> from quantlab.core.errors import show_error
+    >>> work = tempfile.TemporaryDirectory()
+    >>> nothing = Path(work.name) / "answer.json"
+    >>> nothing.write_text("{}")
+    >>> show_error(lambda: check_receipt_file(nothing)).partition(";")[0]
+    "ReceiptError: this is no receipt ('id')"
+    """
     from quantlab.ops.answers import reproduce_receipt
     from quantlab.ops.receipts import read_receipt
 

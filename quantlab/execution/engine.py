@@ -22,7 +22,27 @@ if TYPE_CHECKING:  # matplotlib is imported where something is drawn
 
 # %% ../../nbs/execution/766_engine.ipynb #a7c0de04
 class Round(NamedTuple):
-    "Say what one step did."
+    """Say what one step did.
+
+    Parameters
+    ----------
+    fills : int
+        Booked for the first time.
+    sent : int
+        Submits and cancels that were spoken.
+    asked : int
+        Ambiguous orders that were asked about.
+    unsure : int
+        Questions without an answer.
+    open : int
+        Orders that are not final.
+
+    Examples
+    --------
+    >>> from quantlab.execution.engine import Engine
+    >>> store, venue, steps = day("bad", seed=1)
+    >>> assert {order.state for order in store.orders()} == {"filled"} and not Engine(store, venue).missed()
+    """
 
     fills: int  # booked for the first time
     sent: int  # submits and cancels that were spoken
@@ -32,22 +52,54 @@ class Round(NamedTuple):
 
 
 class OrderGate(Protocol):
-    "What a guard does; each call is made inside a transaction of the store."
+    """What a guard does; each call is made inside a transaction of the store.
+
+    Examples
+    --------
+    >>> from quantlab.execution.engine import OrderGate
+    >>> [name for name in ("refusals", "stops", "unwanted") if callable(getattr(OrderGate, name))]
+    ['refusals', 'stops', 'unwanted']
+    """
 
     def refusals(
         self,
         orders: Sequence[OrderRow],  # created
     ) -> list[str]:
-        "Say of each, in turn, why it may not pass; empty: it may."
+        """Say of each, in turn, why it may not pass; empty: it may.
+
+        Parameters
+        ----------
+        orders : Sequence[OrderRow]
+            Created.
+
+        Returns
+        -------
+        list[str]
+        """
 
     def stops(
         self,
         order: OrderRow,  # queued, and about to be sent
     ) -> str:
-        "Say why an order may not be sent; empty: it may."
+        """Say why an order may not be sent; empty: it may.
+
+        Parameters
+        ----------
+        order : OrderRow
+            queued, and about to be sent.
+
+        Returns
+        -------
+        str
+        """
 
     def unwanted(self) -> list[tuple[OrderRow, str]]:
-        "List what is queued or works and is to be cancelled, with the reason."
+        """List what is queued or works and is to be cancelled, with the reason.
+
+        Returns
+        -------
+        list[tuple[OrderRow, str]]
+        """
 
 # %% ../../nbs/execution/766_engine.ipynb #6597f36d
 _SILENT = object()  # no answer; None is one: the venue does not know the order
@@ -203,7 +255,25 @@ class _Sending(_Asking):
 
 # %% ../../nbs/execution/766_engine.ipynb #9ac2555b
 class Engine(_Sending):
-    "Carry orders from the outbox to a venue and back, one round at a time; every round may be the last."
+    """Carry orders from the outbox to a venue and back, one round at a time; every round may be the last.
+
+    Parameters
+    ----------
+    store : OrderStore
+        Its clock is the engine's.
+    venue : TradingVenue
+        An adapter.
+    patience : float, default 30.0
+        Seconds without an answer until an order is ambiguous.
+    guard : OrderGate | None, default None
+        Asked before an order is queued, and before it is sent; None: all pass.
+
+    Examples
+    --------
+    >>> from quantlab.execution.engine import Engine
+    >>> store, venue, steps = day("bad", seed=1)
+    >>> assert {order.state for order in store.orders()} == {"filled"} and not Engine(store, venue).missed()
+    """
 
     def _watch(self) -> None:
         "Ask how working orders stand; silence beyond patience makes them ambiguous."
@@ -217,7 +287,26 @@ class Engine(_Sending):
                 self.store.move(order.id, "ambiguous", "timeout", why)
 
     def release(self) -> int:  # how many
-        "Queue what was created and what the guard, if there is one, lets pass; reject the rest with its reason."
+        """Queue what was created and what the guard, if there is one, lets pass; reject the rest with its reason.
+
+        Returns
+        -------
+        int
+            How many.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from pathlib import Path
+        >>> from quantlab.execution.engine import Engine
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.execution.venue import Unsure
+        >>> clock = [0.0]
+        >>> at = lambda: (pd.Timestamp("2016-07-11T12:00:00+00:00") + pd.Timedelta(seconds=clock[0])).isoformat()
+        >>> store, liar = OrderStore(Path(work.name) / "liar.sqlite", now=at), BadVenue(clock, 0, 0.0)
+        >>> liar._lose = lambda what: (_ for _ in ()).throw(Unsure("lost")) if what == "the answer" else None
+        >>> Engine(store, liar).release()
+        """
         with self.store.at_once():
             created = self.store.orders("created")
             whys = self.guard.refusals(created) if self.guard else [""] * len(created)
@@ -226,7 +315,21 @@ class Engine(_Sending):
         return whys.count("")
 
     def step(self) -> Round:
-        "Do one round: book fills and flows, ask about what is ambiguous, send, look, and book what came meanwhile."
+        """Do one round: book fills and flows, ask about what is ambiguous, send, look, and book what came meanwhile.
+
+        Returns
+        -------
+        Round
+            What one step did.
+
+        Examples
+        --------
+        >>> from quantlab.execution.engine import Engine
+        >>> store, venue, _ = day("outage", 1, rounds=40, loss=1.0)
+        >>> late = Engine(store, venue)
+        >>> late.store.now = lambda: "2016-07-11T14:00:00+00:00"
+        >>> late.step()
+        """
         self.unsure = 0
         fills, asked = self._book(), self._reconcile()
         self._drop()
@@ -236,7 +339,12 @@ class Engine(_Sending):
         return Round(fills, sent, asked, self.unsure, len(self.store.orders(*OPEN_STATES)))
 
     def missed(self) -> list[OrderRow]:
-        "Name the orders that missed their session."
+        """Name the orders that missed their session.
+
+        Returns
+        -------
+        list[OrderRow]
+        """
         return [order for order in self.store.orders("expired") if order.why.startswith("missed its session")]
 
 # %% ../../nbs/execution/766_engine.ipynb #7fd56b1b
@@ -244,7 +352,25 @@ def rounds_figure(
     steps: pd.DataFrame,  # by round: the fields of Round, second
     title: str = "Open and unanswered, round by round",  # above
 ) -> "Figure":
-    "Draw how a day went: orders that are open, questions that had no answer, fills so far."
+    """Draw how a day went: orders that are open, questions that had no answer, fills so far.
+
+    Parameters
+    ----------
+    steps : pd.DataFrame
+        By round: the fields of Round, second.
+    title : str, default "Open and unanswered, round by round"
+        Above.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> from quantlab.execution.engine import rounds_figure
+    >>> store, venue, steps = day("bad", seed=1)
+    >>> rounds_figure(steps)
+    """
     fig, ax = figure(title, "seconds", "")
     for color, (name, values) in zip(
         COLORS, {"open": steps["open"], "unsure": steps["unsure"], "filled": steps["fills"].cumsum()}.items(),

@@ -49,7 +49,49 @@ def _fits(value: Any, whole: bool, low: float, high: float) -> bool:
 
 @dataclass(frozen=True)
 class OrderLimits:
-    "Say what an order may never be, and when a venue is not to be trusted; None is not checked."
+    """Say what an order may never be, and when a venue is not to be trusted; None is not checked.
+
+    Parameters
+    ----------
+    collar : float | None, default 0.1
+        |price of the decision / mark - 1|.
+    max_shares : float | None, default None
+        Of one order.
+    max_notional : float | None, default None
+        money: shares times mark.
+    max_orders : int | None, default None
+        That pass within `span`; more than the largest rebalance has.
+    span : float, default 1.0
+        Seconds.
+    no_self_trade : bool, default True
+        Refuse an order against an own one on the other side of its name.
+    max_working : int | None, default None
+        Own orders that work on one side of a name, the new one among them.
+    cancel_ratio : float | None, default None
+        Cancelled of those that passed in the session, once 20 have.
+    max_age : float | None, default None
+        Seconds since the mark was made.
+    max_latency : float | None, default None
+        Seconds from the making of an order to its passing, and to its sending.
+    max_rejects : int | None, default None
+        By the venue in one session; that many halt.
+    max_ambiguous : int | None, default None
+        Orders of which nobody knows how they stand; that many halt.
+
+    Raises
+    ------
+    ConfigError
+        "OrderLimits: {name}={value} is out of range; give {what}, or None for no limit"
+        "OrderLimits: span={span} is out of range; give seconds such as 1.0"
+        "OrderLimits: no_self_trade={no_self_trade}; give True or False"
+
+    Examples
+    --------
+    >>> from quantlab.execution.guard import OrderLimits
+    >>> limits = OrderLimits(
+    ...     collar=0.05, max_shares=5_000, max_notional=200_000, max_orders=50, max_working=3, max_age=900
+    ... )
+    """
 
     collar: float | None = 0.1  # |price of the decision / mark - 1|
     max_shares: float | None = None  # of one order
@@ -81,7 +123,61 @@ _NONE = (0, _ZERO)
 
 @dataclass(slots=True)
 class GuardView:
-    "Hold what the orders of one round are compared with; admit moves it on."
+    """Hold what the orders of one round are compared with; admit moves it on.
+
+    Parameters
+    ----------
+    now : float
+        Seconds since 1970, UTC.
+    held : dict[str, Decimal], default field(default_factory=dict)
+        Shares by symbol, signed.
+    buys : dict[str, tuple[int, Decimal]], default field(default_factory=dict)
+        Own orders: how many, shares not filled, >= 0.
+    sells : dict[str, tuple[int, Decimal]], default field(default_factory=dict)
+        The same, on the other side.
+    marks : Mapping[str, tuple[float, float]], default field(default_factory=dict)
+        price, and when it was made.
+    passed : list[float], default field(default_factory=list)
+        When orders passed, sorted; as far back as `span`.
+    count : int, default 0
+        Orders that passed in this session.
+    cancels : int, default 0
+        Of them cancelled, the guard's own left out.
+    hours : Sequence[tuple[float, float]] | None, default None
+        In which orders may pass, from and to; None: always.
+    reducing : str, default ""
+        Why only orders that reduce pass; empty: all may.
+    stopped : Mapping[str, str], default field(default_factory=dict)
+        Names for which that holds alone, with the reason.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.guard import GuardView
+    >>> from quantlab.execution.store import OrderRow
+    >>> order = lambda quantity, symbol="AAPL", price="24.17", deadline="", since="2016-07-11T13:00:00+00:00": (
+    ...     OrderRow(
+    ...         "a",
+    ...         "s",
+    ...         "2016-07-08",
+    ...         symbol,
+    ...         Decimal(quantity),
+    ...         Decimal(price),
+    ...         deadline,
+    ...         "created",
+    ...         since,
+    ...         "",
+    ...         "",
+    ...     )
+    ... )
+    >>> now = pd.Timestamp("2016-07-11T14:00:00Z").timestamp()
+    >>> view = GuardView(now, held={"AAPL": Decimal(100)}, marks={"AAPL": (24.2, now - 60)})
+    >>> view.admit(order(30))
+    >>> view.admit(order(20))
+    >>> view.buys
+    {'AAPL': (2, Decimal('50'))}
+    """
 
     now: float  # seconds since 1970, UTC
     held: dict[str, Decimal] = field(default_factory=dict)  # shares by symbol, signed
@@ -99,7 +195,38 @@ class GuardView:
         self,
         order: OrderRow,  # that passed
     ) -> None:
-        "Count an order that passed, so that the next one is compared with it too."
+        """Count an order that passed, so that the next one is compared with it too.
+
+        Parameters
+        ----------
+        order : OrderRow
+            That passed.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from decimal import Decimal
+        >>> from quantlab.execution.guard import GuardView
+        >>> from quantlab.execution.store import OrderRow
+        >>> order = lambda quantity, symbol="AAPL", price="24.17", deadline="", since="2016-07-11T13:00:00+00:00": (
+        ...     OrderRow(
+        ...         "a",
+        ...         "s",
+        ...         "2016-07-08",
+        ...         symbol,
+        ...         Decimal(quantity),
+        ...         Decimal(price),
+        ...         deadline,
+        ...         "created",
+        ...         since,
+        ...         "",
+        ...         "",
+        ...     )
+        ... )
+        >>> now = pd.Timestamp("2016-07-11T14:00:00Z").timestamp()
+        >>> view = GuardView(now, held={"AAPL": Decimal(100)}, marks={"AAPL": (24.2, now - 60)})
+        >>> view.admit(order(30))
+        """
         side = self.buys if order.quantity > 0 else self.sells
         count, shares = side.get(order.symbol, _NONE)
         side[order.symbol] = (count + 1, shares + abs(order.quantity))
@@ -112,14 +239,57 @@ def reduces(
     waiting: Decimal,  # shares of own orders on the side of this one that are not filled yet, 0 or more
     quantity: Decimal,  # of the order, signed
 ) -> bool:
-    "Say whether an order brings a position nearer to zero, and not beyond it, whatever of the rest is filled."
+    """Say whether an order brings a position nearer to zero, and not beyond it, whatever of the rest is filled.
+
+    Parameters
+    ----------
+    held : Decimal
+        shares, signed.
+    waiting : Decimal
+        Shares of own orders on the side of this one that are not filled yet, 0 or more.
+    quantity : Decimal
+        Of the order, signed.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.guard import _ZERO, reduces
+    >>> five = Decimal(5)
+    >>> assert (
+    ...     reduces(five, _ZERO, -five)
+    ...     and reduces(-five, Decimal(2), Decimal(3))
+    ...     and not reduces(five, Decimal(1), -five)
+    ... )
+    """
     return (held > 0) != (quantity > 0) and held != 0 and quantity != 0 and waiting + abs(quantity) <= abs(held)
 
 
 def seconds_of(
     moment: str,  # ISO, with its zone
 ) -> float:  # since 1970, UTC
-    "Return a moment as a number."
+    """Return a moment as a number.
+
+    Parameters
+    ----------
+    moment : str
+        ISO, with its zone.
+
+    Returns
+    -------
+    float
+        Since 1970, UTC.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.execution.guard import seconds_of
+    >>> now = pd.Timestamp("2016-07-11T14:00:00Z").timestamp()
+    >>> assert seconds_of("2016-07-11T09:00:00-05:00") == now
+    """
     return datetime.fromisoformat(moment).timestamp()
 
 # %% ../../nbs/execution/770_guard.ipynb #b141ec3a
@@ -128,7 +298,52 @@ def moment_refusal(
     limits: OrderLimits,  # of an order
     order: OrderRow,  # `since`: when it was made
 ) -> str:  # empty: it comes in time
-    "Say whether an order comes too late, or while the session is closed."
+    """Say whether an order comes too late, or while the session is closed.
+
+    Parameters
+    ----------
+    view : GuardView
+        Of this moment.
+    limits : OrderLimits
+        Of an order.
+    order : OrderRow
+        `since`: when it was made.
+
+    Returns
+    -------
+    str
+        empty: it comes in time.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.guard import GuardView, OrderLimits, moment_refusal
+    >>> from quantlab.execution.store import OrderRow
+    >>> limits = OrderLimits(
+    ...     collar=0.05, max_shares=5_000, max_notional=200_000, max_orders=50, max_working=3, max_age=900
+    ... )
+    >>> order = lambda quantity, symbol="AAPL", price="24.17", deadline="", since="2016-07-11T13:00:00+00:00": (
+    ...     OrderRow(
+    ...         "a",
+    ...         "s",
+    ...         "2016-07-08",
+    ...         symbol,
+    ...         Decimal(quantity),
+    ...         Decimal(price),
+    ...         deadline,
+    ...         "created",
+    ...         since,
+    ...         "",
+    ...         "",
+    ...     )
+    ... )
+    >>> now = pd.Timestamp("2016-07-11T14:00:00Z").timestamp()
+    >>> view = GuardView(now, held={"AAPL": Decimal(100)}, marks={"AAPL": (24.2, now - 60)})
+    >>> view.admit(order(30))
+    >>> view.admit(order(20))
+    >>> late = moment_refusal(view, limits, order(1, deadline="2016-07-11T13:59:59+00:00"))
+    """
     if order.deadline and view.now >= seconds_of(order.deadline):
         return f"deadline: {order.deadline} has passed"
     if view.hours is not None and not any(begin <= view.now < end for begin, end in view.hours):
@@ -197,7 +412,53 @@ def order_refusal(
     limits: OrderLimits,  # of an order
     order: OrderRow,  # created, and not counted in the view
 ) -> str:  # name of the limit and the figure; empty: it may pass
-    "Say why an order may not pass; it changes nothing."
+    """Say why an order may not pass; it changes nothing.
+
+    Parameters
+    ----------
+    view : GuardView
+        Of this moment.
+    limits : OrderLimits
+        Of an order.
+    order : OrderRow
+        created, and not counted in the view.
+
+    Returns
+    -------
+    str
+        Name of the limit and the figure; empty: it may pass.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.guard import GuardView, OrderLimits, order_refusal
+    >>> from quantlab.execution.store import OrderRow
+    >>> order = lambda quantity, symbol="AAPL", price="24.17", deadline="", since="2016-07-11T13:00:00+00:00": (
+    ...     OrderRow(
+    ...         "a",
+    ...         "s",
+    ...         "2016-07-08",
+    ...         symbol,
+    ...         Decimal(quantity),
+    ...         Decimal(price),
+    ...         deadline,
+    ...         "created",
+    ...         since,
+    ...         "",
+    ...         "",
+    ...     )
+    ... )
+    >>> now = pd.Timestamp("2016-07-11T14:00:00Z").timestamp()
+    >>> view = GuardView(now, held={"AAPL": Decimal(100)}, marks={"AAPL": (24.2, now - 60)})
+    >>> view.admit(order(30))
+    >>> view.admit(order(20))
+    >>> one = lambda quantity, **more: order_refusal(view, OrderLimits(**more), order(quantity))
+    >>> [one(-10), one(1, max_working=2), one(1, max_orders=2)]
+    ['no_self_trade: 2 own orders work on the other side of AAPL',
+     'max_working: 2 orders work on this side of AAPL, 2 allowed',
+     'max_orders: 2 passed within 1 seconds already']
+    """
     if not (order.quantity.is_finite() and order.quantity):
         return f"quantity: {order.quantity} shares are none"
     return (
@@ -211,7 +472,64 @@ def order_refusal(
 def working_orders(
     store: OrderStore,  # open
 ) -> list[tuple[OrderRow, Decimal]]:  # with the shares that are not filled yet, signed
-    "List the orders that passed and may still be filled, or were and are not booked, oldest first."
+    """List the orders that passed and may still be filled, or were and are not booked, oldest first.
+
+    Parameters
+    ----------
+    store : OrderStore
+        Open.
+
+    Returns
+    -------
+    list[tuple[OrderRow, Decimal]]
+        With the shares that are not filled yet, signed.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from decimal import Decimal
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.guard import GuardView, OrderLimits, order_refusal, working_orders
+    >>> from quantlab.execution.intent import freeze, intents_for
+    >>> from quantlab.execution.store import OrderRow, OrderStore
+    >>> from quantlab.recipe.decide import decide
+    >>> work = tempfile.TemporaryDirectory()
+    >>> record = decide("momentum", "2016-07-08")
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> intents = intents_for(
+    ...     freeze(record, closes, 2_000_000, head="0" * 64), {}, deadline="2016-07-11T20:00:00+00:00"
+    ... )
+    >>> order = lambda quantity, symbol="AAPL", price="24.17", deadline="", since="2016-07-11T13:00:00+00:00": (
+    ...     OrderRow(
+    ...         "a",
+    ...         "s",
+    ...         "2016-07-08",
+    ...         symbol,
+    ...         Decimal(quantity),
+    ...         Decimal(price),
+    ...         deadline,
+    ...         "created",
+    ...         since,
+    ...         "",
+    ...         "",
+    ...     )
+    ... )
+    >>> now = pd.Timestamp("2016-07-11T14:00:00Z").timestamp()
+    >>> view = GuardView(now, held={"AAPL": Decimal(100)}, marks={"AAPL": (24.2, now - 60)})
+    >>> view.admit(order(30))
+    >>> view.admit(order(20))
+    >>> one = lambda quantity, **more: order_refusal(view, OrderLimits(**more), order(quantity))
+    >>> at = ["2016-07-11T13:00:00+00:00"]
+    >>> store = OrderStore(Path(work.name) / "orders.sqlite", now=lambda: at[0])
+    >>> store.open_book("2000000", {intents[0].symbol: Decimal(7)})
+    >>> store.add(intents)
+    >>> for one_ in intents[:3]:
+    ...     store.move(one_.id, "queued", "engine")
+    >>> store.move(intents[0].id, "cancelled", "engine", "not wanted any more")
+    >>> assert [one.symbol for one, _ in working_orders(store)] == [one.symbol for one in intents[1:3]]
+    """
     filled: dict[str, Decimal] = {}
     for fill in store.fills():
         filled[fill.id] = filled.get(fill.id, _ZERO) + fill.quantity
@@ -227,7 +545,53 @@ def guard_view(
     session: str = "",  # ISO time in UTC at which the session began: what counts from there on; empty: everything
     span: float = 1.0,  # seconds that max_orders looks back
 ) -> GuardView:
-    "Prepare what the orders of one round are compared with."
+    """Prepare what the orders of one round are compared with.
+
+    Parameters
+    ----------
+    store : OrderStore
+        Its clock says what time it is.
+    marks : Mapping[str, tuple[float, float]]
+        By symbol: price, and when it was made in seconds since 1970.
+    hours : Sequence[tuple[float, float]] | None, default None
+        In which orders may pass; None: always.
+    session : str, default ""
+        ISO time in UTC at which the session began: what counts from there on; empty: everything.
+    span : float, default 1.0
+        Seconds that max_orders looks back.
+
+    Returns
+    -------
+    GuardView
+        What the orders of one round are compared with; admit moves it on.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from decimal import Decimal
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.guard import guard_view
+    >>> from quantlab.execution.intent import freeze, intents_for
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.recipe.decide import decide
+    >>> work = tempfile.TemporaryDirectory()
+    >>> record = decide("momentum", "2016-07-08")
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> intents = intents_for(
+    ...     freeze(record, closes, 2_000_000, head="0" * 64), {}, deadline="2016-07-11T20:00:00+00:00"
+    ... )
+    >>> at = ["2016-07-11T13:00:00+00:00"]
+    >>> store = OrderStore(Path(work.name) / "orders.sqlite", now=lambda: at[0])
+    >>> store.open_book("2000000", {intents[0].symbol: Decimal(7)})
+    >>> store.add(intents)
+    >>> for one_ in intents[:3]:
+    ...     store.move(one_.id, "queued", "engine")
+    >>> store.move(intents[0].id, "cancelled", "engine", "not wanted any more")
+    >>> seen = guard_view(store, {})
+    >>> seen.buys
+    {'AFL': (1, Decimal('1839')), 'AMAT': (1, Decimal('2674'))}
+    """
     moves = store.moves(since=session)
     sides: tuple[dict[str, tuple[int, Decimal]], dict[str, tuple[int, Decimal]]] = ({}, {})
     for order, rest in working_orders(store):
@@ -248,7 +612,30 @@ def hours_of(
     table: "pd.DataFrame",  # of data.calendar.schedule: open, close, break_start and break_end in UTC
     early: float = 0.0,  # seconds before the open from which on orders may pass, for the opening auction
 ) -> list[tuple[float, float]]:  # from and to, in seconds since 1970
-    "Return the hours in which orders may pass; a break at noon is left out."
+    """Return the hours in which orders may pass; a break at noon is left out.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Of data.calendar.schedule: open, close, break_start and break_end in UTC.
+    early : float, default 0.0
+        Seconds before the open from which on orders may pass, for the opening auction.
+
+    Returns
+    -------
+    list[tuple[float, float]]
+        From and to, in seconds since 1970.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.calendar import schedule
+    >>> from quantlab.execution.guard import hours_of
+    >>> hours = hours_of(schedule("XNYS", "2016-07-08", "2016-07-12"), early=3600)
+    >>> tokyo = hours_of(schedule("XTKS", "2025-07-01", "2025-07-02"))
+    >>> [pd.Timestamp(end - begin, unit="s").strftime("%H:%M") for begin, end in hours + tokyo[:2]]
+    ['07:30', '07:30', '07:30', '02:30', '03:00']
+    """
     found = []
     for row in table.itertuples():
         begin, end = row.open.timestamp() - early, row.close.timestamp()
@@ -263,7 +650,92 @@ def refusals_figure(
     whys: Sequence[str],  # one for each order, as order_refusal says them; empty: it passed
     title: str = "Which limit said no",  # above
 ) -> "Figure":
-    "Draw how many orders passed, and how many each limit refused."
+    """Draw how many orders passed, and how many each limit refused.
+
+    Parameters
+    ----------
+    whys : Sequence[str]
+        One for each order, as order_refusal says them; empty: it passed.
+    title : str, default "Which limit said no"
+        Above.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from dataclasses import replace
+    >>> from decimal import Decimal
+    >>> from pathlib import Path
+    >>> from quantlab.data.calendar import schedule
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.guard import (
+    ...     GuardView, OrderLimits, _wrong_size, guard_view, hours_of, order_refusal, refusals_figure,
+    ... )
+    >>> from quantlab.execution.intent import freeze, intents_for
+    >>> from quantlab.execution.store import OrderRow, OrderStore
+    >>> from quantlab.recipe.decide import decide
+    >>> work = tempfile.TemporaryDirectory()
+    >>> record = decide("momentum", "2016-07-08")
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> intents = intents_for(
+    ...     freeze(record, closes, 2_000_000, head="0" * 64), {}, deadline="2016-07-11T20:00:00+00:00"
+    ... )
+    >>> order = lambda quantity, symbol="AAPL", price="24.17", deadline="", since="2016-07-11T13:00:00+00:00": (
+    ...     OrderRow(
+    ...         "a",
+    ...         "s",
+    ...         "2016-07-08",
+    ...         symbol,
+    ...         Decimal(quantity),
+    ...         Decimal(price),
+    ...         deadline,
+    ...         "created",
+    ...         since,
+    ...         "",
+    ...         "",
+    ...     )
+    ... )
+    >>> now = pd.Timestamp("2016-07-11T14:00:00Z").timestamp()
+    >>> view = GuardView(now, held={"AAPL": Decimal(100)}, marks={"AAPL": (24.2, now - 60)})
+    >>> view.admit(order(30))
+    >>> view.admit(order(20))
+    >>> marked = lambda mark, **more: _wrong_size(
+    ...     replace(view, marks={"AAPL": (mark, now)}), OrderLimits(), order(1, **more)
+    ... )
+    >>> assert all(
+    ...     marked(24.0, price=price).startswith("collar")
+    ...     for price in ("0", "-24", "NaN", "sNaN", "Infinity", "6.04")
+    ... )
+    >>> at = ["2016-07-11T13:00:00+00:00"]
+    >>> store = OrderStore(Path(work.name) / "orders.sqlite", now=lambda: at[0])
+    >>> store.open_book("2000000", {intents[0].symbol: Decimal(7)})
+    >>> store.add(intents)
+    >>> for one_ in intents[:3]:
+    ...     store.move(one_.id, "queued", "engine")
+    >>> store.move(intents[0].id, "cancelled", "engine", "not wanted any more")
+    >>> seen = guard_view(store, {})
+    >>> assert (
+    ...     seen.held == {intents[0].symbol: 7}
+    ...     and set(seen.buys) == {one_.symbol for one_ in intents[1:3]}
+    ...     and seen.sells == {}
+    ... )
+    >>> hours = hours_of(schedule("XNYS", "2016-07-08", "2016-07-12"), early=3600)
+    >>> opens = sample_bars(start="2016-07-11", end="2016-07-11")["open"].droplevel("date").to_dict()
+    >>> marks = {symbol: (price, hours[1][0] + 3600) for symbol, price in opens.items()}
+    >>> begin = hours[1][0] + 3660
+    >>> tight = OrderLimits(collar=0.005, max_shares=2_500, max_notional=67_000, max_orders=15)
+    >>> round_ = GuardView(begin, marks=marks, hours=hours)
+    >>> whys = []
+    >>> for one_ in intents:
+    ...     whys.append(order_refusal(round_, tight, OrderRow(*one_, "created", at[0], "", "")))
+    ...     if not whys[-1]:
+    ...         round_.admit(OrderRow(*one_, "created", at[0], "", ""))
+    >>> refusals_figure(whys)
+    """
     fig, ax = figure(title, "orders", "", size=(7, 2.4))
     names = [why.split(":")[0] or "passed" for why in whys]
     counts = {name: names.count(name) for name in dict.fromkeys(["passed", *sorted(names)])}

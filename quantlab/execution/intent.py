@@ -28,14 +28,55 @@ if TYPE_CHECKING:  # matplotlib is imported where something is drawn
 
 # %% ../../nbs/execution/760_intent.ipynb #c1c3feec
 class ExecutionError(QuantlabError):
-    "Say what an order, a store or a venue refused, and what to do next."
+    """Say what an order, a store or a venue refused, and what to do next.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.execution.intent import FINAL_STATES, MOVERS, _MOVES, check_move
+    >>> for state in FINAL_STATES:
+    ...     assert not any(_MOVES[who].get(state) for who in MOVERS), (
+    ...         "what is final stays; late fills are booked all the same"
+    ...     )
+    >>> for state in ("sent", "working", "partly_filled", "cancel_pending"):
+    ...     check_move(state, "ambiguous", "timeout")
+    >>> [
+    ...     show_error(lambda: check_move("ambiguous", "sent", "engine")),
+    ...     show_error(lambda: check_move("filled", "working", "venue")),
+    ... ]
+    ['ExecutionError: engine may not move an order from ambiguous to sent; nobody may',
+     'ExecutionError: venue may not move an order from filled to working; nobody may: it is final']
+    """
 
 
 def decimal(
     value: object,  # number or text
     what: str = "value",  # for the message
 ) -> Decimal:  # exact
-    "Return a number as an exact decimal; raise ExecutionError for what is none, or not finite."
+    """Return a number as an exact decimal; raise ExecutionError for what is none, or not finite.
+
+    Parameters
+    ----------
+    value : object
+        Number or text.
+    what : str, default "value"
+        For the message.
+
+    Returns
+    -------
+    Decimal
+        Exact.
+
+    Raises
+    ------
+    ExecutionError
+        For what is none, or not finite.
+
+    Examples
+    --------
+    >>> from quantlab.execution.intent import decimal, decimal_text
+    >>> assert decimal_text(decimal("7.00")) == decimal_text(decimal(7)) == "7"
+    """
     try:
         found = Decimal(str(value))
     except InvalidOperation:
@@ -48,7 +89,23 @@ def decimal(
 def decimal_text(
     value: Decimal,  # finite
 ) -> str:  # without exponent and trailing zeros
-    "Write a decimal in one way only, so that equal numbers have equal names."
+    """Write a decimal in one way only, so that equal numbers have equal names.
+
+    Parameters
+    ----------
+    value : Decimal
+        Finite.
+
+    Returns
+    -------
+    str
+        Without exponent and trailing zeros.
+
+    Examples
+    --------
+    >>> from quantlab.execution.intent import decimal, decimal_text
+    >>> assert decimal_text(decimal("7.00")) == decimal_text(decimal(7)) == "7"
+    """
     text = f"{value:f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text in ("-0", "") else text
@@ -57,7 +114,32 @@ def decimal_text(
 def utc_text(
     moment: str,  # ISO, with its zone
 ) -> str:  # ISO in UTC with microseconds, so that texts sort as moments do
-    "Write a moment in one way only; raise ExecutionError for a text that is none, or has no zone."
+    """Write a moment in one way only; raise ExecutionError for a text that is none, or has no zone.
+
+    Parameters
+    ----------
+    moment : str
+        ISO, with its zone.
+
+    Returns
+    -------
+    str
+        ISO in UTC with microseconds, so that texts sort as moments do.
+
+    Raises
+    ------
+    ExecutionError
+        For a text that is none, or has no zone.
+
+    Examples
+    --------
+    >>> from quantlab.execution.intent import utc_text
+    >>> assert (
+    ...     utc_text("2024-01-03T09:30-05:00")
+    ...     == utc_text("2024-01-03T14:30:00Z")
+    ...     < utc_text("2024-01-03T14:30:00.5+00:00")
+    ... )
+    """
     try:
         found = datetime.fromisoformat(moment)
     except ValueError:
@@ -69,7 +151,31 @@ def utc_text(
 # %% ../../nbs/execution/760_intent.ipynb #01c7722a
 @dataclass(frozen=True)
 class FrozenDecision:
-    "Keep what one close decided, as text that hashes the same everywhere."
+    """Keep what one close decided, as text that hashes the same everywhere.
+
+    Parameters
+    ----------
+    strategy : str
+        Name of the recipe.
+    decided : str
+        The close that decides, ISO date.
+    head : str
+        The ledger's, when it was frozen.
+    targets : Mapping[str, Decimal]
+        By symbol: shares, signed.
+    prices : Mapping[str, Decimal]
+        By symbol: the close that decided, as it traded.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.intent import decision_from, freeze
+    >>> from quantlab.recipe.decide import decide
+    >>> record = decide("momentum", "2016-07-08")
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> frozen = freeze(record, closes, 2_000_000, head="0" * 64)
+    >>> assert decision_from(frozen.text()) == frozen and frozen.text() == decision_from(frozen.text()).text()
+    """
 
     strategy: str  # name of the recipe
     decided: str  # the close that decides, ISO date
@@ -78,7 +184,13 @@ class FrozenDecision:
     prices: Mapping[str, Decimal]  # by symbol: the close that decided, as it traded
 
     def text(self) -> str:
-        "Return the decision as JSON with sorted keys."
+        """Return the decision as JSON with sorted keys.
+
+        Returns
+        -------
+        str
+            The decision as JSON with sorted keys.
+        """
         tables = {"targets": self.targets, "prices": self.prices}
         written = {name: {s: decimal_text(v) for s, v in table.items()} for name, table in tables.items()}
         names = {"strategy": self.strategy, "decided": self.decided, "head": self.head}
@@ -88,7 +200,33 @@ class FrozenDecision:
 def decision_from(
     text: str,  # of FrozenDecision.text
 ) -> FrozenDecision:  # equal to the one that was written
-    "Read a frozen decision; raise ExecutionError for a text that is none."
+    """Read a frozen decision; raise ExecutionError for a text that is none.
+
+    Parameters
+    ----------
+    text : str
+        Of FrozenDecision.text.
+
+    Returns
+    -------
+    FrozenDecision
+        Equal to the one that was written.
+
+    Raises
+    ------
+    ExecutionError
+        For a text that is none.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.intent import decision_from, freeze
+    >>> from quantlab.recipe.decide import decide
+    >>> record = decide("momentum", "2016-07-08")
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> frozen = freeze(record, closes, 2_000_000, head="0" * 64)
+    >>> assert decision_from(frozen.text()) == frozen and frozen.text() == decision_from(frozen.text()).text()
+    """
     try:
         found = json.loads(text)
         tables = [{s: decimal(v, f"{name} of {s}") for s, v in found[name].items()} for name in ("targets", "prices")]
@@ -105,7 +243,42 @@ def freeze(
     step: Decimal | str = "1",  # the least that the venue trades, in shares; the same for every name
     reserve: Decimal | str = "0",  # share of every target left out: cash for costs, and for an open above the close
 ) -> FrozenDecision:  # targets in whole steps, towards zero
-    "Freeze a decision with the ledger's head; raise ExecutionError where nothing is due, or a number is none."
+    """Freeze a decision with the ledger's head; raise ExecutionError where nothing is due, or a number is none.
+
+    Parameters
+    ----------
+    record : DecisionRecord
+        Of recipe.decide.
+    closes : Mapping[str, float]
+        By symbol: the close that decided, as it traded; no dividend is taken off.
+    equity : Decimal | float
+        money: the real book at these closes.
+    head : str
+        Of the ledger, now.
+    step : Decimal | str, default "1"
+        The least that the venue trades, in shares; the same for every name.
+    reserve : Decimal | str, default "0"
+        Share of every target left out: cash for costs, and for an open above the close.
+
+    Returns
+    -------
+    FrozenDecision
+        Targets in whole steps, towards zero.
+
+    Raises
+    ------
+    ExecutionError
+        Where nothing is due, or a number is none.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.intent import freeze
+    >>> from quantlab.recipe.decide import decide
+    >>> record = decide("momentum", "2016-07-08")
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> frozen = freeze(record, closes, 2_000_000, head="0" * 64)
+    """
     unit, part = decimal(step, "step"), 1 - decimal(reserve, "reserve")
     if not 0 < part <= 1:
         raise ExecutionError(f"reserve is {reserve}; give a share of the targets from 0 to below 1, such as 0.01")
@@ -140,7 +313,84 @@ def intent_id(
     head: str,  # the ledger's, as frozen with the decision
     child: int = 0,  # number of the slice
 ) -> str:  # 32 characters of [0-9a-f]
-    "Name an order by what it is for; raise ExecutionError for a child that has no four digits."
+    """Name an order by what it is for; raise ExecutionError for a child that has no four digits.
+
+    Parameters
+    ----------
+    strategy : str
+        Name.
+    decided : str
+        ISO date of the decision.
+    symbol : str
+        As its venue names it.
+    target : Decimal
+        Shares that are wanted.
+    head : str
+        The ledger's, as frozen with the decision.
+    child : int, default 0
+        Number of the slice.
+
+    Returns
+    -------
+    str
+        32 characters of [0-9a-f].
+
+    Raises
+    ------
+    ExecutionError
+        For a child that has no four digits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.synth import synth_minutes
+    >>> from quantlab.execution.intent import freeze, intents_for
+    >>> from quantlab.execution.slices import child_orders, cut, pov_slices, twap_curve, volume_curve
+    >>> from quantlab.recipe.decide import decide
+    >>> daily = sample_bars(["AAPL"], "2016-07-01", "2016-07-13").drop(columns="adj")
+    >>> minutes, _ = synth_minutes(daily, minutes=390, opens="13:30", seed=4)
+    >>> shape = minutes["volume"].droplevel("symbol")
+    >>> by_session = shape.groupby(shape.index.normalize()).apply(lambda one: pd.Series(one.to_numpy())).unstack()
+    >>> usual = volume_curve(by_session.iloc[:-1])
+    >>> today = by_session.iloc[-1].to_numpy()
+    >>> fig, ax = figure(
+    ...     "A hundred thousand shares of Apple in one session, four schedules", "minute", "shares done"
+    ... )
+    >>> for color, (name, done) in zip(
+    ...     COLORS, {"equal parts": cut("100000", twap_curve(390)), "usual volume": cut("100000", usual),
+    ...              "0.12 % of what is seen": pov_slices("100000", today, 0.0012, finish=False),
+    ...              "usual volume, at most 320": cut("100000", usual, caps=[320] * 390)}.items(), strict=False,
+    ... ):  # fmt: skip
+    ...     ax.plot(np.cumsum([float(q) for q in done]), color=color, label=name)
+    >>> record = decide("momentum", "2016-07-08")
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> decision = freeze(record, closes, 2_000_000, head="0" * 64)
+    >>> parent = intents_for(decision, {})[0]
+    >>> halves = [f"2016-07-11T{hour}:30:00-04:00" for hour in ("09", "10", "11", "12", "13", "14", "15")]
+    >>> children = child_orders(parent, decision, cut(parent.quantity, twap_curve(6)), halves)
+    >>> assert (
+    ...     sum(one.intent.quantity for one in children) == parent.quantity
+    ...     and len({one.intent.id for one in children}) == 6
+    ... )
+    >>> assert all(one.intent.id[:28] == parent.id[:28] and one.at < one.intent.deadline for one in children)
+    >>> due = [
+    ...     one.intent for one in children if one.at <= "2016-07-11T15:00:00.000000+00:00"
+    ... ]  # what is made at 11:00 in New York
+    >>> pd.DataFrame(
+    ...     [(one.intent.id[-4:], one.at[11:16], one.intent.quantity) for one in children],
+    ...     columns=["child", "UTC", "shares"],
+    ... )
+      child    UTC shares
+    0  0001  13:30    115
+    1  0002  14:30    114
+    2  0003  15:30    115
+    3  0004  16:30    115
+    4  0005  17:30    114
+    5  0006  18:30    115
+    """
     if not 0 <= child <= 9999:
         raise ExecutionError(f"child is {child}; an order is cut into at most 9999 slices")
     what = json.dumps([strategy, decided, symbol, decimal_text(target), head])
@@ -148,7 +398,38 @@ def intent_id(
 
 
 class OrderIntent(NamedTuple):
-    "Say what is to be bought or sold, and under which name."
+    """Say what is to be bought or sold, and under which name.
+
+    Parameters
+    ----------
+    id : str
+        Of intent_id.
+    strategy : str
+        Name.
+    decided : str
+        ISO date.
+    symbol : str
+        As its venue names it.
+    quantity : Decimal
+        shares, signed: below 0 sells.
+    price : Decimal
+        The close that decided; for limits, no order price.
+    deadline : str, default ""
+        ISO time with its zone, after which it is not sent any more; empty: none.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.intent import freeze, intents_for
+    >>> from quantlab.recipe.decide import decide
+    >>> record = decide("momentum", "2016-07-08")
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> frozen = freeze(record, closes, 2_000_000, head="0" * 64)
+    >>> for symbol, weight in record.weights.items():
+    ...     assert 0 <= weight * 2_000_000 / closes[symbol] - float(frozen.targets[symbol]) < 1, "cut towards zero"
+    >>> nothing = {}
+    >>> whole = intents_for(frozen, nothing)
+    """
 
     id: str  # of intent_id
     strategy: str  # name
@@ -164,7 +445,40 @@ def intents_for(
     book: Mapping[str, Decimal],  # by symbol: shares that the venue holds for us
     deadline: str = "",  # ISO time with its zone: what was not sent by then missed its session
 ) -> list[OrderIntent]:  # what changes; sales first, then by symbol
-    "Return the orders from the real book to a decision's targets; raise ExecutionError for a name without a target."
+    """Return the orders from the real book to a decision's targets; raise ExecutionError for a name without a target.
+
+    Parameters
+    ----------
+    decision : FrozenDecision
+        Of freeze.
+    book : Mapping[str, Decimal]
+        By symbol: shares that the venue holds for us.
+    deadline : str, default ""
+        ISO time with its zone: what was not sent by then missed its session.
+
+    Returns
+    -------
+    list[OrderIntent]
+        What changes; sales first, then by symbol.
+
+    Raises
+    ------
+    ExecutionError
+        For a name without a target.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.intent import freeze, intents_for
+    >>> from quantlab.recipe.decide import decide
+    >>> record = decide("momentum", "2016-07-08")
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> frozen = freeze(record, closes, 2_000_000, head="0" * 64)
+    >>> for symbol, weight in record.weights.items():
+    ...     assert 0 <= weight * 2_000_000 / closes[symbol] - float(frozen.targets[symbol]) < 1, "cut towards zero"
+    >>> nothing = {}
+    >>> whole = intents_for(frozen, nothing)
+    """
     unknown = sorted(symbol for symbol, shares in book.items() if shares and symbol not in decision.targets)
     if unknown:
         raise ExecutionError(
@@ -208,7 +522,28 @@ def check_move(
     to: str,  # state that is meant
     by: str,  # engine, timeout, venue or reconciliation
 ) -> None:
-    "Raise ExecutionError for a move that nobody, or somebody else, may make."
+    """Raise ExecutionError for a move that nobody, or somebody else, may make.
+
+    Parameters
+    ----------
+    was : str
+        State of the order.
+    to : str
+        State that is meant.
+    by : str
+        engine, timeout, venue or reconciliation.
+
+    Raises
+    ------
+    ExecutionError
+        For a move that nobody, or somebody else, may make.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.execution.intent import check_move
+    >>> assert show_error(lambda: check_move("ambiguous", "filled", "venue")).endswith("only reconciliation may")
+    """
     if to in _MOVES.get(by, {}).get(was, ()):
         return
     may = [who for who in MOVERS if to in _MOVES[who].get(was, ())]
@@ -220,7 +555,22 @@ def check_move(
 def moves_figure(
     title: str = "Who may move an order from where to where",  # above
 ) -> "Figure":
-    "Draw the table of moves, a colour for each mover."
+    """Draw the table of moves, a colour for each mover.
+
+    Parameters
+    ----------
+    title : str, optional
+        Above.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> from quantlab.execution.intent import moves_figure
+    >>> moves_figure()
+    """
     fig, ax = figure(title, "to", "")
     for n, who in enumerate(MOVERS):
         pairs = [(ORDER_STATES.index(to), ORDER_STATES.index(was)) for was, tos in _MOVES[who].items() for to in tos]

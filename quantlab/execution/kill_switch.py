@@ -36,7 +36,38 @@ _ARMED = GuardVerdict("armed", False, False, False, (), (), ())
 
 
 class SwitchState(NamedTuple):
-    "Hold what a kill switch remembers."
+    """Hold what a kill switch remembers.
+
+    Parameters
+    ----------
+    guard : GuardState, default GuardState()
+        Of risk.limits.
+    verdict : GuardVerdict, default _ARMED
+        Its last one, without breaches and events.
+    halts : tuple[str, ...], default ()
+        Circuit breakers that tripped, with their figures.
+    session : str, default ""
+        ISO date of the session in which they did.
+    since : str, default ""
+        ISO time in UTC of the last re-arming: what was before does not count.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.execution.kill_switch import SwitchState, _Kept
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.portfolio.limits import Limits
+    >>> work = tempfile.TemporaryDirectory()
+    >>> at = ["2020-03-09T20:00:00+00:00"]
+    >>> store = OrderStore(Path(work.name) / "orders.sqlite", now=lambda: at[0])
+    >>> kept = _Kept(store, Limits(), "Asia/Tokyo")
+    >>> assert (
+    ...     kept.began() == "2020-03-09T15:00:00.000000+00:00"
+    ...     and kept.log() == []
+    ...     and kept._state() == SwitchState()
+    ... )
+    """
 
     guard: GuardState = GuardState()  # of risk.limits
     verdict: GuardVerdict = _ARMED  # its last one, without breaches and events
@@ -99,11 +130,75 @@ class _Kept:
         return now.replace(hour=0, minute=0, second=0, microsecond=0)
 
     def began(self) -> str:  # ISO time in UTC
-        "Say from when on rejects and passed orders count: the begin of the session, or the last re-arming in it."
+        """Say from when on rejects and passed orders count: the begin of the session, or the last re-arming in it.
+
+        Returns
+        -------
+        str
+            ISO time in UTC.
+
+        Raises
+        ------
+        ExecutionError
+            For a text that is none, or has no zone (see utc_text).
+            "the kill switch cannot be read ({error}); nothing passes until the store is restored from a
+            copy"
+        ConfigError
+            For what is none (see state_from).
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.execution.kill_switch import SwitchState, _Kept
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.portfolio.limits import Limits
+        >>> work = tempfile.TemporaryDirectory()
+        >>> at = ["2020-03-09T20:00:00+00:00"]
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite", now=lambda: at[0])
+        >>> kept = _Kept(store, Limits(), "Asia/Tokyo")
+        >>> assert (
+        ...     kept.began() == "2020-03-09T15:00:00.000000+00:00"
+        ...     and kept.log() == []
+        ...     and kept._state() == SwitchState()
+        ... )
+        """
         return max(utc_text(self._midnight().isoformat()), self._state().since)
 
     def log(self) -> list[dict]:  # oldest first: the fields of Transition; ledger: its head after a re-arming
-        "List what tripped the switch, and what armed it again."
+        """List what tripped the switch, and what armed it again.
+
+        Returns
+        -------
+        list[dict]
+            Oldest first: the fields of Transition; ledger: its head after a re-arming.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.execution.kill_switch import KillSwitch
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.portfolio.limits import Limits
+        >>> work = tempfile.TemporaryDirectory()
+        >>> at = ["2020-03-09T20:00:00+00:00"]
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite", now=lambda: at[0])
+        >>> switch = KillSwitch(store, Limits(max_weight=None, stops={}), "America/New_York")
+        >>> switch.halt("max_rejects", "5 orders were rejected")
+        >>> pd.DataFrame(switch.log())[["when", "event", "limit", "used", "reason"]].round(3)
+                                when  event          limit   used  \\
+        0  2020-03-09T16:00:00-04:00   kill  kill_drawdown  0.385
+        1  2020-03-09T20:00:00+00:00  rearm  kill_drawdown  0.000
+        2  2020-03-09T20:00:00+00:00   trip    max_rejects  0.000
+        3  2020-03-10T20:00:00+00:00   kill           hand  0.000
+
+                                               reason
+        0
+        1  the book was halved and the model reviewed
+        2                      5 orders were rejected
+        3           the feed shows yesterday's prices
+        """
         return [json.loads(line) for name, line in self.store.facts().items() if name.startswith("guard.log.")]
 
 # %% ../../nbs/execution/771_kill_switch.ipynb #1cd688e9
@@ -111,7 +206,28 @@ class _Tripped(_Kept):
     "Keep in a store whether orders may make a book larger, and why not."
 
     def verdict(self) -> GuardVerdict:
-        "Say what may be done now; a breaker holds until its session is over."
+        """Say what may be done now; a breaker holds until its session is over.
+
+        Returns
+        -------
+        GuardVerdict
+            What a guard says after one look.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.execution.kill_switch import KillSwitch
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.portfolio.limits import Limits
+        >>> work = tempfile.TemporaryDirectory()
+        >>> at = ["2020-03-09T20:00:00+00:00"]
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite", now=lambda: at[0])
+        >>> ledger = Ledger(Path(work.name) / "ledger.sqlite")
+        >>> switch = KillSwitch(store, Limits(max_weight=None, stops={}), "America/New_York")
+        >>> assert switch.verdict().mode == "killed" and ledger.rows().empty
+        """
         state = self._state()
         said = state.verdict
         if not state.halts or state.session != f"{self._midnight():%Y-%m-%d}":
@@ -123,7 +239,49 @@ class _Tripped(_Kept):
         self,
         seen: Snapshot,  # the account now; its moment has a zone
     ) -> GuardVerdict:
-        "Look at an account once, and keep the verdict before it is told; raise ExecutionError for a look without zone."
+        """Look at an account once, and keep the verdict before it is told; raise ExecutionError for a look without
+        zone.
+
+        Parameters
+        ----------
+        seen : Snapshot
+            The account now; its moment has a zone.
+
+        Returns
+        -------
+        GuardVerdict
+            What a guard says after one look.
+
+        Raises
+        ------
+        ExecutionError
+            For a look without zone.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.panel import to_wide
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.kill_switch import _Tripped
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.portfolio.limits import Limits
+        >>> from quantlab.risk.limits import Snapshot, require_armed
+        >>> work = tempfile.TemporaryDirectory()
+        >>> at = ["2020-03-09T20:00:00+00:00"]
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite", now=lambda: at[0])
+        >>> names = ["AAPL", "JPM", "KO", "MSFT", "XOM"]
+        >>> close = to_wide(adjust(sample_bars(names, "2020-01-02", "2020-06-30"), "total")["close"])
+        >>> shares = (2e6 / 5 / close.iloc[0]).round().to_numpy()
+        >>> def look(day, quantity=shares):
+        ...     "See the book at the close of a day, in New York."
+        ...     when, mark = pd.Timestamp(f"{day} 16:00", tz="America/New_York"), close.loc[day].to_numpy()
+        ...     return Snapshot(when, mark @ quantity - 1e6, names, quantity, mark, close.iloc[0].to_numpy())
+        >>> switch = _Tripped(store, Limits(max_weight=None, stops={}), "America/New_York")
+        >>> require_armed(switch.look(look("2020-01-02")))
+        """
         if pd.Timestamp(seen.now).tz is None:
             raise ExecutionError(f"the look of {seen.now} has no time zone; a kill switch needs one")
         with self.store.at_once():
@@ -136,7 +294,37 @@ class _Tripped(_Kept):
         self,
         reason: str,  # in words
     ) -> GuardVerdict:
-        "Kill by hand: nothing but a written reason arms it again; raise ExecutionError without a reason."
+        """Kill by hand: nothing but a written reason arms it again; raise ExecutionError without a reason.
+
+        Parameters
+        ----------
+        reason : str
+            In words.
+
+        Returns
+        -------
+        GuardVerdict
+            What a guard says after one look.
+
+        Raises
+        ------
+        ExecutionError
+            Without a reason.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.execution.kill_switch import KillSwitch
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.portfolio.limits import Limits
+        >>> work = tempfile.TemporaryDirectory()
+        >>> at = ["2020-03-09T20:00:00+00:00"]
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite", now=lambda: at[0])
+        >>> switch = KillSwitch(store, Limits(max_weight=None, stops={}), "America/New_York")
+        >>> switch.halt("max_rejects", "5 orders were rejected")
+        >>> assert switch.trip("the feed shows yesterday's prices").mode == "killed"
+        """
         if not str(reason).strip():
             raise ExecutionError("the kill switch was pulled without a word; say why")
         with self.store.at_once():
@@ -148,14 +336,57 @@ class _Tripped(_Kept):
 
 # %% ../../nbs/execution/771_kill_switch.ipynb #64efd352
 class KillSwitch(_Tripped):
-    "Keep a kill switch that circuit breakers halt, and that a written reason arms again."
+    """Keep a kill switch that circuit breakers halt, and that a written reason arms again.
+
+    Parameters
+    ----------
+    store : OrderStore
+        Its clock is the switch's.
+    limits : Limits
+        Of the book.
+    zone : str, default "UTC"
+        Whose dates are the sessions, such as America/New_York.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.execution.kill_switch import KillSwitch
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.portfolio.limits import Limits
+    >>> work = tempfile.TemporaryDirectory()
+    >>> at = ["2020-03-09T20:00:00+00:00"]
+    >>> store = OrderStore(Path(work.name) / "orders.sqlite", now=lambda: at[0])
+    >>> switch = KillSwitch(store, Limits(max_weight=None, stops={}), "America/New_York")
+    """
 
     def halt(
         self,
         limit: str,  # name of the breaker
         figure_: str,  # in words
     ) -> None:
-        "Let a circuit breaker halt what is left of the session; a second time in it changes nothing."
+        """Let a circuit breaker halt what is left of the session; a second time in it changes nothing.
+
+        Parameters
+        ----------
+        limit : str
+            Name of the breaker.
+        figure_ : str
+            In words.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.execution.kill_switch import KillSwitch
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.portfolio.limits import Limits
+        >>> work = tempfile.TemporaryDirectory()
+        >>> at = ["2020-03-09T20:00:00+00:00"]
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite", now=lambda: at[0])
+        >>> switch = KillSwitch(store, Limits(max_weight=None, stops={}), "America/New_York")
+        >>> switch.halt("max_rejects", "5 orders were rejected")
+        """
         with self.store.at_once():
             state, day = self._state(), f"{self._midnight():%Y-%m-%d}"
             halts = state.halts if state.session == day else ()
@@ -169,7 +400,64 @@ class KillSwitch(_Tripped):
         reason: str,  # why it may go on, in a sentence
         ledger: Ledger,  # whose chain keeps the reason
     ) -> str:  # head of the ledger
-        "Take a kill, and what breakers halted, back; raise ConfigError without a reason, or where nothing was tripped."
+        """Take a kill, and what breakers halted, back; raise ConfigError without a reason, or where nothing was
+        tripped.
+
+        Parameters
+        ----------
+        reason : str
+            Why it may go on, in a sentence.
+        ledger : Ledger
+            Whose chain keeps the reason.
+
+        Returns
+        -------
+        str
+            Head of the ledger.
+
+        Raises
+        ------
+        ConfigError
+            Without a reason, or where nothing was tripped.
+        ExecutionError
+            For a text that is none, or has no zone (see utc_text).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.core.panel import to_wide
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.kill_switch import KillSwitch, _Tripped
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.portfolio.limits import Limits
+        >>> from quantlab.risk.limits import Snapshot, require_armed
+        >>> work = tempfile.TemporaryDirectory()
+        >>> at = ["2020-03-09T20:00:00+00:00"]
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite", now=lambda: at[0])
+        >>> names = ["AAPL", "JPM", "KO", "MSFT", "XOM"]
+        >>> close = to_wide(adjust(sample_bars(names, "2020-01-02", "2020-06-30"), "total")["close"])
+        >>> shares = (2e6 / 5 / close.iloc[0]).round().to_numpy()
+        >>> def look(day, quantity=shares):
+        ...     "See the book at the close of a day, in New York."
+        ...     when, mark = pd.Timestamp(f"{day} 16:00", tz="America/New_York"), close.loc[day].to_numpy()
+        ...     return Snapshot(when, mark @ quantity - 1e6, names, quantity, mark, close.iloc[0].to_numpy())
+        >>> switch = _Tripped(store, Limits(max_weight=None, stops={}), "America/New_York")
+        >>> require_armed(switch.look(look("2020-01-02")))
+        >>> ledger = Ledger(Path(work.name) / "ledger.sqlite")
+        >>> switch = KillSwitch(store, Limits(max_weight=None, stops={}), "America/New_York")
+        >>> refused = [show_error(lambda: switch.rearm("ok", ledger))]
+        >>> switch.halt("max_rejects", "5 orders were rejected")
+        >>> refused += [show_error(lambda: switch.trip(" ")), show_error(lambda: require_armed(switch.verdict()))]
+        >>> refused
+        ["ConfigError: reason is 'ok'; say in a sentence why trading may go on",
+         'ExecutionError: the kill switch was pulled without a word; say why',
+         'LimitBreach: the guard is killed by hand: only reducing orders pass; re-arm it with a written reason']
+        """
         now = utc_text(self.store.now())
         with self.store.at_once():
             state, was = self._state(), self.verdict()
@@ -203,12 +491,65 @@ class _Breakers:
         prices: Mapping[str, float],  # by symbol, account money a share
         at: str,  # ISO time with its zone: when they were made
     ) -> None:
-        "Take new marks; names that are not told keep theirs, and its age."
+        """Take new marks; names that are not told keep theirs, and its age.
+
+        Parameters
+        ----------
+        prices : Mapping[str, float]
+            By symbol, account money a share.
+        at : str
+            ISO time with its zone: when they were made.
+
+        Raises
+        ------
+        ExecutionError
+            For a text that is none, or has no zone (see utc_text).
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from decimal import Decimal
+        >>> from pathlib import Path
+        >>> from quantlab.execution.guard import OrderLimits
+        >>> from quantlab.execution.kill_switch import KillSwitch, _Breakers
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.portfolio.limits import Limits
+        >>> work = tempfile.TemporaryDirectory()
+        >>> at = ["2020-03-09T20:00:00+00:00"]
+        >>> at[0] = "2020-01-02T21:00:00+00:00"
+        >>> at[0] = "2020-03-09T20:00:00+00:00"
+        >>> at[0] = "2020-03-10T20:00:00+00:00"
+        >>> guarded = OrderStore(Path(work.name) / "guarded.sqlite", now=lambda: at[0])
+        >>> guarded.open_book("1000000", {"AAPL": Decimal(100)})
+        >>> breakers = _Breakers(KillSwitch(guarded, Limits()), OrderLimits(max_rejects=2))
+        >>> breakers.see({"AAPL": 71.3}, "2020-03-10T16:00:00-04:00")
+        """
         made = seconds_of(utc_text(at))
         self.marks |= {symbol: (float(price), made) for symbol, price in prices.items()}
 
     def verdict(self) -> GuardVerdict:
-        "Ask the circuit breakers, then the switch."
+        """Ask the circuit breakers, then the switch.
+
+        Returns
+        -------
+        GuardVerdict
+            What a guard says after one look.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.execution.kill_switch import KillSwitch
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.portfolio.limits import Limits
+        >>> work = tempfile.TemporaryDirectory()
+        >>> at = ["2020-03-09T20:00:00+00:00"]
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite", now=lambda: at[0])
+        >>> ledger = Ledger(Path(work.name) / "ledger.sqlite")
+        >>> switch = KillSwitch(store, Limits(max_weight=None, stops={}), "America/New_York")
+        >>> assert switch.verdict().mode == "killed" and ledger.rows().empty
+        """
         limits = self.limits
         if limits.max_rejects is not None:
             moves = self.store.moves(since=self.switch.began())
@@ -221,7 +562,30 @@ class _Breakers:
 
 # %% ../../nbs/execution/771_kill_switch.ipynb #7055a441
 class Guard(_Breakers):
-    "Stand in front of an engine: judge each order, stop what was let pass before a trip, and name what to cancel."
+    """Stand in front of an engine: judge each order, stop what was let pass before a trip, and name what to cancel.
+
+    Parameters
+    ----------
+    switch : KillSwitch
+        Its store is the engine's.
+    limits : OrderLimits
+        Of an order.
+    hours : Sequence[tuple[float, float]] | None, default None
+        Of hours_of; None: orders may pass at any time.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.execution.guard import OrderLimits
+    >>> from quantlab.execution.kill_switch import Guard, KillSwitch
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.portfolio.limits import Limits
+    >>> work = tempfile.TemporaryDirectory()
+    >>> at = ["2020-03-09T20:00:00+00:00"]
+    >>> store = OrderStore(Path(work.name) / "orders.sqlite", now=lambda: at[0])
+    >>> broken = Guard(KillSwitch(store, Limits()), OrderLimits())
+    """
 
     def _reason(self, verdict: GuardVerdict) -> str:
         "Say why only orders that reduce may pass; empty where all may."
@@ -231,7 +595,48 @@ class Guard(_Breakers):
         self,
         orders: Sequence[OrderRow],  # created
     ) -> list[str]:  # for each: name of the limit and the figure; empty: it may pass
-        "Judge orders in turn, each with those that passed before it."
+        """Judge orders in turn, each with those that passed before it.
+
+        Parameters
+        ----------
+        orders : Sequence[OrderRow]
+            Created.
+
+        Returns
+        -------
+        list[str]
+            For each: name of the limit and the figure; empty: it may pass.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.execution.guard import OrderLimits
+        >>> from quantlab.execution.kill_switch import Guard, KillSwitch, _Breakers
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.portfolio.limits import Limits
+        >>> work = tempfile.TemporaryDirectory()
+        >>> at = ["2020-03-09T20:00:00+00:00"]
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite", now=lambda: at[0])
+        >>> at[0] = "2020-01-02T21:00:00+00:00"
+        >>> at[0] = "2020-03-09T20:00:00+00:00"
+        >>> ledger = Ledger(Path(work.name) / "ledger.sqlite")
+        >>> at[0] = "2020-03-10T20:00:00+00:00"
+        >>> guarded = OrderStore(Path(work.name) / "guarded.sqlite", now=lambda: at[0])
+        >>> breakers = _Breakers(KillSwitch(guarded, Limits()), OrderLimits(max_rejects=2))
+        >>> early = OrderStore(Path(work.name) / "early.sqlite")
+        >>> broken = Guard(KillSwitch(store, Limits()), OrderLimits())
+        >>> errors = [
+        ...     show_error(lambda: broken.refusals([])),
+        ...     show_error(lambda: KillSwitch(early, Limits()).rearm("nothing was ever killed here", ledger)),
+        ...     show_error(lambda: breakers.see({}, "2020-03-10 16:00")),
+        ... ]
+        >>> for one in (store, guarded, early):
+        ...     one.close()
+        >>> errors
+        """
         with self.store.at_once():
             verdict = self.verdict()
             view = guard_view(self.store, self.marks, self.hours, self.switch.began(), self.limits.span)
@@ -244,7 +649,50 @@ class Guard(_Breakers):
         return [why and f"guard: {why}" for why in whys]
 
     def unwanted(self) -> list[tuple[OrderRow, str]]:
-        "List what is queued or works and does not reduce, once the switch has tripped or a name is at its stop."
+        """List what is queued or works and does not reduce, once the switch has tripped or a name is at its stop.
+
+        Returns
+        -------
+        list[tuple[OrderRow, str]]
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from decimal import Decimal
+        >>> from pathlib import Path
+        >>> from quantlab.execution.guard import OrderLimits
+        >>> from quantlab.execution.kill_switch import Guard, KillSwitch, _Breakers
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.execution.venue import VenueOrder
+        >>> from quantlab.portfolio.limits import Limits
+        >>> work = tempfile.TemporaryDirectory()
+        >>> at = ["2020-03-09T20:00:00+00:00"]
+        >>> at[0] = "2020-01-02T21:00:00+00:00"
+        >>> at[0] = "2020-03-09T20:00:00+00:00"
+        >>> at[0] = "2020-03-10T20:00:00+00:00"
+        >>> guarded = OrderStore(Path(work.name) / "guarded.sqlite", now=lambda: at[0])
+        >>> breakers = _Breakers(KillSwitch(guarded, Limits()), OrderLimits(max_rejects=2))
+        >>> class Quiet:
+        ...     "Take every order and fill none."
+        ...
+        ...     name, settle = "quiet", 0.0
+        ...     log: list = []
+        ...
+        ...     def submit(self, order):
+        ...         self.log.append(order.id)
+        ...         return VenueOrder(order.id, f"v{order.id}", "working", Decimal(0))
+        ...
+        ...     def lookup(self, order):
+        ...         return VenueOrder(order.id, f"v{order.id}", "working", Decimal(0))
+        ...
+        ...     def fills(self, since):
+        ...         return []
+        ...
+        ...     cancel = lookup
+        ...     book = fills
+        >>> guard = Guard(breakers.switch, OrderLimits(max_rejects=2, no_self_trade=False))
+        >>> assert Quiet.log == ["o0"] and guarded.order("early").state == "cancelled" and guard.unwanted() == []
+        """
         with self.store.at_once():
             verdict = self.verdict()
             if not (verdict.cancel or verdict.close):
@@ -266,7 +714,58 @@ class Guard(_Breakers):
         self,
         order: OrderRow,  # queued, and about to be sent
     ) -> str:  # name of the limit and the figure; empty: it may be sent
-        "Say why an order that passed may not be sent now."
+        """Say why an order that passed may not be sent now.
+
+        Parameters
+        ----------
+        order : OrderRow
+            queued, and about to be sent.
+
+        Returns
+        -------
+        str
+            Name of the limit and the figure; empty: it may be sent.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from decimal import Decimal
+        >>> from pathlib import Path
+        >>> from quantlab.execution.engine import Engine
+        >>> from quantlab.execution.guard import OrderLimits
+        >>> from quantlab.execution.kill_switch import Guard, KillSwitch, _Breakers
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.execution.venue import VenueOrder
+        >>> from quantlab.portfolio.limits import Limits
+        >>> work = tempfile.TemporaryDirectory()
+        >>> at = ["2020-03-09T20:00:00+00:00"]
+        >>> at[0] = "2020-01-02T21:00:00+00:00"
+        >>> at[0] = "2020-03-09T20:00:00+00:00"
+        >>> at[0] = "2020-03-10T20:00:00+00:00"
+        >>> guarded = OrderStore(Path(work.name) / "guarded.sqlite", now=lambda: at[0])
+        >>> breakers = _Breakers(KillSwitch(guarded, Limits()), OrderLimits(max_rejects=2))
+        >>> class Quiet:
+        ...     "Take every order and fill none."
+        ...
+        ...     name, settle = "quiet", 0.0
+        ...     log: list = []
+        ...
+        ...     def submit(self, order):
+        ...         self.log.append(order.id)
+        ...         return VenueOrder(order.id, f"v{order.id}", "working", Decimal(0))
+        ...
+        ...     def lookup(self, order):
+        ...         return VenueOrder(order.id, f"v{order.id}", "working", Decimal(0))
+        ...
+        ...     def fills(self, since):
+        ...         return []
+        ...
+        ...     cancel = lookup
+        ...     book = fills
+        >>> guard = Guard(breakers.switch, OrderLimits(max_rejects=2, no_self_trade=False))
+        >>> engine = Engine(guarded, Quiet(), guard=guard)
+        >>> assert engine.release() == 1 and guard.stops(guarded.order("early")).startswith("guard: reduce_only")
+        """
         with self.store.at_once():
             made = self.store.moves(order.id)[0].at
             view = GuardView(seconds_of(self.store.now()), hours=self.hours)
@@ -277,7 +776,49 @@ class Guard(_Breakers):
 def refused_orders(
     store: OrderStore,  # of the guard
 ) -> pd.DataFrame:  # at, id, symbol, quantity, limit, state, why; oldest first
-    "List what a guard refused, stopped or cancelled, with the limit that said so."
+    """List what a guard refused, stopped or cancelled, with the limit that said so.
+
+    Parameters
+    ----------
+    store : OrderStore
+        Of the guard.
+
+    Returns
+    -------
+    pd.DataFrame
+        at, id, symbol, quantity, limit, state, why; oldest first.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from decimal import Decimal
+    >>> from pathlib import Path
+    >>> from quantlab.execution.intent import OrderIntent
+    >>> from quantlab.execution.kill_switch import refused_orders
+    >>> from quantlab.execution.store import OrderStore
+    >>> work = tempfile.TemporaryDirectory()
+    >>> at = ["2020-03-09T20:00:00+00:00"]
+    >>> at[0] = "2020-01-02T21:00:00+00:00"
+    >>> at[0] = "2020-03-09T20:00:00+00:00"
+    >>> at[0] = "2020-03-10T20:00:00+00:00"
+    >>> guarded = OrderStore(Path(work.name) / "guarded.sqlite", now=lambda: at[0])
+    >>> guarded.open_book("1000000", {"AAPL": Decimal(100)})
+    >>> for n in range(2):
+    ...     guarded.add([OrderIntent(f"{n}", "s", "2020-03-09", "AAPL", Decimal(5), Decimal("71.3"))])
+    ...     for state, by in (("queued", "engine"), ("sent", "engine"), ("rejected", "venue")):
+    ...         guarded.move(f"{n}", state, by)
+    >>> guarded.add([OrderIntent("early", "s", "2020-03-09", "AAPL", Decimal(9), Decimal("71.3"))])
+    >>> guarded.move("early", "queued", "engine")
+    >>> guarded.add([OrderIntent(f"o{n}", "s", "2020-03-09", s, Decimal(q), Decimal(p)) for n, (s, q, p) in
+    ...              enumerate([("AAPL", -60, "71.3"), ("AAPL", -60, "71.3"), ("AAPL", 1, "71.3"), ("KO", 5, "57")])])  # fmt: skip
+    >>> table = refused_orders(guarded)
+    >>> table.drop(columns=["at", "why"])
+          id symbol quantity        limit      state
+    0     o1   AAPL      -60  reduce_only   rejected
+    1     o2   AAPL        1  reduce_only   rejected
+    2     o3     KO        5  reduce_only   rejected
+    3  early   AAPL        9  reduce_only  cancelled
+    """
     asked = {order.id: order for order in store.orders()}
     found = []
     for move in store.moves():
@@ -292,7 +833,51 @@ def compare_books(
     guard: Guard,  # whose store is compared, and whose switch is halted
     told: Mapping[str, Decimal],  # by symbol: shares, as the venue says
 ) -> dict[str, Decimal]:  # by symbol: shares that nothing explains
-    "Compare the venue's book with the store's, and halt where they differ by more than open orders explain."
+    """Compare the venue's book with the store's, and halt where they differ by more than open orders explain.
+
+    Parameters
+    ----------
+    guard : Guard
+        Whose store is compared, and whose switch is halted.
+    told : Mapping[str, Decimal]
+        By symbol: shares, as the venue says.
+
+    Returns
+    -------
+    dict[str, Decimal]
+        By symbol: shares that nothing explains.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from decimal import Decimal
+    >>> from pathlib import Path
+    >>> from quantlab.execution.guard import OrderLimits
+    >>> from quantlab.execution.intent import OrderIntent
+    >>> from quantlab.execution.kill_switch import Guard, KillSwitch, _Breakers, compare_books
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.portfolio.limits import Limits
+    >>> work = tempfile.TemporaryDirectory()
+    >>> at = ["2020-03-09T20:00:00+00:00"]
+    >>> at[0] = "2020-01-02T21:00:00+00:00"
+    >>> at[0] = "2020-03-09T20:00:00+00:00"
+    >>> at[0] = "2020-03-10T20:00:00+00:00"
+    >>> guarded = OrderStore(Path(work.name) / "guarded.sqlite", now=lambda: at[0])
+    >>> guarded.open_book("1000000", {"AAPL": Decimal(100)})
+    >>> breakers = _Breakers(KillSwitch(guarded, Limits()), OrderLimits(max_rejects=2))
+    >>> breakers.see({"AAPL": 71.3}, "2020-03-10T16:00:00-04:00")
+    >>> for n in range(2):
+    ...     guarded.add([OrderIntent(f"{n}", "s", "2020-03-09", "AAPL", Decimal(5), Decimal("71.3"))])
+    ...     for state, by in (("queued", "engine"), ("sent", "engine"), ("rejected", "venue")):
+    ...         guarded.move(f"{n}", state, by)
+    >>> guarded.add([OrderIntent("early", "s", "2020-03-09", "AAPL", Decimal(9), Decimal("71.3"))])
+    >>> guarded.move("early", "queued", "engine")
+    >>> guarded.add([OrderIntent(f"o{n}", "s", "2020-03-09", s, Decimal(q), Decimal(p)) for n, (s, q, p) in
+    ...              enumerate([("AAPL", -60, "71.3"), ("AAPL", -60, "71.3"), ("AAPL", 1, "71.3"), ("KO", 5, "57")])])  # fmt: skip
+    >>> guard = Guard(breakers.switch, OrderLimits(max_rejects=2, no_self_trade=False))
+    >>> guard.see({"AAPL": 71.3, "KO": 57.0}, at[0])
+    >>> explained = [compare_books(guard, {"AAPL": Decimal(n)}) for n in (100, 40, 70)]
+    """
     with guard.store.at_once():
         ours = guard.store.book()[0]
         left: dict[str, tuple[Decimal, Decimal]] = {}

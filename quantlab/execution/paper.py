@@ -88,7 +88,42 @@ def _halted_pairs(given: Any) -> frozenset[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class PaperTerms:
-    "State what happens to an order between its sender and the session; raise ConfigError for terms that cannot be."
+    """State what happens to an order between its sender and the session; raise ConfigError for terms that cannot be.
+
+    Parameters
+    ----------
+    latency : float, default 0.0
+        Seconds from submit or cancel until it is at the venue.
+    calendar : str, default ""
+        Whose opens it must be there before, such as XNYS; empty: nothing comes too late.
+    collar : float | None, default None
+        Limit of each order, share of the close that decided; None: market orders.
+    strict : bool, default False
+        Refuse no shares and parts of a lot at once; False: the session drops them.
+    reject_share : float, default 0.0
+        Share of the orders that are refused at random, by their id.
+    seed : int, default 0
+        Of that choice.
+    halts : Mapping[str, Iterable] | pd.DataFrame | Iterable[tuple], default frozenset()
+        Sessions by symbol.
+
+    Raises
+    ------
+    ConfigError
+        "{name} is {value}; give a number from {low} to {...}{high}"
+        "{name} is {...}; give a {__name__}"
+        "latency is {latency} s and there is no calendar; name one, such as XNYS"
+        "halts cannot be read ({error}); {why}"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.execution.paper import PaperTerms
+    >>> both = (
+    ...     PaperTerms(halts={"KO": "2016-07-11"}),
+    ...     PaperTerms(halts=pd.DataFrame({"symbol": ["KO"], "date": ["2016-07-11"]})),
+    ... )
+    """
 
     latency: float = 0.0  # seconds from submit or cancel until it is at the venue
     calendar: str = ""  # whose opens it must be there before, such as XNYS; empty: nothing comes too late
@@ -159,12 +194,40 @@ class _PaperSessions:
 
     @property
     def session(self) -> pd.Timestamp:
-        "Return the last session that was played."
+        """Return the last session that was played.
+
+        Returns
+        -------
+        pd.Timestamp
+            The last session that was played.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.paper import _PaperAccount
+        >>> work = tempfile.TemporaryDirectory()
+        >>> raw = sample_bars(start="2016-07-01", end="2016-08-31").drop(columns="adj")
+        >>> alone = _PaperAccount(raw, Path(work.name) / "alone.jsonl", "2016-07-08")
+        >>> alone.play()
+        >>> same = _PaperAccount(raw, Path(work.name) / "alone.jsonl", "2016-07-08")  # after a restart
+        >>> assert same.session == alone.session == pd.Timestamp("2016-07-11") and same.due == pd.Timestamp(
+        ...     "2016-07-12"
+        ... )
+        """
         return self._at.dates[self._simulator.t]
 
     @property
     def due(self) -> pd.Timestamp | None:
-        "Return the session that is played next; None: the bars have no more."
+        """Return the session that is played next; None: the bars have no more.
+
+        Returns
+        -------
+        pd.Timestamp | None
+            The session that is played next.
+        """
         t = self._simulator.t + 1
         return self._at.dates[t] if t < len(self._at.dates) else None
 
@@ -277,7 +340,29 @@ class _PaperAccount(_PaperSessions):
         self._take(line)
 
     def play(self) -> pd.Timestamp:  # its date
-        "Play the next session with the orders that wait; raise ExecutionError where the bars have none."
+        """Play the next session with the orders that wait; raise ExecutionError where the bars have none.
+
+        Returns
+        -------
+        pd.Timestamp
+            Its date.
+
+        Raises
+        ------
+        ExecutionError
+            Where the bars have none.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.paper import _PaperAccount
+        >>> work = tempfile.TemporaryDirectory()
+        >>> raw = sample_bars(start="2016-07-01", end="2016-08-31").drop(columns="adj")
+        >>> alone = _PaperAccount(raw, Path(work.name) / "alone.jsonl", "2016-07-08")
+        >>> alone.play()
+        """
         if self.due is None:
             raise ExecutionError(f"the bars end at {self.session:%Y-%m-%d}; bring the data up to date")
         without = self._without()
@@ -364,7 +449,46 @@ def _share_flows(simulator: Simulator, at: Grid) -> list[VenueFlow]:
 
 # %% ../../nbs/execution/768_paper.ipynb #dd8a73b6
 class PaperVenue(_PaperDoor):
-    "Trade on the backtest's rules, session by session; raise ExecutionError for a journal of other terms."
+    """Trade on the backtest's rules, session by session; raise ExecutionError for a journal of other terms.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        Daily panel with open and close as they trade; more sessions may come later.
+    file : Path | str
+        The journal, made when absent.
+    start : str | pd.Timestamp
+        The session after whose close the first order may come.
+    cash : float, default 1_000_000.0
+        Money at the start.
+    costs : Costs, default DEFAULT_COSTS
+        Charged on every fill and every night.
+    rules : Rules, default WHOLE_SHARES
+        Of the market and the account.
+    fill : FillModel, default DEFAULT_FILL
+        when, at what price and how much of an order fills.
+    terms : PaperTerms, default DEFAULT_PAPER
+        Of the way to the venue: latency, limits, rejects, halts.
+    now : Callable[[], str], default utc_now
+        The clock: ISO time with its zone; read where terms name a calendar.
+
+    Raises
+    ------
+    ExecutionError
+        For a journal of other terms.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.paper import PaperVenue
+    >>> work = tempfile.TemporaryDirectory()
+    >>> raw = sample_bars(start="2016-07-01", end="2016-08-31").drop(columns="adj")
+    >>> def desk():
+    ...     "Make the venue anew, from its journal."
+    ...     return PaperVenue(raw, Path(work.name) / "paper.jsonl", "2016-07-08", cash=2_000_000)
+    """
 
     name, settle = "paper", 0.0
 
@@ -372,7 +496,49 @@ class PaperVenue(_PaperDoor):
         self,
         order: OrderRow,  # of the store
     ) -> VenueOrder:
-        "Take an order for the next session; one that is known is answered as it stands."
+        """Take an order for the next session; one that is known is answered as it stands.
+
+        Parameters
+        ----------
+        order : OrderRow
+            Of the store.
+
+        Returns
+        -------
+        VenueOrder
+            How an order stands at its venue.
+
+        Raises
+        ------
+        ExecutionError
+            For what is none, or not finite (see decimal).
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.paper import PaperTerms, PaperVenue
+        >>> from quantlab.execution.store import OrderStore
+        >>> work = tempfile.TemporaryDirectory()
+        >>> raw = sample_bars(start="2016-07-01", end="2016-08-31").drop(columns="adj")
+        >>> store = OrderStore(Path(work.name) / "paper.sqlite")
+        >>> def desk():
+        ...     "Make the venue anew, from its journal."
+        ...     return PaperVenue(raw, Path(work.name) / "paper.jsonl", "2016-07-08", cash=2_000_000)
+        >>> some = store.orders()[0]
+        >>> late = desk()
+        >>> [
+        ...     show_error(lambda: late.submit(some._replace(id="new", symbol="ZZZ"))),
+        ...     show_error(lambda: late.cancel(some))[:40],
+        ...     show_error(late.play),
+        ...     show_error(lambda: PaperVenue(raw, Path(work.name) / "paper.jsonl", "2016-07-08", cash=5.0))[:54],
+        ...     show_error(
+        ...         lambda: PaperVenue(raw, Path(work.name) / "x", "2016-07-15", terms=PaperTerms(calendar="XTKS"))
+        ...     ),
+        ... ]
+        """
         known = self.lookup(order)
         if known is not None:
             return known
@@ -386,7 +552,13 @@ class PaperVenue(_PaperDoor):
         self,
         order: OrderRow,  # of the store
     ) -> None:
-        "Drop an order that still waits, if the cancel is there before the open; raise Refused for another."
+        """Drop an order that still waits, if the cancel is there before the open; raise Refused for another.
+
+        Parameters
+        ----------
+        order : OrderRow
+            Of the store.
+        """
         if order.id not in self._waiting:
             raise Refused(f"order {order.id} does not wait any more")
         if not self._waiting[order.id].cancel:  # the first one is the earliest
@@ -396,7 +568,31 @@ class PaperVenue(_PaperDoor):
         self,
         order: OrderRow,  # of the store
     ) -> VenueOrder | None:
-        "Say how an order stands; None: it is not known."
+        """Say how an order stands; None: it is not known.
+
+        Parameters
+        ----------
+        order : OrderRow
+            Of the store.
+
+        Returns
+        -------
+        VenueOrder | None
+
+        Raises
+        ------
+        ExecutionError
+            For what is none, or not finite (see decimal).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> def standing(venue, orders):
+        ...     "Say how orders stand."
+        ...     seen = {order.id: venue.lookup(order) for order in orders}
+        ...     return pd.DataFrame({id: (one.state, int(one.filled), one.why) for id, one in seen.items()},
+        ...                         index=["state", "filled", "why"]).T
+        """
         if order.id not in self._rows:
             return self._unsent(order.id)
         asked = self._simulator.orders[self._rows[order.id]]
@@ -408,7 +604,48 @@ class PaperVenue(_PaperDoor):
         self,
         since: str,  # ISO time; empty: all
     ) -> Sequence[VenueFill]:
-        "Return the fills from a session on; prices are those that were paid, slippage included."
+        """Return the fills from a session on; prices are those that were paid, slippage included.
+
+        Parameters
+        ----------
+        since : str
+            ISO time; empty: all.
+
+        Returns
+        -------
+        Sequence[VenueFill]
+            The fills from a session on.
+
+        Raises
+        ------
+        ExecutionError
+            For what is none, or not finite (see decimal).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.broker.fill_model import DEFAULT_FILL, limit_queue
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.paper import PaperTerms, PaperVenue
+        >>> from quantlab.execution.store import OrderStore
+        >>> work = tempfile.TemporaryDirectory()
+        >>> raw = sample_bars(start="2016-07-01", end="2016-08-31").drop(columns="adj")
+        >>> paying = raw.assign(dividend=0.0, split_ratio=1.0)
+        >>> paying.loc[(pd.Timestamp("2016-07-13"), "KO"), ["dividend", "split_ratio"]] = (0.35, 2.0)
+        >>> store = OrderStore(Path(work.name) / "paper.sqlite")
+        >>> paid = {fill.id: fill.price for fill in store.fills()}
+        >>> closes = raw["close"].xs(pd.Timestamp("2016-07-08"), level="date")
+        >>> clock = ["2016-07-11T13:29:58+00:00"]
+        >>> def account(name, terms, fill=DEFAULT_FILL):
+        ...     "Open an account on terms of its own; a second time, from its journal."
+        ...     file = Path(work.name) / f"{name}.jsonl"
+        ...     return PaperVenue(raw, file, "2016-07-08", 2_000_000, fill=fill, terms=terms, now=lambda: clock[0])
+        >>> limits = account("limits", PaperTerms(collar=0.002), limit_queue(0.05))
+        >>> limit = closes["EBAY"] * 1.002
+        >>> assert float(limits.fills("")[1].price) == limit, "its limit, and not a cent more"
+        """
         ours = {row: id for id, row in self._rows.items()}
         found = []
         for n, fill in enumerate(self._simulator.log[: self._simulator.account.count[1]]):
@@ -423,18 +660,117 @@ class PaperVenue(_PaperDoor):
         self,
         since: str,  # ISO time; empty: all
     ) -> Sequence[VenueFlow]:
-        "Return what moved shares or cash without an order from a session on: a flow for each session and kind."
+        """Return what moved shares or cash without an order from a session on: a flow for each session and kind.
+
+        Parameters
+        ----------
+        since : str
+            ISO time; empty: all.
+
+        Returns
+        -------
+        Sequence[VenueFlow]
+            What moved shares or cash without an order from a session on: a flow for each session and kind.
+
+        Raises
+        ------
+        ExecutionError
+            For what is none, or not finite (see decimal).
+        """
         found = [*_cash_flows(self._simulator, self._at), *_share_flows(self._simulator, self._at)]
         return sorted((one for one in found if one.at >= since[:10]), key=lambda one: one.at)
 
     def book(self) -> tuple[dict[str, Decimal], Decimal]:
-        "Return shares by symbol, and cash, at the last close."
+        """Return shares by symbol, and cash, at the last close.
+
+        Returns
+        -------
+        tuple[dict[str, Decimal], Decimal]
+            Shares by symbol, and cash, at the last close.
+
+        Raises
+        ------
+        ExecutionError
+            For what is none, or not finite (see decimal).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from decimal import Decimal
+        >>> from pathlib import Path
+        >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.engine import Engine
+        >>> from quantlab.execution.intent import freeze, intents_for
+        >>> from quantlab.execution.paper import PaperVenue, _PaperAccount
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.recipe.decide import decide
+        >>> from types import SimpleNamespace
+        >>> work = tempfile.TemporaryDirectory()
+        >>> raw = sample_bars(start="2016-07-01", end="2016-08-31").drop(columns="adj")
+        >>> buy, sale = (
+        ...     SimpleNamespace(id="a", symbol="KO", quantity=Decimal(n), price=Decimal(45)) for n in (100, -100)
+        ... )
+        >>> paying = raw.assign(dividend=0.0, split_ratio=1.0)
+        >>> paying.loc[(pd.Timestamp("2016-07-13"), "KO"), ["dividend", "split_ratio"]] = (0.35, 2.0)
+        >>> paid = _PaperAccount(paying, Path(work.name) / "paid.jsonl", "2016-07-08", costs=Costs(interest_bps=200))
+        >>> paid._take({"id": "a", "symbol": "KO", "quantity": "10"})
+        >>> while paid.session < pd.Timestamp("2016-07-13"):
+        ...     paid.play()
+        >>> store = OrderStore(Path(work.name) / "paper.sqlite")
+        >>> store.open_book("2000000")
+        >>> def desk():
+        ...     "Make the venue anew, from its journal."
+        ...     return PaperVenue(raw, Path(work.name) / "paper.jsonl", "2016-07-08", cash=2_000_000)
+        >>> for day in ("2016-07-08", "2016-08-08"):
+        ...     while desk().session < pd.Timestamp(day):
+        ...         desk().play()
+        ...     shares, cash = store.book()
+        ...     book = pd.Series({symbol: float(n) for symbol, n in shares.items()}, dtype=float)
+        ...     closes = raw["close"].xs(pd.Timestamp(day), level="date").to_dict()
+        ...     equity = float(cash) + sum(float(n) * closes[symbol] for symbol, n in shares.items())
+        ...     record = decide("momentum", day, book=book, cash=float(cash))
+        ...     decision = store.keep_decision(freeze(record, closes, equity, "0" * 64, reserve="0.02"))
+        ...     store.add(intents_for(decision, shares))
+        ...     engine = Engine(store, desk())
+        ...     engine.release()
+        ...     engine.step()
+        ...     engine.venue.play()
+        ...     engine.step()
+        """
         shares = self._simulator.account.shares[self._simulator.t]
         held = {str(s): decimal(n) for s, n in zip(self._at.symbols, shares, strict=True) if n}
         return held, decimal(self._simulator.days["cash"][self._simulator.t])
 
     def result(self) -> Result:
-        "Return the account so far as a backtest returns it."
+        """Return the account so far as a backtest returns it.
+
+        Returns
+        -------
+        Result
+            The account so far as a backtest returns it.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.broker.fill_model import DEFAULT_FILL
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.paper import DEFAULT_PAPER, PaperVenue
+        >>> from quantlab.execution.store import OrderStore
+        >>> work = tempfile.TemporaryDirectory()
+        >>> raw = sample_bars(start="2016-07-01", end="2016-08-31").drop(columns="adj")
+        >>> store = OrderStore(Path(work.name) / "paper.sqlite")
+        >>> paid = {fill.id: fill.price for fill in store.fills()}
+        >>> clock = ["2016-07-11T13:29:58+00:00"]
+        >>> def account(name, terms, fill=DEFAULT_FILL):
+        ...     "Open an account on terms of its own; a second time, from its journal."
+        ...     file = Path(work.name) / f"{name}.jsonl"
+        ...     return PaperVenue(raw, file, "2016-07-08", 2_000_000, fill=fill, terms=terms, now=lambda: clock[0])
+        >>> same = account("halts", DEFAULT_PAPER)  # the journal alone
+        >>> path = same.result()
+        """
         return simulated(self._simulator, self._at, self._terms)
 
 # %% ../../nbs/execution/768_paper.ipynb #6b3f5819
@@ -442,7 +778,33 @@ def paper_figure(
     venue: PaperVenue,  # that has played
     title: str = "The paper account at each close",  # above
 ) -> "Figure":
-    "Draw equity and cash of a paper account over the sessions that it played."
+    """Draw equity and cash of a paper account over the sessions that it played.
+
+    Parameters
+    ----------
+    venue : PaperVenue
+        That has played.
+    title : str, default "The paper account at each close"
+        Above.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.paper import PaperVenue, paper_figure
+    >>> work = tempfile.TemporaryDirectory()
+    >>> raw = sample_bars(start="2016-07-01", end="2016-08-31").drop(columns="adj")
+    >>> def desk():
+    ...     "Make the venue anew, from its journal."
+    ...     return PaperVenue(raw, Path(work.name) / "paper.jsonl", "2016-07-08", cash=2_000_000)
+    >>> venue = desk()
+    >>> paper_figure(venue)
+    """
     result = venue.result()
     fig, ax = figure(title, "", "money")
     ax.plot(result.equity.index, result.equity, color=COLORS[0], label="equity")

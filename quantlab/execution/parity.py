@@ -37,7 +37,37 @@ if TYPE_CHECKING:  # matplotlib is imported where something is drawn
 
 # %% ../../nbs/execution/778_parity.ipynb #7c508c09
 class FillMark(NamedTuple):
-    "Hold what the market was when an order came and when it filled; none of it is taken from the fill."
+    """Hold what the market was when an order came and when it filled; none of it is taken from the fill.
+
+    Parameters
+    ----------
+    mid : Decimal
+        Middle of the market when the order came to it.
+    touch : Decimal
+        Best price of the other side then.
+    reached : Decimal
+        That price when the order filled.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.parity import quote_marks
+    >>> from quantlab.execution.store import VenueFill
+    >>> some = [
+    ...     VenueFill("x1", "a", "AAPL", Decimal(10), Decimal("10.03"), Decimal(0), "2016-07-11T13:30:05+00:00")
+    ... ]
+    >>> log = pd.DataFrame(
+    ...     [
+    ...         ("AAPL", "2016-07-11T13:30:00+00:00", "10.00", "10.02"),
+    ...         ("AAPL", "2016-07-11T13:30:04+00:00", "10.01", "10.03"),
+    ...     ],
+    ...     columns=["symbol", "at", "bid", "ask"],
+    ... )
+    >>> mark = quote_marks(some, {"a": "2016-07-11T13:30:01+00:00"}, log)["x1"]
+    >>> mark
+    FillMark(mid=Decimal('10.01'), touch=Decimal('10.02'), reached=Decimal('10.03'))
+    """
 
     mid: Decimal  # middle of the market when the order came to it
     touch: Decimal  # best price of the other side then
@@ -50,7 +80,48 @@ def model_marks(
     costs: Costs,  # slippage, half the spread and impact are read
     fill: FillModel,  # its moment is read
 ) -> dict[str, FillMark]:  # by the fill's execution
-    "Work out from bars and costs what simulated fills should have met."
+    """Work out from bars and costs what simulated fills should have met.
+
+    Parameters
+    ----------
+    fills : Sequence[VenueFill]
+        Of a simulated account, at dates of the bars.
+    bars : pd.DataFrame
+        Daily panel, as it was traded on.
+    costs : Costs
+        slippage, half the spread and impact are read.
+    fill : FillModel
+        Its moment is read.
+
+    Returns
+    -------
+    dict[str, FillMark]
+        By the fill's execution.
+
+    Raises
+    ------
+    DataError
+        On a factor adj or split that is not applied (see read_market).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.execution.parity import backtest_log
+    >>> from quantlab.execution.trader import TraderTerms
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(
+    ...     data__universe="AAPL,MSFT,XOM,KO,JPM,GE,T,PG", data__end="2016-08-31", policy__top_k=3, policy__buffer=0
+    ... )
+    >>> terms = TraderTerms("1000000", "2016-07-01", clock="replayed")
+    >>> tested = backtest_log(spec, market_bars(spec), terms)
+    >>> pd.DataFrame(tested.fills)[["symbol", "quantity", "price", "fee", "at"]].head(4)
+      symbol quantity               price                 fee          at
+    0     GE    506.0  193.81565517425537   9.807072151817323  2016-07-11
+    1   MSFT   1873.0            52.52625         9.838166625  2016-07-11
+    2      T   3045.0   32.09303816413879    9.77233012098026  2016-07-11
+    3   MSFT  -1873.0  58.140913169860845  10.889793036714938  2016-08-09
+    """
     at, market = read_market(bars, costs, fill)
     stage = MOMENTS[fill.moment]
     price = {OPEN: market.open, CLOSE: market.close}.get(stage, market.vwap)
@@ -69,7 +140,47 @@ def quote_marks(
     came: Mapping[str, str],  # by order: ISO time from which it could fill
     quotes: pd.DataFrame,  # symbol, at (ISO times in UTC), bid, ask
 ) -> dict[str, FillMark]:  # by the fill's execution; a fill without quotes is left out
-    "Look up in a log of quotes what fills should have met."
+    """Look up in a log of quotes what fills should have met.
+
+    Parameters
+    ----------
+    fills : Sequence[VenueFill]
+        Of an account.
+    came : Mapping[str, str]
+        By order: ISO time from which it could fill.
+    quotes : pd.DataFrame
+        symbol, at (ISO times in UTC), bid, ask.
+
+    Returns
+    -------
+    dict[str, FillMark]
+        By the fill's execution; a fill without quotes is left out.
+
+    Raises
+    ------
+    ExecutionError
+        For a text that is none, or has no zone (see utc_text).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.parity import quote_marks
+    >>> from quantlab.execution.store import VenueFill
+    >>> some = [
+    ...     VenueFill("x1", "a", "AAPL", Decimal(10), Decimal("10.03"), Decimal(0), "2016-07-11T13:30:05+00:00")
+    ... ]
+    >>> log = pd.DataFrame(
+    ...     [
+    ...         ("AAPL", "2016-07-11T13:30:00+00:00", "10.00", "10.02"),
+    ...         ("AAPL", "2016-07-11T13:30:04+00:00", "10.01", "10.03"),
+    ...     ],
+    ...     columns=["symbol", "at", "bid", "ask"],
+    ... )
+    >>> mark = quote_marks(some, {"a": "2016-07-11T13:30:01+00:00"}, log)["x1"]
+    >>> mark
+    FillMark(mid=Decimal('10.01'), touch=Decimal('10.02'), reached=Decimal('10.03'))
+    """
     found: dict[str, FillMark] = {}
     times = quotes.assign(at=pd.to_datetime(quotes["at"], utc=True, format="ISO8601"))
     rows = {name: one.sort_values("at", kind="stable") for name, one in times.groupby("symbol")}
@@ -87,7 +198,55 @@ def quote_marks(
 
 # %% ../../nbs/execution/778_parity.ipynb #de16c6b6
 class AskedOrder(NamedTuple):
-    "Say what was decided of one name at one close, and why not all of it was traded."
+    """Say what was decided of one name at one close, and why not all of it was traded.
+
+    Parameters
+    ----------
+    id : str
+        Of the log that it is from.
+    decided : str
+        ISO date of the close.
+    symbol : str
+        Name.
+    quantity : Decimal
+        shares, signed.
+    price : Decimal
+        The close that decided.
+    why : str, default ""
+        Of what is missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from decimal import Decimal
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.execution.parity import AccountLog, AskedOrder, log_equity, quote_marks
+    >>> from quantlab.execution.store import VenueFill
+    >>> some = [
+    ...     VenueFill("x1", "a", "AAPL", Decimal(10), Decimal("10.03"), Decimal(0), "2016-07-11T13:30:05+00:00")
+    ... ]
+    >>> log = pd.DataFrame(
+    ...     [
+    ...         ("AAPL", "2016-07-11T13:30:00+00:00", "10.00", "10.02"),
+    ...         ("AAPL", "2016-07-11T13:30:04+00:00", "10.01", "10.03"),
+    ...     ],
+    ...     columns=["symbol", "at", "bid", "ask"],
+    ... )
+    >>> mark = quote_marks(some, {"a": "2016-07-11T13:30:01+00:00"}, log)["x1"]
+    >>> bare = AccountLog(
+    ...     "paper",
+    ...     Decimal(1000),
+    ...     [AskedOrder("a", "2016-07-08", "AAPL", Decimal(10), Decimal("10.00"))],
+    ...     some,
+    ...     {"x1": mark},
+    ...     [],
+    ...     {"AAPL": Decimal(10)},
+    ...     Decimal("899.70"),
+    ...     {"AAPL": Decimal("11.00")},
+    ... )
+    >>> [show_error(lambda: log_equity(bare._replace(closes={})))]
+    ['ExecutionError: AAPL of the paper account has no close at the end; bring bars that reach it']
+    """
 
     id: str  # of the log that it is from
     decided: str  # ISO date of the close
@@ -98,7 +257,61 @@ class AskedOrder(NamedTuple):
 
 
 class AccountLog(NamedTuple):
-    "Hold what is written of an account that began with money alone."
+    """Hold what is written of an account that began with money alone.
+
+    Parameters
+    ----------
+    name : str
+        backtest, paper, live ...
+    capital : Decimal
+        Money at the start.
+    orders : list[AskedOrder]
+        That have had their session.
+    fills : list[VenueFill]
+        Their own and, under no order's id, others.
+    marks : dict[str, FillMark]
+        By the fill's execution.
+    flows : list[VenueFlow]
+        What was paid, taken or split without an order.
+    shares : dict[str, Decimal]
+        At the end, as the venue says.
+    cash : Decimal
+        At the end, as the venue says.
+    closes : dict[str, Decimal]
+        By symbol, at the end.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from decimal import Decimal
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.execution.parity import AccountLog, AskedOrder, log_equity, quote_marks
+    >>> from quantlab.execution.store import VenueFill
+    >>> some = [
+    ...     VenueFill("x1", "a", "AAPL", Decimal(10), Decimal("10.03"), Decimal(0), "2016-07-11T13:30:05+00:00")
+    ... ]
+    >>> log = pd.DataFrame(
+    ...     [
+    ...         ("AAPL", "2016-07-11T13:30:00+00:00", "10.00", "10.02"),
+    ...         ("AAPL", "2016-07-11T13:30:04+00:00", "10.01", "10.03"),
+    ...     ],
+    ...     columns=["symbol", "at", "bid", "ask"],
+    ... )
+    >>> mark = quote_marks(some, {"a": "2016-07-11T13:30:01+00:00"}, log)["x1"]
+    >>> bare = AccountLog(
+    ...     "paper",
+    ...     Decimal(1000),
+    ...     [AskedOrder("a", "2016-07-08", "AAPL", Decimal(10), Decimal("10.00"))],
+    ...     some,
+    ...     {"x1": mark},
+    ...     [],
+    ...     {"AAPL": Decimal(10)},
+    ...     Decimal("899.70"),
+    ...     {"AAPL": Decimal("11.00")},
+    ... )
+    >>> [show_error(lambda: log_equity(bare._replace(closes={})))]
+    ['ExecutionError: AAPL of the paper account has no close at the end; bring bars that reach it']
+    """
 
     name: str  # backtest, paper, live ...
     capital: Decimal  # money at the start
@@ -121,7 +334,53 @@ def _close_of(log: AccountLog, symbol: str) -> Decimal:
 def ideal_equity(
     log: AccountLog,  # of one account
 ) -> Decimal:  # money
-    "Return what an account would be worth that got every decided share at the close that decided."
+    """Return what an account would be worth that got every decided share at the close that decided.
+
+    Parameters
+    ----------
+    log : AccountLog
+        Of one account.
+
+    Returns
+    -------
+    Decimal
+        Money.
+
+    Raises
+    ------
+    ExecutionError
+        "{symbol} of the {name} account has no close at the end; bring bars that reach it"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.parity import AccountLog, AskedOrder, ideal_equity, log_equity, quote_marks
+    >>> from quantlab.execution.store import VenueFill
+    >>> some = [
+    ...     VenueFill("x1", "a", "AAPL", Decimal(10), Decimal("10.03"), Decimal(0), "2016-07-11T13:30:05+00:00")
+    ... ]
+    >>> log = pd.DataFrame(
+    ...     [
+    ...         ("AAPL", "2016-07-11T13:30:00+00:00", "10.00", "10.02"),
+    ...         ("AAPL", "2016-07-11T13:30:04+00:00", "10.01", "10.03"),
+    ...     ],
+    ...     columns=["symbol", "at", "bid", "ask"],
+    ... )
+    >>> mark = quote_marks(some, {"a": "2016-07-11T13:30:01+00:00"}, log)["x1"]
+    >>> bare = AccountLog(
+    ...     "paper",
+    ...     Decimal(1000),
+    ...     [AskedOrder("a", "2016-07-08", "AAPL", Decimal(10), Decimal("10.00"))],
+    ...     some,
+    ...     {"x1": mark},
+    ...     [],
+    ...     {"AAPL": Decimal(10)},
+    ...     Decimal("899.70"),
+    ...     {"AAPL": Decimal("11.00")},
+    ... )
+    >>> assert (ideal_equity(bare), log_equity(bare)) == (Decimal("1010.00"), Decimal("1009.70"))
+    """
     gains = (one.quantity * (_close_of(log, one.symbol) - one.price) for one in log.orders)
     return log.capital + sum(gains, Decimal(0))
 
@@ -129,7 +388,53 @@ def ideal_equity(
 def log_equity(
     log: AccountLog,  # of one account
 ) -> Decimal:  # money
-    "Return what an account is worth, as its venue tells its book."
+    """Return what an account is worth, as its venue tells its book.
+
+    Parameters
+    ----------
+    log : AccountLog
+        Of one account.
+
+    Returns
+    -------
+    Decimal
+        Money.
+
+    Raises
+    ------
+    ExecutionError
+        "{symbol} of the {name} account has no close at the end; bring bars that reach it"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.parity import AccountLog, AskedOrder, ideal_equity, log_equity, quote_marks
+    >>> from quantlab.execution.store import VenueFill
+    >>> some = [
+    ...     VenueFill("x1", "a", "AAPL", Decimal(10), Decimal("10.03"), Decimal(0), "2016-07-11T13:30:05+00:00")
+    ... ]
+    >>> log = pd.DataFrame(
+    ...     [
+    ...         ("AAPL", "2016-07-11T13:30:00+00:00", "10.00", "10.02"),
+    ...         ("AAPL", "2016-07-11T13:30:04+00:00", "10.01", "10.03"),
+    ...     ],
+    ...     columns=["symbol", "at", "bid", "ask"],
+    ... )
+    >>> mark = quote_marks(some, {"a": "2016-07-11T13:30:01+00:00"}, log)["x1"]
+    >>> bare = AccountLog(
+    ...     "paper",
+    ...     Decimal(1000),
+    ...     [AskedOrder("a", "2016-07-08", "AAPL", Decimal(10), Decimal("10.00"))],
+    ...     some,
+    ...     {"x1": mark},
+    ...     [],
+    ...     {"AAPL": Decimal(10)},
+    ...     Decimal("899.70"),
+    ...     {"AAPL": Decimal("11.00")},
+    ... )
+    >>> assert (ideal_equity(bare), log_equity(bare)) == (Decimal("1010.00"), Decimal("1009.70"))
+    """
     held = (n * _close_of(log, symbol) for symbol, n in log.shares.items())
     return log.cash + sum(held, Decimal(0))
 
@@ -139,7 +444,53 @@ _CENT, _HALF = Decimal("0.01"), Decimal("0.005")
 
 
 class Shortfall(NamedTuple):
-    "Hold what an account lost against its decisions, by cause; above 0 is lost."
+    """Hold what an account lost against its decisions, by cause; above 0 is lost.
+
+    Parameters
+    ----------
+    ideal : Decimal
+        money: every decided share at the close that decided.
+    equity : Decimal
+        money: the book as the venue tells it.
+    causes : dict[str, Decimal]
+        By CAUSES.
+    unexplained : Decimal
+        Every gap in absolute money, to the cent: two that cancel are two.
+    where : list[str]
+        In words: what explains it no further.
+    rows : pd.DataFrame
+        By decided and symbol: size asked and filled, causes (Decimal), why.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.parity import AccountLog, AskedOrder, quote_marks, shortfall
+    >>> from quantlab.execution.store import VenueFill
+    >>> some = [
+    ...     VenueFill("x1", "a", "AAPL", Decimal(10), Decimal("10.03"), Decimal(0), "2016-07-11T13:30:05+00:00")
+    ... ]
+    >>> log = pd.DataFrame(
+    ...     [
+    ...         ("AAPL", "2016-07-11T13:30:00+00:00", "10.00", "10.02"),
+    ...         ("AAPL", "2016-07-11T13:30:04+00:00", "10.01", "10.03"),
+    ...     ],
+    ...     columns=["symbol", "at", "bid", "ask"],
+    ... )
+    >>> mark = quote_marks(some, {"a": "2016-07-11T13:30:01+00:00"}, log)["x1"]
+    >>> bare = AccountLog(
+    ...     "paper",
+    ...     Decimal(1000),
+    ...     [AskedOrder("a", "2016-07-08", "AAPL", Decimal(10), Decimal("10.00"))],
+    ...     some,
+    ...     {"x1": mark},
+    ...     [],
+    ...     {"AAPL": Decimal(10)},
+    ...     Decimal("899.70"),
+    ...     {"AAPL": Decimal("11.00")},
+    ... )
+    >>> told = shortfall(bare)
+    """
 
     ideal: Decimal  # money: every decided share at the close that decided
     equity: Decimal  # money: the book as the venue tells it
@@ -200,14 +551,89 @@ def _book_gaps(log: AccountLog) -> Iterator[tuple[Decimal, str]]:
 def book_faults(
     log: AccountLog,  # of one account
 ) -> list[str]:  # in words
-    "Name what the venue's book holds beyond fills and flows; raise ExecutionError for a name without a last close."
+    """Name what the venue's book holds beyond fills and flows; raise ExecutionError for a name without a last close.
+
+    Parameters
+    ----------
+    log : AccountLog
+        Of one account.
+
+    Returns
+    -------
+    list[str]
+        In words.
+
+    Raises
+    ------
+    ExecutionError
+        For a name without a last close.
+
+    Examples
+    --------
+    >>> from quantlab.execution.parity import backtest_log, book_faults
+    >>> from quantlab.execution.trader import TraderTerms
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(
+    ...     data__universe="AAPL,MSFT,XOM,KO,JPM,GE,T,PG", data__end="2016-08-31", policy__top_k=3, policy__buffer=0
+    ... )
+    >>> terms = TraderTerms("1000000", "2016-07-01", clock="replayed")
+    >>> tested = backtest_log(spec, market_bars(spec), terms)
+    >>> assert book_faults(tested) == [] and len(tested.orders) >= len(tested.fills) > 3
+    """
     return [said for _, said in _book_gaps(log)]
 
 # %% ../../nbs/execution/778_parity.ipynb #b99a1a67
 def shortfall(
     log: AccountLog,  # of one account
 ) -> Shortfall:
-    "Work out each cause from the logs of an account; raise ExecutionError for a name without a last close."
+    """Work out each cause from the logs of an account; raise ExecutionError for a name without a last close.
+
+    Parameters
+    ----------
+    log : AccountLog
+        Of one account.
+
+    Returns
+    -------
+    Shortfall
+        What an account lost against its decisions, by cause; above 0 is lost.
+
+    Raises
+    ------
+    ExecutionError
+        For a name without a last close.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.parity import AccountLog, AskedOrder, quote_marks, shortfall
+    >>> from quantlab.execution.store import VenueFill
+    >>> some = [
+    ...     VenueFill("x1", "a", "AAPL", Decimal(10), Decimal("10.03"), Decimal(0), "2016-07-11T13:30:05+00:00")
+    ... ]
+    >>> log = pd.DataFrame(
+    ...     [
+    ...         ("AAPL", "2016-07-11T13:30:00+00:00", "10.00", "10.02"),
+    ...         ("AAPL", "2016-07-11T13:30:04+00:00", "10.01", "10.03"),
+    ...     ],
+    ...     columns=["symbol", "at", "bid", "ask"],
+    ... )
+    >>> mark = quote_marks(some, {"a": "2016-07-11T13:30:01+00:00"}, log)["x1"]
+    >>> bare = AccountLog(
+    ...     "paper",
+    ...     Decimal(1000),
+    ...     [AskedOrder("a", "2016-07-08", "AAPL", Decimal(10), Decimal("10.00"))],
+    ...     some,
+    ...     {"x1": mark},
+    ...     [],
+    ...     {"AAPL": Decimal(10)},
+    ...     Decimal("899.70"),
+    ...     {"AAPL": Decimal("11.00")},
+    ... )
+    >>> told = shortfall(bare)
+    """
     orders = {one.id: one for one in log.orders}
     mine: dict[str, list[VenueFill]] = {id: [] for id in orders}
     for fill in log.fills:
@@ -228,7 +654,65 @@ def shortfall(
 def shortfall_table(
     logs: Sequence[AccountLog],  # of accounts of one recipe
 ) -> pd.DataFrame:  # by line: ideal, causes, equity, unexplained; a column for each account, Decimal to the cent
-    "Table what each account lost against its decisions, by cause."
+    """Table what each account lost against its decisions, by cause.
+
+    Parameters
+    ----------
+    logs : Sequence[AccountLog]
+        Of accounts of one recipe.
+
+    Returns
+    -------
+    pd.DataFrame
+        By line: ideal, causes, equity, unexplained; a column for each account, Decimal to the cent.
+
+    Raises
+    ------
+    ExecutionError
+        "{symbol} of the {name} account has no close at the end; bring bars that reach it"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.parity import AccountLog, AskedOrder, quote_marks, shortfall_table
+    >>> from quantlab.execution.store import VenueFill
+    >>> some = [
+    ...     VenueFill("x1", "a", "AAPL", Decimal(10), Decimal("10.03"), Decimal(0), "2016-07-11T13:30:05+00:00")
+    ... ]
+    >>> log = pd.DataFrame(
+    ...     [
+    ...         ("AAPL", "2016-07-11T13:30:00+00:00", "10.00", "10.02"),
+    ...         ("AAPL", "2016-07-11T13:30:04+00:00", "10.01", "10.03"),
+    ...     ],
+    ...     columns=["symbol", "at", "bid", "ask"],
+    ... )
+    >>> mark = quote_marks(some, {"a": "2016-07-11T13:30:01+00:00"}, log)["x1"]
+    >>> bare = AccountLog(
+    ...     "paper",
+    ...     Decimal(1000),
+    ...     [AskedOrder("a", "2016-07-08", "AAPL", Decimal(10), Decimal("10.00"))],
+    ...     some,
+    ...     {"x1": mark},
+    ...     [],
+    ...     {"AAPL": Decimal(10)},
+    ...     Decimal("899.70"),
+    ...     {"AAPL": Decimal("11.00")},
+    ... )
+    >>> shortfall_table([bare])
+                                paper
+    money
+    every share at its close  1010.00
+    delay                       -0.10
+    spread                      -0.10
+    impact                      -0.10
+    missed                       0.00
+    fees                         0.00
+    carry                        0.00
+    unasked                      0.00
+    equity                    1009.70
+    unexplained                  0.00
+    """
     columns = {}
     for log in logs:
         found = shortfall(log)
@@ -242,7 +726,45 @@ def shortfall_figure(
     logs: Sequence[AccountLog],  # of accounts of one recipe
     title: str = "What each cause took, in money",  # above
 ) -> "Figure":
-    "Draw the causes of each account beside each other."
+    """Draw the causes of each account beside each other.
+
+    Parameters
+    ----------
+    logs : Sequence[AccountLog]
+        Of accounts of one recipe.
+    title : str, default "What each cause took, in money"
+        Above.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ExecutionError
+        "{symbol} of the {name} account has no close at the end; bring bars that reach it"
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.execution.parity import backtest_log, shortfall_figure, trader_log
+    >>> from quantlab.execution.trader import Trader, TraderTerms
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(
+    ...     data__universe="AAPL,MSFT,XOM,KO,JPM,GE,T,PG", data__end="2016-08-31", policy__top_k=3, policy__buffer=0
+    ... )
+    >>> terms = TraderTerms("1000000", "2016-07-01", clock="replayed")
+    >>> tested = backtest_log(spec, market_bars(spec), terms)
+    >>> work = tempfile.TemporaryDirectory()
+    >>> trader = Trader(spec, Path(work.name) / "paper", terms)
+    >>> while trader.step():
+    ...     pass
+    >>> logs = [tested, trader_log(trader)]
+    >>> drawn = shortfall_figure(logs, f"Two months, {len(logs[1].orders)} orders on paper: delay is what counts")
+    >>> drawn
+    """
     fig, ax = figure(title, "", "money lost")
     places = np.arange(len(CAUSES) + 1)
     for n, log in enumerate(logs):
@@ -262,7 +784,50 @@ def backtest_log(
     terms: TraderTerms,  # capital, start and reserve
     end: str | pd.Timestamp | None = None,  # last close; None: that of the bars
 ) -> AccountLog:
-    "Run the backtest of a recipe on raw prices and whole shares, on the terms of a trader, and return its log."
+    """Run the backtest of a recipe on raw prices and whole shares, on the terms of a trader, and return its log.
+
+    Parameters
+    ----------
+    recipe : Recipe | str
+        What decides.
+    market : MarketData
+        Its bars.
+    terms : TraderTerms
+        capital, start and reserve.
+    end : str | pd.Timestamp | None, default None
+        Last close; None: that of the bars.
+
+    Returns
+    -------
+    AccountLog
+        What is written of an account that began with money alone.
+
+    Raises
+    ------
+    ExecutionError
+        For what is none, or not finite (see decimal).
+    DataError
+        On a factor adj or split that is not applied (see read_market).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.execution.parity import backtest_log
+    >>> from quantlab.execution.trader import TraderTerms
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(
+    ...     data__universe="AAPL,MSFT,XOM,KO,JPM,GE,T,PG", data__end="2016-08-31", policy__top_k=3, policy__buffer=0
+    ... )
+    >>> terms = TraderTerms("1000000", "2016-07-01", clock="replayed")
+    >>> tested = backtest_log(spec, market_bars(spec), terms)
+    >>> pd.DataFrame(tested.fills)[["symbol", "quantity", "price", "fee", "at"]].head(4)
+      symbol quantity               price                 fee          at
+    0     GE    506.0  193.81565517425537   9.807072151817323  2016-07-11
+    1   MSFT   1873.0            52.52625         9.838166625  2016-07-11
+    2      T   3045.0   32.09303816413879    9.77233012098026  2016-07-11
+    3   MSFT  -1873.0  58.140913169860845  10.889793036714938  2016-08-09
+    """
     spec = as_recipe(recipe)
     bars, own = paper_terms(spec, market)
     weights = Stages(spec).sent["weight"]
@@ -338,7 +903,61 @@ def trader_log(
     name: str = "paper",  # of the account, on the page
     quotes: pd.DataFrame | None = None,  # of the days on which it traded; a paper account has the model's
 ) -> AccountLog:
-    "Read what a trader wrote, and what its venue last said; raise ExecutionError where no close was carried."
+    """Read what a trader wrote, and what its venue last said; raise ExecutionError where no close was carried.
+
+    Parameters
+    ----------
+    begun : BegunTrader
+        That has been carried to its last close; no venue is asked.
+    name : str, default "paper"
+        Of the account, on the page.
+    quotes : pd.DataFrame | None, default None
+        Of the days on which it traded; a paper account has the model's.
+
+    Returns
+    -------
+    AccountLog
+        What is written of an account that began with money alone.
+
+    Raises
+    ------
+    ExecutionError
+        Where no close was carried.
+    DataError
+        On a factor adj or split that is not applied (see read_market).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.execution.parity import backtest_log, shortfall_table, trader_log
+    >>> from quantlab.execution.trader import Trader, TraderTerms
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(
+    ...     data__universe="AAPL,MSFT,XOM,KO,JPM,GE,T,PG", data__end="2016-08-31", policy__top_k=3, policy__buffer=0
+    ... )
+    >>> terms = TraderTerms("1000000", "2016-07-01", clock="replayed")
+    >>> tested = backtest_log(spec, market_bars(spec), terms)
+    >>> work = tempfile.TemporaryDirectory()
+    >>> trader = Trader(spec, Path(work.name) / "paper", terms)
+    >>> while trader.step():
+    ...     pass
+    >>> logs = [tested, trader_log(trader)]
+    >>> shortfall_table(logs)
+                                backtest       paper
+    money
+    every share at its close  1002267.07  1002269.15
+    delay                         -57.36      -62.16
+    spread                       -252.80     -250.93
+    impact                          0.00        0.00
+    missed                          2.08        3.60
+    fees                          -50.58      -50.20
+    carry                         836.25      836.25
+    unasked                         0.00        0.00
+    equity                    1002744.66  1002745.71
+    unexplained                     0.00        0.00
+    """
     days, file = begun.ledger.days(), begun.store_file
     if not days or not file.exists():
         raise ExecutionError(f"the trader of {begun.recipe.name} has no day and no store here; carry a close first")
@@ -371,7 +990,47 @@ def _trader_orders(days: list[DayRecord], store: OrderStore) -> tuple[list[Asked
 
 # %% ../../nbs/execution/778_parity.ipynb #ebe67bb5
 class Parity(NamedTuple):
-    "Hold what lies between two accounts; above 0: the second made less."
+    """Hold what lies between two accounts; above 0: the second made less.
+
+    Parameters
+    ----------
+    rows : pd.DataFrame
+        decided, symbol, cause, amount (Decimal), why: each that is not 0.
+    difference : Decimal
+        money: equity of the first less that of the second.
+    unexplained : Decimal
+        Difference less all amounts, or what either account leaves, to the cent.
+    where : list[str]
+        In words: what explains it no further.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.execution.parity import backtest_log, parity, trader_log
+    >>> from quantlab.execution.trader import Trader, TraderTerms
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(
+    ...     data__universe="AAPL,MSFT,XOM,KO,JPM,GE,T,PG", data__end="2016-08-31", policy__top_k=3, policy__buffer=0
+    ... )
+    >>> terms = TraderTerms("1000000", "2016-07-01", clock="replayed")
+    >>> tested = backtest_log(spec, market_bars(spec), terms)
+    >>> work = tempfile.TemporaryDirectory()
+    >>> trader = Trader(spec, Path(work.name) / "paper", terms)
+    >>> while trader.step():
+    ...     pass
+    >>> logs = [tested, trader_log(trader)]
+    >>> pair = parity(*logs)
+    >>> pair.rows.groupby("cause")["amount"].sum()
+    cause
+    delay                  4.804077148437200
+    fees                -0.37525513023376467
+    missed    -1.527803877591480535822788791
+    size      -2.076322098970519464177211671
+    spread                -1.875337982177600
+    Name: amount, dtype: object
+    """
 
     rows: pd.DataFrame  # decided, symbol, cause, amount (Decimal), why: each that is not 0
     difference: Decimal  # money: equity of the first less that of the second
@@ -403,7 +1062,53 @@ def parity(
     first: AccountLog,  # such as the backtest's
     second: AccountLog,  # such as the paper account's
 ) -> Parity:
-    "Explain the difference of two accounts of one recipe; raise ExecutionError where they are not valued alike."
+    """Explain the difference of two accounts of one recipe; raise ExecutionError where they are not valued alike.
+
+    Parameters
+    ----------
+    first : AccountLog
+        Such as the backtest's.
+    second : AccountLog
+        Such as the paper account's.
+
+    Returns
+    -------
+    Parity
+        What lies between two accounts; above 0: the second made less.
+
+    Raises
+    ------
+    ExecutionError
+        Where they are not valued alike.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.execution.parity import backtest_log, parity, trader_log
+    >>> from quantlab.execution.trader import Trader, TraderTerms
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(
+    ...     data__universe="AAPL,MSFT,XOM,KO,JPM,GE,T,PG", data__end="2016-08-31", policy__top_k=3, policy__buffer=0
+    ... )
+    >>> terms = TraderTerms("1000000", "2016-07-01", clock="replayed")
+    >>> tested = backtest_log(spec, market_bars(spec), terms)
+    >>> work = tempfile.TemporaryDirectory()
+    >>> trader = Trader(spec, Path(work.name) / "paper", terms)
+    >>> while trader.step():
+    ...     pass
+    >>> logs = [tested, trader_log(trader)]
+    >>> pair = parity(*logs)
+    >>> pair.rows.groupby("cause")["amount"].sum()
+    cause
+    delay                  4.804077148437200
+    fees                -0.37525513023376467
+    missed    -1.527803877591480535822788791
+    size      -2.076322098970519464177211671
+    spread                -1.875337982177600
+    Name: amount, dtype: object
+    """
     for symbol in sorted({*first.closes} & {*second.closes}):
         if first.closes[symbol] != second.closes[symbol]:
             both = f"{first.closes[symbol]} and {second.closes[symbol]}"

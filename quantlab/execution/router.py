@@ -27,7 +27,34 @@ def split_of(
     gain: Sequence[float],  # by venue: money a share that a fill saves; 0 or less: nothing is sent there
     caps: Sequence[float] | None = None,  # by venue: shares; None: no cap
 ) -> np.ndarray:  # float64[venues], shares; their sum is the quantity, or what the caps of venues with a gain hold
-    "Return the split with the least expected cost; raise ExecutionError for a quantity or a depth that is none."
+    """Return the split with the least expected cost; raise ExecutionError for a quantity or a depth that is none.
+
+    Parameters
+    ----------
+    quantity : float
+        shares, above 0.
+    depth : Sequence[float]
+        By venue: shares that it has on average, above 0.
+    gain : Sequence[float]
+        By venue: money a share that a fill saves; 0 or less: nothing is sent there.
+    caps : Sequence[float] | None, default None
+        By venue: shares; None: no cap.
+
+    Returns
+    -------
+    np.ndarray
+        float64[venues], shares; their sum is the quantity, or what the caps of venues with a gain hold.
+
+    Raises
+    ------
+    ExecutionError
+        For a quantity or a depth that is none.
+
+    Examples
+    --------
+    >>> from quantlab.execution.router import split_of
+    >>> two = split_of(100, [50, 50], [1, 1])
+    """
     d, g = np.asarray(depth, dtype=float), np.asarray(gain, dtype=float)
     most = np.where(g > 0, np.inf if caps is None else np.asarray(caps, dtype=float), 0.0)
     if not (0 < quantity < np.inf and (d > 0).all() and np.isfinite(d).all()):
@@ -47,7 +74,41 @@ def split_of(
 # %% ../../nbs/execution/774_router.ipynb #dbed15e7
 @dataclass(frozen=True)
 class PlantedVenue:
-    "Make up a venue whose depth and cost are known; raise ExecutionError for a depth that is none."
+    """Make up a venue whose depth and cost are known; raise ExecutionError for a depth that is none.
+
+    Parameters
+    ----------
+    depth : float
+        Shares that it has on average.
+    fee : float
+        Money a share.
+    markout : float, default 0.0
+        Money a share: how far the price moves against a fill, on average.
+    noise : float, default 0.0
+        Money a share: standard deviation of a markout.
+
+    Raises
+    ------
+    ExecutionError
+        "depth is {depth}, noise {noise}; give a depth above 0, noise from 0 on"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.router import PlantedVenue, planted_split
+    >>> daily = sample_bars(["AAPL"], "2016-01-04", "2016-12-30")
+    >>> size = float(round(daily["volume"].mean() / 390 / 100))
+    >>> venues = {
+    ...     "lit": PlantedVenue(0.25 * size, fee=0.003, markout=0.002, noise=0.01),
+    ...     "inverted": PlantedVenue(0.50 * size, fee=-0.001, markout=0.008, noise=0.01),
+    ...     "dark": PlantedVenue(0.40 * size, fee=0.001, markout=0.000, noise=0.01),
+    ... }
+    >>> truth = planted_split(list(venues.values()), size, missed=0.012)
+    >>> pd.Series(truth, list(venues), name="best split").round(3).to_frame().T
+                  lit  inverted   dark
+    best split  0.215     0.261  0.524
+    """
 
     depth: float  # shares that it has on average
     fee: float  # money a share
@@ -63,7 +124,35 @@ class PlantedVenue:
         sent: float,  # shares
         rng: np.random.Generator,  # of the draws
     ) -> tuple[float, float]:  # shares filled; money a share that they cost, NaN where nothing was filled
-        "Fill what is there."
+        """Fill what is there.
+
+        Parameters
+        ----------
+        sent : float
+            Shares.
+        rng : np.random.Generator
+            Of the draws.
+
+        Returns
+        -------
+        tuple[float, float]
+            Shares filled; money a share that they cost, NaN where nothing was filled.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.router import PlantedVenue
+        >>> daily = sample_bars(["AAPL"], "2016-01-04", "2016-12-30")
+        >>> size = float(round(daily["volume"].mean() / 390 / 100))
+        >>> venues = {
+        ...     "lit": PlantedVenue(0.25 * size, fee=0.003, markout=0.002, noise=0.01),
+        ...     "inverted": PlantedVenue(0.50 * size, fee=-0.001, markout=0.008, noise=0.01),
+        ...     "dark": PlantedVenue(0.40 * size, fee=0.001, markout=0.000, noise=0.01),
+        ... }
+        >>> rng = np.random.default_rng(0)
+        >>> fills = np.array([venues["dark"].trade(0.4 * size, rng)[0] for _ in range(4000)])
+        """
         filled = float(min(sent, np.floor(rng.exponential(self.depth))))
         return filled, self.fee + self.markout + self.noise * float(rng.standard_normal()) if filled else np.nan
 
@@ -73,7 +162,44 @@ def planted_split(
     quantity: float,  # shares of a child order
     missed: float,  # money a share that was not filled
 ) -> np.ndarray:  # float64[venues], shares of the order, sum 1
-    "Return the best split of an order over planted venues."
+    """Return the best split of an order over planted venues.
+
+    Parameters
+    ----------
+    venues : Sequence[PlantedVenue]
+        What the router does not know.
+    quantity : float
+        Shares of a child order.
+    missed : float
+        Money a share that was not filled.
+
+    Returns
+    -------
+    np.ndarray
+        float64[venues], shares of the order, sum 1.
+
+    Raises
+    ------
+    ExecutionError
+        "quantity is {quantity} and depths are {...}; give finite numbers above 0"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.router import PlantedVenue, planted_split
+    >>> daily = sample_bars(["AAPL"], "2016-01-04", "2016-12-30")
+    >>> size = float(round(daily["volume"].mean() / 390 / 100))
+    >>> venues = {
+    ...     "lit": PlantedVenue(0.25 * size, fee=0.003, markout=0.002, noise=0.01),
+    ...     "inverted": PlantedVenue(0.50 * size, fee=-0.001, markout=0.008, noise=0.01),
+    ...     "dark": PlantedVenue(0.40 * size, fee=0.001, markout=0.000, noise=0.01),
+    ... }
+    >>> truth = planted_split(list(venues.values()), size, missed=0.012)
+    >>> pd.Series(truth, list(venues), name="best split").round(3).to_frame().T
+                  lit  inverted   dark
+    best split  0.215     0.261  0.524
+    """
     gain = [missed - one.fee - one.markout for one in venues]
     shares = split_of(quantity, [one.depth for one in venues], gain)
     return shares / shares.sum()
@@ -112,7 +238,31 @@ class _Believes:
         filled: float,  # shares, 0 to sent
         cost: float = np.nan,  # money a share that was filled: fee and markout; NaN where nothing was
     ) -> None:
-        "Learn from one child order at one venue; raise ExecutionError for numbers that cannot be."
+        """Learn from one child order at one venue; raise ExecutionError for numbers that cannot be.
+
+        Parameters
+        ----------
+        venue : str
+            One of the names.
+        sent : float
+            shares, above 0.
+        filled : float
+            shares, 0 to sent.
+        cost : float, default np.nan
+            Money a share that was filled: fee and markout; NaN where nothing was.
+
+        Raises
+        ------
+        ExecutionError
+            For numbers that cannot be.
+
+        Examples
+        --------
+        >>> from quantlab.execution.router import _Believes
+        >>> some = _Believes(["a", "b", "c"], size=100, missed=0.01)
+        >>> for _ in range(200):
+        ...     some.record("b", 50, 10, 0.004)
+        """
         if venue not in self.names or not 0 <= filled <= sent or not sent > 0 or (filled > 0 and not np.isfinite(cost)):
             raise ExecutionError(f"{venue} was sent {sent} and filled {filled} at {cost}; give a venue of "
                                  f"{', '.join(self.names)}, at most what was sent, and a cost where something was")
@@ -126,12 +276,58 @@ class _Believes:
             self.squares[i] += step * (cost - self.mean[i])
 
     def depths(self) -> np.ndarray:  # float64[venues], shares
-        "Return how deep each venue is believed to be."
+        """Return how deep each venue is believed to be.
+
+        Returns
+        -------
+        np.ndarray
+            float64[venues], shares.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.execution.router import _Believes, split_of
+        >>> some = _Believes(["a", "b", "c"], size=100, missed=0.01)
+        >>> assert np.allclose(some.depths(), [40, 30, 30]) and np.allclose(
+        ...     split_of(100, some.depths(), some.missed - some.mean), [40, 30, 30]
+        ... )
+        """
         return self.rate / self.shape
 
 # %% ../../nbs/execution/774_router.ipynb #833d6c33
 class Router(_Believes):
-    "Share child orders out between venues, and learn what each costs."
+    """Share child orders out between venues, and learn what each costs.
+
+    Parameters
+    ----------
+    names : Sequence[str]
+        Of the venues.
+    size : float
+        Shares of a usual child order.
+    missed : float
+        Money a share that was not filled: what it costs to send it again.
+    weights : Sequence[float], default DEFAULT_WEIGHTS
+        Shares of the first split, in the order of names.
+    strength : float, default 5.0
+        Child orders that the prior counts for.
+    seed : int, default 0
+        Of the draws; the same seed and the same fills give the same routes.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.router import PlantedVenue, Router
+    >>> daily = sample_bars(["AAPL"], "2016-01-04", "2016-12-30")
+    >>> size = float(round(daily["volume"].mean() / 390 / 100))
+    >>> venues = {
+    ...     "lit": PlantedVenue(0.25 * size, fee=0.003, markout=0.002, noise=0.01),
+    ...     "inverted": PlantedVenue(0.50 * size, fee=-0.001, markout=0.008, noise=0.01),
+    ...     "dark": PlantedVenue(0.40 * size, fee=0.001, markout=0.000, noise=0.01),
+    ... }
+    >>> fresh = Router(list(venues), size, missed=0.012)
+    >>> fresh.route("1000", step="100")
+    {'lit': Decimal('1000'), 'inverted': Decimal('0'), 'dark': Decimal('0')}
+    """
 
     def __init__(
         self,
@@ -146,7 +342,36 @@ class Router(_Believes):
         self.seed, self._sizes, self._orders = seed, float(size), 1
 
     def weights(self) -> dict[str, float]:  # by venue, sum 1
-        "Return the split that is best by what is believed now, for an order of the size of those that came."
+        """Return the split that is best by what is believed now, for an order of the size of those that came.
+
+        Returns
+        -------
+        dict[str, float]
+            By venue, sum 1.
+
+        Raises
+        ------
+        ExecutionError
+            "quantity is {quantity} and depths are {...}; give finite numbers above 0"
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.router import DEFAULT_WEIGHTS, PlantedVenue, Router
+        >>> daily = sample_bars(["AAPL"], "2016-01-04", "2016-12-30")
+        >>> size = float(round(daily["volume"].mean() / 390 / 100))
+        >>> venues = {
+        ...     "lit": PlantedVenue(0.25 * size, fee=0.003, markout=0.002, noise=0.01),
+        ...     "inverted": PlantedVenue(0.50 * size, fee=-0.001, markout=0.008, noise=0.01),
+        ...     "dark": PlantedVenue(0.40 * size, fee=0.001, markout=0.000, noise=0.01),
+        ... }
+        >>> fresh = Router(list(venues), size, missed=0.012)
+        >>> assert (
+        ...     np.allclose(list(fresh.weights().values()), DEFAULT_WEIGHTS)
+        ...     and sum(fresh.route("-1000").values()) == -1000
+        ... )
+        """
         shares = split_of(self._usual(), self.depths(), self._gains(self.mean))
         return dict(zip(self.names, (shares / shares.sum()).tolist(), strict=True))
 
@@ -166,7 +391,46 @@ class Router(_Believes):
         participation: float = 1.0,  # share of what is displayed that may be ours, in (0, 1]
         step: Decimal | str = "1",  # the least that is traded, in shares
     ) -> dict[str, Decimal]:  # by venue, signed; their sum is the order, or what the caps hold
-        "Split a child order; raise ExecutionError for no whole order, or a participation that is none."
+        """Split a child order; raise ExecutionError for no whole order, or a participation that is none.
+
+        Parameters
+        ----------
+        quantity : Decimal | str
+            Shares of the child, signed, in whole steps.
+        displayed : Mapping[str, float] | None, default None
+            By venue: shares that it shows; absent or None: no cap.
+        participation : float, default 1.0
+            Share of what is displayed that may be ours, in (0, 1].
+        step : Decimal | str, default "1"
+            The least that is traded, in shares.
+
+        Returns
+        -------
+        dict[str, Decimal]
+            By venue, signed; their sum is the order, or what the caps hold.
+
+        Raises
+        ------
+        ExecutionError
+            For no whole order, or a participation that is none.
+
+        Examples
+        --------
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.router import PlantedVenue, routed
+        >>> daily = sample_bars(["AAPL"], "2016-01-04", "2016-12-30")
+        >>> size = float(round(daily["volume"].mean() / 390 / 100))
+        >>> venues = {
+        ...     "lit": PlantedVenue(0.25 * size, fee=0.003, markout=0.002, noise=0.01),
+        ...     "inverted": PlantedVenue(0.50 * size, fee=-0.001, markout=0.008, noise=0.01),
+        ...     "dark": PlantedVenue(0.40 * size, fee=0.001, markout=0.000, noise=0.01),
+        ... }
+        >>> router, path, paid = routed(venues, size, 1000, missed=0.012, seed=1)
+        >>> shown = {"lit": 200.0, "inverted": 1000.0, "dark": 0.0}
+        >>> sent = router.route("-90", shown, participation=0.1)
+        >>> sent
+        {'lit': Decimal('-20'), 'inverted': Decimal('-70'), 'dark': Decimal('0')}
+        """
         if not 0 < participation <= 1:
             raise ExecutionError(f"participation is {participation}; give a share above 0, up to 1, such as 0.2")
         whole, unit = decimal(quantity, "quantity"), decimal(step, "step")
@@ -191,7 +455,41 @@ def routed(
     missed: float,  # money a share that was not filled
     seed: int = 0,  # of the venues and of the router
 ) -> tuple[Router, np.ndarray, np.ndarray]:  # the router; float64[n, venues] weights after each; float64[n] paid
-    "Trade child orders at planted venues, and let a router learn from them."
+    """Trade child orders at planted venues, and let a router learn from them.
+
+    Parameters
+    ----------
+    venues : Mapping[str, PlantedVenue]
+        By name.
+    quantity : float
+        Shares of each child order, whole.
+    n : int
+        Child orders.
+    missed : float
+        Money a share that was not filled.
+    seed : int, default 0
+        Of the venues and of the router.
+
+    Returns
+    -------
+    tuple[Router, np.ndarray, np.ndarray]
+        The router; float64[n, venues] weights after each; float64[n] paid.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.router import PlantedVenue, planted_split, routed, weights_figure
+    >>> daily = sample_bars(["AAPL"], "2016-01-04", "2016-12-30")
+    >>> size = float(round(daily["volume"].mean() / 390 / 100))
+    >>> venues = {
+    ...     "lit": PlantedVenue(0.25 * size, fee=0.003, markout=0.002, noise=0.01),
+    ...     "inverted": PlantedVenue(0.50 * size, fee=-0.001, markout=0.008, noise=0.01),
+    ...     "dark": PlantedVenue(0.40 * size, fee=0.001, markout=0.000, noise=0.01),
+    ... }
+    >>> truth = planted_split(list(venues.values()), size, missed=0.012)
+    >>> router, path, paid = routed(venues, size, 1000, missed=0.012, seed=1)
+    >>> weights_figure(path, list(venues), truth)
+    """
     rng, names = np.random.default_rng([seed, 11]), list(venues)
     first = DEFAULT_WEIGHTS if len(names) == 3 else [1 / len(names)] * len(names)
     router = Router(names, quantity, missed, first, seed=seed)
@@ -212,7 +510,38 @@ def weights_figure(
     best: np.ndarray,  # float64[venues], the planted split
     title: str = "What the router believes, and what was planted",  # above
 ) -> "Figure":
-    "Draw how the split moves towards the one that was planted."
+    """Draw how the split moves towards the one that was planted.
+
+    Parameters
+    ----------
+    weights : np.ndarray
+        float64[n, venues], after each child order.
+    names : Sequence[str]
+        Of the venues.
+    best : np.ndarray
+        float64[venues], the planted split.
+    title : str, optional
+        Above.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.router import PlantedVenue, planted_split, routed, weights_figure
+    >>> daily = sample_bars(["AAPL"], "2016-01-04", "2016-12-30")
+    >>> size = float(round(daily["volume"].mean() / 390 / 100))
+    >>> venues = {
+    ...     "lit": PlantedVenue(0.25 * size, fee=0.003, markout=0.002, noise=0.01),
+    ...     "inverted": PlantedVenue(0.50 * size, fee=-0.001, markout=0.008, noise=0.01),
+    ...     "dark": PlantedVenue(0.40 * size, fee=0.001, markout=0.000, noise=0.01),
+    ... }
+    >>> truth = planted_split(list(venues.values()), size, missed=0.012)
+    >>> router, path, paid = routed(venues, size, 1000, missed=0.012, seed=1)
+    >>> weights_figure(path, list(venues), truth)
+    """
     fig, ax = figure(title, "child orders", "share of an order")
     for color, name, path, end in zip(COLORS, names, weights.T, best, strict=False):
         ax.plot(path, color=color, label=name)

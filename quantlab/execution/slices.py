@@ -37,7 +37,34 @@ def cut(
     step: Decimal | str = "1",  # the least that the venue trades, in shares
     caps: Sequence[float] | None = None,  # shares that each slot may have, 0 or more; None: no cap
 ) -> list[Decimal]:  # shares of each slot, signed; their sum is the parent
-    "Cut an order along a curve; raise ExecutionError for what is no curve, no whole order, or does not fit the caps."
+    """Cut an order along a curve; raise ExecutionError for what is no curve, no whole order, or does not fit the caps.
+
+    Parameters
+    ----------
+    quantity : Decimal | str
+        Shares of the parent, signed, in whole steps.
+    curve : Sequence[float]
+        Share of each slot, 0 or more; scaled to 1.
+    step : Decimal | str, default "1"
+        The least that the venue trades, in shares.
+    caps : Sequence[float] | None, default None
+        Shares that each slot may have, 0 or more; None: no cap.
+
+    Returns
+    -------
+    list[Decimal]
+        Shares of each slot, signed; their sum is the parent.
+
+    Raises
+    ------
+    ExecutionError
+        For what is no curve, no whole order, or does not fit the caps.
+
+    Examples
+    --------
+    >>> from quantlab.execution.slices import cut
+    >>> assert cut("10", [1, 1, 1]) == [3, 4, 3] and cut("-10", [1, 1, 1], caps=[2, 9, 9]) == [-2, -5, -3]
+    """
     whole, unit, shares = decimal(quantity, "quantity"), decimal(step, "step"), np.asarray(curve, dtype=float)
     if unit <= 0 or whole % unit:
         raise ExecutionError(f"quantity is {quantity} and step {step}; give a step above 0, and whole steps of it")
@@ -59,7 +86,43 @@ def cut(
 def twap_curve(
     n: int,  # slots
 ) -> np.ndarray:  # float64[n], sum 1
-    "Return equal parts; raise ExecutionError for less than one slot."
+    """Return equal parts; raise ExecutionError for less than one slot.
+
+    Parameters
+    ----------
+    n : int
+        Slots.
+
+    Returns
+    -------
+    np.ndarray
+        float64[n], sum 1.
+
+    Raises
+    ------
+    ExecutionError
+        For less than one slot.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.synth import synth_minutes
+    >>> from quantlab.execution.slices import pov_slices, twap_curve, volume_curve
+    >>> daily = sample_bars(["AAPL"], "2016-07-01", "2016-07-13").drop(columns="adj")
+    >>> minutes, _ = synth_minutes(daily, minutes=390, opens="13:30", seed=4)
+    >>> shape = minutes["volume"].droplevel("symbol")
+    >>> by_session = shape.groupby(shape.index.normalize()).apply(lambda one: pd.Series(one.to_numpy())).unstack()
+    >>> [
+    ...     show_error(lambda: pov_slices("5", [1], 1.5)),
+    ...     show_error(lambda: twap_curve(0)),
+    ...     show_error(lambda: volume_curve(by_session * 0)),
+    ... ]
+    ['ExecutionError: rate is 1.5; give a share of the volume above 0, up to 1, such as 0.1',
+     'ExecutionError: n is 0; an order needs at least one slot',
+     'ExecutionError: no session has volume; give sessions that are over, and in which something was traded']
+    """
     if n < 1:
         raise ExecutionError(f"n is {n}; an order needs at least one slot")
     return np.full(n, 1 / n)
@@ -68,7 +131,36 @@ def twap_curve(
 def volume_curve(
     volume: pd.DataFrame,  # by past session (rows, all of them over), by slot: shares traded
 ) -> np.ndarray:  # float64[slots], sum 1
-    "Return the share of a session's volume that each slot usually has; raise ExecutionError where nothing was traded."
+    """Return the share of a session's volume that each slot usually has; raise ExecutionError where nothing was
+    traded.
+
+    Parameters
+    ----------
+    volume : pd.DataFrame
+        By past session (rows, all of them over), by slot: shares traded.
+
+    Returns
+    -------
+    np.ndarray
+        float64[slots], sum 1.
+
+    Raises
+    ------
+    ExecutionError
+        Where nothing was traded.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.synth import synth_minutes
+    >>> from quantlab.execution.slices import volume_curve
+    >>> daily = sample_bars(["AAPL"], "2016-07-01", "2016-07-13").drop(columns="adj")
+    >>> minutes, _ = synth_minutes(daily, minutes=390, opens="13:30", seed=4)
+    >>> shape = minutes["volume"].droplevel("symbol")
+    >>> by_session = shape.groupby(shape.index.normalize()).apply(lambda one: pd.Series(one.to_numpy())).unstack()
+    >>> usual = volume_curve(by_session.iloc[:-1])
+    """
     totals = volume.sum(axis=1)
     kept = volume.fillna(0.0).loc[totals > 0]
     if kept.empty:
@@ -83,7 +175,44 @@ def pov_slices(
     step: Decimal | str = "1",  # the least that the venue trades, in shares
     finish: bool = True,  # True: the last slot takes what is left, whatever the rate; False: it stays undone
 ) -> list[Decimal]:  # shares of each slot, signed; slot i knows the volume of slots before it
-    "Cut an order by the volume that was seen; raise ExecutionError for a rate that is none, or no whole order."
+    """Cut an order by the volume that was seen; raise ExecutionError for a rate that is none, or no whole order.
+
+    Parameters
+    ----------
+    quantity : Decimal | str
+        Shares of the parent, signed, in whole steps.
+    volume : Sequence[float]
+        Shares traded by all in each slot, as they are seen.
+    rate : float
+        Share of the volume that may be ours, in (0, 1].
+    step : Decimal | str, default "1"
+        The least that the venue trades, in shares.
+    finish : bool, default True
+        True: the last slot takes what is left, whatever the rate; False: it stays undone.
+
+    Returns
+    -------
+    list[Decimal]
+        Shares of each slot, signed; slot i knows the volume of slots before it.
+
+    Raises
+    ------
+    ExecutionError
+        For a rate that is none, or no whole order.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.synth import synth_minutes
+    >>> from quantlab.execution.slices import pov_slices
+    >>> daily = sample_bars(["AAPL"], "2016-07-01", "2016-07-13").drop(columns="adj")
+    >>> minutes, _ = synth_minutes(daily, minutes=390, opens="13:30", seed=4)
+    >>> shape = minutes["volume"].droplevel("symbol")
+    >>> by_session = shape.groupby(shape.index.normalize()).apply(lambda one: pd.Series(one.to_numpy())).unstack()
+    >>> today = by_session.iloc[-1].to_numpy()
+    >>> seen = pov_slices("100000", today, 0.01)
+    """
     if not 0 < rate <= 1:
         raise ExecutionError(f"rate is {rate}; give a share of the volume above 0, up to 1, such as 0.1")
     seen = np.concatenate([[0.0], np.cumsum(np.nan_to_num(np.asarray(volume, dtype=float)))[:-1]])
@@ -98,7 +227,33 @@ def pov_slices(
 # %% ../../nbs/execution/772_slices.ipynb #947fdee2
 @dataclass(frozen=True)
 class PriceImpact:
-    "Say how one's own trades move a price; raise ExecutionError for numbers that cannot be."
+    """Say how one's own trades move a price; raise ExecutionError for numbers that cannot be.
+
+    Parameters
+    ----------
+    volatility : float
+        Money a share, per square root of a unit of time.
+    permanent : float
+        gamma: money a share, per share traded.
+    temporary : float
+        eta: money a share, per share traded in a unit of time.
+    spread : float, default 0.0
+        epsilon: money a share: half a spread, and fees.
+
+    Raises
+    ------
+    ExecutionError
+        "{name} is {...}; give a number from 0 on"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.execution.slices import PriceImpact, almgren_chriss_curve
+    >>> paper = PriceImpact(volatility=0.95, permanent=2.5e-7, temporary=2.5e-6, spread=0.0625)
+    >>> pd.Series(almgren_chriss_curve(5, paper, 1e-6), range(1, 6), name="share of the day").round(4).to_frame().T
+                          1       2      3       4       5
+    share of the day  0.458  0.2521  0.142  0.0858  0.0621
+    """
 
     volatility: float  # money a share, per square root of a unit of time
     permanent: float  # gamma: money a share, per share traded
@@ -114,7 +269,23 @@ class PriceImpact:
         self,
         tau: float,  # length of an interval, in units of time
     ) -> float:  # money a share, per share traded in a unit of time
-        "Return the temporary impact less half of the permanent one; raise ExecutionError where nothing is left."
+        """Return the temporary impact less half of the permanent one; raise ExecutionError where nothing is left.
+
+        Parameters
+        ----------
+        tau : float
+            Length of an interval, in units of time.
+
+        Returns
+        -------
+        float
+            Money a share, per share traded in a unit of time.
+
+        Raises
+        ------
+        ExecutionError
+            Where nothing is left.
+        """
         found = self.temporary - self.permanent * tau / 2
         if not (tau > 0 and found > 0):
             raise ExecutionError(
@@ -128,7 +299,33 @@ def urgency(
     aversion: float,  # lambda: how much a unit of variance costs, per unit of money
     tau: float,  # length of an interval, in units of time
 ) -> float:  # kappa, per unit of time; 0: equal parts
-    "Return how fast the best schedule trades; raise ExecutionError for an aversion below 0."
+    """Return how fast the best schedule trades; raise ExecutionError for an aversion below 0.
+
+    Parameters
+    ----------
+    impact : PriceImpact
+        Of one's trades.
+    aversion : float
+        lambda: how much a unit of variance costs, per unit of money.
+    tau : float
+        Length of an interval, in units of time.
+
+    Returns
+    -------
+    float
+        kappa, per unit of time; 0: equal parts.
+
+    Raises
+    ------
+    ExecutionError
+        For an aversion below 0.
+
+    Examples
+    --------
+    >>> from quantlab.execution.slices import PriceImpact, urgency
+    >>> paper = PriceImpact(volatility=0.95, permanent=2.5e-7, temporary=2.5e-6, spread=0.0625)
+    >>> kappa = urgency(paper, 1e-6, 1.0)
+    """
     if not 0 <= aversion < np.inf:
         raise ExecutionError(f"aversion is {aversion}; give a number from 0 on")
     return float(np.arccosh(1 + 0.5 * tau**2 * aversion * impact.volatility**2 / impact.adjusted(tau)) / tau)
@@ -140,7 +337,57 @@ def almgren_chriss_curve(
     aversion: float,  # lambda; 0 gives equal parts
     tau: float = 1.0,  # length of a slot, in units of time
 ) -> np.ndarray:  # float64[n], sum 1
-    "Return the schedule of Almgren and Chriss; raise ExecutionError for less than one slot."
+    """Return the schedule of Almgren and Chriss; raise ExecutionError for less than one slot.
+
+    Parameters
+    ----------
+    n : int
+        Slots.
+    impact : PriceImpact
+        Of one's trades.
+    aversion : float
+        Lambda; 0 gives equal parts.
+    tau : float, default 1.0
+        Length of a slot, in units of time.
+
+    Returns
+    -------
+    np.ndarray
+        float64[n], sum 1.
+
+    Raises
+    ------
+    ExecutionError
+        For less than one slot.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.synth import synth_minutes
+    >>> from quantlab.execution.slices import (
+    ...     PriceImpact, almgren_chriss_curve, cut, pov_slices, twap_curve, volume_curve,
+    ... )
+    >>> daily = sample_bars(["AAPL"], "2016-07-01", "2016-07-13").drop(columns="adj")
+    >>> minutes, _ = synth_minutes(daily, minutes=390, opens="13:30", seed=4)
+    >>> shape = minutes["volume"].droplevel("symbol")
+    >>> by_session = shape.groupby(shape.index.normalize()).apply(lambda one: pd.Series(one.to_numpy())).unstack()
+    >>> usual = volume_curve(by_session.iloc[:-1])
+    >>> today = by_session.iloc[-1].to_numpy()
+    >>> fig, ax = figure(
+    ...     "A hundred thousand shares of Apple in one session, four schedules", "minute", "shares done"
+    ... )
+    >>> for color, (name, done) in zip(
+    ...     COLORS, {"equal parts": cut("100000", twap_curve(390)), "usual volume": cut("100000", usual),
+    ...              "0.12 % of what is seen": pov_slices("100000", today, 0.0012, finish=False),
+    ...              "usual volume, at most 320": cut("100000", usual, caps=[320] * 390)}.items(), strict=False,
+    ... ):  # fmt: skip
+    ...     ax.plot(np.cumsum([float(q) for q in done]), color=color, label=name)
+    >>> paper = PriceImpact(volatility=0.95, permanent=2.5e-7, temporary=2.5e-6, spread=0.0625)
+    >>> plan = cut("1000000", almgren_chriss_curve(5, paper, 1e-6))
+    """
     pace = urgency(impact, aversion, tau) * tau
     if pace * n < 1e-6:
         return twap_curve(n)
@@ -150,7 +397,55 @@ def almgren_chriss_curve(
 
 # %% ../../nbs/execution/772_slices.ipynb #feee7cc5
 class ScheduleCost(NamedTuple):
-    "Hold what a schedule costs before it is traded."
+    """Hold what a schedule costs before it is traded.
+
+    Parameters
+    ----------
+    expected : float
+        money, against the price at the start.
+    deviation : float
+        money, one standard deviation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.synth import synth_minutes
+    >>> from quantlab.execution.slices import (
+    ...     PriceImpact, almgren_chriss_curve, cut, pov_slices, schedule_cost, simulated_costs, twap_curve,
+    ...     volume_curve,
+    ... )
+    >>> daily = sample_bars(["AAPL"], "2016-07-01", "2016-07-13").drop(columns="adj")
+    >>> minutes, _ = synth_minutes(daily, minutes=390, opens="13:30", seed=4)
+    >>> shape = minutes["volume"].droplevel("symbol")
+    >>> by_session = shape.groupby(shape.index.normalize()).apply(lambda one: pd.Series(one.to_numpy())).unstack()
+    >>> usual = volume_curve(by_session.iloc[:-1])
+    >>> today = by_session.iloc[-1].to_numpy()
+    >>> fig, ax = figure(
+    ...     "A hundred thousand shares of Apple in one session, four schedules", "minute", "shares done"
+    ... )
+    >>> for color, (name, done) in zip(
+    ...     COLORS, {"equal parts": cut("100000", twap_curve(390)), "usual volume": cut("100000", usual),
+    ...              "0.12 % of what is seen": pov_slices("100000", today, 0.0012, finish=False),
+    ...              "usual volume, at most 320": cut("100000", usual, caps=[320] * 390)}.items(), strict=False,
+    ... ):  # fmt: skip
+    ...     ax.plot(np.cumsum([float(q) for q in done]), color=color, label=name)
+    >>> paper = PriceImpact(volatility=0.95, permanent=2.5e-7, temporary=2.5e-6, spread=0.0625)
+    >>> plan = cut("1000000", almgren_chriss_curve(5, paper, 1e-6))
+    >>> costs, closed = simulated_costs(plan, paper, paths=20_000, seed=1), schedule_cost(plan, paper)
+    >>> pd.Series(
+    ...     {
+    ...         "closed form": closed.expected,
+    ...         "simulated": costs.mean(),
+    ...         "deviation": closed.deviation,
+    ...         "its simulation": costs.std(),
+    ...     }
+    ... ).round(-3).to_frame("money").T
+           closed form  simulated  deviation  its simulation
+    money     911000.0   923000.0   603000.0        600000.0
+    """
 
     expected: float  # money, against the price at the start
     deviation: float  # money, one standard deviation
@@ -161,7 +456,62 @@ def schedule_cost(
     impact: PriceImpact,  # of one's trades
     tau: float = 1.0,  # length of a slot, in units of time
 ) -> ScheduleCost:
-    "Return the mean and the deviation of what a schedule costs, in closed form."
+    """Return the mean and the deviation of what a schedule costs, in closed form.
+
+    Parameters
+    ----------
+    slices : Sequence[float | Decimal]
+        Shares of each slot, all of one sign.
+    impact : PriceImpact
+        Of one's trades.
+    tau : float, default 1.0
+        Length of a slot, in units of time.
+
+    Returns
+    -------
+    ScheduleCost
+        The mean and the deviation of what a schedule costs, in closed form.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.synth import synth_minutes
+    >>> from quantlab.execution.slices import (
+    ...     PriceImpact, almgren_chriss_curve, cut, pov_slices, schedule_cost, simulated_costs, twap_curve,
+    ...     volume_curve,
+    ... )
+    >>> daily = sample_bars(["AAPL"], "2016-07-01", "2016-07-13").drop(columns="adj")
+    >>> minutes, _ = synth_minutes(daily, minutes=390, opens="13:30", seed=4)
+    >>> shape = minutes["volume"].droplevel("symbol")
+    >>> by_session = shape.groupby(shape.index.normalize()).apply(lambda one: pd.Series(one.to_numpy())).unstack()
+    >>> usual = volume_curve(by_session.iloc[:-1])
+    >>> today = by_session.iloc[-1].to_numpy()
+    >>> fig, ax = figure(
+    ...     "A hundred thousand shares of Apple in one session, four schedules", "minute", "shares done"
+    ... )
+    >>> for color, (name, done) in zip(
+    ...     COLORS, {"equal parts": cut("100000", twap_curve(390)), "usual volume": cut("100000", usual),
+    ...              "0.12 % of what is seen": pov_slices("100000", today, 0.0012, finish=False),
+    ...              "usual volume, at most 320": cut("100000", usual, caps=[320] * 390)}.items(), strict=False,
+    ... ):  # fmt: skip
+    ...     ax.plot(np.cumsum([float(q) for q in done]), color=color, label=name)
+    >>> paper = PriceImpact(volatility=0.95, permanent=2.5e-7, temporary=2.5e-6, spread=0.0625)
+    >>> plan = cut("1000000", almgren_chriss_curve(5, paper, 1e-6))
+    >>> costs, closed = simulated_costs(plan, paper, paths=20_000, seed=1), schedule_cost(plan, paper)
+    >>> pd.Series(
+    ...     {
+    ...         "closed form": closed.expected,
+    ...         "simulated": costs.mean(),
+    ...         "deviation": closed.deviation,
+    ...         "its simulation": costs.std(),
+    ...     }
+    ... ).round(-3).to_frame("money").T
+           closed form  simulated  deviation  its simulation
+    money     911000.0   923000.0   603000.0        600000.0
+    """
     n = np.abs(np.array([float(one) for one in slices]))
     left, total = n.sum() - np.cumsum(n), n.sum()
     fixed = impact.permanent * total**2 / 2 + impact.spread * total
@@ -176,7 +526,66 @@ def simulated_costs(
     paths: int = 10_000,  # prices that are drawn
     seed: int = 0,  # of the draws; the same seed gives the same costs
 ) -> np.ndarray:  # float64[paths], money against the price at the start
-    "Trade a schedule along random prices that its own trades move."
+    """Trade a schedule along random prices that its own trades move.
+
+    Parameters
+    ----------
+    slices : Sequence[float | Decimal]
+        Shares of each slot, all of one sign.
+    impact : PriceImpact
+        Of one's trades.
+    tau : float, default 1.0
+        Length of a slot, in units of time.
+    paths : int, default 10_000
+        Prices that are drawn.
+    seed : int, default 0
+        Of the draws; the same seed gives the same costs.
+
+    Returns
+    -------
+    np.ndarray
+        float64[paths], money against the price at the start.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.synth import synth_minutes
+    >>> from quantlab.execution.slices import (
+    ...     PriceImpact, almgren_chriss_curve, cut, pov_slices, schedule_cost, simulated_costs, twap_curve,
+    ...     volume_curve,
+    ... )
+    >>> daily = sample_bars(["AAPL"], "2016-07-01", "2016-07-13").drop(columns="adj")
+    >>> minutes, _ = synth_minutes(daily, minutes=390, opens="13:30", seed=4)
+    >>> shape = minutes["volume"].droplevel("symbol")
+    >>> by_session = shape.groupby(shape.index.normalize()).apply(lambda one: pd.Series(one.to_numpy())).unstack()
+    >>> usual = volume_curve(by_session.iloc[:-1])
+    >>> today = by_session.iloc[-1].to_numpy()
+    >>> fig, ax = figure(
+    ...     "A hundred thousand shares of Apple in one session, four schedules", "minute", "shares done"
+    ... )
+    >>> for color, (name, done) in zip(
+    ...     COLORS, {"equal parts": cut("100000", twap_curve(390)), "usual volume": cut("100000", usual),
+    ...              "0.12 % of what is seen": pov_slices("100000", today, 0.0012, finish=False),
+    ...              "usual volume, at most 320": cut("100000", usual, caps=[320] * 390)}.items(), strict=False,
+    ... ):  # fmt: skip
+    ...     ax.plot(np.cumsum([float(q) for q in done]), color=color, label=name)
+    >>> paper = PriceImpact(volatility=0.95, permanent=2.5e-7, temporary=2.5e-6, spread=0.0625)
+    >>> plan = cut("1000000", almgren_chriss_curve(5, paper, 1e-6))
+    >>> costs, closed = simulated_costs(plan, paper, paths=20_000, seed=1), schedule_cost(plan, paper)
+    >>> pd.Series(
+    ...     {
+    ...         "closed form": closed.expected,
+    ...         "simulated": costs.mean(),
+    ...         "deviation": closed.deviation,
+    ...         "its simulation": costs.std(),
+    ...     }
+    ... ).round(-3).to_frame("money").T
+           closed form  simulated  deviation  its simulation
+    money     911000.0   923000.0   603000.0        600000.0
+    """
     n = np.abs(np.array([float(one) for one in slices]))
     noise = impact.volatility * np.sqrt(tau) * np.random.default_rng(seed).standard_normal((paths, len(n)))
     moved = np.cumsum(noise - impact.permanent * n, axis=1)  # of the price, at the end of each slot
@@ -192,7 +601,59 @@ def frontier_figure(
     aversions: Sequence[float],  # lambdas, a point for each
     title: str = "What haste costs, and what waiting risks",  # above
 ) -> "Figure":
-    "Draw the mean cost of the best schedules against its deviation."
+    """Draw the mean cost of the best schedules against its deviation.
+
+    Parameters
+    ----------
+    impact : PriceImpact
+        Of one's trades.
+    quantity : float
+        Shares.
+    n : int
+        Slots.
+    aversions : Sequence[float]
+        lambdas, a point for each.
+    title : str, optional
+        Above.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ExecutionError
+        "n is {n}; an order needs at least one slot"
+        "aversion is {aversion}; give a number from 0 on"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.synth import synth_minutes
+    >>> from quantlab.execution.slices import (
+    ...     PriceImpact, cut, frontier_figure, pov_slices, twap_curve, volume_curve,
+    ... )
+    >>> daily = sample_bars(["AAPL"], "2016-07-01", "2016-07-13").drop(columns="adj")
+    >>> minutes, _ = synth_minutes(daily, minutes=390, opens="13:30", seed=4)
+    >>> shape = minutes["volume"].droplevel("symbol")
+    >>> by_session = shape.groupby(shape.index.normalize()).apply(lambda one: pd.Series(one.to_numpy())).unstack()
+    >>> usual = volume_curve(by_session.iloc[:-1])
+    >>> today = by_session.iloc[-1].to_numpy()
+    >>> fig, ax = figure(
+    ...     "A hundred thousand shares of Apple in one session, four schedules", "minute", "shares done"
+    ... )
+    >>> for color, (name, done) in zip(
+    ...     COLORS, {"equal parts": cut("100000", twap_curve(390)), "usual volume": cut("100000", usual),
+    ...              "0.12 % of what is seen": pov_slices("100000", today, 0.0012, finish=False),
+    ...              "usual volume, at most 320": cut("100000", usual, caps=[320] * 390)}.items(), strict=False,
+    ... ):  # fmt: skip
+    ...     ax.plot(np.cumsum([float(q) for q in done]), color=color, label=name)
+    >>> paper = PriceImpact(volatility=0.95, permanent=2.5e-7, temporary=2.5e-6, spread=0.0625)
+    >>> frontier_figure(paper, 1e6, 5, np.logspace(-8, -4, 25))
+    """
     fig, ax = figure(title, "deviation of the cost, million", "mean cost, million", size=(6, 3))
     ends = {"equal parts": twap_curve(n), "all at once": np.eye(n)[0]}
     points = [schedule_cost(quantity * almgren_chriss_curve(n, impact, one), impact) for one in aversions]
@@ -205,7 +666,66 @@ def frontier_figure(
 
 # %% ../../nbs/execution/772_slices.ipynb #92f9e1a0
 class ChildOrder(NamedTuple):
-    "Hold a slice of an order, and when it is due."
+    """Hold a slice of an order, and when it is due.
+
+    Parameters
+    ----------
+    at : str
+        ISO time in UTC: not to be made before.
+    intent : OrderIntent
+        Whose deadline is the moment of the slot after it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.synth import synth_minutes
+    >>> from quantlab.execution.intent import freeze, intents_for
+    >>> from quantlab.execution.slices import child_orders, cut, pov_slices, twap_curve, volume_curve
+    >>> from quantlab.recipe.decide import decide
+    >>> daily = sample_bars(["AAPL"], "2016-07-01", "2016-07-13").drop(columns="adj")
+    >>> minutes, _ = synth_minutes(daily, minutes=390, opens="13:30", seed=4)
+    >>> shape = minutes["volume"].droplevel("symbol")
+    >>> by_session = shape.groupby(shape.index.normalize()).apply(lambda one: pd.Series(one.to_numpy())).unstack()
+    >>> usual = volume_curve(by_session.iloc[:-1])
+    >>> today = by_session.iloc[-1].to_numpy()
+    >>> fig, ax = figure(
+    ...     "A hundred thousand shares of Apple in one session, four schedules", "minute", "shares done"
+    ... )
+    >>> for color, (name, done) in zip(
+    ...     COLORS, {"equal parts": cut("100000", twap_curve(390)), "usual volume": cut("100000", usual),
+    ...              "0.12 % of what is seen": pov_slices("100000", today, 0.0012, finish=False),
+    ...              "usual volume, at most 320": cut("100000", usual, caps=[320] * 390)}.items(), strict=False,
+    ... ):  # fmt: skip
+    ...     ax.plot(np.cumsum([float(q) for q in done]), color=color, label=name)
+    >>> record = decide("momentum", "2016-07-08")
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> decision = freeze(record, closes, 2_000_000, head="0" * 64)
+    >>> parent = intents_for(decision, {})[0]
+    >>> halves = [f"2016-07-11T{hour}:30:00-04:00" for hour in ("09", "10", "11", "12", "13", "14", "15")]
+    >>> children = child_orders(parent, decision, cut(parent.quantity, twap_curve(6)), halves)
+    >>> assert (
+    ...     sum(one.intent.quantity for one in children) == parent.quantity
+    ...     and len({one.intent.id for one in children}) == 6
+    ... )
+    >>> assert all(one.intent.id[:28] == parent.id[:28] and one.at < one.intent.deadline for one in children)
+    >>> due = [
+    ...     one.intent for one in children if one.at <= "2016-07-11T15:00:00.000000+00:00"
+    ... ]  # what is made at 11:00 in New York
+    >>> pd.DataFrame(
+    ...     [(one.intent.id[-4:], one.at[11:16], one.intent.quantity) for one in children],
+    ...     columns=["child", "UTC", "shares"],
+    ... )
+      child    UTC shares
+    0  0001  13:30    115
+    1  0002  14:30    114
+    2  0003  15:30    115
+    3  0004  16:30    115
+    4  0005  17:30    114
+    5  0006  18:30    115
+    """
 
     at: str  # ISO time in UTC: not to be made before
     intent: OrderIntent  # whose deadline is the moment of the slot after it
@@ -217,7 +737,81 @@ def child_orders(
     slices: Sequence[Decimal],  # shares of each slot, as cut makes them
     moments: Sequence[str],  # ISO times with their zone: the begin of each slot, and the end of the last one
 ) -> list[ChildOrder]:  # in time, without empty ones; numbered by slot from 1
-    "Return the orders of a schedule; raise ExecutionError where they are not the parent, or too many for four digits."
+    """Return the orders of a schedule; raise ExecutionError where they are not the parent, or too many for four
+    digits.
+
+    Parameters
+    ----------
+    parent : OrderIntent
+        Of intents_for.
+    decision : FrozenDecision
+        That it follows from.
+    slices : Sequence[Decimal]
+        Shares of each slot, as cut makes them.
+    moments : Sequence[str]
+        ISO times with their zone: the begin of each slot, and the end of the last one.
+
+    Returns
+    -------
+    list[ChildOrder]
+        In time, without empty ones; numbered by slot from 1.
+
+    Raises
+    ------
+    ExecutionError
+        Where they are not the parent, or too many for four digits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.synth import synth_minutes
+    >>> from quantlab.execution.intent import freeze, intents_for
+    >>> from quantlab.execution.slices import child_orders, cut, pov_slices, twap_curve, volume_curve
+    >>> from quantlab.recipe.decide import decide
+    >>> daily = sample_bars(["AAPL"], "2016-07-01", "2016-07-13").drop(columns="adj")
+    >>> minutes, _ = synth_minutes(daily, minutes=390, opens="13:30", seed=4)
+    >>> shape = minutes["volume"].droplevel("symbol")
+    >>> by_session = shape.groupby(shape.index.normalize()).apply(lambda one: pd.Series(one.to_numpy())).unstack()
+    >>> usual = volume_curve(by_session.iloc[:-1])
+    >>> today = by_session.iloc[-1].to_numpy()
+    >>> fig, ax = figure(
+    ...     "A hundred thousand shares of Apple in one session, four schedules", "minute", "shares done"
+    ... )
+    >>> for color, (name, done) in zip(
+    ...     COLORS, {"equal parts": cut("100000", twap_curve(390)), "usual volume": cut("100000", usual),
+    ...              "0.12 % of what is seen": pov_slices("100000", today, 0.0012, finish=False),
+    ...              "usual volume, at most 320": cut("100000", usual, caps=[320] * 390)}.items(), strict=False,
+    ... ):  # fmt: skip
+    ...     ax.plot(np.cumsum([float(q) for q in done]), color=color, label=name)
+    >>> record = decide("momentum", "2016-07-08")
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> decision = freeze(record, closes, 2_000_000, head="0" * 64)
+    >>> parent = intents_for(decision, {})[0]
+    >>> halves = [f"2016-07-11T{hour}:30:00-04:00" for hour in ("09", "10", "11", "12", "13", "14", "15")]
+    >>> children = child_orders(parent, decision, cut(parent.quantity, twap_curve(6)), halves)
+    >>> assert (
+    ...     sum(one.intent.quantity for one in children) == parent.quantity
+    ...     and len({one.intent.id for one in children}) == 6
+    ... )
+    >>> assert all(one.intent.id[:28] == parent.id[:28] and one.at < one.intent.deadline for one in children)
+    >>> due = [
+    ...     one.intent for one in children if one.at <= "2016-07-11T15:00:00.000000+00:00"
+    ... ]  # what is made at 11:00 in New York
+    >>> pd.DataFrame(
+    ...     [(one.intent.id[-4:], one.at[11:16], one.intent.quantity) for one in children],
+    ...     columns=["child", "UTC", "shares"],
+    ... )
+      child    UTC shares
+    0  0001  13:30    115
+    1  0002  14:30    114
+    2  0003  15:30    115
+    3  0004  16:30    115
+    4  0005  17:30    114
+    5  0006  18:30    115
+    """
     times = [utc_text(one) for one in moments]
     if len(times) != len(slices) + 1 or times != sorted(times):
         raise ExecutionError(f"{len(slices)} slices and {len(times)} moments; give one more, each after the one before")
@@ -240,7 +834,72 @@ def minute_orders(
     curve: Callable[[pd.DataFrame], np.ndarray],  # volumes by past session and slot -> share of each slot
     step: Decimal | str = "1",  # the least that is traded, in shares
 ) -> pd.DataFrame:  # date, symbol, kind, size: for from_orders on the same bars
-    "Cut daily orders over the minutes of the session after; raise ExecutionError where the bars have none."
+    """Cut daily orders over the minutes of the session after; raise ExecutionError where the bars have none.
+
+    Parameters
+    ----------
+    orders : pd.DataFrame
+        date (session of the decision), symbol, size (shares, signed, whole steps).
+    bars : pd.DataFrame
+        Panel of minute bars, stamped at their end; a session is a UTC date.
+    curve : Callable[[pd.DataFrame], np.ndarray]
+        Volumes by past session and slot -> share of each slot.
+    step : Decimal | str, default "1"
+        The least that is traded, in shares.
+
+    Returns
+    -------
+    pd.DataFrame
+        date, symbol, kind, size: for from_orders on the same bars.
+
+    Raises
+    ------
+    ExecutionError
+        Where the bars have none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.backtest.orders import from_orders
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.synth import synth_minutes
+    >>> from quantlab.execution.slices import (
+    ...     PriceImpact, almgren_chriss_curve, cut, minute_orders, pov_slices, twap_curve, volume_curve,
+    ... )
+    >>> daily = sample_bars(["AAPL"], "2016-07-01", "2016-07-13").drop(columns="adj")
+    >>> minutes, _ = synth_minutes(daily, minutes=390, opens="13:30", seed=4)
+    >>> shape = minutes["volume"].droplevel("symbol")
+    >>> by_session = shape.groupby(shape.index.normalize()).apply(lambda one: pd.Series(one.to_numpy())).unstack()
+    >>> usual = volume_curve(by_session.iloc[:-1])
+    >>> today = by_session.iloc[-1].to_numpy()
+    >>> fig, ax = figure(
+    ...     "A hundred thousand shares of Apple in one session, four schedules", "minute", "shares done"
+    ... )
+    >>> for color, (name, done) in zip(
+    ...     COLORS, {"equal parts": cut("100000", twap_curve(390)), "usual volume": cut("100000", usual),
+    ...              "0.12 % of what is seen": pov_slices("100000", today, 0.0012, finish=False),
+    ...              "usual volume, at most 320": cut("100000", usual, caps=[320] * 390)}.items(), strict=False,
+    ... ):  # fmt: skip
+    ...     ax.plot(np.cumsum([float(q) for q in done]), color=color, label=name)
+    >>> asked = pd.DataFrame({"date": ["2016-07-07"], "symbol": ["AAPL"], "size": [20_000]})
+    >>> schedules = {
+    ...     "equal parts": lambda past: twap_curve(390),
+    ...     "usual volume": volume_curve,
+    ...     "Almgren-Chriss": lambda past: almgren_chriss_curve(390, PriceImpact(0.03, 1e-9, 2e-6), 1e-5),
+    ... }
+    >>> results = {}
+    >>> for name, curve in schedules.items():
+    ...     rows = minute_orders(asked, minutes, curve)
+    ...     trades = from_orders(rows, minutes, costs=Costs(), cash=2_000_000.0).trades
+    ...     results[name] = trades
+    ...     assert (
+    ...         trades["quantity"].sum() == 20_000
+    ...         and (trades["date"].dt.date == pd.Timestamp("2016-07-08").date()).all()
+    ...     )
+    """
     rows = []
     for asked in orders.itertuples():
         volume = bars["volume"].xs(asked.symbol, level="symbol")

@@ -51,7 +51,53 @@ _TABLES = (
 
 # %% ../../nbs/execution/762_store.ipynb #7a0a2df3
 class OrderRow(NamedTuple):
-    "Say where an order stands."
+    """Say where an order stands.
+
+    Parameters
+    ----------
+    id : str
+        Of intent_id.
+    strategy : str
+        Name.
+    decided : str
+        ISO date.
+    symbol : str
+        As its venue names it.
+    quantity : Decimal
+        shares, signed.
+    price : Decimal
+        The close that decided.
+    deadline : str
+        ISO time; empty: none.
+    state : str
+        One of ORDER_STATES.
+    since : str
+        ISO time of the last move.
+    venue_id : str
+        The venue's name for it; empty: not told yet.
+    why : str
+        Of the last move.
+
+    Examples
+    --------
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.store import OrderRow
+    >>> order = lambda quantity, symbol="AAPL", price="24.17", deadline="", since="2016-07-11T13:00:00+00:00": (
+    ...     OrderRow(
+    ...         "a",
+    ...         "s",
+    ...         "2016-07-08",
+    ...         symbol,
+    ...         Decimal(quantity),
+    ...         Decimal(price),
+    ...         deadline,
+    ...         "created",
+    ...         since,
+    ...         "",
+    ...         "",
+    ...     )
+    ... )
+    """
 
     id: str  # of intent_id
     strategy: str  # name
@@ -67,7 +113,33 @@ class OrderRow(NamedTuple):
 
 
 class VenueFill(NamedTuple):
-    "Say what a venue executed."
+    """Say what a venue executed.
+
+    Parameters
+    ----------
+    execution : str
+        The venue's number of it, unique at the venue.
+    id : str
+        Of the order; empty: an order that is not ours.
+    symbol : str
+        As its venue names it.
+    quantity : Decimal
+        shares, signed.
+    price : Decimal
+        Money a share.
+    fee : Decimal
+        money, paid.
+    at : str
+        ISO time.
+
+    Examples
+    --------
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.store import VenueFill, utc_now
+    >>> part = VenueFill("x1", "a", "AAPL", Decimal(2), Decimal("24.17"), Decimal("0.35"), utc_now())
+    >>> part[:6]
+    ('x1', 'a', 'AAPL', Decimal('2'), Decimal('24.17'), Decimal('0.35'))
+    """
 
     execution: str  # the venue's number of it, unique at the venue
     id: str  # of the order; empty: an order that is not ours
@@ -84,7 +156,29 @@ VENUE_FLOW_KINDS = (
 
 
 class VenueFlow(NamedTuple):
-    "Say what a venue booked without an order."
+    """Say what a venue booked without an order.
+
+    Parameters
+    ----------
+    id : str
+        The venue's, unique at the venue.
+    kind : str
+        One of VENUE_FLOW_KINDS.
+    symbol : str
+        As its venue names it; empty: of the whole account.
+    shares : Decimal
+        That came, signed; 0: only cash.
+    cash : Decimal
+        Money that came, signed.
+    at : str
+        ISO time, or date.
+
+    Examples
+    --------
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.store import VenueFlow
+    >>> split = VenueFlow("f1", "split", "AAPL", Decimal(6), Decimal(0), "2014-06-09")
+    """
 
     id: str  # the venue's, unique at the venue
     kind: str  # one of VENUE_FLOW_KINDS
@@ -95,7 +189,54 @@ class VenueFlow(NamedTuple):
 
 
 class Move(NamedTuple):
-    "Say who moved an order, when and why."
+    """Say who moved an order, when and why.
+
+    Parameters
+    ----------
+    number : int
+        From 1, in the order of writing.
+    id : str
+        Of the order.
+    was : str
+        State before; empty: it was made.
+    now : str
+        State after.
+    mover : str
+        engine, timeout, venue or reconciliation.
+    at : str
+        ISO time.
+    why : str
+        In words.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.intent import freeze, intents_for
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.recipe.decide import decide
+    >>> work = tempfile.TemporaryDirectory()
+    >>> record = decide("momentum", "2016-07-08")
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> store = OrderStore(Path(work.name) / "orders.sqlite")
+    >>> store.open_book("2000000")
+    >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
+    >>> intents = intents_for(kept, store.book()[0])
+    >>> first = intents[0]
+    >>> store.move(first.id, "queued", "engine")
+    >>> store.move(first.id, "sent", "engine")
+    >>> store.move(first.id, "working", "venue", venue_id="v-1")
+    >>> store.move(first.id, "filled", "venue")
+    >>> pd.DataFrame(store.moves(first.id))[["was", "now", "mover"]]
+           was      now   mover
+    0           created  engine
+    1  created   queued  engine
+    2   queued     sent  engine
+    3     sent  working   venue
+    4  working   filled   venue
+    """
 
     number: int  # from 1, in the order of writing
     id: str  # of the order
@@ -107,7 +248,18 @@ class Move(NamedTuple):
 
 
 def utc_now() -> str:  # ISO, microseconds
-    "Return the time of this machine's clock."
+    """Return the time of this machine's clock.
+
+    Returns
+    -------
+    str
+        ISO, microseconds.
+
+    Examples
+    --------
+    >>> from quantlab.execution.store import utc_now
+    >>> assert utc_now() <= utc_now() and utc_now().endswith("+00:00")
+    """
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
@@ -190,7 +342,17 @@ class _Database:
             self._inside = False
 
     def close(self) -> None:
-        "Close the connection."
+        """Close the connection.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.execution.store import _Decisions
+        >>> work = tempfile.TemporaryDirectory()
+        >>> early = _Decisions(Path(work.name) / "early.sqlite")
+        >>> early.close()
+        """
         self._link.close()
 
 # %% ../../nbs/execution/762_store.ipynb #bcfcc157
@@ -201,7 +363,38 @@ class _Decisions(_Database):
         self,
         decision: FrozenDecision,  # of freeze
     ) -> FrozenDecision:  # the one that is kept: the first of its strategy and date
-        "Keep a decision, unless its strategy has decided at that close already; return what is kept."
+        """Keep a decision, unless its strategy has decided at that close already; return what is kept.
+
+        Parameters
+        ----------
+        decision : FrozenDecision
+            Of freeze.
+
+        Returns
+        -------
+        FrozenDecision
+            The one that is kept: the first of its strategy and date.
+
+        Raises
+        ------
+        ExecutionError
+            For a text that is none (see decision_from).
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.intent import freeze
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.recipe.decide import decide
+        >>> work = tempfile.TemporaryDirectory()
+        >>> record = decide("momentum", "2016-07-08")
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite")
+        >>> store.open_book("2000000")
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
+        """
         key = (decision.strategy, decision.decided)
         with self._change() as run:
             run(
@@ -214,7 +407,40 @@ class _Decisions(_Database):
         self,
         intents: Sequence[OrderIntent],  # of intents_for
     ) -> int:  # how many were new
-        "Create the orders that are not known yet; a known id is left as it is, whatever its quantity."
+        """Create the orders that are not known yet; a known id is left as it is, whatever its quantity.
+
+        Parameters
+        ----------
+        intents : Sequence[OrderIntent]
+            Of intents_for.
+
+        Returns
+        -------
+        int
+            How many were new.
+
+        Raises
+        ------
+        ExecutionError
+            For a text that is none, or has no zone (see utc_text).
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.intent import freeze, intents_for
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.recipe.decide import decide
+        >>> work = tempfile.TemporaryDirectory()
+        >>> record = decide("momentum", "2016-07-08")
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite")
+        >>> store.open_book("2000000")
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
+        >>> intents = intents_for(kept, store.book()[0])
+        >>> made = store.add(intents), store.add(intents)
+        """
         new = 0
         with self._change() as run:
             known = {row[0] for row in run("SELECT id FROM orders")}
@@ -246,7 +472,45 @@ class _Moved(_Decisions):
         why: str = "",  # in words
         venue_id: str = "",  # the venue's name for it, where it was told
     ) -> None:
-        "Move an order, and put on the outbox, or take off it, what that means; raise ExecutionError for a wrong move."
+        """Move an order, and put on the outbox, or take off it, what that means; raise ExecutionError for a wrong
+        move.
+
+        Parameters
+        ----------
+        id : str
+            Of the order.
+        to : str
+            State.
+        by : str
+            engine, timeout, venue or reconciliation.
+        why : str, default ""
+            In words.
+        venue_id : str, default ""
+            The venue's name for it, where it was told.
+
+        Raises
+        ------
+        ExecutionError
+            For a wrong move.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.intent import freeze, intents_for
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.recipe.decide import decide
+        >>> work = tempfile.TemporaryDirectory()
+        >>> record = decide("momentum", "2016-07-08")
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite")
+        >>> store.open_book("2000000")
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
+        >>> intents = intents_for(kept, store.book()[0])
+        >>> first = intents[0]
+        >>> store.move(first.id, "queued", "engine")
+        """
         with self._change() as run:
             row = self._row(run, id)
             check_move(row.state, to, by)
@@ -275,12 +539,45 @@ class _Orders(_Moved):
         id: str,  # of the order
         action: str,  # submit or cancel
     ) -> None:
-        "Take an action off the outbox."
+        """Take an action off the outbox.
+
+        Parameters
+        ----------
+        id : str
+            Of the order.
+        action : str
+            Submit or cancel.
+        """
         with self._change() as run:
             run("DELETE FROM outbox WHERE id = ? AND action = ?", (id, action))
 
     def outbox(self) -> list[tuple[str, str]]:  # id and action: submit or cancel, oldest first
-        "List what is to be sent."
+        """List what is to be sent.
+
+        Returns
+        -------
+        list[tuple[str, str]]
+            Id and action: submit or cancel, oldest first.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.intent import freeze, intents_for
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.recipe.decide import decide
+        >>> work = tempfile.TemporaryDirectory()
+        >>> record = decide("momentum", "2016-07-08")
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite")
+        >>> store.open_book("2000000")
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
+        >>> intents = intents_for(kept, store.book()[0])
+        >>> first = intents[0]
+        >>> store.move(first.id, "queued", "engine")
+        >>> assert store.outbox() == [(first.id, "submit")]
+        """
         rows = self._run("SELECT outbox.id, action FROM outbox JOIN moves ON moves.id = outbox.id "
                          "GROUP BY outbox.id, action ORDER BY MIN(moves.number)")
         return [(id, action) for id, action in rows]
@@ -289,7 +586,68 @@ class _Orders(_Moved):
         self,
         *states: str,  # none: all
     ) -> list[OrderRow]:  # in the order in which they were made
-        "List orders; raise ExecutionError for a state that does not exist."
+        """List orders; raise ExecutionError for a state that does not exist.
+
+        Parameters
+        ----------
+        *states : str
+            none: all.
+
+        Returns
+        -------
+        list[OrderRow]
+            In the order in which they were made.
+
+        Raises
+        ------
+        ExecutionError
+            For a state that does not exist.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from decimal import Decimal
+        >>> from pathlib import Path
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.intent import freeze, intents_for
+        >>> from quantlab.execution.store import OrderStore, VenueFill, VenueFlow, utc_now
+        >>> from quantlab.recipe.decide import decide
+        >>> work = tempfile.TemporaryDirectory()
+        >>> record = decide("momentum", "2016-07-08")
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite")
+        >>> store.open_book("2000000")
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
+        >>> intents = intents_for(kept, store.book()[0])
+        >>> first = intents[0]
+        >>> store.move(first.id, "queued", "engine")
+        >>> store.move(first.id, "sent", "engine")
+        >>> store.move(first.id, "working", "venue", venue_id="v-1")
+        >>> part = VenueFill("x1", first.id, first.symbol, first.quantity - 1, first.price, Decimal("0.35"), utc_now())
+        >>> store.move(first.id, "filled", "venue")
+        >>> half = VenueFlow("f1", "split", first.symbol, first.quantity, Decimal(0), "2016-07-12")
+        >>> paid = VenueFlow(
+        ...     "f2", "dividend", first.symbol, Decimal(0), 2 * first.quantity * Decimal("0.285"), "2016-07-13"
+        ... )
+        >>> store.book_flows([paid, half])
+        >>> store.book_flows([half, paid])
+        >>> third = intents[2].id
+        >>> with store.at_once():
+        ...     store.move(third, "queued", "engine")
+        ...     store.set_fact("whole", "done")
+        >>> (Path(work.name) / "text.sqlite").write_text("no database" * 100)
+        >>> errors = [
+        ...     show_error(lambda: store.book_fills([part._replace(price=Decimal(1))])),
+        ...     show_error(lambda: store.book_flows([paid._replace(cash=Decimal(1))])),
+        ...     show_error(lambda: store.open_book("5")),
+        ...     show_error(lambda: OrderStore(Path(work.name) / "text.sqlite")).replace(work.name, "..."),
+        ...     show_error(lambda: store.move("f" * 32, "queued", "engine")).replace(work.name, "..."),
+        ...     show_error(lambda: store.orders("lost")),
+        ... ]
+        >>> store.close()
+        >>> errors
+        """
         if wrong := [state for state in states if state not in ORDER_STATES]:
             raise ExecutionError(f"{wrong[0]} is no state of an order; there are {', '.join(ORDER_STATES)}")
         where = f"WHERE state IN ({', '.join('?' * len(states))}) " if states else ""
@@ -300,7 +658,23 @@ class _Orders(_Moved):
         self,
         id: str,  # of the order
     ) -> OrderRow:
-        "Read one order; raise ExecutionError for one that is not there."
+        """Read one order; raise ExecutionError for one that is not there.
+
+        Parameters
+        ----------
+        id : str
+            Of the order.
+
+        Returns
+        -------
+        OrderRow
+            Where an order stands.
+
+        Raises
+        ------
+        ExecutionError
+            For one that is not there.
+        """
         return self._row(self._run, id)
 
     def moves(
@@ -308,7 +682,20 @@ class _Orders(_Moved):
         id: str = "",  # of an order; empty: of all
         since: str = "",  # ISO time in UTC, as utc_now writes it; empty: from the first on
     ) -> list[Move]:  # oldest first
-        "List the moves of an order, or of all."
+        """List the moves of an order, or of all.
+
+        Parameters
+        ----------
+        id : str, default ""
+            Of an order; empty: of all.
+        since : str, default ""
+            ISO time in UTC, as utc_now writes it; empty: from the first on.
+
+        Returns
+        -------
+        list[Move]
+            Oldest first.
+        """
         given = (since, id) if id else (since,)
         rows = self._run(f"SELECT * FROM moves WHERE at >= ?{' AND id = ?' if id else ''} ORDER BY number", given)
         return [Move(*row) for row in rows]
@@ -321,7 +708,35 @@ class _Fills(_Orders):
         self,
         fills: Sequence[VenueFill],  # as the venue told them, in any order, as often as it likes
     ) -> int:  # how many were new
-        "Book fills, each once, whatever the state of their order; raise ExecutionError where a known one has changed."
+        """Book fills, each once, whatever the state of their order; raise ExecutionError where a known one has
+        changed.
+
+        Parameters
+        ----------
+        fills : Sequence[VenueFill]
+            As the venue told them, in any order, as often as it likes.
+
+        Returns
+        -------
+        int
+            How many were new.
+
+        Raises
+        ------
+        ExecutionError
+            Where a known one has changed.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from decimal import Decimal
+        >>> from pathlib import Path
+        >>> from quantlab.execution.store import VenueFill, _Fills, utc_now
+        >>> work = tempfile.TemporaryDirectory()
+        >>> some = _Fills(Path(work.name) / "fills.sqlite")
+        >>> part = VenueFill("x1", "a", "AAPL", Decimal(2), Decimal("24.17"), Decimal("0.35"), utc_now())
+        >>> assert (some.book_fills([part, part]), some.book_fills([part])) == (1, 0), "told three times, booked once"
+        """
         new = 0
         with self._change() as run:
             for one in fills:
@@ -341,7 +756,18 @@ class _Fills(_Orders):
         self,
         id: str = "",  # of an order; empty: of all
     ) -> list[VenueFill]:  # by time, then by number
-        "List the fills of an order, or of all."
+        """List the fills of an order, or of all.
+
+        Parameters
+        ----------
+        id : str, default ""
+            Of an order; empty: of all.
+
+        Returns
+        -------
+        list[VenueFill]
+            By time, then by number.
+        """
         rows = [
             VenueFill(execution, order, symbol, Decimal(quantity), Decimal(price), Decimal(fee), at)
             for execution, order, symbol, quantity, price, fee, at in self._run("SELECT * FROM fills")
@@ -353,7 +779,40 @@ class _Fills(_Orders):
         self,
         id: str,  # of an order
     ) -> Decimal:  # shares, signed
-        "Sum the fills of an order."
+        """Sum the fills of an order.
+
+        Parameters
+        ----------
+        id : str
+            Of an order.
+
+        Returns
+        -------
+        Decimal
+            shares, signed.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.intent import freeze, intents_for
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.recipe.decide import decide
+        >>> work = tempfile.TemporaryDirectory()
+        >>> record = decide("momentum", "2016-07-08")
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite")
+        >>> store.open_book("2000000")
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
+        >>> intents = intents_for(kept, store.book()[0])
+        >>> first = intents[0]
+        >>> store.move(first.id, "queued", "engine")
+        >>> store.move(first.id, "sent", "engine")
+        >>> store.move(first.id, "working", "venue", venue_id="v-1")
+        >>> store.move(first.id, "filled", "venue")
+        >>> assert store.filled(first.id) == first.quantity
+        """
         return sum((one.quantity for one in self.fills(id)), Decimal(0))
 
 # %% ../../nbs/execution/762_store.ipynb #8b72a2da
@@ -364,7 +823,35 @@ class _Flows(_Fills):
         self,
         flows: Sequence[VenueFlow],  # as the venue told them, in any order, as often as it likes
     ) -> int:  # how many were new
-        "Book flows, each once; raise ExecutionError for a kind that is none, and where a known one has changed."
+        """Book flows, each once; raise ExecutionError for a kind that is none, and where a known one has changed.
+
+        Parameters
+        ----------
+        flows : Sequence[VenueFlow]
+            As the venue told them, in any order, as often as it likes.
+
+        Returns
+        -------
+        int
+            How many were new.
+
+        Raises
+        ------
+        ExecutionError
+            For a kind that is none, and where a known one has changed.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from decimal import Decimal
+        >>> from pathlib import Path
+        >>> from quantlab.execution.store import VenueFlow, _Flows
+        >>> work = tempfile.TemporaryDirectory()
+        >>> flowed = _Flows(Path(work.name) / "flows.sqlite")
+        >>> split = VenueFlow("f1", "split", "AAPL", Decimal(6), Decimal(0), "2014-06-09")
+        >>> paid = VenueFlow("f2", "dividend", "AAPL", Decimal(0), Decimal("3.29"), "2014-08-07")
+        >>> assert (flowed.book_flows([paid, split, paid]), flowed.book_flows([split])) == (2, 0)
+        """
         new = 0
         with self._change() as run:
             for one in flows:
@@ -387,7 +874,30 @@ class _Flows(_Fills):
         self,
         kind: str = "",  # one of VENUE_FLOW_KINDS; empty: all
     ) -> list[VenueFlow]:  # by time, then by id
-        "List the flows of a kind, or all."
+        """List the flows of a kind, or all.
+
+        Parameters
+        ----------
+        kind : str, default ""
+            One of VENUE_FLOW_KINDS; empty: all.
+
+        Returns
+        -------
+        list[VenueFlow]
+            By time, then by id.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from decimal import Decimal
+        >>> from pathlib import Path
+        >>> from quantlab.execution.store import VenueFlow, _Flows
+        >>> work = tempfile.TemporaryDirectory()
+        >>> flowed = _Flows(Path(work.name) / "flows.sqlite")
+        >>> split = VenueFlow("f1", "split", "AAPL", Decimal(6), Decimal(0), "2014-06-09")
+        >>> paid = VenueFlow("f2", "dividend", "AAPL", Decimal(0), Decimal("3.29"), "2014-08-07")
+        >>> assert flowed.flows() == [split, paid] and flowed.flows("dividend") == [paid]
+        """
         rows = [
             VenueFlow(id, said, symbol, Decimal(shares), Decimal(cash), at)
             for id, said, symbol, shares, cash, at in self._run("SELECT * FROM flows")
@@ -397,7 +907,49 @@ class _Flows(_Fills):
 
 # %% ../../nbs/execution/762_store.ipynb #6974ed3e
 class OrderStore(_Flows):
-    "Keep decisions, orders, fills, flows and facts in SQLite or PostgreSQL; raise ExecutionError where it cannot."
+    """Keep decisions, orders, fills, flows and facts in SQLite or PostgreSQL; raise ExecutionError where it cannot.
+
+    Parameters
+    ----------
+    place : Path | str
+        file, made when absent; or postgresql://...
+    now : Callable[[], str], default utc_now
+        The clock: ISO time in UTC, as utc_now writes it.
+
+    Raises
+    ------
+    ExecutionError
+        Where it cannot.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.intent import freeze, intents_for
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.recipe.decide import decide
+    >>> work = tempfile.TemporaryDirectory()
+    >>> record = decide("momentum", "2016-07-08")
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> store = OrderStore(Path(work.name) / "orders.sqlite")
+    >>> store.open_book("2000000")
+    >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
+    >>> intents = intents_for(kept, store.book()[0])
+    >>> first = intents[0]
+    >>> store.move(first.id, "queued", "engine")
+    >>> store.move(first.id, "sent", "engine")
+    >>> store.move(first.id, "working", "venue", venue_id="v-1")
+    >>> store.move(first.id, "filled", "venue")
+    >>> pd.DataFrame(store.moves(first.id))[["was", "now", "mover"]]
+           was      now   mover
+    0           created  engine
+    1  created   queued  engine
+    2   queued     sent  engine
+    3     sent  working   venue
+    4  working   filled   venue
+    """
 
     def open_book(
         self,
@@ -405,7 +957,31 @@ class OrderStore(_Flows):
         shares: Mapping[str, Decimal] | None = None,  # by symbol
         since: str = "",  # ISO time: what flowed before is in cash and shares; empty: nothing has flowed yet
     ) -> None:
-        "Say what was there before the first order, once; raise ExecutionError where something else was said before."
+        """Say what was there before the first order, once; raise ExecutionError where something else was said before.
+
+        Parameters
+        ----------
+        cash : Decimal | str
+            Money.
+        shares : Mapping[str, Decimal] | None, default None
+            By symbol.
+        since : str, default ""
+            ISO time: what flowed before is in cash and shares; empty: nothing has flowed yet.
+
+        Raises
+        ------
+        ExecutionError
+            Where something else was said before.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.execution.store import OrderStore
+        >>> work = tempfile.TemporaryDirectory()
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite")
+        >>> store.open_book("2000000")
+        """
         told = {"open.cash": decimal_text(decimal(cash, "cash"))}
         told |= {f"open.shares.{symbol}": decimal_text(decimal(n, symbol)) for symbol, n in (shares or {}).items() if n}
         known = {name: value for name, value in self.facts().items() if name.startswith("open.")}
@@ -417,7 +993,29 @@ class OrderStore(_Flows):
                 run("INSERT INTO facts VALUES (?, ?) ON CONFLICT DO NOTHING", (name, value))
 
     def book(self) -> tuple[dict[str, Decimal], Decimal]:  # shares by symbol, without zeros; cash
-        "Add up what was there, what was filled and what flowed."
+        """Add up what was there, what was filled and what flowed.
+
+        Returns
+        -------
+        tuple[dict[str, Decimal], Decimal]
+            Shares by symbol, without zeros; cash.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.intent import freeze, intents_for
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.recipe.decide import decide
+        >>> work = tempfile.TemporaryDirectory()
+        >>> record = decide("momentum", "2016-07-08")
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite")
+        >>> store.open_book("2000000")
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
+        >>> intents = intents_for(kept, store.book()[0])
+        """
         facts = self.facts()
         shares = {n.removeprefix("open.shares."): Decimal(v) for n, v in facts.items() if n.startswith("open.shares.")}
         cash = Decimal(facts.get("open.cash", "0"))
@@ -434,7 +1032,51 @@ class OrderStore(_Flows):
         name: str,  # what it says
         value: str,  # text
     ) -> None:
-        "Keep one line of text under a name."
+        """Keep one line of text under a name.
+
+        Parameters
+        ----------
+        name : str
+            What it says.
+        value : str
+            Text.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from decimal import Decimal
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.intent import freeze, intents_for
+        >>> from quantlab.execution.store import OrderStore, VenueFlow
+        >>> from quantlab.recipe.decide import decide
+        >>> work = tempfile.TemporaryDirectory()
+        >>> record = decide("momentum", "2016-07-08")
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite")
+        >>> store.open_book("2000000")
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
+        >>> intents = intents_for(kept, store.book()[0])
+        >>> first = intents[0]
+        >>> store.move(first.id, "queued", "engine")
+        >>> store.move(first.id, "sent", "engine")
+        >>> store.move(first.id, "working", "venue", venue_id="v-1")
+        >>> store.move(first.id, "filled", "venue")
+        >>> half = VenueFlow("f1", "split", first.symbol, first.quantity, Decimal(0), "2016-07-12")
+        >>> paid = VenueFlow(
+        ...     "f2", "dividend", first.symbol, Decimal(0), 2 * first.quantity * Decimal("0.285"), "2016-07-13"
+        ... )
+        >>> store.book_flows([paid, half])
+        >>> store.book_flows([half, paid])
+        >>> third = intents[2].id
+        >>> try:
+        ...     with store.at_once():
+        ...         store.move(third, "queued", "engine")
+        ...         store.set_fact("half", "done")
+        ...         raise KeyboardInterrupt
+        ... except KeyboardInterrupt:
+        ...     pass
+        """
         with self._change() as run:
             run(
                 "INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value)
@@ -442,12 +1084,55 @@ class OrderStore(_Flows):
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        "Carry out what is changed in a block as one transaction: all of it is there, or nothing."
+        """Carry out what is changed in a block as one transaction: all of it is there, or nothing.
+
+        Yields
+        ------
+        Iterator[None]
+        """
         with self._change():
             yield
 
     def facts(self) -> dict[str, str]:
-        "Return all facts."
+        """Return all facts.
+
+        Returns
+        -------
+        dict[str, str]
+            All facts.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from decimal import Decimal
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.execution.intent import freeze, intents_for
+        >>> from quantlab.execution.store import OrderStore, VenueFlow
+        >>> from quantlab.recipe.decide import decide
+        >>> work = tempfile.TemporaryDirectory()
+        >>> record = decide("momentum", "2016-07-08")
+        >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+        >>> store = OrderStore(Path(work.name) / "orders.sqlite")
+        >>> store.open_book("2000000")
+        >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
+        >>> intents = intents_for(kept, store.book()[0])
+        >>> first = intents[0]
+        >>> store.move(first.id, "queued", "engine")
+        >>> store.move(first.id, "sent", "engine")
+        >>> store.move(first.id, "working", "venue", venue_id="v-1")
+        >>> store.move(first.id, "filled", "venue")
+        >>> half = VenueFlow("f1", "split", first.symbol, first.quantity, Decimal(0), "2016-07-12")
+        >>> paid = VenueFlow(
+        ...     "f2", "dividend", first.symbol, Decimal(0), 2 * first.quantity * Decimal("0.285"), "2016-07-13"
+        ... )
+        >>> store.book_flows([paid, half])
+        >>> store.book_flows([half, paid])
+        >>> third = intents[2].id
+        >>> assert (
+        ...     store.order(third).state == "created" and "half" not in store.facts() and len(store.moves(third)) == 1
+        ... )
+        """
         return dict(self._run("SELECT name, value FROM facts ORDER BY name"))
 
 # %% ../../nbs/execution/762_store.ipynb #dc8e9661
@@ -455,7 +1140,52 @@ def orders_figure(
     store: OrderStore,  # open
     title: str = "Orders by state",  # above
 ) -> "Figure":
-    "Draw how many orders stand where; open ones in the first colour."
+    """Draw how many orders stand where; open ones in the first colour.
+
+    Parameters
+    ----------
+    store : OrderStore
+        Open.
+    title : str, default "Orders by state"
+        Above.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from decimal import Decimal
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.intent import freeze, intents_for
+    >>> from quantlab.execution.store import OrderStore, VenueFlow, orders_figure
+    >>> from quantlab.recipe.decide import decide
+    >>> work = tempfile.TemporaryDirectory()
+    >>> record = decide("momentum", "2016-07-08")
+    >>> closes = sample_bars(start="2016-07-08", end="2016-07-08")["close"].droplevel("date").to_dict()
+    >>> store = OrderStore(Path(work.name) / "orders.sqlite")
+    >>> store.open_book("2000000")
+    >>> kept = store.keep_decision(freeze(record, closes, 2_000_000, head="0" * 64))
+    >>> intents = intents_for(kept, store.book()[0])
+    >>> first = intents[0]
+    >>> store.move(first.id, "queued", "engine")
+    >>> store.move(first.id, "sent", "engine")
+    >>> store.move(first.id, "working", "venue", venue_id="v-1")
+    >>> store.move(first.id, "filled", "venue")
+    >>> half = VenueFlow("f1", "split", first.symbol, first.quantity, Decimal(0), "2016-07-12")
+    >>> paid = VenueFlow(
+    ...     "f2", "dividend", first.symbol, Decimal(0), 2 * first.quantity * Decimal("0.285"), "2016-07-13"
+    ... )
+    >>> store.book_flows([paid, half])
+    >>> store.book_flows([half, paid])
+    >>> third = intents[2].id
+    >>> with store.at_once():
+    ...     store.move(third, "queued", "engine")
+    ...     store.set_fact("whole", "done")
+    >>> orders_figure(store)
+    """
     fig, ax = figure(title, "orders", "")
     counts = [len(store.orders(state)) for state in ORDER_STATES]
     colors = [COLORS[0] if state in OPEN_STATES else COLORS[1] for state in ORDER_STATES]

@@ -50,7 +50,41 @@ from ..risk.limits import GuardVerdict, Snapshot, mean_entry
 
 # %% ../../nbs/execution/776_trader.ipynb #ad4c48dd
 class ReplayClock:
-    "Tell the time that was set."
+    """Tell the time that was set.
+
+    Parameters
+    ----------
+    now : str, default "1970-01-01T00:00:00+00:00"
+        ISO time with its zone.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from decimal import Decimal
+    >>> from pathlib import Path
+    >>> from quantlab.execution.guard import OrderLimits
+    >>> from quantlab.execution.kill_switch import Guard, KillSwitch
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.execution.trader import BegunTrader, ReplayClock, TraderTerms, look_at
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(data__end="2016-08-10", policy__top_k=5, policy__buffer=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     opened = BegunTrader(spec, Path(folder) / "x", TraderTerms("5000", "2016-07-05", clock="replayed"))
+    ...     kept = opened.ledger.terms()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
+    ...     some.open_book("1000", {"AAPL": Decimal(2)})
+    ...     before = Guard(KillSwitch(some, Limits(kill_drawdown=0.2)), OrderLimits())
+    ...     seen = [
+    ...         look_at(
+    ...             before, {"AAPL": Decimal(2)}, Decimal(1000), {"AAPL": price}, "2016-07-08T20:00:00+00:00"
+    ...         ).mode
+    ...         for price in (500.0, 50.0)
+    ...     ]
+    >>> seen
+    ['armed', 'killed']
+    """
 
     def __init__(
         self,
@@ -66,7 +100,34 @@ def session_hours(
     calendar: str,  # of an exchange, such as XNYS, or 24/7
     session: str | pd.Timestamp,  # date
 ) -> tuple[str, str]:  # ISO times in UTC
-    "Return when a session closes and the next one opens; raise ExecutionError for no session, or no time between."
+    """Return when a session closes and the next one opens; raise ExecutionError for no session, or no time between.
+
+    Parameters
+    ----------
+    calendar : str
+        Of an exchange, such as XNYS, or 24/7.
+    session : str | pd.Timestamp
+        Date.
+
+    Returns
+    -------
+    tuple[str, str]
+        ISO times in UTC.
+
+    Raises
+    ------
+    ExecutionError
+        For no session, or no time between.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.execution.trader import session_hours
+    >>> refused = show_error(lambda: session_hours("24/7", "2016-07-08"))
+    >>> session_hours("XNYS", "2016-07-08"), refused  # a Friday
+    (('2016-07-08T20:00:00.000000+00:00', '2016-07-11T13:30:00.000000+00:00'),
+     'ExecutionError: 24/7 opens as it closes: there is no time in which to decide; use daily sessions')
+    """
     hours = schedule(calendar, session, pd.Timestamp(session) + pd.Timedelta("14D"))
     if not len(hours) or hours.index[0] != pd.Timestamp(session):
         raise ExecutionError(f"{pd.Timestamp(session):%Y-%m-%d} is no session of {calendar}; name its calendar")
@@ -81,7 +142,51 @@ def held_in_bars(
     traded: pd.Series,  # by symbol: the close as it traded
     close: pd.Series,  # by symbol: the same close of the recipe's bars
 ) -> pd.Series:  # by symbol: shares of the recipe's bars, worth the same
-    "Turn shares that are held into shares of a recipe's bars; raise ExecutionError for a name without a close."
+    """Turn shares that are held into shares of a recipe's bars; raise ExecutionError for a name without a close.
+
+    Parameters
+    ----------
+    shares : dict[str, Decimal]
+        By symbol, as they are held.
+    traded : pd.Series
+        By symbol: the close as it traded.
+    close : pd.Series
+        By symbol: the same close of the recipe's bars.
+
+    Returns
+    -------
+    pd.Series
+        By symbol: shares of the recipe's bars, worth the same.
+
+    Raises
+    ------
+    ExecutionError
+        For a name without a close.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.trader import decided_on
+    >>> from quantlab.recipe.run import as_recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> spec = as_recipe("momentum").replace(data__end="2016-08-10", policy__top_k=5, policy__buffer=0)
+    >>> chain = Stages(spec, as_of="2016-07-08")
+    >>> record, frozen, closes = decided_on(chain, {}, Decimal(1_000_000), "0" * 64)
+    >>> pd.DataFrame(
+    ...     {
+    ...         "weight": record.weights,
+    ...         "shares": pd.Series(frozen.targets),
+    ...         "close": closes.reindex(record.weights.index),
+    ...     }
+    ... )
+           weight shares      close
+    AMAT      0.1   3931  24.930000
+    AMZN      0.1   2628  37.290501
+    GOOGL     0.1   2730  35.889000
+    NEM       0.1   2382  41.139999
+    NVDA      0.1   7708  12.712500
+    """
     held = pd.Series({symbol: float(n) for symbol, n in shares.items()}, dtype="float64")
     bare = held.index[~held.index.isin(traded.index) | ~held.index.isin(close.index)]
     if len(bare):
@@ -96,7 +201,60 @@ def decided_on(
     head: str,  # of the paper ledger
     reserve: str = "0.02",  # share of each target left out, for costs and for an open above the close
 ) -> tuple[DecisionRecord, FrozenDecision | None, pd.Series]:  # frozen: None where nothing is due; closes as traded
-    "Decide at the last close of a chain on the book as it is, and freeze that."
+    """Decide at the last close of a chain on the book as it is, and freeze that.
+
+    Parameters
+    ----------
+    chain : Stages
+        On bars that end at the close that decides.
+    shares : dict[str, Decimal]
+        The real book.
+    cash : Decimal
+        Money beside it.
+    head : str
+        Of the paper ledger.
+    reserve : str, default "0.02"
+        Share of each target left out, for costs and for an open above the close.
+
+    Returns
+    -------
+    tuple[DecisionRecord, FrozenDecision | None, pd.Series]
+        frozen: None where nothing is due; closes as traded.
+
+    Raises
+    ------
+    ConfigError
+        Before the first one that can decide (see decide).
+    DataError
+        Before the first one that can decide (see decide).
+    ExecutionError
+        "{...} is held and has no close in the recipe's data; sell it by hand, or bring bars"
+        Where nothing is due, or a number is none (see freeze).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.trader import decided_on
+    >>> from quantlab.recipe.run import as_recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> spec = as_recipe("momentum").replace(data__end="2016-08-10", policy__top_k=5, policy__buffer=0)
+    >>> chain = Stages(spec, as_of="2016-07-08")
+    >>> record, frozen, closes = decided_on(chain, {}, Decimal(1_000_000), "0" * 64)
+    >>> pd.DataFrame(
+    ...     {
+    ...         "weight": record.weights,
+    ...         "shares": pd.Series(frozen.targets),
+    ...         "close": closes.reindex(record.weights.index),
+    ...     }
+    ... )
+           weight shares      close
+    AMAT      0.1   3931  24.930000
+    AMZN      0.1   2628  37.290501
+    GOOGL     0.1   2730  35.889000
+    NEM       0.1   2382  41.139999
+    NVDA      0.1   7708  12.712500
+    """
     date = chain.bars.index[-1][0]
     traded = chain.market.raw["close"].xs(date, level="date")
     close = chain.market.bars["close"].xs(date, level="date")
@@ -110,7 +268,36 @@ SIMULATED = "paper"  # the venue whose fills anybody can work out again from bar
 
 
 class TraderTerms(NamedTuple):
-    "Say under which terms a trader was begun; they never change."
+    """Say under which terms a trader was begun; they never change.
+
+    Parameters
+    ----------
+    capital : str, default "1000000"
+        Money.
+    start : str, default ""
+        The first close that may decide, ISO date; empty: the last one that there is.
+    calendar : str, default "XNYS"
+        Of the exchange.
+    reserve : str, default "0.02"
+        Share of each target left out.
+    clock : str, default "real"
+        Or replayed: days that are over are carried out again.
+    venue : str, default SIMULATED
+        Where orders go: the account of execution.paper, or the name of an adapter.
+    aside : str, default "0"
+        Money at the venue that is not the trader's.
+    feed : str, default "0.05"
+        Share of names that the newest bars may lack; off: late or half a feed may decide, by choice.
+    delay : str, default "0min"
+        From a close until the vendor has its bars.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.execution.trader import TraderTerms, check_trader_terms
+    >>> dates = pd.DatetimeIndex(["2016-07-08", "2016-07-11"])
+    >>> assert check_trader_terms(TraderTerms(start="2016-07-09"), dates).start == "2016-07-11"
+    """
 
     capital: str = "1000000"  # money
     start: str = ""  # the first close that may decide, ISO date; empty: the last one that there is
@@ -139,7 +326,32 @@ def check_trader_terms(
     terms: TraderTerms,  # as they are asked for
     sessions: pd.DatetimeIndex,  # of the bars
 ) -> TraderTerms:  # with a start that is a session
-    "Return terms that can be begun; raise ExecutionError for the first that cannot, before anything is written."
+    """Return terms that can be begun; raise ExecutionError for the first that cannot, before anything is written.
+
+    Parameters
+    ----------
+    terms : TraderTerms
+        As they are asked for.
+    sessions : pd.DatetimeIndex
+        Of the bars.
+
+    Returns
+    -------
+    TraderTerms
+        With a start that is a session.
+
+    Raises
+    ------
+    ExecutionError
+        For the first that cannot, before anything is written.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.execution.trader import TraderTerms, check_trader_terms
+    >>> dates = pd.DatetimeIndex(["2016-07-08", "2016-07-11"])
+    >>> assert check_trader_terms(TraderTerms(start="2016-07-09"), dates).start == "2016-07-11"
+    """
     if decimal(terms.capital, "capital") <= 0 or not 0 <= decimal(terms.reserve, "reserve") < 1:
         raise ExecutionError(
             f"capital is {terms.capital} and reserve {terms.reserve}; give money above 0, a share from 0 to below 1"
@@ -168,7 +380,35 @@ LEAST_DIVIDEND = 1e-5  # share of the price: a 32-bit factor errs by 1e-7, the s
 def account_bars(
     raw: pd.DataFrame,  # (date, symbol): bars as they were read, factors adj and split not applied
 ) -> pd.DataFrame:  # as they traded: dividend in money a share on its ex date, split_ratio where shares were split
-    "Return bars that an account of cash and shares can trade: dividends and splits where the source has only factors."
+    """Return bars that an account of cash and shares can trade: dividends and splits where the source has only
+    factors.
+
+    Parameters
+    ----------
+    raw : pd.DataFrame
+        (date, symbol): bars as they were read, factors adj and split not applied.
+
+    Returns
+    -------
+    pd.DataFrame
+        As they traded: dividend in money a share on its ex date, split_ratio where shares were split.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.execution.trader import account_bars
+    >>> three = sample_bars(["AAPL", "KO", "NVDA"], "2016-01-04", "2016-12-30")
+    >>> told = account_bars(three)
+    >>> told.loc[told["dividend"] > 0, ["close", "dividend"]].unstack("symbol").head()
+                    close                   dividend
+    symbol           AAPL         KO   NVDA     AAPL    KO    NVDA
+    date
+    2016-02-04  24.150000        NaN    NaN   0.1300   NaN     NaN
+    2016-02-29        NaN        NaN   7.84      NaN   NaN  0.0287
+    2016-03-11        NaN  45.200001    NaN      NaN  0.35     NaN
+    2016-05-05  23.309999        NaN    NaN   0.1425   NaN     NaN
+    2016-05-24        NaN        NaN  11.34      NaN   NaN  0.0288
+    """
     bars = raw.drop(columns=["adj", "split"], errors="ignore")
     before = {name: raw[name].unstack().ffill().shift(1) for name in ("close", "adj", "split") if name in raw}
     kept = {name: (before[name] / raw[name].unstack()).stack().reindex(raw.index) for name in before}  # NaN: no step
@@ -185,7 +425,39 @@ def paper_terms(
     recipe: Recipe,  # whose costs and fill
     market: MarketData,  # its bars, as they were read
 ) -> tuple[pd.DataFrame, dict[str, Any]]:  # bars as they traded; costs, rules and fill: whole shares at least
-    "Return what an account of cash and shares trades on, and by which rules."
+    """Return what an account of cash and shares trades on, and by which rules.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Whose costs and fill.
+    market : MarketData
+        Its bars, as they were read.
+
+    Returns
+    -------
+    tuple[pd.DataFrame, dict[str, Any]]
+        Bars as they traded; costs, rules and fill: whole shares at least.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.execution.parity import backtest_log
+    >>> from quantlab.execution.trader import TraderTerms
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(
+    ...     data__universe="AAPL,MSFT,XOM,KO,JPM,GE,T,PG", data__end="2016-08-31", policy__top_k=3, policy__buffer=0
+    ... )
+    >>> terms = TraderTerms("1000000", "2016-07-01", clock="replayed")
+    >>> tested = backtest_log(spec, market_bars(spec), terms)
+    >>> pd.DataFrame(tested.fills)[["symbol", "quantity", "price", "fee", "at"]].head(4)
+      symbol quantity               price                 fee          at
+    0     GE    506.0  193.81565517425537   9.807072151817323  2016-07-11
+    1   MSFT   1873.0            52.52625         9.838166625  2016-07-11
+    2      T   3045.0   32.09303816413879    9.77233012098026  2016-07-11
+    3   MSFT  -1873.0  58.140913169860845  10.889793036714938  2016-08-09
+    """
     said: dict[str, Any] = dict(costs_and_rules(recipe))
     rules = replace(said["rules"], lot=max(said["rules"].lot, WHOLE_SHARES.lot))
     return account_bars(market.raw), {"costs": said["costs"], "rules": rules, "fill": said["fill"]}
@@ -197,13 +469,113 @@ def paper_account(
     terms: TraderTerms,  # capital and start
     journal: Path,  # of the account, made when absent
 ) -> PaperVenue:
-    "Open a paper account on a recipe's own terms, in whole shares at least, paid dividends on what it holds."
+    """Open a paper account on a recipe's own terms, in whole shares at least, paid dividends on what it holds.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Whose costs and fill it has.
+    market : MarketData
+        Its bars, as they were read.
+    terms : TraderTerms
+        Capital and start.
+    journal : Path
+        Of the account, made when absent.
+
+    Returns
+    -------
+    PaperVenue
+        Trade on the backtest's rules, session by session; raise ExecutionError for a journal of other
+        terms.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from decimal import Decimal
+    >>> from pathlib import Path
+    >>> from quantlab.execution.guard import OrderLimits
+    >>> from quantlab.execution.kill_switch import Guard, KillSwitch
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.execution.trader import BegunTrader, ReplayClock, Trader, TraderTerms, look_at, profit_faults
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(data__end="2016-08-10", policy__top_k=5, policy__buffer=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     opened = BegunTrader(spec, Path(folder) / "x", TraderTerms("5000", "2016-07-05", clock="replayed"))
+    ...     kept = opened.ledger.terms()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
+    ...     some.open_book("1000", {"AAPL": Decimal(2)})
+    ...     before = Guard(KillSwitch(some, Limits(kill_drawdown=0.2)), OrderLimits())
+    ...     seen = [
+    ...         look_at(
+    ...             before, {"AAPL": Decimal(2)}, Decimal(1000), {"AAPL": price}, "2016-07-08T20:00:00+00:00"
+    ...         ).mode
+    ...         for price in (500.0, 50.0)
+    ...     ]
+    >>> work = tempfile.TemporaryDirectory()
+    >>> home, terms = Path(work.name) / "momentum", TraderTerms("1000000", "2016-07-05", clock="replayed")
+    >>> trader = Trader(spec, home)
+    >>> while trader.step():
+    ...     trader = Trader(spec, home)
+    >>> with tempfile.TemporaryDirectory() as scratch:
+    ...     again, faults = profit_faults(trader, scratch)
+    >>> again.tail(3)
+    2016-08-08    1.044113e+06
+    2016-08-09    1.045404e+06
+    2016-08-10    1.044918e+06
+    dtype: float64
+    """
     bars, own = paper_terms(recipe, market)
     return PaperVenue(bars, journal, terms.start, float(terms.capital), **own)
 
 
 class BegunTrader:
-    "Read what was begun: recipe, ledger, bars, terms; raise ExecutionError where recipe or terms are others."
+    """Read what was begun: recipe, ledger, bars, terms; raise ExecutionError where recipe or terms are others.
+
+    Parameters
+    ----------
+    recipe : Recipe | str | Path
+        What decides.
+    home : Path | str
+        Folder of the trader.
+    terms : TraderTerms | None, default None
+        To begin it; None: it was begun.
+    permit : LivePermit | None, default None
+        To begin it where money is real.
+
+    Raises
+    ------
+    ExecutionError
+        For what is none, or not finite (see decimal).
+        "capital is {capital} and reserve {reserve}; give money above 0, a share from 0 to below 1"
+        "clock is {clock}; give real or replayed"
+        "venue is {venue} and aside {aside}; give a name, and money from 0 up"
+    ConfigError
+        For what is not there (see market_bars).
+    DataError
+        For what is not there (see market_bars).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.execution.trader import BegunTrader, TraderTerms
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(data__end="2016-08-10", policy__top_k=5, policy__buffer=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     opened = BegunTrader(spec, Path(folder) / "x", TraderTerms("5000", "2016-07-05", clock="replayed"))
+    ...     kept = opened.ledger.terms()
+    >>> {name: kept[name] for name in ("strategy", *TraderTerms._fields)}
+    {'strategy': 'momentum',
+     'capital': '5000',
+     'start': '2016-07-05',
+     'calendar': 'XNYS',
+     'reserve': '0.02',
+     'clock': 'replayed',
+     'venue': 'paper',
+     'aside': '0'}
+    """
 
     def __init__(
         self,
@@ -230,12 +602,34 @@ class BegunTrader:
 
     @property
     def key(self) -> str:
-        "Name the strategy: settings and sources, whatever the data."
+        """Name the strategy: settings and sources, whatever the data.
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.execution.trader import BegunTrader, TraderTerms
+        >>> from quantlab.recipe.run import as_recipe
+        >>> spec = as_recipe("momentum").replace(data__end="2016-08-10", policy__top_k=5, policy__buffer=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     opened = BegunTrader(spec, Path(folder) / "x", TraderTerms("5000", "2016-07-05", clock="replayed"))
+        ...     kept = opened.ledger.terms()
+        >>> assert kept["key"] == opened.key and kept["capital"] == "5000"
+        """
         return recipe_key(self.recipe, "")
 
     @property
     def store_file(self) -> Path:
-        "Name the file of the orders; it is not in the repository."
+        """Name the file of the orders; it is not in the repository.
+
+        Returns
+        -------
+        Path
+        """
         return self.ledger.home / "trader" / "orders.sqlite"
 
     def _written(self, terms: TraderTerms, permit: LivePermit | None) -> dict:
@@ -254,7 +648,48 @@ def entry_prices(
     store: OrderStore,  # its fills, in the order of their times
     symbols: list[str],  # in the order of the answer
 ) -> np.ndarray:  # float64[s], NaN where nothing is held
-    "Return the mean price paid for what is held of each name, in shares as they are after splits."
+    """Return the mean price paid for what is held of each name, in shares as they are after splits.
+
+    Parameters
+    ----------
+    store : OrderStore
+        Its fills, in the order of their times.
+    symbols : list[str]
+        In the order of the answer.
+
+    Returns
+    -------
+    np.ndarray
+        float64[s], NaN where nothing is held.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tempfile
+    >>> from decimal import Decimal
+    >>> from pathlib import Path
+    >>> from quantlab.execution.guard import OrderLimits
+    >>> from quantlab.execution.kill_switch import Guard, KillSwitch
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.execution.trader import BegunTrader, ReplayClock, TraderTerms, entry_prices, look_at
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(data__end="2016-08-10", policy__top_k=5, policy__buffer=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     opened = BegunTrader(spec, Path(folder) / "x", TraderTerms("5000", "2016-07-05", clock="replayed"))
+    ...     kept = opened.ledger.terms()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
+    ...     some.open_book("1000", {"AAPL": Decimal(2)})
+    ...     before = Guard(KillSwitch(some, Limits(kill_drawdown=0.2)), OrderLimits())
+    ...     seen = [
+    ...         look_at(
+    ...             before, {"AAPL": Decimal(2)}, Decimal(1000), {"AAPL": price}, "2016-07-08T20:00:00+00:00"
+    ...         ).mode
+    ...         for price in (500.0, 50.0)
+    ...     ]
+    >>> assert seen == ["armed", "killed"] and np.isnan(entry_prices(some, ["AAPL"])).all()
+    """
     paid, held = np.full(len(symbols), np.nan), np.zeros(len(symbols))
     both = [*store.flows("split"), *store.fills()]  # a split comes before the fills of its day
     for one in sorted(both, key=lambda one: one.at):
@@ -276,7 +711,54 @@ def look_at(
     prices: dict[str, float],  # by symbol: of what is held or wanted
     at: str,  # ISO time with its zone: when they were made
 ) -> GuardVerdict:
-    "Show a book to the guard at given prices; a book that the store cannot explain halts it."
+    """Show a book to the guard at given prices; a book that the store cannot explain halts it.
+
+    Parameters
+    ----------
+    guard : Guard
+        Whose switch and marks are brought up to date.
+    shares : dict[str, Decimal]
+        The real book.
+    cash : Decimal
+        Money beside it.
+    prices : dict[str, float]
+        By symbol: of what is held or wanted.
+    at : str
+        ISO time with its zone: when they were made.
+
+    Returns
+    -------
+    GuardVerdict
+        What a guard says after one look.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from decimal import Decimal
+    >>> from pathlib import Path
+    >>> from quantlab.execution.guard import OrderLimits
+    >>> from quantlab.execution.kill_switch import Guard, KillSwitch
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.execution.trader import BegunTrader, ReplayClock, TraderTerms, look_at
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(data__end="2016-08-10", policy__top_k=5, policy__buffer=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     opened = BegunTrader(spec, Path(folder) / "x", TraderTerms("5000", "2016-07-05", clock="replayed"))
+    ...     kept = opened.ledger.terms()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
+    ...     some.open_book("1000", {"AAPL": Decimal(2)})
+    ...     before = Guard(KillSwitch(some, Limits(kill_drawdown=0.2)), OrderLimits())
+    ...     seen = [
+    ...         look_at(
+    ...             before, {"AAPL": Decimal(2)}, Decimal(1000), {"AAPL": price}, "2016-07-08T20:00:00+00:00"
+    ...         ).mode
+    ...         for price in (500.0, 50.0)
+    ...     ]
+    >>> seen
+    ['armed', 'killed']
+    """
     names = sorted(shares)
     mark = np.array([prices[name] for name in names])
     quantity = np.array([float(shares[name]) for name in names])
@@ -291,7 +773,61 @@ def with_account(
     terms: TraderTerms,  # as they are asked for
     venue: TradingVenue,  # whose account is to be traded
 ) -> TraderTerms:  # aside: what the account holds beyond the capital
-    "Fit terms to an account; raise ExecutionError where it holds shares, or less money than the capital."
+    """Fit terms to an account; raise ExecutionError where it holds shares, or less money than the capital.
+
+    Parameters
+    ----------
+    terms : TraderTerms
+        As they are asked for.
+    venue : TradingVenue
+        Whose account is to be traded.
+
+    Returns
+    -------
+    TraderTerms
+        aside: what the account holds beyond the capital.
+
+    Raises
+    ------
+    ExecutionError
+        Where it holds shares, or less money than the capital.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from decimal import Decimal
+    >>> from pathlib import Path
+    >>> from quantlab.execution.guard import OrderLimits
+    >>> from quantlab.execution.kill_switch import Guard, KillSwitch
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.execution.trader import BegunTrader, ReplayClock, TraderTerms, look_at, with_account
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(data__end="2016-08-10", policy__top_k=5, policy__buffer=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     opened = BegunTrader(spec, Path(folder) / "x", TraderTerms("5000", "2016-07-05", clock="replayed"))
+    ...     kept = opened.ledger.terms()
+    >>> {name: kept[name] for name in ("strategy", *TraderTerms._fields)}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
+    ...     some.open_book("1000", {"AAPL": Decimal(2)})
+    ...     before = Guard(KillSwitch(some, Limits(kill_drawdown=0.2)), OrderLimits())
+    ...     seen = [
+    ...         look_at(
+    ...             before, {"AAPL": Decimal(2)}, Decimal(1000), {"AAPL": price}, "2016-07-08T20:00:00+00:00"
+    ...         ).mode
+    ...         for price in (500.0, 50.0)
+    ...     ]
+    >>> class Purse:
+    ...     "An account with money, and perhaps shares."
+    ...
+    ...     def __init__(self, cash, **shares):
+    ...         self.name, self.said = "purse", ({name: Decimal(n) for name, n in shares.items()}, Decimal(cash))
+    ...
+    ...     def book(self):
+    ...         return self.said
+    >>> assert with_account(TraderTerms("1000"), Purse("2500")).aside == "1500"
+    """
     shares, cash = venue.book()
     capital = decimal(terms.capital, "capital")
     if shares:
@@ -306,7 +842,55 @@ def with_account(
 def kept_book(
     store: OrderStore,  # of a trader
 ) -> tuple[dict[str, Decimal], Decimal]:  # shares by symbol, cash
-    "Return the venue's book as it was when its fills were last booked; raise ExecutionError where it never was."
+    """Return the venue's book as it was when its fills were last booked; raise ExecutionError where it never was.
+
+    Parameters
+    ----------
+    store : OrderStore
+        Of a trader.
+
+    Returns
+    -------
+    tuple[dict[str, Decimal], Decimal]
+        Shares by symbol, cash.
+
+    Raises
+    ------
+    ExecutionError
+        Where it never was.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.execution.parity import backtest_log, shortfall_table, trader_log
+    >>> from quantlab.execution.trader import Trader, TraderTerms
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(
+    ...     data__universe="AAPL,MSFT,XOM,KO,JPM,GE,T,PG", data__end="2016-08-31", policy__top_k=3, policy__buffer=0
+    ... )
+    >>> terms = TraderTerms("1000000", "2016-07-01", clock="replayed")
+    >>> tested = backtest_log(spec, market_bars(spec), terms)
+    >>> work = tempfile.TemporaryDirectory()
+    >>> trader = Trader(spec, Path(work.name) / "paper", terms)
+    >>> while trader.step():
+    ...     pass
+    >>> logs = [tested, trader_log(trader)]
+    >>> shortfall_table(logs)
+                                backtest       paper
+    money
+    every share at its close  1002267.07  1002269.15
+    delay                         -57.36      -62.16
+    spread                       -252.80     -250.93
+    impact                          0.00        0.00
+    missed                          2.08        3.60
+    fees                          -50.58      -50.20
+    carry                         836.25      836.25
+    unasked                         0.00        0.00
+    equity                    1002744.66  1002745.71
+    unexplained                     0.00        0.00
+    """
     if "venue.book" not in (facts := store.facts()):
         raise ExecutionError("no book of the venue is kept; carry a close first")
     said = json.loads(facts["venue.book"])
@@ -351,7 +935,50 @@ class _Settled(BegunTrader):
         return self.terms.start if self.terms.venue == SIMULATED else max(self.terms.start, tomorrow)
 
     def pending(self) -> list[pd.Timestamp]:  # oldest first
-        "List the closes that are known and have no day yet."
+        """List the closes that are known and have no day yet.
+
+        Returns
+        -------
+        list[pd.Timestamp]
+            Oldest first.
+
+        Raises
+        ------
+        ExecutionError
+            "{...} is no session of {calendar}; name its calendar"
+            "{calendar} opens as it closes: there is no time in which to decide; use daily sessions"
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from decimal import Decimal
+        >>> from pathlib import Path
+        >>> from quantlab.execution.guard import OrderLimits
+        >>> from quantlab.execution.kill_switch import Guard, KillSwitch
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.execution.trader import BegunTrader, ReplayClock, TraderTerms, _Settled, look_at
+        >>> from quantlab.portfolio.limits import Limits
+        >>> from quantlab.recipe.run import as_recipe
+        >>> spec = as_recipe("momentum").replace(data__end="2016-08-10", policy__top_k=5, policy__buffer=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     opened = BegunTrader(spec, Path(folder) / "x", TraderTerms("5000", "2016-07-05", clock="replayed"))
+        ...     kept = opened.ledger.terms()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
+        ...     some.open_book("1000", {"AAPL": Decimal(2)})
+        ...     before = Guard(KillSwitch(some, Limits(kill_drawdown=0.2)), OrderLimits())
+        ...     seen = [
+        ...         look_at(
+        ...             before, {"AAPL": Decimal(2)}, Decimal(1000), {"AAPL": price}, "2016-07-08T20:00:00+00:00"
+        ...         ).mode
+        ...         for price in (500.0, 50.0)
+        ...     ]
+        >>> work = tempfile.TemporaryDirectory()
+        >>> home, terms = Path(work.name) / "momentum", TraderTerms("1000000", "2016-07-05", clock="replayed")
+        >>> begun = _Settled(spec, home, terms)
+        >>> assert begun.pending()[0] == pd.Timestamp("2016-07-05") and begun.venue.book() == ({}, Decimal(1_000_000))
+        """
         days = self.ledger.days()
         first = pd.Timestamp(days[-1].decided) if days else pd.Timestamp(self.terms.start) - pd.Timedelta("1s")
         waiting = [date for date in self.sessions if date > first]
@@ -364,7 +991,15 @@ class _Settled(BegunTrader):
         session: pd.Timestamp,  # whose fills are to be booked
         rounds: int = 10,  # of the engine, at most
     ) -> None:
-        "Book what an open has filled: a paper account plays up to the session, any other venue is asked."
+        """Book what an open has filled: a paper account plays up to the session, any other venue is asked.
+
+        Parameters
+        ----------
+        session : pd.Timestamp
+            Whose fills are to be booked.
+        rounds : int, default 10
+            Of the engine, at most.
+        """
         engine = Engine(self.store, self.venue, guard=self.guard)
         while isinstance(self.venue, PaperVenue) and self.venue.session < session:
             self.venue.play()
@@ -375,7 +1010,47 @@ class _Settled(BegunTrader):
         self._tell_news()
 
     def book(self) -> tuple[dict[str, Decimal], Decimal]:  # shares by symbol; the trader's part of the money
-        "Return the venue's book, without the money that was there before and is not the trader's."
+        """Return the venue's book, without the money that was there before and is not the trader's.
+
+        Returns
+        -------
+        tuple[dict[str, Decimal], Decimal]
+            Shares by symbol; the trader's part of the money.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from decimal import Decimal
+        >>> from pathlib import Path
+        >>> from quantlab.execution.guard import OrderLimits
+        >>> from quantlab.execution.kill_switch import Guard, KillSwitch
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.execution.trader import BegunTrader, ReplayClock, Trader, TraderTerms, look_at
+        >>> from quantlab.portfolio.limits import Limits
+        >>> from quantlab.recipe.run import as_recipe
+        >>> spec = as_recipe("momentum").replace(data__end="2016-08-10", policy__top_k=5, policy__buffer=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     opened = BegunTrader(spec, Path(folder) / "x", TraderTerms("5000", "2016-07-05", clock="replayed"))
+        ...     kept = opened.ledger.terms()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
+        ...     some.open_book("1000", {"AAPL": Decimal(2)})
+        ...     before = Guard(KillSwitch(some, Limits(kill_drawdown=0.2)), OrderLimits())
+        ...     seen = [
+        ...         look_at(
+        ...             before, {"AAPL": Decimal(2)}, Decimal(1000), {"AAPL": price}, "2016-07-08T20:00:00+00:00"
+        ...         ).mode
+        ...         for price in (500.0, 50.0)
+        ...     ]
+        >>> work = tempfile.TemporaryDirectory()
+        >>> home, terms = Path(work.name) / "momentum", TraderTerms("1000000", "2016-07-05", clock="replayed")
+        >>> trader = Trader(spec, home)
+        >>> while trader.step():
+        ...     trader = Trader(spec, home)
+        >>> assert {order.state for order in trader.store.orders()} == {"filled"} and trader.store.book()[
+        ...     0
+        ... ] == trader.venue.book()[0]
+        """
         shares, cash = self.venue.book()
         return shares, cash - Decimal(self.terms.aside)
 
@@ -403,13 +1078,83 @@ class _Settled(BegunTrader):
 
 # %% ../../nbs/execution/776_trader.ipynb #96f5384c
 class Trader(_Settled):
-    "Carry a recipe from close to close at a venue; after a crash the same call goes on."
+    """Carry a recipe from close to close at a venue; after a crash the same call goes on.
+
+    Parameters
+    ----------
+    recipe : Recipe | str | Path
+        What decides.
+    home : Path | str
+        Folder of the trader.
+    terms : TraderTerms | None, default None
+        To begin it; None: it was begun.
+    limits : OrderLimits | None, default None
+        Of an order; None: those of OrderLimits.
+    venue : TradingVenue | None, default None
+        The adapter of terms.venue; None: a paper account on the backtest's rules.
+    permit : LivePermit | None, default None
+        To begin it where money is real.
+    tell : Callable[[str, str, str], object] | None, default None
+        topic, text, key: publish of a bus, for what happens.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from decimal import Decimal
+    >>> from pathlib import Path
+    >>> from quantlab.execution.guard import OrderLimits
+    >>> from quantlab.execution.kill_switch import Guard, KillSwitch
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.execution.trader import BegunTrader, ReplayClock, Trader, TraderTerms, look_at
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(data__end="2016-08-10", policy__top_k=5, policy__buffer=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     opened = BegunTrader(spec, Path(folder) / "x", TraderTerms("5000", "2016-07-05", clock="replayed"))
+    ...     kept = opened.ledger.terms()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
+    ...     some.open_book("1000", {"AAPL": Decimal(2)})
+    ...     before = Guard(KillSwitch(some, Limits(kill_drawdown=0.2)), OrderLimits())
+    ...     seen = [
+    ...         look_at(
+    ...             before, {"AAPL": Decimal(2)}, Decimal(1000), {"AAPL": price}, "2016-07-08T20:00:00+00:00"
+    ...         ).mode
+    ...         for price in (500.0, 50.0)
+    ...     ]
+    >>> work = tempfile.TemporaryDirectory()
+    >>> home, terms = Path(work.name) / "momentum", TraderTerms("1000000", "2016-07-05", clock="replayed")
+    >>> trader = Trader(spec, home)
+    """
 
     def decide(
         self,
         session: pd.Timestamp,  # the close that decides
     ) -> DayRecord:  # committed
-        "Decide at one close, write it down, and commit the day; nothing is sent yet."
+        """Decide at one close, write it down, and commit the day; nothing is sent yet.
+
+        Parameters
+        ----------
+        session : pd.Timestamp
+            The close that decides.
+
+        Returns
+        -------
+        DayRecord
+            Committed.
+
+        Raises
+        ------
+        ExecutionError
+            "{...} is no session of {calendar}; name its calendar"
+            "{calendar} opens as it closes: there is no time in which to decide; use daily sessions"
+            "{...} is held and has no close in the recipe's data; sell it by hand, or bring bars"
+            Where nothing is due, or a number is none (see freeze).
+        ConfigError
+            Before the first one that can decide (see decide).
+        DataError
+            Before the first one that can decide (see decide).
+        """
         close, opens = session_hours(self.terms.calendar, session)
         self._set_clock(close)
         shares, cash = self.book()
@@ -439,7 +1184,19 @@ class Trader(_Settled):
         return tuple([one.id, one.symbol, one.why] for one in ended if not self.store.filled(one.id))
 
     def send(self) -> int:  # how many passed the guard
-        "Show the book to the guard by the last day's prices, let it judge what was created, and speak to the venue."
+        """Show the book to the guard by the last day's prices, let it judge what was created, and speak to the venue.
+
+        Returns
+        -------
+        int
+            How many passed the guard.
+
+        Raises
+        ------
+        ExecutionError
+            "{...} is no session of {calendar}; name its calendar"
+            "{calendar} opens as it closes: there is no time in which to decide; use daily sessions"
+        """
         day, engine = self.ledger.days()[-1], Engine(self.store, self.venue, guard=self.guard)
         close = session_hours(self.terms.calendar, day.decided)[0]
         self._set_clock(close)
@@ -452,7 +1209,56 @@ class Trader(_Settled):
         return passed
 
     def step(self) -> DayRecord | None:  # None: no close is waiting
-        "Carry the oldest close that waits to its orders at the venue; what a crash left unsent goes first."
+        """Carry the oldest close that waits to its orders at the venue; what a crash left unsent goes first.
+
+        Returns
+        -------
+        DayRecord | None
+            None: no close is waiting.
+
+        Raises
+        ------
+        ExecutionError
+            "{...} is no session of {calendar}; name its calendar"
+            "{calendar} opens as it closes: there is no time in which to decide; use daily sessions"
+            "{...} is held and has no close in the recipe's data; sell it by hand, or bring bars"
+            Where nothing is due, or a number is none (see freeze).
+        ConfigError
+            Before the first one that can decide (see decide).
+        DataError
+            Before the first one that can decide (see decide).
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from decimal import Decimal
+        >>> from pathlib import Path
+        >>> from quantlab.execution.guard import OrderLimits
+        >>> from quantlab.execution.kill_switch import Guard, KillSwitch
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.execution.trader import BegunTrader, ReplayClock, Trader, TraderTerms, look_at
+        >>> from quantlab.portfolio.limits import Limits
+        >>> from quantlab.recipe.run import as_recipe
+        >>> spec = as_recipe("momentum").replace(data__end="2016-08-10", policy__top_k=5, policy__buffer=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     opened = BegunTrader(spec, Path(folder) / "x", TraderTerms("5000", "2016-07-05", clock="replayed"))
+        ...     kept = opened.ledger.terms()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
+        ...     some.open_book("1000", {"AAPL": Decimal(2)})
+        ...     before = Guard(KillSwitch(some, Limits(kill_drawdown=0.2)), OrderLimits())
+        ...     seen = [
+        ...         look_at(
+        ...             before, {"AAPL": Decimal(2)}, Decimal(1000), {"AAPL": price}, "2016-07-08T20:00:00+00:00"
+        ...         ).mode
+        ...         for price in (500.0, 50.0)
+        ...     ]
+        >>> work = tempfile.TemporaryDirectory()
+        >>> home, terms = Path(work.name) / "momentum", TraderTerms("1000000", "2016-07-05", clock="replayed")
+        >>> trader = Trader(spec, home)
+        >>> while trader.step():
+        ...     trader = Trader(spec, home)
+        """
         if self.ledger.days():
             self.send()
         waiting = self.pending()
@@ -469,7 +1275,63 @@ def profit_faults(
     trader: BegunTrader,  # its ledger, and bars that reach its days; no store and no venue is asked
     scratch: Path | str,  # folder for the journal of a fresh account
 ) -> tuple[pd.Series, list[str]]:  # equity by close; what differs, in words
-    "Replay the committed orders on the bars and compare the books that were written down."
+    """Replay the committed orders on the bars and compare the books that were written down.
+
+    Parameters
+    ----------
+    trader : BegunTrader
+        Its ledger, and bars that reach its days; no store and no venue is asked.
+    scratch : Path | str
+        Folder for the journal of a fresh account.
+
+    Returns
+    -------
+    tuple[pd.Series, list[str]]
+        Equity by close; what differs, in words.
+
+    Raises
+    ------
+    ExecutionError
+        For a name without a target (see intents_for).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from decimal import Decimal
+    >>> from pathlib import Path
+    >>> from quantlab.execution.guard import OrderLimits
+    >>> from quantlab.execution.kill_switch import Guard, KillSwitch
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.execution.trader import BegunTrader, ReplayClock, Trader, TraderTerms, look_at, profit_faults
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(data__end="2016-08-10", policy__top_k=5, policy__buffer=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     opened = BegunTrader(spec, Path(folder) / "x", TraderTerms("5000", "2016-07-05", clock="replayed"))
+    ...     kept = opened.ledger.terms()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
+    ...     some.open_book("1000", {"AAPL": Decimal(2)})
+    ...     before = Guard(KillSwitch(some, Limits(kill_drawdown=0.2)), OrderLimits())
+    ...     seen = [
+    ...         look_at(
+    ...             before, {"AAPL": Decimal(2)}, Decimal(1000), {"AAPL": price}, "2016-07-08T20:00:00+00:00"
+    ...         ).mode
+    ...         for price in (500.0, 50.0)
+    ...     ]
+    >>> work = tempfile.TemporaryDirectory()
+    >>> home, terms = Path(work.name) / "momentum", TraderTerms("1000000", "2016-07-05", clock="replayed")
+    >>> trader = Trader(spec, home)
+    >>> while trader.step():
+    ...     trader = Trader(spec, home)
+    >>> with tempfile.TemporaryDirectory() as scratch:
+    ...     again, faults = profit_faults(trader, scratch)
+    >>> again.tail(3)
+    2016-08-08    1.044113e+06
+    2016-08-09    1.045404e+06
+    2016-08-10    1.044918e+06
+    dtype: float64
+    """
     venue = paper_account(trader.recipe, trader.market, trader.terms, Path(scratch) / "again.jsonl")
     equity, faults, store = {}, [], OrderStore(Path(scratch) / "again.sqlite")
     days = trader.ledger.days()
@@ -501,7 +1363,57 @@ LIVE_DAYS = 60  # sessions on paper, proven, before money is real: a quarter of 
 def ledger_sessions(
     trader: BegunTrader,  # with a day at least
 ) -> pd.DatetimeIndex:  # of its exchange, from its first day to its last
-    "List the sessions that a ledger should have days for."
+    """List the sessions that a ledger should have days for.
+
+    Parameters
+    ----------
+    trader : BegunTrader
+        With a day at least.
+
+    Returns
+    -------
+    pd.DatetimeIndex
+        Of its exchange, from its first day to its last.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from decimal import Decimal
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.execution.guard import OrderLimits
+    >>> from quantlab.execution.kill_switch import Guard, KillSwitch
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.execution.trader import (
+    ...     BegunTrader, ReplayClock, Trader, TraderTerms, earn_permit, look_at, profit_faults,
+    ... )
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(data__end="2016-08-10", policy__top_k=5, policy__buffer=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     opened = BegunTrader(spec, Path(folder) / "x", TraderTerms("5000", "2016-07-05", clock="replayed"))
+    ...     kept = opened.ledger.terms()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
+    ...     some.open_book("1000", {"AAPL": Decimal(2)})
+    ...     before = Guard(KillSwitch(some, Limits(kill_drawdown=0.2)), OrderLimits())
+    ...     seen = [
+    ...         look_at(
+    ...             before, {"AAPL": Decimal(2)}, Decimal(1000), {"AAPL": price}, "2016-07-08T20:00:00+00:00"
+    ...         ).mode
+    ...         for price in (500.0, 50.0)
+    ...     ]
+    >>> work = tempfile.TemporaryDirectory()
+    >>> home, terms = Path(work.name) / "momentum", TraderTerms("1000000", "2016-07-05", clock="replayed")
+    >>> trader = Trader(spec, home)
+    >>> while trader.step():
+    ...     trader = Trader(spec, home)
+    >>> with tempfile.TemporaryDirectory() as scratch:
+    ...     again, faults = profit_faults(trader, scratch)
+    >>> with tempfile.TemporaryDirectory() as scratch:
+    ...     few = show_error(lambda: earn_permit(trader, [], scratch))
+    >>> few
+    """
     days = trader.ledger.days()
     return exchange_sessions(trader.terms.calendar, days[0].decided, days[-1].decided)
 
@@ -512,7 +1424,68 @@ def earn_permit(
     scratch: Path | str,  # folder for the journal of a fresh account
     asked: int = LIVE_DAYS,  # sessions, at least one
 ) -> LivePermit:
-    "Count the proven days of a trader on paper; raise ExecutionError where they are too few, or anything is wrong."
+    """Count the proven days of a trader on paper; raise ExecutionError where they are too few, or anything is wrong.
+
+    Parameters
+    ----------
+    trader : BegunTrader
+        On paper.
+    anchors : Sequence[Anchor]
+        Of pushed and stamp_anchors: what others hold of its ledger.
+    scratch : Path | str
+        Folder for the journal of a fresh account.
+    asked : int, default LIVE_DAYS
+        sessions, at least one.
+
+    Returns
+    -------
+    LivePermit
+        The proven days of a trader on paper.
+
+    Raises
+    ------
+    ExecutionError
+        Where they are too few, or anything is wrong.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from decimal import Decimal
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.execution.guard import OrderLimits
+    >>> from quantlab.execution.kill_switch import Guard, KillSwitch
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.execution.trader import (
+    ...     BegunTrader, ReplayClock, Trader, TraderTerms, earn_permit, look_at, profit_faults,
+    ... )
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.recipe.run import as_recipe
+    >>> spec = as_recipe("momentum").replace(data__end="2016-08-10", policy__top_k=5, policy__buffer=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     opened = BegunTrader(spec, Path(folder) / "x", TraderTerms("5000", "2016-07-05", clock="replayed"))
+    ...     kept = opened.ledger.terms()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     some = OrderStore(Path(folder) / "x.sqlite", now=ReplayClock("2016-07-08T20:10:00+00:00"))
+    ...     some.open_book("1000", {"AAPL": Decimal(2)})
+    ...     before = Guard(KillSwitch(some, Limits(kill_drawdown=0.2)), OrderLimits())
+    ...     seen = [
+    ...         look_at(
+    ...             before, {"AAPL": Decimal(2)}, Decimal(1000), {"AAPL": price}, "2016-07-08T20:00:00+00:00"
+    ...         ).mode
+    ...         for price in (500.0, 50.0)
+    ...     ]
+    >>> work = tempfile.TemporaryDirectory()
+    >>> home, terms = Path(work.name) / "momentum", TraderTerms("1000000", "2016-07-05", clock="replayed")
+    >>> trader = Trader(spec, home)
+    >>> while trader.step():
+    ...     trader = Trader(spec, home)
+    >>> with tempfile.TemporaryDirectory() as scratch:
+    ...     again, faults = profit_faults(trader, scratch)
+    >>> with tempfile.TemporaryDirectory() as scratch:
+    ...     few = show_error(lambda: earn_permit(trader, [], scratch))
+    >>> few
+    """
     if trader.terms.venue != SIMULATED:
         raise ExecutionError(
             f"the days were traded at {trader.terms.venue}; only those of quantlab's own paper account count"

@@ -15,11 +15,84 @@ from .store import OrderRow, VenueFill, VenueFlow
 
 # %% ../../nbs/execution/764_venue.ipynb #5c2db8d7
 class Refused(ExecutionError):
-    "A venue says no: the order does not exist there, and will not."
+    """A venue says no: the order does not exist there, and will not.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.store import VenueFill
+    >>> from quantlab.execution.venue import Refused, Unsure, VenueOrder
+    >>> class BadVenue:
+    ...     "Fill at real opens; lose what is said, and what is answered."
+    ...
+    ...     name, settle = "bad", 2.0
+    ...
+    ...     def __init__(self, clock, seed, loss=0.3):
+    ...         self.clock, self.rng, self.loss, self.log, self.done = (
+    ...             clock,
+    ...             np.random.default_rng(seed),
+    ...             loss,
+    ...             [],
+    ...             [],
+    ...         )
+    ...
+    ...     def _lose(self, what):
+    ...         if self.rng.random() < self.loss:
+    ...             raise Unsure(f"{what} was lost")
+    ...
+    ...     def submit(self, order):
+    ...         self._lose("the request")
+    ...         self.log.append((order.id, order.symbol, order.quantity, self.clock[0]))
+    ...         self._lose("the answer")
+    ...         return VenueOrder(order.id, f"v{len(self.log)}", "working", Decimal(0))
+    ...
+    ...     def cancel(self, order):
+    ...         raise Refused("this venue cancels nothing")
+    ...
+    ...     def lookup(self, order):
+    ...         self._lose("the question")
+    ...         mine = [row for row in self.log if row[0] == order.id and self.clock[0] >= row[3] + self.settle]
+    ...         filled = any(fill.id == order.id for fill in self.done)
+    ...         if not mine:
+    ...             return None
+    ...         return VenueOrder(
+    ...             order.id, "v", "filled" if filled else "working", order.quantity if filled else Decimal(0)
+    ...         )
+    ...
+    ...     def fills(self, since):
+    ...         self._lose("the question")
+    ...         return self.done
+    ...
+    ...     def book(self):
+    ...         raise Unsure("not asked here")
+    ...
+    ...     def open_session(self):
+    ...         taken = [row for row in self.log if row[0] not in {fill.id for fill in self.done}]
+    ...         for n, (id, symbol, quantity, _) in enumerate(taken):
+    ...             price = Decimal(str(round(opens[symbol], 4)))
+    ...             self.done.append(
+    ...                 VenueFill(f"x{n}", id, symbol, quantity, price, Decimal(0), "2016-07-11T13:30:00+00:00")
+    ...             )
+    """
 
 
 class Busy(ExecutionError):
-    "A venue says, explicitly, that it did not take the request; the same one may be sent later."
+    """A venue says, explicitly, that it did not take the request; the same one may be sent later.
+
+    Parameters
+    ----------
+    message : str
+        In words.
+    seconds : float, default 1.0
+        To wait.
+
+    Examples
+    --------
+    >>> from quantlab.execution.intent import ExecutionError
+    >>> from quantlab.execution.venue import Busy
+    >>> assert issubclass(Busy, ExecutionError) and Busy("later", 2.5).seconds == 2.5
+    """
 
     def __init__(
         self,
@@ -31,11 +104,95 @@ class Busy(ExecutionError):
 
 
 class Unsure(ExecutionError):
-    "Nobody knows whether the venue acted: no answer, an answer that cannot be read, or a name that it knows already."
+    """Nobody knows whether the venue acted: no answer, an answer that cannot be read, or a name that it knows already.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pathlib import Path
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.execution.venue import Unsure
+    >>> clock = [0.0]
+    >>> at = lambda: (pd.Timestamp("2016-07-11T12:00:00+00:00") + pd.Timedelta(seconds=clock[0])).isoformat()
+    >>> store, liar = OrderStore(Path(work.name) / "liar.sqlite", now=at), BadVenue(clock, 0, 0.0)
+    >>> liar._lose = lambda what: (_ for _ in ()).throw(Unsure("lost")) if what == "the answer" else None
+    """
 
 
 class VenueOrder(NamedTuple):
-    "Say how an order stands at its venue."
+    """Say how an order stands at its venue.
+
+    Parameters
+    ----------
+    id : str
+        Our name for it.
+    venue_id : str
+        The venue's.
+    state : str
+        working, partly_filled, cancel_pending, filled, cancelled, rejected or expired.
+    filled : Decimal
+        shares, signed.
+    why : str, default ""
+        Of a rejection.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.store import VenueFill
+    >>> from quantlab.execution.venue import Refused, Unsure, VenueOrder
+    >>> class BadVenue:
+    ...     "Fill at real opens; lose what is said, and what is answered."
+    ...
+    ...     name, settle = "bad", 2.0
+    ...
+    ...     def __init__(self, clock, seed, loss=0.3):
+    ...         self.clock, self.rng, self.loss, self.log, self.done = (
+    ...             clock,
+    ...             np.random.default_rng(seed),
+    ...             loss,
+    ...             [],
+    ...             [],
+    ...         )
+    ...
+    ...     def _lose(self, what):
+    ...         if self.rng.random() < self.loss:
+    ...             raise Unsure(f"{what} was lost")
+    ...
+    ...     def submit(self, order):
+    ...         self._lose("the request")
+    ...         self.log.append((order.id, order.symbol, order.quantity, self.clock[0]))
+    ...         self._lose("the answer")
+    ...         return VenueOrder(order.id, f"v{len(self.log)}", "working", Decimal(0))
+    ...
+    ...     def cancel(self, order):
+    ...         raise Refused("this venue cancels nothing")
+    ...
+    ...     def lookup(self, order):
+    ...         self._lose("the question")
+    ...         mine = [row for row in self.log if row[0] == order.id and self.clock[0] >= row[3] + self.settle]
+    ...         filled = any(fill.id == order.id for fill in self.done)
+    ...         if not mine:
+    ...             return None
+    ...         return VenueOrder(
+    ...             order.id, "v", "filled" if filled else "working", order.quantity if filled else Decimal(0)
+    ...         )
+    ...
+    ...     def fills(self, since):
+    ...         self._lose("the question")
+    ...         return self.done
+    ...
+    ...     def book(self):
+    ...         raise Unsure("not asked here")
+    ...
+    ...     def open_session(self):
+    ...         taken = [row for row in self.log if row[0] not in {fill.id for fill in self.done}]
+    ...         for n, (id, symbol, quantity, _) in enumerate(taken):
+    ...             price = Decimal(str(round(opens[symbol], 4)))
+    ...             self.done.append(
+    ...                 VenueFill(f"x{n}", id, symbol, quantity, price, Decimal(0), "2016-07-11T13:30:00+00:00")
+    ...             )
+    """
 
     id: str  # our name for it
     venue_id: str  # the venue's
@@ -46,7 +203,20 @@ class VenueOrder(NamedTuple):
 
 @runtime_checkable
 class TradingVenue(Protocol):
-    "What an adapter does. Each call may raise Busy or Unsure; submit and cancel may raise Refused."
+    """What an adapter does. Each call may raise Busy or Unsure; submit and cancel may raise Refused.
+
+    Attributes
+    ----------
+    name : str
+        In messages.
+    settle : float
+        Seconds after which an order that was taken is shown when it is asked for.
+
+    Examples
+    --------
+    >>> from quantlab.execution.venue import TradingVenue
+    >>> assert not isinstance(object(), TradingVenue)
+    """
 
     name: str  # in messages
     settle: float  # seconds after which an order that was taken is shown when it is asked for
@@ -55,43 +225,143 @@ class TradingVenue(Protocol):
         self,
         order: OrderRow,  # of the store
     ) -> VenueOrder:
-        "Send an order under its own id, once: without retries of any library."
+        """Send an order under its own id, once: without retries of any library.
+
+        Parameters
+        ----------
+        order : OrderRow
+            Of the store.
+
+        Returns
+        -------
+        VenueOrder
+            How an order stands at its venue.
+        """
 
     def cancel(
         self,
         order: OrderRow,  # of the store
     ) -> None:
-        "Ask for a cancel; that it was asked for does not mean that it is cancelled."
+        """Ask for a cancel; that it was asked for does not mean that it is cancelled.
+
+        Parameters
+        ----------
+        order : OrderRow
+            Of the store.
+        """
 
     def lookup(
         self,
         order: OrderRow,  # of the store
     ) -> VenueOrder | None:
-        "Find an order by our id among open and past ones; None: the venue does not know it."
+        """Find an order by our id among open and past ones; None: the venue does not know it.
+
+        Parameters
+        ----------
+        order : OrderRow
+            Of the store.
+
+        Returns
+        -------
+        VenueOrder | None
+        """
 
     def fills(
         self,
         since: str,  # ISO time; empty: all
     ) -> Sequence[VenueFill]:
-        "Return the fills from a time on (ISO; empty: all), with those of other orders."
+        """Return the fills from a time on (ISO; empty: all), with those of other orders.
+
+        Parameters
+        ----------
+        since : str
+            ISO time; empty: all.
+
+        Returns
+        -------
+        Sequence[VenueFill]
+            The fills from a time on (ISO.
+        """
 
     def book(self) -> tuple[dict[str, Decimal], Decimal]:
-        "Return shares by symbol, and cash."
+        """Return shares by symbol, and cash.
+
+        Returns
+        -------
+        tuple[dict[str, Decimal], Decimal]
+            Shares by symbol, and cash.
+        """
 
 # %% ../../nbs/execution/764_venue.ipynb #cabf3544
 @runtime_checkable
 class TellsFlows(Protocol):
-    "What an adapter does that can tell flows; it may raise Busy or Unsure."
+    """What an adapter does that can tell flows; it may raise Busy or Unsure.
+
+    Examples
+    --------
+    >>> from decimal import Decimal
+    >>> from quantlab.execution.store import VenueFlow
+    >>> from quantlab.execution.venue import TellsFlows
+    >>> class Payer:
+    ...     "Pay one dividend."
+    ...
+    ...     def flows(self, since):
+    ...         return [VenueFlow("d1", "dividend", "AAPL", Decimal(0), Decimal("0.25"), "2024-02-15")]
+    >>> assert isinstance(Payer(), TellsFlows) and not isinstance(object(), TellsFlows)
+    """
 
     def flows(
         self,
         since: str,  # ISO time; empty: all
     ) -> Sequence[VenueFlow]:
-        "Return what moved shares or cash without an order from a time on; days count whole."
+        """Return what moved shares or cash without an order from a time on; days count whole.
+
+        Parameters
+        ----------
+        since : str
+            ISO time; empty: all.
+
+        Returns
+        -------
+        Sequence[VenueFlow]
+            What moved shares or cash without an order from a time on.
+
+        Examples
+        --------
+        >>> from decimal import Decimal
+        >>> from quantlab.execution.store import VenueFlow
+        >>> class Payer:
+        ...     "Pay one dividend."
+        ...
+        ...     def flows(self, since):
+        ...         return [VenueFlow("d1", "dividend", "AAPL", Decimal(0), Decimal("0.25"), "2024-02-15")]
+        >>> Payer().flows("")
+        """
 
 # %% ../../nbs/execution/764_venue.ipynb #7f753501
 class LivePermit(NamedTuple):
-    "Say how many proven days on paper let a recipe trade where money is real."
+    """Say how many proven days on paper let a recipe trade where money is real.
+
+    Parameters
+    ----------
+    key : str
+        Of the recipe: its settings and sources.
+    proven : int
+        Sessions on paper that somebody outside held before their open.
+    asked : int
+        Sessions that are asked for.
+    head : str
+        Of the paper ledger that proves them.
+
+    Examples
+    --------
+    >>> from quantlab.execution.venue import LivePermit
+    >>> assert (
+    ...     LivePermit("k", 60, 60, "h").earned
+    ...     and not LivePermit("k", 59, 60, "h").earned
+    ...     and not LivePermit("k", 0, 0, "h").earned
+    ... )
+    """
 
     key: str  # of the recipe: its settings and sources
     proven: int  # sessions on paper that somebody outside held before their open
@@ -100,5 +370,10 @@ class LivePermit(NamedTuple):
 
     @property
     def earned(self) -> bool:
-        "Say whether the days are enough."
+        """Say whether the days are enough.
+
+        Returns
+        -------
+        bool
+        """
         return self.proven >= self.asked >= 1

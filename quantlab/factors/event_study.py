@@ -25,7 +25,47 @@ def group_entries(
     quantiles: int = 5,  # groups of names on each date
     top: bool = True,  # the group of the highest scores; False: of the lowest
 ) -> pd.DataFrame:  # bool, dates x symbols: entered at the close of date
-    "Mark when names enter the top or the bottom group; raise ConfigError for fewer than two groups."
+    """Mark when names enter the top or the bottom group; raise ConfigError for fewer than two groups.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol), known at the close of date.
+    quantiles : int, default 5
+        Groups of names on each date.
+    top : bool, default True
+        The group of the highest scores; False: of the lowest.
+
+    Returns
+    -------
+    pd.DataFrame
+        bool, dates x symbols: entered at the close of date.
+
+    Raises
+    ------
+    ConfigError
+        For fewer than two groups.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.factors.event_study import group_entries
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import reversal
+    >>> bars = adjust(sample_bars(start="2014-01-01", end="2019-12-31"), "total")
+    >>> score = compute(bars, [reversal(21)])["rev_21"]
+    >>> entered = group_entries(score)
+    >>> entered.sum(axis=1).groupby(entered.index.year).mean().round(1)
+    date
+    2014    3.5
+    2015    3.6
+    2016    3.9
+    2017    3.6
+    2018    3.7
+    2019    3.7
+    dtype: float64
+    """
     if quantiles < 2:
         raise ConfigError(f"quantiles is {quantiles}; give at least 2")
     ranks = to_wide(score).rank(axis=1, pct=True)
@@ -40,7 +80,37 @@ def event_path(
     before: int = 10,  # sessions before the entry
     after: int = 20,  # sessions after it; they are outcomes, known that much later
 ) -> pd.DataFrame:  # by session from the entry: mean (decimal, 0 at the entry), se, dates that have an entry
-    "Return the mean path of names around their entry, relative to the median of each date, with its error."
+    """Return the mean path of names around their entry, relative to the median of each date, with its error.
+
+    Parameters
+    ----------
+    entered : pd.DataFrame
+        bool, dates x symbols, from group_entries.
+    close : pd.Series
+        (date, symbol), adjusted.
+    before : int, default 10
+        Sessions before the entry.
+    after : int, default 20
+        Sessions after it; they are outcomes, known that much later.
+
+    Returns
+    -------
+    pd.DataFrame
+        By session from the entry: mean (decimal, 0 at the entry), se, dates that have an entry.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.factors.event_study import event_path, group_entries
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import reversal
+    >>> bars = adjust(sample_bars(start="2014-01-01", end="2019-12-31"), "total")
+    >>> score = compute(bars, [reversal(21)])["rev_21"]
+    >>> paths = {
+    ...     side: event_path(group_entries(score, top=side == "top"), bars["close"]) for side in ("top", "bottom")
+    ... }
+    """
     returns = to_wide(close).pct_change(fill_method=None).replace([np.inf, -np.inf], np.nan)
     relative = returns.sub(returns.median(axis=1), axis=0).reindex(index=entered.index, columns=entered.columns)
     total = relative.fillna(0.0).cumsum()
@@ -59,7 +129,33 @@ def event_figure(
     paths: dict[str, pd.DataFrame],  # name of the group -> event_path
     title: str = "Around the entry into a group, relative to the date's median (bands: two standard errors)",  # above
 ) -> "Figure":
-    "Draw paths around an entry; what lies before it is past, and grey."
+    """Draw paths around an entry; what lies before it is past, and grey.
+
+    Parameters
+    ----------
+    paths : dict[str, pd.DataFrame]
+        Name of the group -> event_path.
+    title : str, optional
+        Above.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.factors.event_study import event_figure, event_path, group_entries
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import reversal
+    >>> bars = adjust(sample_bars(start="2014-01-01", end="2019-12-31"), "total")
+    >>> score = compute(bars, [reversal(21)])["rev_21"]
+    >>> paths = {
+    ...     side: event_path(group_entries(score, top=side == "top"), bars["close"]) for side in ("top", "bottom")
+    ... }
+    >>> event_figure(paths)
+    """
     fig, ax = figure(title, "sessions from the entry", "")
     for (name, path), color in zip(paths.items(), (COLORS[0], COLORS[1]), strict=False):
         ax.plot(path.index, path["mean"], color=color, label=name)

@@ -23,7 +23,49 @@ def horizon_table(
     outcomes: pd.DataFrame,  # (date, symbol), one column per horizon in sessions: decimal outcome
     quantiles: int = 5,  # groups of names on each date
 ) -> pd.DataFrame:  # by horizon: ic, se, p; spread (decimal per session); turnover (1 less rank autocorrelation)
-    "Test the mean rank IC of a score at several horizons; an outcome that is all missing gives a row of NaN."
+    """Test the mean rank IC of a score at several horizons; an outcome that is all missing gives a row of NaN.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol), known at the close of date.
+    outcomes : pd.DataFrame
+        (date, symbol), one column per horizon in sessions: decimal outcome.
+    quantiles : int, default 5
+        Groups of names on each date.
+
+    Returns
+    -------
+    pd.DataFrame
+        By horizon: ic, se, p; spread (decimal per session); turnover (1 less rank autocorrelation).
+
+    Raises
+    ------
+    ConfigError
+        For an unknown method (see ic_test).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.factors.horizons import horizon_table
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.labels.forward import forward_returns
+    >>> raw = sample_bars(start="2016-01-01", end="2019-12-31")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> score = compute(bars, SETS["base"])["mom_252_21"]
+    >>> outcomes = pd.DataFrame({h: forward_returns(bars, h)["y"] for h in [1, 5, 20, 60]})
+    >>> table = horizon_table(score, outcomes)
+    >>> table.round(4)
+                 ic      se       p  spread  turnover
+    horizon
+    1        0.0168  0.0121  0.1653  0.0001    0.0060
+    5        0.0139  0.0211  0.5103  0.0001    0.0260
+    20       0.0135  0.0306  0.6588  0.0001    0.0962
+    60       0.0376  0.0550  0.4943  0.0002    0.2657
+    """
     rows: dict[int, dict[str, float]] = {}
     for horizon in outcomes:
         y = outcomes[horizon]
@@ -43,7 +85,35 @@ def horizon_figure(
     table: pd.DataFrame,  # from horizon_table
     title: str = "Mean rank IC by horizon (bars: two standard errors)",  # above the picture
 ) -> "Figure":
-    "Draw the mean rank IC at each horizon, with two standard errors."
+    """Draw the mean rank IC at each horizon, with two standard errors.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        From horizon_table.
+    title : str, optional
+        Above the picture.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.factors.horizons import horizon_figure, horizon_table
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.labels.forward import forward_returns
+    >>> raw = sample_bars(start="2016-01-01", end="2019-12-31")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> score = compute(bars, SETS["base"])["mom_252_21"]
+    >>> outcomes = pd.DataFrame({h: forward_returns(bars, h)["y"] for h in [1, 5, 20, 60]})
+    >>> table = horizon_table(score, outcomes)
+    >>> horizon_figure(table)
+    """
     fig, ax = figure(title, "sessions held", "mean rank IC")
     ax.errorbar(table.index.astype(str), table["ic"], yerr=2 * table["se"], fmt="o", ms=5, capsize=3, color=COLORS[0])
     ax.axhline(0, color="black", lw=0.8)

@@ -18,7 +18,29 @@ def trailing_size(
     bars: pd.DataFrame,  # (date, symbol), with amount: value traded, in money
     sessions: int = 60,  # that the median is taken over, the date's own included
 ) -> pd.Series:  # (date, symbol), log of the median value traded, known at the close of date; NaN before
-    "Measure size by the dollar volume of the sessions up to the date."
+    """Measure size by the dollar volume of the sessions up to the date.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), with amount: value traded, in money.
+    sessions : int, default 60
+        That the median is taken over, the date's own included.
+
+    Returns
+    -------
+    pd.Series
+        (date, symbol), log of the median value traded, known at the close of date; NaN before.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.factors.neutral import trailing_beta, trailing_size
+    >>> raw = sample_bars(start="2016-01-01", end="2019-12-31")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> size, beta = trailing_size(bars), trailing_beta(bars)
+    """
     amount = to_wide(bars["amount"]).rolling(sessions).median()
     return to_long(np.log(amount.where(amount > 0)), bars.index)
 
@@ -26,7 +48,33 @@ def trailing_size(
 def size_groups(
     size: pd.Series,  # (date, symbol), from trailing_size
 ) -> pd.Series:  # (date, symbol): "1 small", "2 middle" or "3 large" by terciles of the date; missing = unknown
-    "Sort the names of each date into terciles of size."
+    """Sort the names of each date into terciles of size.
+
+    Parameters
+    ----------
+    size : pd.Series
+        (date, symbol), from trailing_size.
+
+    Returns
+    -------
+    pd.Series
+        (date, symbol): "1 small", "2 middle" or "3 large" by terciles of the date; missing = unknown.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.factors.neutral import size_groups, trailing_beta, trailing_size
+    >>> raw = sample_bars(start="2016-01-01", end="2019-12-31")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> size, beta = trailing_size(bars), trailing_beta(bars)
+    >>> groups = size_groups(size)
+    >>> groups.value_counts()
+    2 middle    37148
+    3 large     37148
+    1 small     37148
+    Name: count, dtype: int64
+    """
     rank = size.groupby("date").rank(pct=True)
     third = np.ceil((rank * 3).round(9))
     return third.map({1.0: "1 small", 2.0: "2 middle", 3.0: "3 large"})
@@ -36,7 +84,29 @@ def trailing_beta(
     bars: pd.DataFrame,  # (date, symbol), with close, adjusted
     sessions: int = 252,  # that the beta is taken over, the date's own included
 ) -> pd.Series:  # (date, symbol), beta to the equal-weight return of all names, known at the close of date
-    "Measure beta by the returns of the sessions up to the date."
+    """Measure beta by the returns of the sessions up to the date.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), with close, adjusted.
+    sessions : int, default 252
+        That the beta is taken over, the date's own included.
+
+    Returns
+    -------
+    pd.Series
+        (date, symbol), beta to the equal-weight return of all names, known at the close of date.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.factors.neutral import trailing_beta, trailing_size
+    >>> raw = sample_bars(start="2016-01-01", end="2019-12-31")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> size, beta = trailing_size(bars), trailing_beta(bars)
+    """
     returns = to_wide(bars["close"]).pct_change(fill_method=None)
     market = returns.mean(axis=1)
     spread = market.rolling(sessions).var()
@@ -51,7 +121,69 @@ def neutral_table(
     exposures: pd.DataFrame,  # on score's index: numbers known at the close of date, such as size and beta
     groups: pd.Series | None = None,  # on score's index: label known at the close of date, such as the sector
 ) -> pd.DataFrame:  # by version: ic, se, p, left (share of the first IC; NaN where that is within two standard errors)
-    "Test the mean rank IC of a score as it is, without each exposure, and without all of them; no rows: no p."
+    """Test the mean rank IC of a score as it is, without each exposure, and without all of them; no rows: no p.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol), known at the close of date.
+    y : pd.Series
+        (date, symbol), decimal outcome.
+    horizon : int
+        Sessions an outcome lasts.
+    exposures : pd.DataFrame
+        On score's index: numbers known at the close of date, such as size and beta.
+    groups : pd.Series | None, default None
+        On score's index: label known at the close of date, such as the sector.
+
+    Returns
+    -------
+    pd.DataFrame
+        By version: ic, se, p, left (share of the first IC; NaN where that is within two standard
+        errors).
+
+    Raises
+    ------
+    PanelError
+        For another index (see neutralise).
+    ConfigError
+        For an unknown method (see ic_test).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.universe import sectors_asof
+    >>> from quantlab.factors.neutral import neutral_table, size_groups, trailing_beta, trailing_size
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.labels.forward import forward_returns
+    >>> raw = sample_bars(start="2016-01-01", end="2019-12-31")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> score = compute(bars, SETS["base"])["mom_252_21"]
+    >>> size, beta = trailing_size(bars), trailing_beta(bars)
+    >>> groups = size_groups(size)
+    >>> fig, ax = figure(
+    ...     "Beta of the smallest and the largest third, by names and dates",
+    ...     "beta",
+    ...     "names and dates",
+    ...     size=(7, 2.4),
+    ... )
+    >>> for name in ["1 small", "3 large"]:
+    ...     _ = ax.hist(beta[groups == name].dropna(), bins=60, histtype="step", label=name)
+    >>> y = forward_returns(bars, 20)["y"]
+    >>> exposures = pd.DataFrame({"size": size, "beta": beta}).reindex(score.index)
+    >>> left = neutral_table(score, y, 20, exposures, sectors_asof(score.index))
+    >>> left.round(4)
+                        ic      se       p  left
+    as it is        0.0139  0.0306  0.6492   NaN
+    sector-neutral  0.0095  0.0147  0.5169   NaN
+    size-neutral    0.0035  0.0160  0.8246   NaN
+    beta-neutral    0.0527  0.0430  0.2202   NaN
+    all of them     0.0103  0.0128  0.4217   NaN
+    """
     known = score.notna() & exposures.notna().all(axis=1) & (True if groups is None else groups.notna())
     score = score.where(known)
     if not (known & y.reindex(score.index).notna()).any():

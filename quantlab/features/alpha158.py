@@ -52,77 +52,218 @@ class _CloseBlock(Block):
 
     @cached_property
     def previous_close(self) -> np.ndarray:  # float64[dates, symbols]; NaN in the first row
-        "Return the close of the row before."
+        """Return the close of the row before.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; NaN in the first row.
+        """
         return ref(self.close, 1)
 
     @cached_property
     def sessions(self) -> np.ndarray:  # float64[dates, symbols]
-        "Return the age as a number to reckon with."
+        """Return the age as a number to reckon with.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols].
+        """
         return self.age.astype(np.float64)
 
     @cached_property
     def sortable_close(self) -> np.ndarray:  # float32[dates, symbols] where it loses no digit, else float64
-        "Return the close in the precision that it was stored in, as far as can be told."
+        """Return the close in the precision that it was stored in, as far as can be told.
+
+        Returns
+        -------
+        np.ndarray
+            float32[dates, symbols] where it loses no digit, else float64.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.features.alpha158 import _CloseBlock
+        >>> closes = _CloseBlock(
+        ...     np.arange(1, 4).reshape(-1, 1),
+        ...     close=np.array([[10.0], [12.0], [11.0]]),
+        ... )
+        >>> assert closes.sortable_close.dtype == np.float32  # 10, 12 and 11 lose nothing in single precision
+        """
         with np.errstate(over="ignore"):
             short = self.close.astype(np.float32)
         return short if np.array_equal(short, self.close, equal_nan=True) else self.close
 
     @cached_property
     def direction(self) -> np.ndarray:  # float64[dates, symbols]; NaN before the symbol exists
-        "Mark with 1 a close above the one before, with -1 one below, with 0 every other."
+        """Mark with 1 a close above the one before, with -1 one below, with 0 every other.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; NaN before the symbol exists.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.features.alpha158 import _CloseBlock
+        >>> closes = _CloseBlock(
+        ...     np.arange(1, 4).reshape(-1, 1),
+        ...     close=np.array([[10.0], [12.0], [11.0]]),
+        ... )
+        >>> assert closes.direction.ravel().tolist() == [0, 1, -1]
+        """
         moved = np.subtract(self.close > self.previous_close, self.close < self.previous_close, dtype=np.float64)
         return np.where(self.age > 0, moved, np.nan)
 
     @cached_property
     def price_ratio(self) -> np.ndarray:  # float64[dates, symbols]; 1: no change
-        "Divide the close by the one before."
+        """Divide the close by the one before.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; 1: no change.
+        """
         return self.close / self.previous_close
 
     @cached_property
     def close_change(self) -> np.ndarray:  # float64[dates, symbols]; NaN in the first row
-        "Return the change of the close since the row before."
+        """Return the change of the close since the row before.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; NaN in the first row.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.features.alpha158 import _CloseBlock
+        >>> closes = _CloseBlock(
+        ...     np.arange(1, 4).reshape(-1, 1),
+        ...     close=np.array([[10.0], [12.0], [11.0]]),
+        ... )
+        >>> assert np.array_equal(closes.close_change.ravel(), [np.nan, 2, -1], equal_nan=True)
+        """
         return self.close - self.previous_close
 
 # %% ../../nbs/features/206_alpha158.ipynb #24f627f4
 class AlphaBlock(_CloseBlock):
-    "Derive, once, what the formulas of the set share: changes of close and volume, extremes since listing."
+    """Derive, once, what the formulas of the set share: changes of close and volume, extremes since listing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.alpha158 import AlphaBlock
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    """
 
     zeros = ("volume",)  # a day without trades counts in the reference's windows
 
     @cached_property
     def log_volume(self) -> np.ndarray:  # float64[dates, symbols]; 0 without trades
-        "Return the log of the volume plus 1."
+        """Return the log of the volume plus 1.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; 0 without trades.
+        """
         return np.log(self.volume + 1)
 
     @cached_property
     def volume_divisor(self) -> np.ndarray:  # float64[dates, symbols]; above 0
-        "Return the volume as the reference divides by it."
+        """Return the volume as the reference divides by it.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; above 0.
+        """
         return self.volume + TINY
 
     @cached_property
     def volume_ratio(self) -> np.ndarray:  # float64[dates, symbols]; NaN after a day without trades
-        "Return the log of 1 plus the volume over the one before."
+        """Return the log of 1 plus the volume over the one before.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; NaN after a day without trades.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.features.alpha158 import AlphaBlock
+        >>> tiny = AlphaBlock(
+        ...     np.arange(1, 4).reshape(-1, 1),
+        ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+        ...     volume=np.full((3, 1), 100.0),
+        ... )
+        >>> assert np.allclose(tiny.volume_ratio.ravel()[1:], np.log(2))  # unchanged: the log of 1 + 1
+        """
         ratio = self.volume / ref(self.volume, 1)
         return np.log(np.where(np.isfinite(ratio), ratio, np.nan) + 1)  # no ratio after a day without trades
 
     @cached_property
     def weighted_move(self) -> np.ndarray:  # float64[dates, symbols], shares times the size of the move
-        "Weight the size of the close's move by the volume."
+        """Weight the size of the close's move by the volume.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols], shares times the size of the move.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.features.alpha158 import AlphaBlock
+        >>> tiny = AlphaBlock(
+        ...     np.arange(1, 4).reshape(-1, 1),
+        ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+        ...     volume=np.full((3, 1), 100.0),
+        ... )
+        >>> assert np.allclose(tiny.weighted_move.ravel()[1:], [20, 100 / 12])  # 100 shares times 20 %, times a twelfth
+        """
         return np.abs(self.price_ratio - 1) * self.volume
 
     @cached_property
     def volume_change(self) -> np.ndarray:  # float64[dates, symbols]; NaN in the first row
-        "Return the change of the volume since the row before."
+        """Return the change of the volume since the row before.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; NaN in the first row.
+        """
         return delta(self.volume, 1)
 
     @cached_property
     def listed_high(self) -> np.ndarray:  # float64[dates, symbols]; never highest before the symbol exists
-        "Return the high, and minus infinity where there is no symbol yet."
+        """Return the high, and minus infinity where there is no symbol yet.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; never highest before the symbol exists.
+        """
         return np.where(self.age > 0, self.high, -np.inf)
 
     @cached_property
     def listed_low(self) -> np.ndarray:  # float64[dates, symbols]; never lowest before the symbol exists
-        "Return the low, and infinity where there is no symbol yet."
+        """Return the low, and infinity where there is no symbol yet.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols]; never lowest before the symbol exists.
+        """
         return np.where(self.age > 0, self.low, np.inf)
 
 # %% ../../nbs/features/206_alpha158.ipynb #14e8ffe7
@@ -132,7 +273,39 @@ CANDLE = ("KMID", "KLEN", "KMID2", "KUP", "KUP2", "KLOW", "KLOW2", "KSFT", "KSFT
 def candle(
     b: Block,  # some symbols
 ) -> Iterator[np.ndarray]:  # in the order of CANDLE
-    "Describe the shape of one bar."
+    """Describe the shape of one bar.
+
+    Parameters
+    ----------
+    b : Block
+        Some symbols.
+
+    Yields
+    ------
+    Iterator[np.ndarray]
+        In the order of CANDLE.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.features.alpha158 import CANDLE, _split, candle
+    >>> from quantlab.features.block import Block
+    >>> assert [v.item() for v in _split(np.array([[3.0]]), np.array([[1.0]]), np.array([[4.0]]))] == [
+    ...     0.75,
+    ...     0.25,
+    ...     0.5,
+    ... ]
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
+    >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
+    >>> pd.Series(shape).round(3).to_frame("a bar from 10 to 10.5, high 12, low 9").T
+                                           KMID  KLEN  KMID2   KUP  KUP2  KLOW  \\
+    a bar from 10 to 10.5, high 12, low 9  0.05   0.3  0.167  0.15   0.5   0.1
+
+                                           KLOW2  KSFT  KSFT2
+    a bar from 10 to 10.5, high 12, low 9  0.333   0.0    0.0
+    """
     span = b.high - b.low + TINY
     body, upper = b.close - b.open, b.high - np.maximum(b.open, b.close)
     lower, shift = np.minimum(b.open, b.close) - b.low, 2 * b.close - b.high - b.low
@@ -148,7 +321,28 @@ def over_close(
     b: Block,  # some symbols
     field: str,  # open, high, low or vwap
 ) -> tuple[np.ndarray]:
-    "Divide a price by the close."
+    """Divide a price by the close.
+
+    Parameters
+    ----------
+    b : Block
+        Some symbols.
+    field : str
+        open, high, low or vwap.
+
+    Returns
+    -------
+    tuple[np.ndarray]
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.alpha158 import over_close
+    >>> from quantlab.features.block import Block
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
+    >>> assert over_close(doji, "open")[0][0, 0] == 10 / 10.5
+    """
     return (getattr(b, field) / b.close,)
 
 # %% ../../nbs/features/206_alpha158.ipynb #68bb20d7
@@ -156,7 +350,30 @@ def rate_of_change(
     b: AlphaBlock,  # some symbols
     lookback: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
-    "Compare an earlier close with today's."
+    """Compare an earlier close with today's.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    lookback : int
+        Sessions of the window.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.alpha158 import AlphaBlock, rate_of_change
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> assert np.allclose(rate_of_change(tiny, 2)[0][-1, 0], 10 / 11)
+    """
     return (ref(b.close, lookback) / b.close,)
 
 
@@ -164,7 +381,30 @@ def moving_average(
     b: AlphaBlock,  # some symbols
     lookback: int,  # sessions of the window
 ) -> Iterator[np.ndarray]:
-    "Compare mean and deviation of the close with the close."
+    """Compare mean and deviation of the close with the close.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    lookback : int
+        Sessions of the window.
+
+    Returns
+    -------
+    Iterator[np.ndarray]
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.alpha158 import AlphaBlock, moving_average
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> assert np.allclose(next(iter(moving_average(tiny, 3)))[-1, 0], 1)  # the mean is today's close
+    """
     return (v / b.close for v in mean_std(b.close, lookback))
 
 
@@ -172,7 +412,31 @@ def trend_line(
     b: AlphaBlock,  # some symbols
     lookback: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
-    "Fit a line through the closes."
+    """Fit a line through the closes.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    lookback : int
+        Sessions of the window.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.alpha158 import AlphaBlock, trend_line
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> round(float(trend_line(tiny, 3)[0][-1, 0] * 11), 4)  # the slope in points a day
+    0.5
+    """
     slope, fit, rest = trend(b.close, lookback, FLAT)
     return slope / b.close, fit, rest / b.close
 
@@ -181,7 +445,42 @@ def price_range(
     b: AlphaBlock,  # some symbols
     lookback: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
-    "Place the close between the extremes."
+    """Place the close between the extremes.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    lookback : int
+        Sessions of the window.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, _split, aroon, candle, price_range
+    >>> from quantlab.features.block import Block
+    >>> assert [v.item() for v in _split(np.array([[3.0]]), np.array([[1.0]]), np.array([[4.0]]))] == [
+    ...     0.75,
+    ...     0.25,
+    ...     0.5,
+    ... ]
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
+    >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
+    >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in aroon(tiny, 3)]
+    [0.6667, 0.3333, 0.3333]
+    """
     top, bottom = highest(b.high, lookback), lowest(b.low, lookback)
     return top / b.close, bottom / b.close, (b.close - bottom) / (top - bottom + TINY)
 
@@ -190,7 +489,30 @@ def price_quantiles(
     b: AlphaBlock,  # some symbols
     lookback: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
-    "Read quintiles and rank off the order of the closes."
+    """Read quintiles and rank off the order of the closes.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    lookback : int
+        Sessions of the window.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.alpha158 import AlphaBlock, price_quantiles
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> assert np.allclose(price_quantiles(tiny, 3)[2][-1, 0], 2 / 3)  # the second of three
+    """
     ranked, upper, lower = ts_rank(b.sortable_close, lookback, (0.8, 0.2))
     return upper / b.close, lower / b.close, ranked
 
@@ -199,7 +521,42 @@ def aroon(
     b: AlphaBlock,  # some symbols
     lookback: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
-    "Date the extremes within the window."
+    """Date the extremes within the window.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    lookback : int
+        Sessions of the window.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.alpha158 import AlphaBlock, CANDLE, _split, aroon, candle, price_range
+    >>> from quantlab.features.block import Block
+    >>> assert [v.item() for v in _split(np.array([[3.0]]), np.array([[1.0]]), np.array([[4.0]]))] == [
+    ...     0.75,
+    ...     0.25,
+    ...     0.5,
+    ... ]
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
+    >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
+    >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in aroon(tiny, 3)]
+    [0.6667, 0.3333, 0.3333]
+    """
     rows = np.minimum(b.sessions, lookback)
     top, bottom = rows - since_highest(b.listed_high, lookback), rows - since_lowest(b.listed_low, lookback)
     return _split(top, bottom, np.full_like(top, lookback))
@@ -209,7 +566,33 @@ def price_volume_correlation(
     b: AlphaBlock,  # some symbols
     lookback: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
-    "Correlate price and volume, as levels and as changes."
+    """Correlate price and volume, as levels and as changes.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    lookback : int
+        Sessions of the window.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.alpha158 import AlphaBlock, price_volume_correlation
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> busy = AlphaBlock(
+    ...     tiny.age, close=tiny.close, volume=np.exp(tiny.close)
+    ... )  # the log of volume follows the close
+    >>> assert np.allclose(price_volume_correlation(busy, 3)[0][-1, 0], 1)
+    """
     return corr(b.close, b.log_volume, lookback, FLAT), corr(b.price_ratio, b.volume_ratio, lookback, FLAT)
 
 
@@ -217,7 +600,49 @@ def up_down_days(
     b: AlphaBlock,  # some symbols
     lookback: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
-    "Count the days up and down."
+    """Count the days up and down.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    lookback : int
+        Sessions of the window.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+        The days up and down.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.alpha158 import (
+    ...     AlphaBlock, CANDLE, _split, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
+    ... )
+    >>> from quantlab.features.block import Block
+    >>> assert [v.item() for v in _split(np.array([[3.0]]), np.array([[1.0]]), np.array([[4.0]]))] == [
+    ...     0.75,
+    ...     0.25,
+    ...     0.5,
+    ... ]
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
+    >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
+    >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in aroon(tiny, 3)]
+    >>> assert np.allclose([v[-1, 0] for v in gain_loss_share(tiny, 3, "close_change")], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in up_down_days(tiny, 3)], [1 / 3, 1 / 3, 0])
+    >>> assert np.allclose([v[-1, 0] for v in volume_average(tiny, 3)], [1, 0])  # the volume stands still
+    >>> [round(float(v[-1, 0]), 4) for v in gain_loss_share(tiny, 3, "close_change")]
+    [0.6667, 0.3333, 0.3333]
+    """
     up, down = rise_fall(b.direction, lookback)
     return _split(up, down, np.clip(b.sessions, 1.0, lookback))
 
@@ -227,7 +652,50 @@ def gain_loss_share(
     lookback: int,  # sessions of the window
     change: str,  # close_change or volume_change
 ) -> tuple[np.ndarray, ...]:
-    "Split the sum of changes into its rises and falls."
+    """Split the sum of changes into its rises and falls.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    lookback : int
+        Sessions of the window.
+    change : str
+        close_change or volume_change.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.alpha158 import (
+    ...     AlphaBlock, CANDLE, _split, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
+    ... )
+    >>> from quantlab.features.block import Block
+    >>> assert [v.item() for v in _split(np.array([[3.0]]), np.array([[1.0]]), np.array([[4.0]]))] == [
+    ...     0.75,
+    ...     0.25,
+    ...     0.5,
+    ... ]
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
+    >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
+    >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in aroon(tiny, 3)]
+    >>> assert np.allclose([v[-1, 0] for v in gain_loss_share(tiny, 3, "close_change")], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in up_down_days(tiny, 3)], [1 / 3, 1 / 3, 0])
+    >>> assert np.allclose([v[-1, 0] for v in volume_average(tiny, 3)], [1, 0])  # the volume stands still
+    >>> [round(float(v[-1, 0]), 4) for v in gain_loss_share(tiny, 3, "close_change")]
+    [0.6667, 0.3333, 0.3333]
+    """
     gain, loss = rise_fall(getattr(b, change), lookback)
     return _split(gain, loss, gain + loss + TINY)
 
@@ -236,7 +704,48 @@ def volume_average(
     b: AlphaBlock,  # some symbols
     lookback: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
-    "Compare mean and deviation of volume with today's."
+    """Compare mean and deviation of volume with today's.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    lookback : int
+        Sessions of the window.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.alpha158 import (
+    ...     AlphaBlock, CANDLE, _split, aroon, candle, gain_loss_share, price_range, up_down_days, volume_average,
+    ... )
+    >>> from quantlab.features.block import Block
+    >>> assert [v.item() for v in _split(np.array([[3.0]]), np.array([[1.0]]), np.array([[4.0]]))] == [
+    ...     0.75,
+    ...     0.25,
+    ...     0.5,
+    ... ]
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 10.5}
+    >>> doji = Block(np.ones((1, 1)), **{field: np.array([[price]]) for field, price in prices.items()})
+    >>> shape = dict(zip(CANDLE, (float(v[0, 0]) for v in candle(doji)), strict=True))
+    >>> assert np.allclose([v[-1, 0] for v in aroon(tiny, 3)], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in price_range(tiny, 3)], [12 / 11, 10 / 11, 1 / 2])
+    >>> [round(float(v[-1, 0]), 4) for v in aroon(tiny, 3)]
+    >>> assert np.allclose([v[-1, 0] for v in gain_loss_share(tiny, 3, "close_change")], [2 / 3, 1 / 3, 1 / 3])
+    >>> assert np.allclose([v[-1, 0] for v in up_down_days(tiny, 3)], [1 / 3, 1 / 3, 0])
+    >>> assert np.allclose([v[-1, 0] for v in volume_average(tiny, 3)], [1, 0])  # the volume stands still
+    >>> [round(float(v[-1, 0]), 4) for v in gain_loss_share(tiny, 3, "close_change")]
+    [0.6667, 0.3333, 0.3333]
+    """
     return tuple(v / b.volume_divisor for v in mean_std(b.volume, lookback))
 
 
@@ -244,7 +753,31 @@ def weighted_volatility(
     b: AlphaBlock,  # some symbols
     lookback: int,  # sessions of the window
 ) -> tuple[np.ndarray, ...]:
-    "Measure how uneven the volume-weighted moves are."
+    """Measure how uneven the volume-weighted moves are.
+
+    Parameters
+    ----------
+    b : AlphaBlock
+        Some symbols.
+    lookback : int
+        Sessions of the window.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.alpha158 import AlphaBlock, weighted_volatility
+    >>> tiny = AlphaBlock(
+    ...     np.arange(1, 4).reshape(-1, 1),
+    ...     **{c: np.array([[10.0], [12.0], [11.0]]) for c in ("open", "high", "low", "close")},
+    ...     volume=np.full((3, 1), 100.0),
+    ... )
+    >>> moves = np.array([20, 100 / 12])
+    >>> assert np.allclose(weighted_volatility(tiny, 3)[0][-1, 0], moves.std(ddof=1) / moves.mean())
+    """
     return (mean_std(b.weighted_move, lookback)[1] / (mean(b.weighted_move, lookback) + TINY),)
 
 # %% ../../nbs/features/206_alpha158.ipynb #05bbbc62

@@ -21,7 +21,22 @@ _CITATION = "Yang, Liu, Zhou, Bian and Liu (2020), arXiv:2009.11189; Qlib, Alpha
 
 
 class BarBlock(Block):
-    "Hold the inputs of the set."
+    """Hold the inputs of the set.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.alpha360 import BarBlock
+    >>> three = pd.DataFrame(
+    ...     {"symbol": "A", "close": [10.0, 11.0, 12.0], "open": [9.0, 10.0, 11.5], "volume": [5.0, 6.0, 4.0]}
+    ... )
+    >>> three = as_panel(three.assign(date=pd.date_range("2024-01-01", periods=3)))
+    >>> block = BarBlock(
+    ...     np.array([[1], [2], [3]]), close=three[["close"]].to_numpy(), volume=three[["volume"]].to_numpy()
+    ... )
+    """
 
     zeros = ("volume",)  # a day without trades is 0 shares in the reference
 
@@ -31,7 +46,37 @@ def lagged_ratio(
     field: str,  # one of FIELDS
     lag: int,  # sessions back
 ) -> tuple[np.ndarray]:  # float64[dates, symbols]; NaN where the session is too far back
-    "Divide a field of an earlier session by today's close, or by today's volume."
+    """Divide a field of an earlier session by today's close, or by today's volume.
+
+    Parameters
+    ----------
+    b : Block
+        Some symbols.
+    field : str
+        One of FIELDS.
+    lag : int
+        Sessions back.
+
+    Returns
+    -------
+    tuple[np.ndarray]
+        float64[dates, symbols]; NaN where the session is too far back.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.alpha360 import BarBlock, lagged_ratio
+    >>> three = pd.DataFrame(
+    ...     {"symbol": "A", "close": [10.0, 11.0, 12.0], "open": [9.0, 10.0, 11.5], "volume": [5.0, 6.0, 4.0]}
+    ... )
+    >>> three = as_panel(three.assign(date=pd.date_range("2024-01-01", periods=3)))
+    >>> block = BarBlock(
+    ...     np.array([[1], [2], [3]]), close=three[["close"]].to_numpy(), volume=three[["volume"]].to_numpy()
+    ... )
+    >>> assert np.isclose(lagged_ratio(block, "close", 2)[0][-1, 0], 10 / 12)
+    """
     today = b.volume + 1e-12 if field == "volume" else b.close
     return (ref(getattr(b, field), lag) / today,)
 

@@ -29,13 +29,79 @@ def window(
     wide: pd.DataFrame,  # dates x symbols
     lookback: int,  # sessions, the current one included
 ) -> pd.api.typing.Rolling:  # call .mean(), .std(), .max(), ... on it
-    "Open the window of the last n sessions; fewer than 4 in 5 values give NaN."
+    """Open the window of the last n sessions; fewer than 4 in 5 values give NaN.
+
+    Parameters
+    ----------
+    wide : pd.DataFrame
+        Dates x symbols.
+    lookback : int
+        sessions, the current one included.
+
+    Returns
+    -------
+    pd.api.typing.Rolling
+        Call .mean(), .std(), .max(), ... on it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.features.base import window
+    >>> hand = pd.DataFrame({"A": [1.0, 2.0, np.nan, 4.0, 5.0]})
+    >>> assert window(hand, 5).mean()["A"].iloc[-1] == 3.0  # (1 + 2 + 4 + 5) / 4
+    """
     return wide.rolling(lookback, min_periods=math.ceil(PRESENT * lookback))
 
 # %% ../../nbs/features/200_base.ipynb #b8dfb1c6
 @dataclass(frozen=True)
 class Feature:
-    "Describe one number per date and symbol, known at the close of its date; call it with bars for its values."
+    """Describe one number per date and symbol, known at the close of its date; call it with bars for its values.
+
+    Parameters
+    ----------
+    name : str
+        States the arguments: mom_252_21.
+    formula : Callable[..., pd.DataFrame]
+        Takes the inputs, in order, as dates x symbols; returns the same shape.
+    lookback : int
+        Sessions before the date that it reads.
+    inputs : Sequence['str | Feature']
+        Columns of the bars, other features, or "bars" for the bars themselves.
+    citation : str, default ""
+        author (year), where; empty for one's own.
+    normalised : bool, default True
+        Free of the level of prices.
+    shared : object, default None
+        What computes it in one pass with the others of its set, if anything does.
+
+    Raises
+    ------
+    ConfigError
+        "feature {name} has lookback {lookback}; count the sessions before its date, 0 or more"
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import Feature
+    >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> close, paid = to_wide(raw["close"]), to_wide(bars["close"])
+    >>> title = "AT&T, 2010-2016: up by half in price, by one and a half with its dividends"
+    >>> fig, ax = figure(title, "", "close, first day = 1")
+    >>> for label, wide in (("price", close), ("total return", paid)):
+    ...     ax.plot((wide["T"] / wide["T"].iloc[0])[::5], label=label)
+    >>> daily = Feature("ret_1", lambda close: close / close.shift() - 1, lookback=1, inputs="close")
+    >>> daily.formula(paid).iloc[:3].round(4)
+    symbol        AAPL      KO       T     XOM
+    date
+    2010-01-04     NaN     NaN     NaN     NaN
+    2010-01-05  0.0017 -0.0121 -0.0049  0.0039
+    2010-01-06 -0.0159 -0.0004 -0.0098  0.0086
+    """
 
     name: str  # states the arguments: mom_252_21
     formula: Callable[..., pd.DataFrame]  # takes the inputs, in order, as dates x symbols; returns the same shape
@@ -68,7 +134,27 @@ def scatter(
     at: np.ndarray,  # int64[n], where each goes in the array
     array: np.ndarray,  # float64, flat; written in place
 ) -> None:
-    "Write rows of a column into a flat array; anything but a finite number, 0 or more, is NaN."
+    """Write rows of a column into a flat array; anything but a finite number, 0 or more, is NaN.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        A column of the bars.
+    rows : np.ndarray
+        int64[n], which of its values.
+    at : np.ndarray
+        int64[n], where each goes in the array.
+    array : np.ndarray
+        float64, flat; written in place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.base import scatter
+    >>> dirty, array, back = np.array([7.0, 0.0, -1.0, np.inf]), np.empty(6), np.zeros(4)
+    >>> rows, places = np.arange(4), np.array([5, 0, 1, 2])
+    >>> scatter(dirty, rows, places, array)
+    """
     array[:] = np.nan
     for i in range(len(rows)):
         value = values[rows[i]]
@@ -83,7 +169,30 @@ def gather(
     largest: float,  # number that the column can hold
     out: np.ndarray,  # the column, written in place
 ) -> None:
-    "Read values of a flat array into a column; anything that is not a finite number there is NaN."
+    """Read values of a flat array into a column; anything that is not a finite number there is NaN.
+
+    Parameters
+    ----------
+    array : np.ndarray
+        float64, flat.
+    at : np.ndarray
+        int64[n], where each value stands in the array.
+    place : np.ndarray
+        int64[n], where it goes in the column.
+    largest : float
+        Number that the column can hold.
+    out : np.ndarray
+        The column, written in place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.base import gather, scatter
+    >>> dirty, array, back = np.array([7.0, 0.0, -1.0, np.inf]), np.empty(6), np.zeros(4)
+    >>> rows, places = np.arange(4), np.array([5, 0, 1, 2])
+    >>> scatter(dirty, rows, places, array)
+    >>> gather(array, places, rows, np.inf, back)
+    """
     for i in range(len(place)):
         value = array[at[i]]
         out[place[i]] = value if abs(value) <= largest else np.nan
@@ -92,14 +201,54 @@ def gather(
 def traded(
     bars: pd.DataFrame,  # (date, symbol)
 ) -> pd.Series | None:  # money by row; None where dividends are in the prices already, or a column is missing
-    "Return shares times price, if the price is what was paid."
+    """Return shares times price, if the price is what was paid.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol).
+
+    Returns
+    -------
+    pd.Series | None
+        Money by row; None where dividends are in the prices already, or a column is missing.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import traded
+    >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> assert traded(bars) is None  # every dividend is in these prices
+    """
     if not {"close", "volume"} <= set(bars) or ("adj" in bars and (bars["adj"] == 1).all()):
         return None
     return bars["close"] * bars["volume"]
 
 # %% ../../nbs/features/200_base.ipynb #cb3ad42b
 class WideBars:
-    "Hold bars as arrays, dates x symbols: each column is spread once, when it is first read."
+    """Hold bars as arrays, dates x symbols: each column is spread once, when it is first read.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), total-return prices.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import WideBars
+    >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
+    >>> wide = WideBars(raw)
+    >>> pd.DataFrame(wide.array("amount", "demo"), wide.at.dates, wide.at.symbols).iloc[:3] / 1e6
+    symbol             AAPL          KO            T          XOM
+    date
+    2010-01-04  3773.674040  395.583814   832.724807  1922.999307
+    2010-01-05  4608.424033  652.882352  1002.071404  2094.727619
+    2010-01-06  4160.304615  542.587477  1046.270162  2453.829776
+    """
 
     def __init__(
         self,
@@ -111,7 +260,13 @@ class WideBars:
 
     @cached_property
     def cells(self) -> np.ndarray:  # int64[rows]
-        "Return where each row of the bars stands in a flattened array of dates x symbols."
+        """Return where each row of the bars stands in a flattened array of dates x symbols.
+
+        Returns
+        -------
+        np.ndarray
+            int64[rows].
+        """
         return self.at.row * self.shape[1] + self.at.col
 
     def column(
@@ -119,7 +274,25 @@ class WideBars:
         name: str,  # of the column
         reader: str,  # feature that asks, for the message
     ) -> np.ndarray:
-        "Return a column as it is, `amount` made where it can be; raise PanelError for one that is not there."
+        """Return a column as it is, `amount` made where it can be; raise PanelError for one that is not there.
+
+        Parameters
+        ----------
+        name : str
+            Of the column.
+        reader : str
+            Feature that asks, for the message.
+
+        Returns
+        -------
+        np.ndarray
+            A column as it is, `amount` made where it can be.
+
+        Raises
+        ------
+        PanelError
+            For one that is not there.
+        """
         if name not in self.bars and (name != "amount" or (money := traded(self.bars)) is None):
             remedy = "; set it before adjusting: raw.assign(amount=raw['close'] * raw['volume'])"
             there = f"feature {reader} needs column {name}, the bars have {list(self.bars.columns)}"
@@ -132,7 +305,36 @@ class WideBars:
         name: str,  # of the column
         reader: str,  # feature that asks, for the message
     ) -> np.ndarray:  # float64[dates, symbols]
-        "Spread a column, unless it is spread already."
+        """Spread a column, unless it is spread already.
+
+        Parameters
+        ----------
+        name : str
+            Of the column.
+        reader : str
+            Feature that asks, for the message.
+
+        Returns
+        -------
+        np.ndarray
+            float64[dates, symbols].
+
+        Raises
+        ------
+        PanelError
+            For one that is not there.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.features.base import gather, scatter
+        >>> dirty, array, back = np.array([7.0, 0.0, -1.0, np.inf]), np.empty(6), np.zeros(4)
+        >>> rows, places = np.arange(4), np.array([5, 0, 1, 2])
+        >>> scatter(dirty, rows, places, array)
+        >>> gather(array, places, rows, np.inf, back)
+        >>> array
+        array([ 0., nan, nan, nan, nan,  7.])
+        """
         if name not in self.arrays:
             self.arrays[name] = np.empty(self.shape)
             column = self.column(name, reader)
@@ -207,7 +409,53 @@ def as_features(
     given: Feature | Callable | Sequence[Feature | Callable],  # one or several; a function's parameters name its inputs
     columns: Sequence[str] = _COLUMNS,  # that a parameter may name; an only parameter with another name gets the bars
 ) -> list[Feature]:
-    "Return features, plain functions declared; raise ConfigError for what is neither."
+    """Return features, plain functions declared; raise ConfigError for what is neither.
+
+    Parameters
+    ----------
+    given : Feature | Callable | Sequence[Feature | Callable]
+        One or several; a function's parameters name its inputs.
+    columns : Sequence[str], default _COLUMNS
+        That a parameter may name; an only parameter with another name gets the bars.
+
+    Returns
+    -------
+    list[Feature]
+        features, plain functions declared.
+
+    Raises
+    ------
+    ConfigError
+        For what is neither.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import Feature, as_features, gather, scatter
+    >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> close, paid = to_wide(raw["close"]), to_wide(bars["close"])
+    >>> title = "AT&T, 2010-2016: up by half in price, by one and a half with its dividends"
+    >>> fig, ax = figure(title, "", "close, first day = 1")
+    >>> for label, wide in (("price", close), ("total return", paid)):
+    ...     ax.plot((wide["T"] / wide["T"].iloc[0])[::5], label=label)
+    >>> daily = Feature("ret_1", lambda close: close / close.shift() - 1, lookback=1, inputs="close")
+    >>> dirty, array, back = np.array([7.0, 0.0, -1.0, np.inf]), np.empty(6), np.zeros(4)
+    >>> rows, places = np.arange(4), np.array([5, 0, 1, 2])
+    >>> scatter(dirty, rows, places, array)
+    >>> gather(array, places, rows, np.inf, back)
+    >>> def gap(open_, close):
+    ...     return open_ / close.shift() - 1
+    >>> def size(bars):
+    ...     return np.log(bars["volume"])
+    >>> assert [f.inputs for f in as_features([gap, size, daily])] == [("open", "close"), ("bars",), ("close",)]
+    >>> [(f.name, f.inputs) for f in as_features([gap, size, daily])]
+    [('gap', ('open', 'close')), ('size', ('bars',)), ('ret_1', ('close',))]
+    """
     return [f if isinstance(f, Feature) else _declared(f, columns) for f in ([given] if callable(given) else given)]
 
 
@@ -225,7 +473,57 @@ def compute(
     rows: np.ndarray | None = None,  # bool, one for each row of the bars: the rows wanted; all when absent
     dtype: str = "float64",  # or "float32"
 ) -> pd.DataFrame:  # (date, symbol), one column per feature, one contiguous array behind them
-    "Compute features into one panel; raise ConfigError when two share a name, PanelError for a missing input."
+    """Compute features into one panel; raise ConfigError when two share a name, PanelError for a missing input.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), total-return prices; nothing is adjusted here.
+    features : Feature | Callable | Sequence[Feature | Callable]
+        one, several, or plain functions (see as_features).
+    rows : np.ndarray | None, default None
+        bool, one for each row of the bars: the rows wanted; all when absent.
+    dtype : str, default "float64"
+        Or "float32".
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol), one column per feature, one contiguous array behind them.
+
+    Raises
+    ------
+    ConfigError
+        When two share a name, PanelError for a missing input.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "rows has {...} entries, the bars have {...}; give one for each row"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel, to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import Feature, compute, gather, scatter
+    >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> close, paid = to_wide(raw["close"]), to_wide(bars["close"])
+    >>> title = "AT&T, 2010-2016: up by half in price, by one and a half with its dividends"
+    >>> fig, ax = figure(title, "", "close, first day = 1")
+    >>> for label, wide in (("price", close), ("total return", paid)):
+    ...     ax.plot((wide["T"] / wide["T"].iloc[0])[::5], label=label)
+    >>> daily = Feature("ret_1", lambda close: close / close.shift() - 1, lookback=1, inputs="close")
+    >>> dirty, array, back = np.array([7.0, 0.0, -1.0, np.inf]), np.empty(6), np.zeros(4)
+    >>> rows, places = np.arange(4), np.array([5, 0, 1, 2])
+    >>> scatter(dirty, rows, places, array)
+    >>> gather(array, places, rows, np.inf, back)
+    >>> four = pd.DataFrame({"symbol": "A", "close": [100.0, 110.0, np.nan, 121.0]})
+    >>> four = as_panel(four.assign(date=pd.date_range("2024-01-01", periods=4)))
+    >>> assert np.allclose(compute(four, daily)["ret_1"], [np.nan, 0.1, np.nan, np.nan], equal_nan=True)
+    """
     check_panel(bars)
     features = as_features(features, (*bars.columns, "amount"))
     names = [f.name for f in features]
@@ -301,7 +599,51 @@ def check_feature(
     feature: Feature | Callable | Sequence[Feature | Callable],  # one, or a set to be checked in one go
     bars: pd.DataFrame,  # (date, symbol), total-return prices; more than lookback + 1 sessions
 ) -> Verdict:  # of the causality audit
-    "Hold features to the rules of the room; raise PanelError or LeakError naming what they break."
+    """Hold features to the rules of the room; raise PanelError or LeakError naming what they break.
+
+    Parameters
+    ----------
+    feature : Feature | Callable | Sequence[Feature | Callable]
+        one, or a set to be checked in one go.
+    bars : pd.DataFrame
+        (date, symbol), total-return prices; more than lookback + 1 sessions.
+
+    Returns
+    -------
+    Verdict
+        Of the causality audit.
+
+    Raises
+    ------
+    PanelError
+        Its message names what they break.
+    LeakError
+        Its message names what they break.
+    ConfigError
+        "{function} is no feature; give a Feature, a function, or a list of them"
+        "features {twice} are listed twice; keep one of each"
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import Feature, _check_lookbacks, check_feature, compute
+    >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> close, paid = to_wide(raw["close"]), to_wide(bars["close"])
+    >>> title = "AT&T, 2010-2016: up by half in price, by one and a half with its dividends"
+    >>> fig, ax = figure(title, "", "close, first day = 1")
+    >>> for label, wide in (("price", close), ("total return", paid)):
+    ...     ax.plot((wide["T"] / wide["T"].iloc[0])[::5], label=label)
+    >>> daily = Feature("ret_1", lambda close: close / close.shift() - 1, lookback=1, inputs="close")
+    >>> week = Feature("ret_5", lambda close: close / close.shift(5) - 1, 5, ["close"], "definition")
+    >>> small = bars.loc["2015":]
+    >>> numbers = compute(small, [daily, week])
+    >>> _check_lookbacks([daily, week], small, numbers)
+    >>> check_feature(daily, small)
+    """
     features = as_features(feature, (*bars.columns, "amount"))
     if "amount" not in bars and (money := traded(bars)) is not None:
         bars = bars.assign(amount=money)  # what was paid does not follow prices that are rescaled later
@@ -327,7 +669,51 @@ def describe_features(
     features: Feature | Callable | Sequence[Feature | Callable],  # one, several, or plain functions
     bars: pd.DataFrame | None = None,  # to check the features on
 ) -> pd.DataFrame:  # one row per feature: lookback, inputs, normalised, citation and, with bars, causality
-    "List what features are; with bars, hold each to the suite."
+    """List what features are; with bars, hold each to the suite.
+
+    Parameters
+    ----------
+    features : Feature | Callable | Sequence[Feature | Callable]
+        one, several, or plain functions.
+    bars : pd.DataFrame | None, default None
+        To check the features on.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per feature: lookback, inputs, normalised, citation and, with bars, causality.
+
+    Raises
+    ------
+    ConfigError
+        "{function} is no feature; give a Feature, a function, or a list of them"
+        "features {twice} are listed twice; keep one of each"
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import Feature, _check_lookbacks, compute, describe_features
+    >>> raw = sample_bars(symbols=["AAPL", "KO", "T", "XOM"], end="2016-12-30")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> close, paid = to_wide(raw["close"]), to_wide(bars["close"])
+    >>> title = "AT&T, 2010-2016: up by half in price, by one and a half with its dividends"
+    >>> fig, ax = figure(title, "", "close, first day = 1")
+    >>> for label, wide in (("price", close), ("total return", paid)):
+    ...     ax.plot((wide["T"] / wide["T"].iloc[0])[::5], label=label)
+    >>> daily = Feature("ret_1", lambda close: close / close.shift() - 1, lookback=1, inputs="close")
+    >>> week = Feature("ret_5", lambda close: close / close.shift(5) - 1, 5, ["close"], "definition")
+    >>> small = bars.loc["2015":]
+    >>> numbers = compute(small, [daily, week])
+    >>> _check_lookbacks([daily, week], small, numbers)
+    >>> describe_features([daily, week])
+             lookback inputs  normalised    citation
+    feature
+    ret_1           1  close        True
+    ret_5           5  close        True  definition
+    """
     features = as_features(features)
     table = pd.DataFrame(
         {

@@ -19,7 +19,26 @@ from .base import Feature, WideBars, gather, scatter
 
 # %% ../../nbs/features/201_block.ipynb #1751d457
 class Block:
-    "Hold the inputs of some symbols as float64[dates, symbols]."
+    """Hold the inputs of some symbols as float64[dates, symbols].
+
+    Parameters
+    ----------
+    age : np.ndarray
+        int64[dates, symbols], rows since a symbol's first, which is 1.
+    **inputs : np.ndarray
+        open, high, ...; NaN where the bars hold no positive finite number, nor an allowed 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.block import Block
+    >>> def day(b: Block) -> tuple[np.ndarray, np.ndarray]:
+    ...     return b.high / b.low - 1, (b.close - b.low) / (b.high - b.low)
+    >>> one = Block(np.array([[1]]), high=np.array([[12.0]]), low=np.array([[10.0]]), close=np.array([[11.5]]))
+    >>> assert np.allclose([v[0, 0] for v in day(one)], [0.2, 0.75])
+    >>> [round(float(v[0, 0]), 2) for v in day(one)]
+    [0.2, 0.75]
+    """
 
     zeros: tuple[str, ...] = ()  # inputs of which 0 is a value, as in a reference that counts days without trades
 
@@ -34,7 +53,35 @@ class Block:
 # %% ../../nbs/features/201_block.ipynb #cd5ca119
 @dataclass(frozen=True)
 class Group:
-    "Describe columns that one formula computes together."
+    """Describe columns that one formula computes together.
+
+    Parameters
+    ----------
+    names : tuple[str, ...]
+        Of the columns.
+    formula : Callable[[Block], Iterable[np.ndarray]]
+        One array for each name, in order.
+    lookback : int
+        Sessions before the date that it reads.
+    inputs : tuple[str, ...]
+        Columns of the bars.
+    citation : str, default ""
+        author (year), where; empty for one's own.
+    block : type[Block], default Block
+        What the formula works on.
+    optional : tuple[str, ...], default ()
+        Of the inputs: NaN where the bars lack the column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.block import Block, Group
+    >>> def day(b: Block) -> tuple[np.ndarray, np.ndarray]:
+    ...     return b.high / b.low - 1, (b.close - b.low) / (b.high - b.low)
+    >>> day_range, day_place = Group(("range", "place"), day, 0, ("high", "low", "close")).features()
+    >>> day_range.name, day_place.name
+    ('range', 'place')
+    """
 
     names: tuple[str, ...]  # of the columns
     formula: Callable[[Block], Iterable[np.ndarray]]  # one array for each name, in order
@@ -45,7 +92,13 @@ class Group:
     optional: tuple[str, ...] = ()  # of the inputs: NaN where the bars lack the column
 
     def features(self) -> tuple[Feature, ...]:  # in the order of the names
-        "Return one Feature for each column."
+        """Return one Feature for each column.
+
+        Returns
+        -------
+        tuple[Feature, ...]
+            In the order of the names.
+        """
         make = partial(Feature, lookback=self.lookback, inputs=self.inputs, citation=self.citation, shared=self)
         return tuple(make(name, self.formula) for name in self.names)
 
@@ -55,7 +108,22 @@ class Group:
         wanted: dict["Group", dict[str, np.ndarray]],  # for each group: which of its names go to which column
         place: np.ndarray,  # int64[rows], where in the columns each row of the bars goes; -1 = nowhere
     ) -> None:
-        "Compute groups block by block, on all threads of numba; raise PanelError for a missing input."
+        """Compute groups block by block, on all threads of numba; raise PanelError for a missing input.
+
+        Parameters
+        ----------
+        wide : WideBars
+            The bars, with the columns that are in arrays already.
+        wanted : dict['Group', dict[str, np.ndarray]]
+            For each group: which of its names go to which column.
+        place : np.ndarray
+            int64[rows], where in the columns each row of the bars goes; -1 = nowhere.
+
+        Raises
+        ------
+        PanelError
+            For a missing input.
+        """
         columns = _columns(wide, wanted)
         dealt, born = _deal(wide, place >= 0, max(group.lookback for group in wanted))
         with ThreadPoolExecutor(get_num_threads()) as pool:

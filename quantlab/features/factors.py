@@ -80,7 +80,57 @@ def beta(
     weight: float = 1.0,  # of the estimate; the rest goes to 1 (0.6 in Frazzini and Pedersen)
     market: pd.Series | None = None,  # daily return by date, known at the close; None: the mean of the names
 ) -> Feature:
-    "Fit the slope on the market's return (Frazzini and Pedersen 2014)."
+    """Fit the slope on the market's return (Frazzini and Pedersen 2014).
+
+    Parameters
+    ----------
+    lookback : int, default 252
+        Sessions.
+    weight : float, default 1.0
+        Of the estimate; the rest goes to 1 (0.6 in Frazzini and Pedersen).
+    market : pd.Series | None, default None
+        Daily return by date, known at the close; None: the mean of the names.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    Raises
+    ------
+    ConfigError
+        "beta over {lookback} sessions with weight {weight} is not defined; use 2 or more and a share
+        above 0, up to 1"
+        "the market is not indexed by unique dates; give daily returns, one value a date"
+        "the market has no name; name it, for example returns.rename('SPY')"
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
+    References
+    ----------
+    .. [1] Frazzini and Pedersen (2014).
+    .. [2] Vasicek (1973).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.factors import beta
+    >>> raw = sample_bars(end="2018-12-31")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> spy = sample_context(symbols="SPY")["close"].droplevel("symbol").pct_change().rename("SPY")
+    >>> betas = compute(bars, [beta(), beta(weight=0.6), beta(market=spy)])
+    >>> betas.loc["2018-12-31"].loc[["EXC", "KO", "AAPL", "BAC", "FCX"]].round(2)
+            beta_252  beta_252_w0.6  beta_252_SPY
+    symbol
+    EXC         0.23           0.54          0.25
+    KO          0.47           0.68          0.46
+    AAPL        1.14           1.09          1.26
+    BAC         1.11           1.06          1.10
+    FCX         1.54           1.33          1.42
+    """
     if not 0 < weight <= 1 or lookback < 2:
         raise ConfigError(
             f"beta over {lookback} sessions with weight {weight} is not defined; "
@@ -104,7 +154,52 @@ def idiosyncratic_volatility(
     lookback: int = 21,  # sessions
     market: pd.Series | None = None,  # daily return by date, known at the close; None: the mean of the names
 ) -> Feature:
-    "Measure the deviation of the residual from the market line, per session (Ang et al. 2006)."
+    """Measure the deviation of the residual from the market line, per session (Ang et al. 2006).
+
+    Parameters
+    ----------
+    lookback : int, default 21
+        Sessions.
+    market : pd.Series | None, default None
+        Daily return by date, known at the close; None: the mean of the names.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    Raises
+    ------
+    ConfigError
+        "a line through {lookback} returns leaves too little to measure; use at least 4"
+        "the market is not indexed by unique dates; give daily returns, one value a date"
+        "the market has no name; name it, for example returns.rename('SPY')"
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
+    References
+    ----------
+    .. [1] Ang et al. (2006).
+    .. [2] Ang, Hodrick, Xing and Zhang (2006, *Journal of Finance* 61, 259-299).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.features.factors import idiosyncratic_volatility
+    >>> def made(wide, **columns):
+    ...     "Make bars from closes [dates, symbols] and columns of the same shape."
+    ...     dates = pd.date_range("2015-01-01", periods=len(wide), unit="us")
+    ...     names = pd.Index([f"S{i:02}" for i in range(np.shape(wide)[1])], dtype="str")
+    ...     index = pd.MultiIndex.from_product([dates, names], names=["date", "symbol"])
+    ...     return pd.DataFrame({c: np.ravel(v) for c, v in {"close": wide, **columns}.items()}, index=index)
+    >>> rng = np.random.default_rng(1)
+    >>> planted = np.linspace(0, 2, 40)
+    >>> common, own = rng.normal(0, 0.01, (600, 1)), rng.normal(0, 0.01, (600, 40))
+    >>> world = made(100 * np.cumprod(1 + planted * common + own, axis=0))
+    >>> rough = idiosyncratic_volatility(500)(world).loc["2016-08-20"]
+    """
     if lookback < 4:
         raise ConfigError(f"a line through {lookback} returns leaves too little to measure; use at least 4")
 
@@ -128,7 +223,51 @@ def residual_momentum(
     estimation: int = 756,  # sessions of the line, the current one included
     market: pd.Series | None = None,  # daily return by date, known at the close; None: the mean of the names
 ) -> Feature:
-    "Divide the mean residual of the past year by its deviation (Blitz, Huij and Martens 2011)."
+    """Divide the mean residual of the past year by its deviation (Blitz, Huij and Martens 2011).
+
+    Parameters
+    ----------
+    lookback : int, default 252
+        Sessions back to the first price.
+    skip : int, default 21
+        Sessions back to the last price.
+    estimation : int, default 756
+        Sessions of the line, the current one included.
+    market : pd.Series | None, default None
+        Daily return by date, known at the close; None: the mean of the names.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    Raises
+    ------
+    ConfigError
+        "residual momentum from {lookback} to {skip} sessions ago with a line over {estimation} is out
+        of order; use for example 252, 21 and 756"
+        "the market is not indexed by unique dates; give daily returns, one value a date"
+        "the market has no name; name it, for example returns.rename('SPY')"
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
+    References
+    ----------
+    .. [1] Blitz, Huij and Martens (2011, *Journal of Empirical Finance* 18, 506-521).
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.factors import residual_momentum
+    >>> raw = sample_bars(end="2018-12-31")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> close = to_wide(bars["close"])
+    >>> returns = close / close.shift() - 1
+    >>> small, last = residual_momentum(60, 5, 120), returns.index[-1]
+    """
     if not 0 <= skip < lookback - 2 < estimation - 2:
         raise ConfigError(
             f"residual momentum from {lookback} to {skip} sessions ago with a line over {estimation} "
@@ -155,7 +294,38 @@ def residual_momentum(
 def turnover(
     lookback: int = 21,  # sessions, the current one included
 ) -> Feature:
-    "Average shares traded over shares outstanding, a share per session (Datar, Naik and Radcliffe 1998)."
+    """Average shares traded over shares outstanding, a share per session (Datar, Naik and Radcliffe 1998).
+
+    Parameters
+    ----------
+    lookback : int, default 21
+        sessions, the current one included.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    References
+    ----------
+    .. [1] Datar, Naik and Radcliffe (1998).
+    .. [2] Gervais, Kaniel and Mingelgrin (2001).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.features.factors import turnover
+    >>> def made(wide, **columns):
+    ...     "Make bars from closes [dates, symbols] and columns of the same shape."
+    ...     dates = pd.date_range("2015-01-01", periods=len(wide), unit="us")
+    ...     names = pd.Index([f"S{i:02}" for i in range(np.shape(wide)[1])], dtype="str")
+    ...     index = pd.MultiIndex.from_product([dates, names], names=["date", "symbol"])
+    ...     return pd.DataFrame({c: np.ravel(v) for c, v in {"close": wide, **columns}.items()}, index=index)
+    >>> traded = made([[9.0]] * 4, volume=[10.0, 10.0, 10.0, 50.0], shares=[1000.0] * 4)
+    >>> assert np.isclose(turnover(2)(traded).iloc[-1], 0.03)  # (1 % + 5 %) / 2
+    """
     return Feature(
         f"turnover_{lookback}",
         lambda volume, shares: window(volume / shares, lookback).mean(),
@@ -169,7 +339,45 @@ def relative_volume(
     short: int = 21,  # sessions, the current one included
     long: int = 252,  # sessions, the current one included
 ) -> Feature:
-    "Divide recent volume by the stock's own usual volume (Gervais, Kaniel and Mingelgrin 2001)."
+    """Divide recent volume by the stock's own usual volume (Gervais, Kaniel and Mingelgrin 2001).
+
+    Parameters
+    ----------
+    short : int, default 21
+        sessions, the current one included.
+    long : int, default 252
+        sessions, the current one included.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    Raises
+    ------
+    ConfigError
+        "windows {short} and {long} are out of order; use for example 21 and 252"
+
+    References
+    ----------
+    .. [1] Gervais, Kaniel and Mingelgrin (2001).
+    .. [2] Datar, Naik and Radcliffe (1998).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.features.factors import relative_volume
+    >>> def made(wide, **columns):
+    ...     "Make bars from closes [dates, symbols] and columns of the same shape."
+    ...     dates = pd.date_range("2015-01-01", periods=len(wide), unit="us")
+    ...     names = pd.Index([f"S{i:02}" for i in range(np.shape(wide)[1])], dtype="str")
+    ...     index = pd.MultiIndex.from_product([dates, names], names=["date", "symbol"])
+    ...     return pd.DataFrame({c: np.ravel(v) for c, v in {"close": wide, **columns}.items()}, index=index)
+    >>> traded = made([[9.0]] * 4, volume=[10.0, 10.0, 10.0, 50.0], shares=[1000.0] * 4)
+    >>> assert np.isclose(relative_volume(1, 4)(traded).iloc[-1], 50 / 20)
+    """
     if not 0 < short < long:
         raise ConfigError(f"windows {short} and {long} are out of order; use for example 21 and 252")
     return Feature(
@@ -185,7 +393,45 @@ def seasonality(
     years: int = 5,  # past years that are averaged
     year: int = 254,  # most sessions a year has: 254 on an exchange, 366 in a market that never closes
 ) -> Feature:
-    "Average the returns that followed this date in past years, over one month (Heston and Sadka 2008)."
+    """Average the returns that followed this date in past years, over one month (Heston and Sadka 2008).
+
+    Parameters
+    ----------
+    years : int, default 5
+        Past years that are averaged.
+    year : int, default 254
+        Most sessions a year has: 254 on an exchange, 366 in a market that never closes.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    Raises
+    ------
+    ConfigError
+        "a mean over {years} years has nothing in it; use 1 or more"
+
+    References
+    ----------
+    .. [1] Heston and Sadka (2008).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.features.factors import seasonality
+    >>> def made(wide, **columns):
+    ...     "Make bars from closes [dates, symbols] and columns of the same shape."
+    ...     dates = pd.date_range("2015-01-01", periods=len(wide), unit="us")
+    ...     names = pd.Index([f"S{i:02}" for i in range(np.shape(wide)[1])], dtype="str")
+    ...     index = pd.MultiIndex.from_product([dates, names], names=["date", "symbol"])
+    ...     return pd.DataFrame({c: np.ravel(v) for c, v in {"close": wide, **columns}.items()}, index=index)
+    >>> days = pd.date_range("2015-01-01", "2018-12-31")
+    >>> steps = np.where((days.month == 3) & (days.day == 1), 0.01, 0.0)
+    >>> march = seasonality(2, 366)(made(np.cumprod(1 + steps)[:, None])).droplevel("symbol")
+    """
     if years < 1:
         raise ConfigError(f"a mean over {years} years has nothing in it; use 1 or more")
 

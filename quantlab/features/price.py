@@ -14,7 +14,40 @@ def momentum(
     lookback: int = 252,  # sessions back to the first price
     skip: int = 21,  # sessions back to the last price
 ) -> Feature:
-    "Measure the return between two past closes (Jegadeesh and Titman 1993)."
+    """Measure the return between two past closes (Jegadeesh and Titman 1993).
+
+    Parameters
+    ----------
+    lookback : int, default 252
+        Sessions back to the first price.
+    skip : int, default 21
+        Sessions back to the last price.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    Raises
+    ------
+    ConfigError
+        "momentum from {lookback} to {skip} sessions ago is no span; skip must be 0 or more and below
+        lookback"
+
+    References
+    ----------
+    .. [1] Jegadeesh and Titman (1993, *Journal of Finance* 48, 65-91).
+    .. [2] Jegadeesh (1990).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.price import momentum
+    >>> turn = adjust(sample_bars(start="2019-08-01", end="2020-12-15"), "total")
+    >>> past = momentum()(turn).loc["2020-11-06"]
+    """
     if not 0 <= skip < lookback:
         raise ConfigError(
             f"momentum from {lookback} to {skip} sessions ago is no span; skip must be 0 or more and below lookback"
@@ -31,7 +64,37 @@ def momentum(
 def reversal(
     lookback: int = 21,  # sessions
 ) -> Feature:
-    "Measure the last return with its sign turned (Jegadeesh 1990; Lehmann 1990)."
+    """Measure the last return with its sign turned (Jegadeesh 1990; Lehmann 1990).
+
+    Parameters
+    ----------
+    lookback : int, default 21
+        Sessions.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    References
+    ----------
+    .. [1] Jegadeesh (1990).
+    .. [2] Lehmann (1990).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.price import reversal
+    >>> def one(prices, **columns):
+    ...     "Make the bars of one symbol from a list of closes."
+    ...     frame = pd.DataFrame({"symbol": "A", "close": prices, **columns})
+    ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=len(prices))))
+    >>> hand = one([100.0, 110.0, 121.0, 120.0, 60.0])
+    >>> assert np.allclose(reversal(1)(hand), [np.nan, -0.1, -0.1, 1 / 121, 0.5], equal_nan=True)
+    """
     return Feature(
         f"rev_{lookback}",
         lambda close: 1 - close / close.shift(lookback),
@@ -44,7 +107,36 @@ def reversal(
 def high_52w(
     lookback: int = 252,  # sessions, the current one included
 ) -> Feature:
-    "Divide the close by the highest price of the last year (George and Hwang 2004)."
+    """Divide the close by the highest price of the last year (George and Hwang 2004).
+
+    Parameters
+    ----------
+    lookback : int, default 252
+        sessions, the current one included.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    References
+    ----------
+    .. [1] George and Hwang (2004, *Journal of Finance* 59, 2145-2176).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.price import high_52w
+    >>> def one(prices, **columns):
+    ...     "Make the bars of one symbol from a list of closes."
+    ...     frame = pd.DataFrame({"symbol": "A", "close": prices, **columns})
+    ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=len(prices))))
+    >>> peak = one([9.0, 8.0, 6.0, 6.0], high=[10.0, 8.0, 7.0, 8.0])
+    >>> assert np.allclose(high_52w(3)(peak).iloc[2:], [6 / 10, 6 / 8])
+    """
     return Feature(
         f"high_{lookback}",
         lambda close, high: close / window(high, lookback).max(),
@@ -57,7 +149,35 @@ def high_52w(
 def overnight(
     lookback: int = 21,  # sessions
 ) -> Feature:
-    "Average the return from the close to the next open (Lou, Polk and Skouras 2019)."
+    """Average the return from the close to the next open (Lou, Polk and Skouras 2019).
+
+    Parameters
+    ----------
+    lookback : int, default 21
+        Sessions.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    References
+    ----------
+    .. [1] Lou, Polk and Skouras (2019).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.price import intraday, overnight
+    >>> def one(prices, **columns):
+    ...     "Make the bars of one symbol from a list of closes."
+    ...     frame = pd.DataFrame({"symbol": "A", "close": prices, **columns})
+    ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=len(prices))))
+    >>> gapped = one([100.0, 51.0], open=[100.0, 102.0])
+    >>> night, day = overnight(1)(gapped), intraday(1)(gapped)
+    """
     return Feature(
         f"overnight_{lookback}",
         lambda open_, close: window(open_ / close.shift() - 1, lookback).mean(),
@@ -70,7 +190,35 @@ def overnight(
 def intraday(
     lookback: int = 21,  # sessions
 ) -> Feature:
-    "Average the return from the open to the close (Lou, Polk and Skouras 2019)."
+    """Average the return from the open to the close (Lou, Polk and Skouras 2019).
+
+    Parameters
+    ----------
+    lookback : int, default 21
+        Sessions.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    References
+    ----------
+    .. [1] Lou, Polk and Skouras (2019).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.price import intraday, overnight
+    >>> def one(prices, **columns):
+    ...     "Make the bars of one symbol from a list of closes."
+    ...     frame = pd.DataFrame({"symbol": "A", "close": prices, **columns})
+    ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=len(prices))))
+    >>> gapped = one([100.0, 51.0], open=[100.0, 102.0])
+    >>> night, day = overnight(1)(gapped), intraday(1)(gapped)
+    """
     return Feature(
         f"intraday_{lookback}",
         lambda open_, close: window(close / open_ - 1, lookback).mean(),
@@ -83,7 +231,36 @@ def intraday(
 def distance(
     lookback: int = 200,  # sessions, the current one included
 ) -> Feature:
-    "Compare the close with its moving average (Brock, Lakonishok and LeBaron 1992)."
+    """Compare the close with its moving average (Brock, Lakonishok and LeBaron 1992).
+
+    Parameters
+    ----------
+    lookback : int, default 200
+        sessions, the current one included.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    References
+    ----------
+    .. [1] Brock, Lakonishok and LeBaron (1992, *Journal of Finance* 47, 1731-1764).
+    .. [2] Han, Zhou and Zhu (2016, *Journal of Financial Economics* 122, 352-375).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.price import distance
+    >>> def one(prices, **columns):
+    ...     "Make the bars of one symbol from a list of closes."
+    ...     frame = pd.DataFrame({"symbol": "A", "close": prices, **columns})
+    ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=len(prices))))
+    >>> assert np.isclose(distance(4)(one([1.0, 2.0, 3.0, 6.0])).iloc[-1], 6 / 3 - 1)
+    """
     return Feature(
         f"ma_{lookback}",
         lambda close: close / window(close, lookback).mean() - 1,
@@ -96,7 +273,34 @@ def distance(
 def best_day(
     lookback: int = 21,  # sessions
 ) -> Feature:
-    "Take the highest daily return of the last month (Bali, Cakici and Whitelaw 2011)."
+    """Take the highest daily return of the last month (Bali, Cakici and Whitelaw 2011).
+
+    Parameters
+    ----------
+    lookback : int, default 21
+        Sessions.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    References
+    ----------
+    .. [1] Bali, Cakici and Whitelaw (2011).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.price import best_day
+    >>> def one(prices, **columns):
+    ...     "Make the bars of one symbol from a list of closes."
+    ...     frame = pd.DataFrame({"symbol": "A", "close": prices, **columns})
+    ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=len(prices))))
+    >>> jump = best_day(3)(one([100.0, 101.0, 111.1, 100.0, 100.0, 100.0, 100.0]))
+    """
     return Feature(
         f"max_{lookback}",
         lambda close: window(close / close.shift() - 1, lookback).max(),

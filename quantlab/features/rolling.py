@@ -35,7 +35,32 @@ def ref(
     x: np.ndarray,  # dates x symbols
     lookback: int,  # rows back, 0 or more
 ) -> np.ndarray:
-    "Return the value n rows ago, NaN where there is none."
+    """Return the value n rows ago, NaN where there is none.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        Dates x symbols.
+    lookback : int
+        Rows back, 0 or more.
+
+    Returns
+    -------
+    np.ndarray
+        The value n rows ago, NaN where there is none.
+
+    Raises
+    ------
+    ConfigError
+        "ref looks {...} rows ahead; a feature looks back"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.rolling import ref
+    >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
+    >>> assert np.array_equal(ref(hand, 1).T, [[np.nan, 1, 2, 4, np.nan]], equal_nan=True)
+    """
     if lookback < 0:
         raise ConfigError(f"ref looks {-lookback} rows ahead; a feature looks back")
     out = np.full(x.shape, np.nan)
@@ -47,7 +72,32 @@ def delta(
     x: np.ndarray,  # dates x symbols
     lookback: int,  # rows back
 ) -> np.ndarray:
-    "Return the change over n rows."
+    """Return the change over n rows.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        Dates x symbols.
+    lookback : int
+        Rows back.
+
+    Returns
+    -------
+    np.ndarray
+        The change over n rows.
+
+    Raises
+    ------
+    ConfigError
+        "ref looks {...} rows ahead; a feature looks back"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.rolling import delta
+    >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
+    >>> assert np.array_equal(delta(hand, 2).T, [[np.nan, np.nan, 3, np.nan, -1]], equal_nan=True)
+    """
     return x - ref(x, lookback)
 
 # %% ../../nbs/features/202_rolling.ipynb #6fa16dd1
@@ -83,7 +133,34 @@ def count(
     x: np.ndarray,  # dates x symbols
     lookback: int,  # rows, the current one included
 ) -> np.ndarray:
-    "Count the values that are there."
+    """Count the values that are there.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        Dates x symbols.
+    lookback : int
+        rows, the current one included.
+
+    Returns
+    -------
+    np.ndarray
+        The values that are there.
+
+    Raises
+    ------
+    ConfigError
+        "a window of {lookback} rows is empty; use 1 or more"
+    PanelError
+        "the array has {ndim} dimensions, expected dates x symbols; use to_wide"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.rolling import count
+    >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
+    >>> assert np.array_equal(count(hand, 3).T, [[1, 2, 3, 2, 2]])
+    """
     return _sums(_tile(x, lookback), lookback)[1]
 
 
@@ -91,7 +168,34 @@ def total(
     x: np.ndarray,  # dates x symbols
     lookback: int,  # rows, the current one included
 ) -> np.ndarray:  # NaN where the window holds no value
-    "Add up the window."
+    """Add up the window.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        Dates x symbols.
+    lookback : int
+        rows, the current one included.
+
+    Returns
+    -------
+    np.ndarray
+        NaN where the window holds no value.
+
+    Raises
+    ------
+    ConfigError
+        "a window of {lookback} rows is empty; use 1 or more"
+    PanelError
+        "the array has {ndim} dimensions, expected dates x symbols; use to_wide"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.rolling import total
+    >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
+    >>> assert np.array_equal(total(hand, 3).T, [[1, 3, 7, 6, 7]])
+    """
     return _sums(_tile(x, lookback), lookback)[0]
 
 
@@ -99,7 +203,34 @@ def mean(
     x: np.ndarray,  # dates x symbols; of zeros and ones it is their share
     lookback: int,  # rows, the current one included
 ) -> np.ndarray:  # NaN where the window holds no value
-    "Average the window."
+    """Average the window.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        Dates x symbols; of zeros and ones it is their share.
+    lookback : int
+        rows, the current one included.
+
+    Returns
+    -------
+    np.ndarray
+        NaN where the window holds no value.
+
+    Raises
+    ------
+    ConfigError
+        "a window of {lookback} rows is empty; use 1 or more"
+    PanelError
+        "the array has {ndim} dimensions, expected dates x symbols; use to_wide"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.features.rolling import mean
+    >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
+    >>> assert np.array_equal(mean(hand, 3).T, [[1, 1.5, 7 / 3, 3, 3.5]])
+    """
     summed, found = _sums(_tile(x, lookback), lookback)
     return np.divide(summed, np.maximum(found, 1, out=found), out=summed)
 
@@ -136,7 +267,52 @@ def rise_fall(
     x: np.ndarray,  # changes, dates x symbols
     lookback: int,  # rows, the current one included
 ) -> tuple[np.ndarray, np.ndarray]:  # both 0 or more; NaN where the window holds no value
-    "Add up the rises and the falls among the changes of the window."
+    """Add up the rises and the falls among the changes of the window.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        changes, dates x symbols.
+    lookback : int
+        rows, the current one included.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        Both 0 or more; NaN where the window holds no value.
+
+    Raises
+    ------
+    ConfigError
+        "a window of {lookback} rows is empty; use 1 or more"
+    PanelError
+        "the array has {ndim} dimensions, expected dates x symbols; use to_wide"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.rolling import rise_fall, total
+    >>> bars = adjust(sample_bars(symbols=["AAPL", "BAC", "KO", "XOM"], end="2012-12-31"), "total")
+    >>> wide_close, wide_volume = to_wide(bars["close"]), to_wide(bars["volume"])
+    >>> close, volume = wide_close.to_numpy(), wide_volume.to_numpy()
+    >>> spiked = volume[:, :1].copy()
+    >>> spiked[100] = 1e20
+    >>> running = np.cumsum(spiked, axis=0)
+    >>> running[20:] -= running[:-20].copy()
+    >>> exact = np.array([[spiked[max(t - 19, 0) : t + 1, 0].sum()] for t in range(len(spiked))])
+    >>> drifted, piled = (np.abs(v - exact)[120:, 0] / exact[120:, 0] for v in (running, total(spiked, 20)))
+    >>> title = "A running sum keeps the error of one bad print; two piles forget it"
+    >>> fig, ax = figure(
+    ...     title, "sessions after the bad print left the window", "relative error of the 20-day volume"
+    ... )
+    >>> ax.semilogy(np.maximum(drifted, 1e-17)[::4], label="add the new, subtract the old")
+    >>> ax.semilogy(np.maximum(piled, 1e-17)[::4], color=COLORS[1], label="two piles")
+    >>> rise, fall = rise_fall(np.array([[np.nan], [2.0], [-1.0], [0.5]]), 2)
+    """
     return _rises(_tile(x, lookback), lookback)
 
 # %% ../../nbs/features/202_rolling.ipynb #ee6e230d
@@ -195,7 +371,42 @@ def mean_std(
     x: np.ndarray,  # dates x symbols
     lookback: int,  # rows, the current one included
 ) -> tuple[np.ndarray, np.ndarray]:  # the deviation is NaN below two values
-    "Return mean and sample standard deviation of the window."
+    """Return mean and sample standard deviation of the window.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        Dates x symbols.
+    lookback : int
+        rows, the current one included.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        The deviation is NaN below two values.
+
+    Raises
+    ------
+    ConfigError
+        "a window of {lookback} rows is empty; use 1 or more"
+    PanelError
+        "the array has {ndim} dimensions, expected dates x symbols; use to_wide"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.features.rolling import mean_std
+    >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
+    >>> middle, spread = mean_std(hand, 3)
+    >>> pd.DataFrame({"x": hand[:, 0], "std_3": spread[:, 0]}).round(4)
+         x   std_3
+    0  1.0     NaN
+    1  2.0  0.7071
+    2  4.0  1.5275
+    3  NaN  1.4142
+    4  3.0  0.7071
+    """
     return _moments(_tile(x, lookback), lookback)
 
 # %% ../../nbs/features/202_rolling.ipynb #08c08cff
@@ -251,7 +462,45 @@ def corr(
     lookback: int,  # rows, the current one included
     flat: float = 0.0,  # a deviation up to this counts as none
 ) -> np.ndarray:  # NaN below two pairs or where one side does not move
-    "Correlate two windows."
+    """Correlate two windows.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        Dates x symbols.
+    y : np.ndarray
+        Dates x symbols.
+    lookback : int
+        rows, the current one included.
+    flat : float, default 0.0
+        A deviation up to this counts as none.
+
+    Returns
+    -------
+    np.ndarray
+        NaN below two pairs or where one side does not move.
+
+    Raises
+    ------
+    PanelError
+        "the arrays are {shape} and {shape}; spread both over the same grid"
+        "the array has {ndim} dimensions, expected dates x symbols; use to_wide"
+    ConfigError
+        "a window of {lookback} rows is empty; use 1 or more"
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.rolling import corr
+    >>> bars = adjust(sample_bars(symbols=["AAPL", "BAC", "KO", "XOM"], end="2012-12-31"), "total")
+    >>> wide_close, wide_volume = to_wide(bars["close"]), to_wide(bars["volume"])
+    >>> close, volume = wide_close.to_numpy(), wide_volume.to_numpy()
+    >>> show_error(lambda: corr(close, volume[1:], 5))
+    'PanelError: the arrays are (754, 4) and (753, 4); spread both over the same grid'
+    """
     if x.shape != y.shape:
         raise PanelError(f"the arrays are {x.shape} and {y.shape}; spread both over the same grid")
     return _fit(_tile(x, lookback), _tile(y, lookback), lookback, flat, False)[0]
@@ -262,7 +511,52 @@ def trend(
     lookback: int,  # rows, the current one included
     flat: float = 0.0,  # a deviation up to this counts as none: no R squared
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # slope per row, R squared, residual of the last value
-    "Fit a line to the window."
+    """Fit a line to the window.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        Dates x symbols.
+    lookback : int
+        rows, the current one included.
+    flat : float, default 0.0
+        A deviation up to this counts as none: no R squared.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray, np.ndarray]
+        Slope per row, R squared, residual of the last value.
+
+    Raises
+    ------
+    ConfigError
+        "a window of {lookback} rows is empty; use 1 or more"
+    PanelError
+        "the array has {ndim} dimensions, expected dates x symbols; use to_wide"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.rolling import total, trend
+    >>> bars = adjust(sample_bars(symbols=["AAPL", "BAC", "KO", "XOM"], end="2012-12-31"), "total")
+    >>> wide_close, wide_volume = to_wide(bars["close"]), to_wide(bars["volume"])
+    >>> close, volume = wide_close.to_numpy(), wide_volume.to_numpy()
+    >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
+    >>> spiked = volume[:, :1].copy()
+    >>> spiked[100] = 1e20
+    >>> running = np.cumsum(spiked, axis=0)
+    >>> running[20:] -= running[:-20].copy()
+    >>> exact = np.array([[spiked[max(t - 19, 0) : t + 1, 0].sum()] for t in range(len(spiked))])
+    >>> drifted, piled = (np.abs(v - exact)[120:, 0] / exact[120:, 0] for v in (running, total(spiked, 20)))
+    >>> slope, fit, rest = (v[2, 0] for v in trend(hand, 3))
+    >>> slope, fit, rest
+    (np.float64(1.5),
+     np.float64(0.9642857142857141),
+     np.float64(0.16666666666666674))
+    """
     x = _tile(x, lookback)
     rows = np.broadcast_to(np.arange(len(x), dtype=np.float64)[:, None], x.shape)
     r, slope, rest = _fit(_tile(rows, lookback), x, lookback, flat, True)
@@ -295,7 +589,53 @@ def highest(
     x: np.ndarray,  # dates x symbols
     lookback: int,  # rows, the current one included
 ) -> np.ndarray:
-    "Return the largest value of the window."
+    """Return the largest value of the window.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        Dates x symbols.
+    lookback : int
+        rows, the current one included.
+
+    Returns
+    -------
+    np.ndarray
+        The largest value of the window.
+
+    Raises
+    ------
+    ConfigError
+        "a window of {lookback} rows is empty; use 1 or more"
+    PanelError
+        "the array has {ndim} dimensions, expected dates x symbols; use to_wide"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.rolling import highest, total
+    >>> bars = adjust(sample_bars(symbols=["AAPL", "BAC", "KO", "XOM"], end="2012-12-31"), "total")
+    >>> wide_close, wide_volume = to_wide(bars["close"]), to_wide(bars["volume"])
+    >>> close, volume = wide_close.to_numpy(), wide_volume.to_numpy()
+    >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
+    >>> spiked = volume[:, :1].copy()
+    >>> spiked[100] = 1e20
+    >>> running = np.cumsum(spiked, axis=0)
+    >>> running[20:] -= running[:-20].copy()
+    >>> exact = np.array([[spiked[max(t - 19, 0) : t + 1, 0].sum()] for t in range(len(spiked))])
+    >>> drifted, piled = (np.abs(v - exact)[120:, 0] / exact[120:, 0] for v in (running, total(spiked, 20)))
+    >>> title = "A running sum keeps the error of one bad print; two piles forget it"
+    >>> fig, ax = figure(
+    ...     title, "sessions after the bad print left the window", "relative error of the 20-day volume"
+    ... )
+    >>> ax.semilogy(np.maximum(drifted, 1e-17)[::4], label="add the new, subtract the old")
+    >>> ax.semilogy(np.maximum(piled, 1e-17)[::4], color=COLORS[1], label="two piles")
+    >>> assert np.array_equal(highest(hand, 2).T, [[1, 2, 4, 4, 3]])
+    """
     return _peak(_tile(x, lookback), lookback, 1.0)
 
 
@@ -303,7 +643,53 @@ def lowest(
     x: np.ndarray,  # dates x symbols
     lookback: int,  # rows, the current one included
 ) -> np.ndarray:
-    "Return the smallest value of the window."
+    """Return the smallest value of the window.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        Dates x symbols.
+    lookback : int
+        rows, the current one included.
+
+    Returns
+    -------
+    np.ndarray
+        The smallest value of the window.
+
+    Raises
+    ------
+    ConfigError
+        "a window of {lookback} rows is empty; use 1 or more"
+    PanelError
+        "the array has {ndim} dimensions, expected dates x symbols; use to_wide"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.rolling import lowest, total
+    >>> bars = adjust(sample_bars(symbols=["AAPL", "BAC", "KO", "XOM"], end="2012-12-31"), "total")
+    >>> wide_close, wide_volume = to_wide(bars["close"]), to_wide(bars["volume"])
+    >>> close, volume = wide_close.to_numpy(), wide_volume.to_numpy()
+    >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
+    >>> spiked = volume[:, :1].copy()
+    >>> spiked[100] = 1e20
+    >>> running = np.cumsum(spiked, axis=0)
+    >>> running[20:] -= running[:-20].copy()
+    >>> exact = np.array([[spiked[max(t - 19, 0) : t + 1, 0].sum()] for t in range(len(spiked))])
+    >>> drifted, piled = (np.abs(v - exact)[120:, 0] / exact[120:, 0] for v in (running, total(spiked, 20)))
+    >>> title = "A running sum keeps the error of one bad print; two piles forget it"
+    >>> fig, ax = figure(
+    ...     title, "sessions after the bad print left the window", "relative error of the 20-day volume"
+    ... )
+    >>> ax.semilogy(np.maximum(drifted, 1e-17)[::4], label="add the new, subtract the old")
+    >>> ax.semilogy(np.maximum(piled, 1e-17)[::4], color=COLORS[1], label="two piles")
+    >>> assert np.array_equal(lowest(hand, 2).T, [[1, 1, 2, 4, 3]])
+    """
     return _peak(_tile(x, lookback), lookback, -1.0)
 
 # %% ../../nbs/features/202_rolling.ipynb #806a9010
@@ -340,7 +726,53 @@ def since_highest(
     x: np.ndarray,  # dates x symbols
     lookback: int,  # rows, the current one included
 ) -> np.ndarray:  # 0 ... n - 1; NaN where the window holds no value
-    "Count the rows since the window's maximum."
+    """Count the rows since the window's maximum.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        Dates x symbols.
+    lookback : int
+        rows, the current one included.
+
+    Returns
+    -------
+    np.ndarray
+        0 ... n - 1; NaN where the window holds no value.
+
+    Raises
+    ------
+    ConfigError
+        "a window of {lookback} rows is empty; use 1 or more"
+    PanelError
+        "the array has {ndim} dimensions, expected dates x symbols; use to_wide"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.rolling import since_highest, total
+    >>> bars = adjust(sample_bars(symbols=["AAPL", "BAC", "KO", "XOM"], end="2012-12-31"), "total")
+    >>> wide_close, wide_volume = to_wide(bars["close"]), to_wide(bars["volume"])
+    >>> close, volume = wide_close.to_numpy(), wide_volume.to_numpy()
+    >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
+    >>> spiked = volume[:, :1].copy()
+    >>> spiked[100] = 1e20
+    >>> running = np.cumsum(spiked, axis=0)
+    >>> running[20:] -= running[:-20].copy()
+    >>> exact = np.array([[spiked[max(t - 19, 0) : t + 1, 0].sum()] for t in range(len(spiked))])
+    >>> drifted, piled = (np.abs(v - exact)[120:, 0] / exact[120:, 0] for v in (running, total(spiked, 20)))
+    >>> title = "A running sum keeps the error of one bad print; two piles forget it"
+    >>> fig, ax = figure(
+    ...     title, "sessions after the bad print left the window", "relative error of the 20-day volume"
+    ... )
+    >>> ax.semilogy(np.maximum(drifted, 1e-17)[::4], label="add the new, subtract the old")
+    >>> ax.semilogy(np.maximum(piled, 1e-17)[::4], color=COLORS[1], label="two piles")
+    >>> assert np.array_equal(since_highest(hand, 3).T, [[0, 0, 0, 0, 1]])  # the gap counts as the highest
+    """
     return _since(_tile(x, lookback), lookback, 1.0)
 
 
@@ -348,7 +780,53 @@ def since_lowest(
     x: np.ndarray,  # dates x symbols
     lookback: int,  # rows, the current one included
 ) -> np.ndarray:  # 0 ... n - 1; NaN where the window holds no value
-    "Count the rows since the window's minimum."
+    """Count the rows since the window's minimum.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        Dates x symbols.
+    lookback : int
+        rows, the current one included.
+
+    Returns
+    -------
+    np.ndarray
+        0 ... n - 1; NaN where the window holds no value.
+
+    Raises
+    ------
+    ConfigError
+        "a window of {lookback} rows is empty; use 1 or more"
+    PanelError
+        "the array has {ndim} dimensions, expected dates x symbols; use to_wide"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.rolling import since_lowest, total
+    >>> bars = adjust(sample_bars(symbols=["AAPL", "BAC", "KO", "XOM"], end="2012-12-31"), "total")
+    >>> wide_close, wide_volume = to_wide(bars["close"]), to_wide(bars["volume"])
+    >>> close, volume = wide_close.to_numpy(), wide_volume.to_numpy()
+    >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
+    >>> spiked = volume[:, :1].copy()
+    >>> spiked[100] = 1e20
+    >>> running = np.cumsum(spiked, axis=0)
+    >>> running[20:] -= running[:-20].copy()
+    >>> exact = np.array([[spiked[max(t - 19, 0) : t + 1, 0].sum()] for t in range(len(spiked))])
+    >>> drifted, piled = (np.abs(v - exact)[120:, 0] / exact[120:, 0] for v in (running, total(spiked, 20)))
+    >>> title = "A running sum keeps the error of one bad print; two piles forget it"
+    >>> fig, ax = figure(
+    ...     title, "sessions after the bad print left the window", "relative error of the 20-day volume"
+    ... )
+    >>> ax.semilogy(np.maximum(drifted, 1e-17)[::4], label="add the new, subtract the old")
+    >>> ax.semilogy(np.maximum(piled, 1e-17)[::4], color=COLORS[1], label="two piles")
+    >>> assert np.array_equal(since_lowest(hand[:3], 3).T, [[0, 1, 2]])
+    """
     return _since(_tile(x, lookback), lookback, -1.0)
 
 # %% ../../nbs/features/202_rolling.ipynb #83d3de73
@@ -403,7 +881,45 @@ def ts_rank(
     lookback: int,  # rows, the current one included
     quantiles: tuple[float, ...] = (),  # shares in [0, 1], wanted at the same price
 ) -> tuple[np.ndarray, ...]:  # rank of the last value in (0, 1], then one array per quantile
-    "Rank the last value within its window, and read quantiles off the same order."
+    """Rank the last value within its window, and read quantiles off the same order.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        Dates x symbols; float32 is ordered as it is, in half the time.
+    lookback : int
+        rows, the current one included.
+    quantiles : tuple[float, ...], default ()
+        Shares in [0, 1], wanted at the same price.
+
+    Returns
+    -------
+    tuple[np.ndarray, ...]
+        Rank of the last value in (0, 1], then one array per quantile.
+
+    Raises
+    ------
+    ConfigError
+        "quantiles {quantiles} leave [0, 1]; use shares, 0.8 for the upper fifth"
+        "a window of {lookback} rows is empty; use 1 or more"
+    PanelError
+        "the array has {ndim} dimensions, expected dates x symbols; use to_wide"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.features.rolling import ts_rank
+    >>> hand = np.array([[1.0], [2.0], [4.0], [np.nan], [3.0]])
+    >>> ranked, upper = ts_rank(hand, 3, (0.8,))
+    >>> pd.DataFrame({"x": hand[:, 0], "rank_3": ranked[:, 0], "q80_3": upper[:, 0]})
+         x  rank_3  q80_3
+    0  1.0     1.0    1.0
+    1  2.0     1.0    1.8
+    2  4.0     1.0    3.2
+    3  NaN     NaN    3.6
+    4  3.0     0.5    3.8
+    """
     if any(not 0 <= q <= 1 for q in quantiles):
         raise ConfigError(f"quantiles {quantiles} leave [0, 1]; use shares, 0.8 for the upper fifth")
     x = _tile(x, lookback, x.dtype if x.dtype == np.float32 else np.float64)

@@ -48,6 +48,27 @@ def feature_set(
     Where `amount` is missing it is made as close times volume, from bars whose prices hold no dividends (an `adj`
     that is not all 1). Bars adjusted to total returns need it set before:
     `adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")`.
+
+    Parameters
+    ----------
+    name : str
+        price, vol, base (price and vol), alpha158, alpha360, technical, range_vol, factors or
+        transform.
+
+    Returns
+    -------
+    tuple[Feature, ...]
+        For compute(bars, ...); every one is known at the close of its date.
+
+    Raises
+    ------
+    ConfigError
+        For a name that is not in SETS, listing those that are.
+
+    Examples
+    --------
+    >>> from quantlab.features.sets import feature_set
+    >>> base = feature_set("base")
     """
     if name not in SETS:
         raise ConfigError(f"there is no feature set {name!r}; use one of {', '.join(SETS)}")

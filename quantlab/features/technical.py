@@ -20,7 +20,31 @@ def smooth(
     wide: pd.DataFrame,  # dates x symbols
     alpha: float,  # weight of today: 1 / n (Wilder) or 2 / (n + 1) (span n)
 ) -> pd.DataFrame:  # NaN where today, or more than a fifth of all weights, is missing
-    "Average what is there with exponentially falling weights."
+    """Average what is there with exponentially falling weights.
+
+    Parameters
+    ----------
+    wide : pd.DataFrame
+        Dates x symbols.
+    alpha : float
+        Weight of today: 1 / n (Wilder) or 2 / (n + 1) (span n).
+
+    Returns
+    -------
+    pd.DataFrame
+        NaN where today, or more than a fifth of all weights, is missing.
+
+    References
+    ----------
+    .. [1] Wilder (1978, *New Concepts in Technical Trading Systems*).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.features.technical import smooth
+    >>> steps = pd.DataFrame({"A": [8.0, 0.0, 16.0, 8.0]})
+    >>> assert smooth(steps, 0.5)["A"].isna().tolist() == [True, True, False, False]
+    """
     if not wide.size:
         return wide
     there = wide.notna().to_numpy()
@@ -37,7 +61,30 @@ def memory(
     *alphas: float,  # of the smoothings, one on top of the other
     weight: float = 1e-13,  # of all older values together
 ) -> int:  # sessions before the current one
-    "Count the sessions after which older values weigh less than a given share."
+    """Count the sessions after which older values weigh less than a given share.
+
+    Parameters
+    ----------
+    *alphas : float
+        Of the smoothings, one on top of the other.
+    weight : float, default 1e-13
+        Of all older values together.
+
+    Returns
+    -------
+    int
+        Sessions before the current one.
+
+    Raises
+    ------
+    ConfigError
+        "smoothing weights {alphas} are not shares; state spans of 1 session or more"
+
+    Examples
+    --------
+    >>> from quantlab.features.technical import memory
+    >>> assert memory(0.5, weight=0.2) == 3  # 1/2 + 1/4 + 1/8: the rest weighs 1/8
+    """
     if not all(0 < alpha <= 1 for alpha in alphas):
         raise ConfigError(f"smoothing weights {alphas} are not shares; state spans of 1 session or more")
     impulse = np.zeros(int(100 / min(alphas)) + 100)
@@ -58,7 +105,41 @@ def _wilder(lookback: int) -> float:
 def rsi(
     lookback: int = 14,  # sessions of Wilder's smoothing
 ) -> Feature:
-    "Measure the share of gains in all movement, 0 to 100 (Wilder 1978)."
+    """Measure the share of gains in all movement, 0 to 100 (Wilder 1978).
+
+    Parameters
+    ----------
+    lookback : int, default 14
+        Sessions of Wilder's smoothing.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    Raises
+    ------
+    ConfigError
+        "a smoothing over {lookback} sessions has no weights; use 1 or more"
+        "smoothing weights {alphas} are not shares; state spans of 1 session or more"
+
+    References
+    ----------
+    .. [1] Wilder (1978, *New Concepts in Technical Trading Systems*).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.technical import TECHNICAL, adx, average_true_range, macd, rsi
+    >>> bars = adjust(sample_bars(symbols=["AAPL", "BAC", "KO", "XOM"], end="2016-12-30"), "total")
+    >>> table = compute(bars, TECHNICAL)
+    >>> shown = table.describe().T[["count", "mean", "std", "min", "max"]].round(4)
+    >>> shown["look-back"] = [f.lookback for f in TECHNICAL]
+    >>> asked = {f.name: f for f in (rsi(14), average_true_range(14), adx(14), macd(12, 26, 9, "line"))}
+    """
     alpha = _wilder(lookback)
 
     def formula(close: pd.DataFrame) -> pd.DataFrame:
@@ -83,7 +164,41 @@ def _true_range(high: pd.DataFrame, low: pd.DataFrame, close: pd.DataFrame) -> p
 def average_true_range(
     lookback: int = 14,  # sessions of Wilder's smoothing
 ) -> Feature:
-    "Smooth the true range and divide it by the close (Wilder 1978)."
+    """Smooth the true range and divide it by the close (Wilder 1978).
+
+    Parameters
+    ----------
+    lookback : int, default 14
+        Sessions of Wilder's smoothing.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    Raises
+    ------
+    ConfigError
+        "a smoothing over {lookback} sessions has no weights; use 1 or more"
+        "smoothing weights {alphas} are not shares; state spans of 1 session or more"
+
+    References
+    ----------
+    .. [1] Wilder (1978, *New Concepts in Technical Trading Systems*).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.technical import TECHNICAL, adx, average_true_range, macd, rsi
+    >>> bars = adjust(sample_bars(symbols=["AAPL", "BAC", "KO", "XOM"], end="2016-12-30"), "total")
+    >>> table = compute(bars, TECHNICAL)
+    >>> shown = table.describe().T[["count", "mean", "std", "min", "max"]].round(4)
+    >>> shown["look-back"] = [f.lookback for f in TECHNICAL]
+    >>> asked = {f.name: f for f in (rsi(14), average_true_range(14), adx(14), macd(12, 26, 9, "line"))}
+    """
     alpha = _wilder(lookback)
 
     def formula(high: pd.DataFrame, low: pd.DataFrame, close: pd.DataFrame) -> pd.DataFrame:
@@ -112,7 +227,44 @@ def adx(
     lookback: int = 14,  # sessions of Wilder's smoothing
     part: str = "adx",  # adx, plus_di or minus_di
 ) -> Feature:
-    "Measure direction, 0 to 100: its strength, or its upward or downward part (Wilder 1978)."
+    """Measure direction, 0 to 100: its strength, or its upward or downward part (Wilder 1978).
+
+    Parameters
+    ----------
+    lookback : int, default 14
+        Sessions of Wilder's smoothing.
+    part : str, default "adx"
+        adx, plus_di or minus_di.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    Raises
+    ------
+    ConfigError
+        "{name} has no part {part}; use one of {...}"
+        "a smoothing over {lookback} sessions has no weights; use 1 or more"
+        "smoothing weights {alphas} are not shares; state spans of 1 session or more"
+
+    References
+    ----------
+    .. [1] Wilder (1978, *New Concepts in Technical Trading Systems*).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.technical import TECHNICAL, adx, average_true_range, macd, rsi
+    >>> bars = adjust(sample_bars(symbols=["AAPL", "BAC", "KO", "XOM"], end="2016-12-30"), "total")
+    >>> table = compute(bars, TECHNICAL)
+    >>> shown = table.describe().T[["count", "mean", "std", "min", "max"]].round(4)
+    >>> shown["look-back"] = [f.lookback for f in TECHNICAL]
+    >>> asked = {f.name: f for f in (rsi(14), average_true_range(14), adx(14), macd(12, 26, 9, "line"))}
+    """
     _part("ADX", part, ("adx", "plus_di", "minus_di"))
     alpha = _wilder(lookback)
 
@@ -142,7 +294,48 @@ def macd(
     signal: int = 9,  # span of the line's own mean, sessions
     part: str = "hist",  # line, signal or hist
 ) -> Feature:
-    "Compare a fast with a slow mean of the price, as a share of the price (Appel 2005)."
+    """Compare a fast with a slow mean of the price, as a share of the price (Appel 2005).
+
+    Parameters
+    ----------
+    fast : int, default 12
+        span, sessions.
+    slow : int, default 26
+        span, sessions.
+    signal : int, default 9
+        Span of the line's own mean, sessions.
+    part : str, default "hist"
+        line, signal or hist.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    Raises
+    ------
+    ConfigError
+        "{name} has no part {part}; use one of {...}"
+        "MACD spans {fast} and {slow} are out of order; use for example 12 and 26"
+        "smoothing weights {alphas} are not shares; state spans of 1 session or more"
+
+    References
+    ----------
+    .. [1] Appel (2005).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.technical import TECHNICAL, adx, average_true_range, macd, rsi
+    >>> bars = adjust(sample_bars(symbols=["AAPL", "BAC", "KO", "XOM"], end="2016-12-30"), "total")
+    >>> table = compute(bars, TECHNICAL)
+    >>> shown = table.describe().T[["count", "mean", "std", "min", "max"]].round(4)
+    >>> shown["look-back"] = [f.lookback for f in TECHNICAL]
+    >>> asked = {f.name: f for f in (rsi(14), average_true_range(14), adx(14), macd(12, 26, 9, "line"))}
+    """
     _part("MACD", part, ("line", "signal", "hist"))
     if not 0 < fast < slow:
         raise ConfigError(f"MACD spans {fast} and {slow} are out of order; use for example 12 and 26")
@@ -165,7 +358,43 @@ def bollinger(
     lookback: int = 20,  # sessions, the current one included
     width: float = 2.0,  # deviations from the mean to a band
 ) -> Feature:
-    "Place the close between its Bollinger bands: 0 on the lower, 1 on the upper (Bollinger 2001)."
+    """Place the close between its Bollinger bands: 0 on the lower, 1 on the upper (Bollinger 2001).
+
+    Parameters
+    ----------
+    lookback : int, default 20
+        sessions, the current one included.
+    width : float, default 2.0
+        Deviations from the mean to a band.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    Raises
+    ------
+    ConfigError
+        "bands of width {width} have no inside; use a number above 0"
+
+    References
+    ----------
+    .. [1] Bollinger (2001).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.technical import bollinger
+    >>> def one(**columns):
+    ...     "Make the bars of one symbol from lists."
+    ...     n = len(next(iter(columns.values())))
+    ...     frame = pd.DataFrame({"symbol": "A", **columns})
+    ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=n)))
+    >>> assert np.isclose(bollinger(3, 1)(one(close=[1.0, 2.0, 3.0])).iloc[-1], 0.5 + 1 / (2 * np.sqrt(2 / 3)))
+    """
     if not width > 0:
         raise ConfigError(f"bands of width {width} have no inside; use a number above 0")
 
@@ -183,7 +412,47 @@ def stochastic(
     smoothing: int = 3,  # sessions of each plain mean
     part: str = "k",  # k (one mean) or d (a mean of k)
 ) -> Feature:
-    "Place the close between the extremes of the last sessions, 0 to 100 (Lane 1984)."
+    """Place the close between the extremes of the last sessions, 0 to 100 (Lane 1984).
+
+    Parameters
+    ----------
+    lookback : int, default 14
+        sessions, the current one included.
+    smoothing : int, default 3
+        Sessions of each plain mean.
+    part : str, default "k"
+        k (one mean) or d (a mean of k).
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    Raises
+    ------
+    ConfigError
+        "{name} has no part {part}; use one of {...}"
+        "windows of {lookback} and {smoothing} sessions hold nothing; use 1 or more"
+
+    References
+    ----------
+    .. [1] Lane (1984).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.technical import stochastic
+    >>> def one(**columns):
+    ...     "Make the bars of one symbol from lists."
+    ...     n = len(next(iter(columns.values())))
+    ...     frame = pd.DataFrame({"symbol": "A", **columns})
+    ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=n)))
+    >>> level = one(high=[5.0, 5.0, 5.0], low=[1.0, 1.0, 1.0], close=[2.0, 3.0, 4.0])
+    >>> assert np.allclose(stochastic(1, 1)(level), [25, 50, 75])
+    """
     _part("the stochastic oscillator", part, ("k", "d"))
     if lookback < 1 or smoothing < 1:
         raise ConfigError(f"windows of {lookback} and {smoothing} sessions hold nothing; use 1 or more")
@@ -218,7 +487,37 @@ def _paid(
 def vwap_distance(
     lookback: int = 20,  # sessions, the current one included
 ) -> Feature:
-    "Compare the close with the volume-weighted price of the last sessions (Berkowitz, Logue and Noser 1988)."
+    """Compare the close with the volume-weighted price of the last sessions (Berkowitz, Logue and Noser 1988).
+
+    Parameters
+    ----------
+    lookback : int, default 20
+        sessions, the current one included.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    References
+    ----------
+    .. [1] Berkowitz, Logue and Noser (1988).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.technical import vwap_distance
+    >>> def one(**columns):
+    ...     "Make the bars of one symbol from lists."
+    ...     n = len(next(iter(columns.values())))
+    ...     frame = pd.DataFrame({"symbol": "A", **columns})
+    ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=n)))
+    >>> flat = {"high": [10.0, 20.0], "low": [10.0, 20.0], "close": [10.0, 20.0]}
+    >>> assert np.isclose(vwap_distance(2)(one(**flat, volume=[3.0, 1.0])).iloc[-1], 20 / 12.5 - 1)
+    """
 
     def formula(high: pd.DataFrame, low: pd.DataFrame, close: pd.DataFrame, volume: pd.DataFrame) -> pd.DataFrame:
         paid, shares = _paid(high, low, close, volume)
@@ -231,7 +530,46 @@ def vwap_distance(
 def anchored_vwap(
     anchor: str = "month",  # week, month, quarter or year
 ) -> Feature:
-    "Compare the close with the volume-weighted price since the period began (Berkowitz, Logue and Noser 1988)."
+    """Compare the close with the volume-weighted price since the period began (Berkowitz, Logue and Noser 1988).
+
+    Parameters
+    ----------
+    anchor : str, default "month"
+        week, month, quarter or year.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    Raises
+    ------
+    ConfigError
+        "{name} has no part {part}; use one of {...}"
+    PanelError
+        "the anchored VWAP is defined on daily sessions, the dates carry a time zone; resample to days
+        first"
+
+    References
+    ----------
+    .. [1] Berkowitz, Logue and Noser (1988).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.technical import anchored_vwap
+    >>> bars = adjust(sample_bars(symbols=["AAPL", "BAC", "KO", "XOM"], end="2016-12-30"), "total")
+    >>> since = anchored_vwap("month")(bars).unstack()
+    >>> since.loc["2010-01-29":"2010-02-03"].round(4)
+    symbol        AAPL     BAC      KO     XOM
+    date
+    2010-01-29     NaN     NaN     NaN     NaN
+    2010-02-01  0.0037  0.0059  0.0012  0.0030
+    2010-02-02  0.0066  0.0108  0.0087  0.0085
+    2010-02-03  0.0187  0.0029  0.0041  0.0016
+    """
     _part("the anchored VWAP", anchor, tuple(PERIODS))
     code, most = PERIODS[anchor]
 

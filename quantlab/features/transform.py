@@ -53,7 +53,48 @@ def rolling_zscore(
     frame: pd.DataFrame | pd.Series,  # (date, symbol), numeric
     lookback: int = 252,  # sessions, the current one included
 ) -> pd.DataFrame | pd.Series:
-    "Standardise each symbol by its own recent past; raise ConfigError for a window below 2."
+    """Standardise each symbol by its own recent past; raise ConfigError for a window below 2.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame | pd.Series
+        (date, symbol), numeric.
+    lookback : int, default 252
+        sessions, the current one included.
+
+    Returns
+    -------
+    pd.DataFrame | pd.Series
+
+    Raises
+    ------
+    ConfigError
+        For a window below 2.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+
+    References
+    ----------
+    .. [1] Samuelson (1968).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.transform import rolling_zscore
+    >>> from quantlab.features.vol import volatility
+    >>> later = adjust(sample_bars(symbols="KO", start="2018-06-01", end="2021-06-30"), "total")
+    >>> reading = volatility(20)(later).droplevel("symbol")
+    >>> score = rolling_zscore(volatility(20)(later)).droplevel("symbol")
+    >>> first, second = "2020-03-03", "2020-09-25"
+    >>> pd.DataFrame({"std_20": reading, "rolling z-score": score}).loc[[first, "2020-03-25", second]].round(4)
+                std_20  rolling z-score
+    date
+    2020-03-03  0.0177           2.2542
+    2020-03-25  0.0503           5.2122
+    2020-09-25  0.0182           0.0928
+    """
     return _by_symbol(frame, partial(_score, lookback=_at_least_two(lookback)))
 
 # %% ../../nbs/features/232_transform.ipynb #06d1c8e8
@@ -61,7 +102,37 @@ def rolling_scored(
     of: Feature,  # whose values are standardised
     lookback: int = 252,  # sessions, the current one included
 ) -> Feature:
-    "Build the feature that is the rolling z-score of another; raise ConfigError for a window below 2."
+    """Build the feature that is the rolling z-score of another; raise ConfigError for a window below 2.
+
+    Parameters
+    ----------
+    of : Feature
+        Whose values are standardised.
+    lookback : int, default 252
+        sessions, the current one included.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    Raises
+    ------
+    ConfigError
+        For a window below 2.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import check_feature
+    >>> from quantlab.features.transform import rolling_scored
+    >>> from quantlab.features.vol import volatility
+    >>> bars = adjust(sample_bars(symbols=["AAPL", "KO", "XOM"], end="2019-12-31"), "total")
+    >>> loud = rolling_scored(volatility(20), 252)
+    >>> check_feature(loud, bars)
+    """
     name, score = f"{of.name}_z{lookback}", partial(_score, lookback=_at_least_two(lookback))
     return Feature(name, score, of.lookback + lookback - 1, of, of.citation)
 
@@ -70,7 +141,34 @@ def frac_weights(
     d: float,  # order of the difference, 0 or more
     lookback: int,  # how many weights
 ) -> np.ndarray:  # float64[width]; the weight of today first
-    "Return the weights of a fractional difference (Hosking 1981); raise ConfigError for a bad order."
+    """Return the weights of a fractional difference (Hosking 1981); raise ConfigError for a bad order.
+
+    Parameters
+    ----------
+    d : float
+        Order of the difference, 0 or more.
+    lookback : int
+        How many weights.
+
+    Returns
+    -------
+    np.ndarray
+        float64[width]; the weight of today first.
+
+    Raises
+    ------
+    ConfigError
+        For a bad order.
+
+    References
+    ----------
+    .. [1] Hosking (1981).
+
+    Examples
+    --------
+    >>> from quantlab.features.transform import frac_weights
+    >>> assert frac_weights(0.5, 5).tolist() == [1, -0.5, -0.125, -0.0625, -0.0390625]
+    """
     if not (0 <= d < math.inf and lookback >= 1):
         raise ConfigError(
             f"order {d} with {lookback} weights is no difference; "
@@ -85,7 +183,39 @@ def frac_width(
     threshold: float = 1e-3,  # smallest absolute weight that is kept
     most: int = 2_520,  # sessions; a threshold that needs more is an error
 ) -> int:
-    "Count the weights above a threshold (Lopez de Prado 2018, 5.5)."
+    """Count the weights above a threshold (Lopez de Prado 2018, 5.5).
+
+    Parameters
+    ----------
+    d : float
+        Order of the difference, 0 or more.
+    threshold : float, default 1e-3
+        Smallest absolute weight that is kept.
+    most : int, default 2_520
+        Sessions; a threshold that needs more is an error.
+
+    Returns
+    -------
+    int
+        The weights above a threshold (Lopez de Prado 2018, 5.5).
+
+    Raises
+    ------
+    ConfigError
+        "order {d} with {lookback} weights is no difference; use an order of 0 or more and a width of 1
+        or more"
+        "order {d} has more than {most} weights above {threshold}; raise the threshold"
+
+    References
+    ----------
+    .. [1] Lopez de Prado (2018).
+    .. [2] Hosking (1981).
+
+    Examples
+    --------
+    >>> from quantlab.features.transform import frac_width
+    >>> assert frac_width(1) == 2 and frac_width(0.5, 0.05) == 4
+    """
     small = np.flatnonzero(np.abs(frac_weights(d, most + 1)) < threshold)
     if not len(small):
         raise ConfigError(f"order {d} has more than {most} weights above {threshold}; raise the threshold")
@@ -106,7 +236,41 @@ def frac_diff(
     d: float,  # order of the difference, 0 or more
     lookback: int,  # sessions of the window, the current one included; see frac_width
 ) -> pd.DataFrame | pd.Series:
-    "Difference each symbol's series to a fractional order with a window of fixed width."
+    """Difference each symbol's series to a fractional order with a window of fixed width.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame | pd.Series
+        (date, symbol), numeric; for prices give logs.
+    d : float
+        Order of the difference, 0 or more.
+    lookback : int
+        Sessions of the window, the current one included; see frac_width.
+
+    Returns
+    -------
+    pd.DataFrame | pd.Series
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+    ConfigError
+        "order {d} with {lookback} weights is no difference; use an order of 0 or more and a width of 1
+        or more"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.transform import frac_diff
+    >>> def one(*values):
+    ...     "Make a column of one symbol from its values."
+    ...     frame = pd.DataFrame({"symbol": "A", "x": np.array(values, dtype=float)})
+    ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=len(values))))["x"]
+    >>> assert np.allclose(frac_diff(one(1, 2, 4, 8), 0.5, 3).iloc[2:], [4 - 1 - 0.125, 8 - 2 - 0.25])
+    """
     return _by_symbol(frame, partial(_difference, weights=frac_weights(d, lookback)))
 
 # %% ../../nbs/features/232_transform.ipynb #c9483241
@@ -114,7 +278,44 @@ def frac_return(
     d: float = 0.4,  # order of the difference, between 0 and 1
     lookback: int = 252,  # sessions of the window, the current one included; see frac_width
 ) -> Feature:
-    "Difference the log price to a fractional order, free of its level (Lopez de Prado 2018)."
+    """Difference the log price to a fractional order, free of its level (Lopez de Prado 2018).
+
+    Parameters
+    ----------
+    d : float, default 0.4
+        Order of the difference, between 0 and 1.
+    lookback : int, default 252
+        Sessions of the window, the current one included; see frac_width.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    Raises
+    ------
+    ConfigError
+        "order {d} with {lookback} weights is no difference; use an order of 0 or more and a width of 1
+        or more"
+
+    References
+    ----------
+    .. [1] Lopez de Prado (2018).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.transform import frac_return
+    >>> def one(*values):
+    ...     "Make a column of one symbol from its values."
+    ...     frame = pd.DataFrame({"symbol": "A", "x": np.array(values, dtype=float)})
+    ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=len(values))))["x"]
+    >>> prices = one(1, np.e, np.e**3).rename("close").to_frame()
+    >>> assert np.isclose(frac_return(0.5, 3)(prices).iloc[-1], 3 - 0.5 * 1)  # logs 0, 1, 3
+    """
     weights = frac_weights(d, lookback)
     level = np.append(np.zeros(lookback - 1), weights.sum())
     return Feature(
@@ -130,7 +331,42 @@ def cusum(
     returns: pd.Series,  # (date, symbol); log returns, or changes of anything
     threshold: float | pd.Series,  # above 0, in the same unit; a column is known at the close of its date
 ) -> pd.Series:  # 1, -1 or 0 on the same index, known at the close; NaN where an input is missing
-    "Mark the dates on which a move has accumulated (Page 1954); raise PanelError for a bad threshold."
+    """Mark the dates on which a move has accumulated (Page 1954); raise PanelError for a bad threshold.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        (date, symbol); log returns, or changes of anything.
+    threshold : float | pd.Series
+        Above 0, in the same unit; a column is known at the close of its date.
+
+    Returns
+    -------
+    pd.Series
+        1, -1 or 0 on the same index, known at the close; NaN where an input is missing.
+
+    Raises
+    ------
+    PanelError
+        For a bad threshold.
+
+    References
+    ----------
+    .. [1] Page (1954).
+    .. [2] Lopez de Prado (2018).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.transform import cusum
+    >>> def one(*values):
+    ...     "Make a column of one symbol from its values."
+    ...     frame = pd.DataFrame({"symbol": "A", "x": np.array(values, dtype=float)})
+    ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=len(values))))["x"]
+    >>> assert cusum(one(1, 1, 1, 1, 1, 1), 2).tolist() == [0, 0, 1, 0, 0, 1]
+    """
     if not isinstance(threshold, pd.Series):
         threshold = pd.Series(float(threshold), index=returns.index)
     elif not threshold.index.equals(returns.index):

@@ -32,7 +32,42 @@ def _root_mean(
 def volatility(
     lookback: int = 20,  # sessions
 ) -> Feature:
-    "Measure the standard deviation of daily returns, per session (Blitz and van Vliet 2007)."
+    """Measure the standard deviation of daily returns, per session (Blitz and van Vliet 2007).
+
+    Parameters
+    ----------
+    lookback : int, default 20
+        Sessions.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    References
+    ----------
+    .. [1] Blitz and van Vliet (2007).
+    .. [2] Ang, Hodrick, Xing and Zhang (2006).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.vol import parkinson, true_range, volatility
+    >>> raw = sample_bars(symbols=["AAPL", "BAC", "KO", "JNJ", "T", "XOM"], end="2012-12-31")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> compute(bars, [volatility(20), parkinson(20), true_range(14)]).groupby("symbol").median().round(4)
+            std_20  parkinson_20  atr_14
+    symbol
+    AAPL    0.0149        0.0125  0.0211
+    BAC     0.0232        0.0186  0.0316
+    JNJ     0.0074        0.0066  0.0112
+    KO      0.0087        0.0076  0.0126
+    T       0.0091        0.0085  0.0143
+    XOM     0.0109        0.0092  0.0158
+    """
     return Feature(
         f"std_{lookback}",
         lambda close: _moving(window(close / close.shift() - 1, lookback).std()),
@@ -45,7 +80,39 @@ def volatility(
 def downside(
     lookback: int = 60,  # sessions
 ) -> Feature:
-    "Measure the root mean square of the daily losses, per session (Sortino and Price 1994)."
+    """Measure the root mean square of the daily losses, per session (Sortino and Price 1994).
+
+    Parameters
+    ----------
+    lookback : int, default 60
+        Sessions.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    References
+    ----------
+    .. [1] Sortino and Price (1994, *Journal of Investing* 3, 59-64).
+    .. [2] Ang, Chen and Xing (2006, *Review of Financial Studies* 19, 1191-1239).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.vol import downside
+    >>> def one(**columns):
+    ...     "Make the bars of one symbol from lists."
+    ...     n = len(next(iter(columns.values())))
+    ...     frame = pd.DataFrame({"symbol": "A", **columns})
+    ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=n)))
+    >>> swing = one(close=[100.0, 110.0, 99.0, 108.9])
+    >>> one_loss = 0.1 / np.sqrt(3)  # one loss of 10 % in three days
+    >>> assert np.isclose(downside(3)(swing).iloc[-1], one_loss)
+    """
 
     def formula(close: pd.DataFrame) -> pd.DataFrame:
         return _root_mean((close / close.shift() - 1).clip(upper=0) ** 2, lookback)
@@ -63,7 +130,41 @@ def downside(
 def parkinson(
     lookback: int = 20,  # sessions, the current one included
 ) -> Feature:
-    "Estimate the volatility of a session from its high and low, per session (Parkinson 1980)."
+    """Estimate the volatility of a session from its high and low, per session (Parkinson 1980).
+
+    Parameters
+    ----------
+    lookback : int, default 20
+        sessions, the current one included.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    References
+    ----------
+    .. [1] Parkinson (1980, *Journal of Business* 53, 61-65).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.vol import parkinson, true_range, volatility
+    >>> raw = sample_bars(symbols=["AAPL", "BAC", "KO", "JNJ", "T", "XOM"], end="2012-12-31")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> compute(bars, [volatility(20), parkinson(20), true_range(14)]).groupby("symbol").median().round(4)
+            std_20  parkinson_20  atr_14
+    symbol
+    AAPL    0.0149        0.0125  0.0211
+    BAC     0.0232        0.0186  0.0316
+    JNJ     0.0074        0.0066  0.0112
+    KO      0.0087        0.0076  0.0126
+    T       0.0091        0.0085  0.0143
+    XOM     0.0109        0.0092  0.0158
+    """
 
     def formula(high: pd.DataFrame, low: pd.DataFrame) -> pd.DataFrame:
         square = window(np.log(high / low) ** 2, lookback).mean().clip(lower=0)
@@ -81,7 +182,37 @@ def parkinson(
 def true_range(
     lookback: int = 14,  # sessions
 ) -> Feature:
-    "Average the true range and divide it by the close (Wilder 1978, with a plain mean)."
+    """Average the true range and divide it by the close (Wilder 1978, with a plain mean).
+
+    Parameters
+    ----------
+    lookback : int, default 14
+        Sessions.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    References
+    ----------
+    .. [1] Wilder (1978, *New Concepts in Technical Trading Systems*, 21-23).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.vol import true_range
+    >>> def one(**columns):
+    ...     "Make the bars of one symbol from lists."
+    ...     n = len(next(iter(columns.values())))
+    ...     frame = pd.DataFrame({"symbol": "A", **columns})
+    ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=n)))
+    >>> gap = one(high=[10.0, 13.0], low=[9.0, 12.0], close=[10.0, 12.5])
+    >>> assert np.isclose(true_range(1)(gap).iloc[-1], 3 / 12.5)
+    """
 
     def formula(high: pd.DataFrame, low: pd.DataFrame, close: pd.DataFrame) -> pd.DataFrame:
         before = close.shift()
@@ -101,7 +232,44 @@ def true_range(
 def garman_klass(
     lookback: int = 20,  # sessions, the current one included
 ) -> Feature:
-    "Estimate the volatility of a session from its four prices, without drift (Garman and Klass 1980)."
+    """Estimate the volatility of a session from its four prices, without drift (Garman and Klass 1980).
+
+    Parameters
+    ----------
+    lookback : int, default 20
+        sessions, the current one included.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    References
+    ----------
+    .. [1] Garman and Klass (1980, *Journal of Business* 53, 67-78).
+    .. [2] Rogers and Satchell (1991, *Annals of Applied Probability* 1, 504-512).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.vol import garman_klass, realised, rogers_satchell, yang_zhang
+    >>> raw = sample_bars(symbols=["AAPL", "BAC", "KO", "JNJ", "T", "XOM"], end="2012-12-31")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> compute(bars, [realised(), garman_klass(), rogers_satchell(), yang_zhang()]).groupby(
+    ...     "symbol"
+    ... ).median().round(4)
+             rv_20  garman_klass_20  rogers_satchell_20  yang_zhang_20
+    symbol
+    AAPL    0.0151           0.0123              0.0122         0.0164
+    BAC     0.0231           0.0184              0.0181         0.0214
+    JNJ     0.0074           0.0070              0.0072         0.0084
+    KO      0.0087           0.0077              0.0079         0.0089
+    T       0.0090           0.0089              0.0091         0.0103
+    XOM     0.0109           0.0094              0.0096         0.0116
+    """
 
     def formula(open_: pd.DataFrame, high: pd.DataFrame, low: pd.DataFrame, close: pd.DataFrame) -> pd.DataFrame:
         variance = np.log(high / low) ** 2 / 2 - (2 * np.log(2) - 1) * np.log(close / open_) ** 2
@@ -119,7 +287,44 @@ def _rogers_satchell(open_: pd.DataFrame, high: pd.DataFrame, low: pd.DataFrame,
 def rogers_satchell(
     lookback: int = 20,  # sessions, the current one included
 ) -> Feature:
-    "Estimate the volatility of a session from its four prices, with any drift (Rogers and Satchell 1991)."
+    """Estimate the volatility of a session from its four prices, with any drift (Rogers and Satchell 1991).
+
+    Parameters
+    ----------
+    lookback : int, default 20
+        sessions, the current one included.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    References
+    ----------
+    .. [1] Rogers and Satchell (1991, *Annals of Applied Probability* 1, 504-512).
+    .. [2] Garman and Klass (1980, *Journal of Business* 53, 67-78).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.vol import garman_klass, realised, rogers_satchell, yang_zhang
+    >>> raw = sample_bars(symbols=["AAPL", "BAC", "KO", "JNJ", "T", "XOM"], end="2012-12-31")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> compute(bars, [realised(), garman_klass(), rogers_satchell(), yang_zhang()]).groupby(
+    ...     "symbol"
+    ... ).median().round(4)
+             rv_20  garman_klass_20  rogers_satchell_20  yang_zhang_20
+    symbol
+    AAPL    0.0151           0.0123              0.0122         0.0164
+    BAC     0.0231           0.0184              0.0181         0.0214
+    JNJ     0.0074           0.0070              0.0072         0.0084
+    KO      0.0087           0.0077              0.0079         0.0089
+    T       0.0090           0.0089              0.0091         0.0103
+    XOM     0.0109           0.0094              0.0096         0.0116
+    """
     return Feature(
         f"rogers_satchell_{lookback}",
         lambda *prices: _root_mean(_rogers_satchell(*prices), lookback),
@@ -132,7 +337,34 @@ def rogers_satchell(
 def yang_zhang(
     lookback: int = 20,  # sessions
 ) -> Feature:
-    "Estimate the volatility of night and session together, with any drift (Yang and Zhang 2000)."
+    """Estimate the volatility of night and session together, with any drift (Yang and Zhang 2000).
+
+    Parameters
+    ----------
+    lookback : int, default 20
+        Sessions.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    Raises
+    ------
+    ConfigError
+        "a window of {lookback} sessions has no variance; use 2 or more"
+
+    References
+    ----------
+    .. [1] Yang and Zhang (2000, *Journal of Business* 73, 477-491).
+    .. [2] Andersen and Bollerslev (1998).
+
+    Examples
+    --------
+    >>> from quantlab.features.vol import garman_klass, parkinson, realised, rogers_satchell, volatility, yang_zhang
+    >>> asked = [realised(), volatility(), parkinson(), garman_klass(), rogers_satchell(), yang_zhang()]
+    """
     if lookback < 2:
         raise ConfigError(f"a window of {lookback} sessions has no variance; use 2 or more")
     k = 0.34 / (1.34 + (lookback + 1) / (lookback - 1))
@@ -149,7 +381,29 @@ def yang_zhang(
 def realised(
     lookback: int = 20,  # sessions
 ) -> Feature:
-    "Take the root mean square of log returns, per session (Andersen and Bollerslev 1998)."
+    """Take the root mean square of log returns, per session (Andersen and Bollerslev 1998).
+
+    Parameters
+    ----------
+    lookback : int, default 20
+        Sessions.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    References
+    ----------
+    .. [1] Andersen and Bollerslev (1998).
+    .. [2] Yang and Zhang (2000, *Journal of Business* 73, 477-491).
+
+    Examples
+    --------
+    >>> from quantlab.features.vol import garman_klass, parkinson, realised, rogers_satchell, volatility, yang_zhang
+    >>> asked = [realised(), volatility(), parkinson(), garman_klass(), rogers_satchell(), yang_zhang()]
+    """
     return Feature(
         f"rv_{lookback}",
         lambda close: _root_mean(np.log(close / close.shift()) ** 2, lookback),
@@ -162,7 +416,38 @@ def realised(
 def dollar_volume(
     lookback: int = 21,  # sessions, the current one included
 ) -> Feature:
-    "Take the log of mean money traded a session (Brennan, Chordia and Subrahmanyam 1998)."
+    """Take the log of mean money traded a session (Brennan, Chordia and Subrahmanyam 1998).
+
+    Parameters
+    ----------
+    lookback : int, default 21
+        sessions, the current one included.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    References
+    ----------
+    .. [1] Brennan, Chordia and Subrahmanyam (1998).
+    .. [2] Gervais, Kaniel and Mingelgrin (2001).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.vol import dollar_volume
+    >>> def one(**columns):
+    ...     "Make the bars of one symbol from lists."
+    ...     n = len(next(iter(columns.values())))
+    ...     frame = pd.DataFrame({"symbol": "A", **columns})
+    ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=n)))
+    >>> trades = one(close=[10.0, 10.0, 10.0, 10.0], amount=[10.0, 10.0, 10.0, 50.0])
+    >>> assert np.isclose(dollar_volume(2)(trades).iloc[-1], np.log(30))
+    """
     return Feature(
         f"amount_{lookback}",
         lambda amount: np.log(_moving(window(amount, lookback).mean())),
@@ -176,7 +461,38 @@ def volume_trend(
     short: int = 21,  # sessions, the current one included
     long: int = 126,  # sessions, the current one included
 ) -> Feature:
-    "Compare recent with usual money traded, as a log ratio (Gervais, Kaniel and Mingelgrin 2001)."
+    """Compare recent with usual money traded, as a log ratio (Gervais, Kaniel and Mingelgrin 2001).
+
+    Parameters
+    ----------
+    short : int, default 21
+        sessions, the current one included.
+    long : int, default 126
+        sessions, the current one included.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    Raises
+    ------
+    ConfigError
+        "windows {short} and {long} are out of order; use for example 21 and 126"
+
+    References
+    ----------
+    .. [1] Gervais, Kaniel and Mingelgrin (2001).
+    .. [2] Brennan, Chordia and Subrahmanyam (1998).
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.features.vol import volume_trend
+    >>> show_error(lambda: volume_trend(21, 21))
+    'ConfigError: windows 21 and 21 are out of order; use for example 21 and 126'
+    """
     if not 0 < short < long:
         raise ConfigError(f"windows {short} and {long} are out of order; use for example 21 and 126")
 
@@ -196,7 +512,37 @@ def volume_trend(
 def amihud(
     lookback: int = 21,  # sessions
 ) -> Feature:
-    "Average the absolute return per billion of money traded (Amihud 2002)."
+    """Average the absolute return per billion of money traded (Amihud 2002).
+
+    Parameters
+    ----------
+    lookback : int, default 21
+        Sessions.
+
+    Returns
+    -------
+    Feature
+        One number per date and symbol, known at the close of its date; call it with bars for its
+        values.
+
+    References
+    ----------
+    .. [1] Amihud (2002).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.vol import amihud
+    >>> def one(**columns):
+    ...     "Make the bars of one symbol from lists."
+    ...     n = len(next(iter(columns.values())))
+    ...     frame = pd.DataFrame({"symbol": "A", **columns})
+    ...     return as_panel(frame.assign(date=pd.date_range("2024-01-01", periods=n)))
+    >>> thin = one(close=[10.0, 11.0, 11.0], amount=[10e6, 11e6, 0.0])
+    >>> assert np.isclose(amihud(1)(thin).iloc[1], 0.1 / 0.011)
+    """
 
     def formula(close: pd.DataFrame, amount: pd.DataFrame) -> pd.DataFrame:
         impact = (close / close.shift() - 1).abs() / (amount / 1e9)

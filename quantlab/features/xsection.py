@@ -32,7 +32,38 @@ def by_date(
     frame: pd.DataFrame | pd.Series,  # (date, symbol), numeric
     kernel: Callable[[pd.DataFrame], pd.DataFrame],  # one column, dates x places -> same shape
 ) -> pd.DataFrame | pd.Series:  # same index, columns and names; NaN where the value was not there
-    "Apply a row-wise operation to every date of every column."
+    """Apply a row-wise operation to every date of every column.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame | pd.Series
+        (date, symbol), numeric.
+    kernel : Callable[[pd.DataFrame], pd.DataFrame]
+        One column, dates x places -> same shape.
+
+    Returns
+    -------
+    pd.DataFrame | pd.Series
+        Same index, columns and names; NaN where the value was not there.
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.xsection import rank
+    >>> def one(*values):
+    ...     "Make a panel of one date from its values."
+    ...     frame = pd.DataFrame({"x": np.array(values, dtype=float)})
+    ...     symbols = [f"S{i:02}" for i in range(len(values))]
+    ...     return as_panel(frame.assign(date="2024-01-02", symbol=symbols))
+    >>> assert rank(one(1, 5, 5, 9))["x"].tolist() == [-0.375, 0.0, 0.0, 0.375]
+    """
     columns = _columns(frame)
     starts = date_starts(frame.index)[1]
     counts = np.diff(starts)
@@ -50,7 +81,40 @@ def by_date(
 def rank(
     frame: pd.DataFrame | pd.Series,  # (date, symbol), numeric
 ) -> pd.DataFrame | pd.Series:  # in (-0.5, 0.5), mean 0 on each date
-    "Rank within each date, ties averaged; 0 is the median."
+    """Rank within each date, ties averaged; 0 is the median.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame | pd.Series
+        (date, symbol), numeric.
+
+    Returns
+    -------
+    pd.DataFrame | pd.Series
+        in (-0.5, 0.5), mean 0 on each date.
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+
+    References
+    ----------
+    .. [1] Gu, Kelly and Xiu (2020).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.xsection import rank
+    >>> def one(*values):
+    ...     "Make a panel of one date from its values."
+    ...     frame = pd.DataFrame({"x": np.array(values, dtype=float)})
+    ...     symbols = [f"S{i:02}" for i in range(len(values))]
+    ...     return as_panel(frame.assign(date="2024-01-02", symbol=symbols))
+    >>> assert rank(one(1, 5, 5, 9))["x"].tolist() == [-0.375, 0.0, 0.0, 0.375]
+    """
 
     def kernel(wide: pd.DataFrame) -> pd.DataFrame:
         return (wide.rank(axis=1) - 0.5).div(wide.count(axis=1), axis=0) - 0.5
@@ -61,7 +125,45 @@ def rank(
 def zscore(
     frame: pd.DataFrame | pd.Series,  # (date, symbol), numeric
 ) -> pd.DataFrame | pd.Series:  # mean 0 and deviation 1 on each date; NaN on dates without spread
-    "Standardise within each date."
+    """Standardise within each date.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame | pd.Series
+        (date, symbol), numeric.
+
+    Returns
+    -------
+    pd.DataFrame | pd.Series
+        Mean 0 and deviation 1 on each date; NaN on dates without spread.
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.xsection import robust_zscore, zscore
+    >>> def one(*values):
+    ...     "Make a panel of one date from its values."
+    ...     frame = pd.DataFrame({"x": np.array(values, dtype=float)})
+    ...     symbols = [f"S{i:02}" for i in range(len(values))]
+    ...     return as_panel(frame.assign(date="2024-01-02", symbol=symbols))
+    >>> spoilt = one(1, 2, 3, 4, 1000)
+    >>> both = {"value": spoilt["x"], "z-score": zscore(spoilt)["x"], "robust z-score": robust_zscore(spoilt)["x"]}
+    >>> pd.DataFrame(both).round(2)
+                        value  z-score  robust z-score
+    date       symbol
+    2024-01-02 S00        1.0    -0.45           -1.35
+               S01        2.0    -0.45           -0.67
+               S02        3.0    -0.45            0.00
+               S03        4.0    -0.44            0.67
+               S04     1000.0     1.79          672.47
+    """
 
     def kernel(wide: pd.DataFrame) -> pd.DataFrame:
         spread = wide.std(axis=1).where(wide.max(axis=1) > wide.min(axis=1))
@@ -73,7 +175,43 @@ def zscore(
 def robust_zscore(
     frame: pd.DataFrame | pd.Series,  # (date, symbol), numeric
 ) -> pd.DataFrame | pd.Series:  # median 0 on each date; NaN on dates where most values are equal
-    "Standardise within each date by median and median absolute deviation (Hampel 1974)."
+    """Standardise within each date by median and median absolute deviation (Hampel 1974).
+
+    Parameters
+    ----------
+    frame : pd.DataFrame | pd.Series
+        (date, symbol), numeric.
+
+    Returns
+    -------
+    pd.DataFrame | pd.Series
+        Median 0 on each date; NaN on dates where most values are equal.
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+
+    References
+    ----------
+    .. [1] Hampel (1974).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.xsection import robust_zscore
+    >>> def one(*values):
+    ...     "Make a panel of one date from its values."
+    ...     frame = pd.DataFrame({"x": np.array(values, dtype=float)})
+    ...     symbols = [f"S{i:02}" for i in range(len(values))]
+    ...     return as_panel(frame.assign(date="2024-01-02", symbol=symbols))
+    >>> spoilt = one(1, 2, 3, 4, 1000)
+    >>> assert np.allclose(
+    ...     1.4826 * robust_zscore(spoilt)["x"], [-2, -1, 0, 1, 997]
+    ... )  # median 3, deviations 2 1 0 1 997
+    """
 
     def kernel(wide: pd.DataFrame) -> pd.DataFrame:
         away = wide.sub(wide.median(axis=1), axis=0)
@@ -100,7 +238,43 @@ def winsorise(
     frame: pd.DataFrame | pd.Series,  # (date, symbol), numeric
     limits: tuple[float, float] = (0.01, 0.99),  # shares of the names below the two bounds
 ) -> pd.DataFrame | pd.Series:
-    "Pull outliers in to two quantiles of their date; raise ConfigError for limits out of order."
+    """Pull outliers in to two quantiles of their date; raise ConfigError for limits out of order.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame | pd.Series
+        (date, symbol), numeric.
+    limits : tuple[float, float], default (0.01, 0.99)
+        Shares of the names below the two bounds.
+
+    Returns
+    -------
+    pd.DataFrame | pd.Series
+
+    Raises
+    ------
+    ConfigError
+        For limits out of order.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+
+    References
+    ----------
+    .. [1] Tukey (1962).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.xsection import winsorise
+    >>> def one(*values):
+    ...     "Make a panel of one date from its values."
+    ...     frame = pd.DataFrame({"x": np.array(values, dtype=float)})
+    ...     symbols = [f"S{i:02}" for i in range(len(values))]
+    ...     return as_panel(frame.assign(date="2024-01-02", symbol=symbols))
+    >>> pulled = winsorise(one(0, 10, 20, 30, 1000), (0.25, 0.75))["x"]
+    """
     low, high = limits
     if not 0 <= low < high <= 1:
         raise ConfigError(f"limits {limits} are not shares in order; use for example (0.01, 0.99)")
@@ -166,7 +340,43 @@ def neutralise(
     groups: pd.Series | None = None,  # on the same index: a label known at the close of date, missing = unknown
     exposures: pd.DataFrame | pd.Series | None = None,  # on the same index: numbers known at the close of date
 ) -> pd.DataFrame | pd.Series:  # mean 0 in every group and uncorrelated with every exposure, on each date
-    "Take out groups and exposures by least squares within each date; raise PanelError for another index."
+    """Take out groups and exposures by least squares within each date; raise PanelError for another index.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame | pd.Series
+        (date, symbol), numeric.
+    groups : pd.Series | None, default None
+        On the same index: a label known at the close of date, missing = unknown.
+    exposures : pd.DataFrame | pd.Series | None, default None
+        On the same index: numbers known at the close of date.
+
+    Returns
+    -------
+    pd.DataFrame | pd.Series
+        Mean 0 in every group and uncorrelated with every exposure, on each date.
+
+    Raises
+    ------
+    PanelError
+        For another index.
+    ConfigError
+        "there is nothing to neutralise against; give groups, exposures, or both"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.features.xsection import neutralise
+    >>> def one(*values):
+    ...     "Make a panel of one date from its values."
+    ...     frame = pd.DataFrame({"x": np.array(values, dtype=float)})
+    ...     symbols = [f"S{i:02}" for i in range(len(values))]
+    ...     return as_panel(frame.assign(date="2024-01-02", symbol=symbols))
+    >>> size = one(0, 1, 2)
+    >>> assert np.allclose(neutralise(one(0, 3, 0), exposures=size)["x"], [-1, 2, -1])
+    """
     columns = _columns(frame)
     if groups is None and exposures is None:
         raise ConfigError("there is nothing to neutralise against; give groups, exposures, or both")

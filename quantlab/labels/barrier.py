@@ -22,7 +22,39 @@ def volatility_width(
     lookback: int = 20,  # sessions
     sessions: int = 1,  # the width is that of a move over so many sessions
 ) -> pd.Series:  # share of the price, known at the close of date
-    "Measure a typical move over some sessions from the deviation of daily returns."
+    """Measure a typical move over some sessions from the deviation of daily returns.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), total-return close.
+    lookback : int, default 20
+        Sessions.
+    sessions : int, default 1
+        The width is that of a move over so many sessions.
+
+    Returns
+    -------
+    pd.Series
+        Share of the price, known at the close of date.
+
+    Raises
+    ------
+    ConfigError
+        "sessions is {sessions}; a width needs at least 1"
+
+    References
+    ----------
+    .. [1] Wilder (1978).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.barrier import volatility_width
+    >>> bars = adjust(sample_bars(), "total")
+    >>> width = volatility_width(bars, 20, sessions=5)
+    """
     if sessions < 1:
         raise ConfigError(f"sessions is {sessions!r}; a width needs at least 1")
     return (volatility(lookback)(bars) * np.sqrt(sessions)).rename("width")
@@ -32,7 +64,42 @@ def atr_width(
     bars: pd.DataFrame,  # (date, symbol), total-return high low close
     lookback: int = 14,  # sessions
 ) -> pd.Series:  # share of the price, known at the close of date
-    "Measure a typical session from the average true range."
+    """Measure a typical session from the average true range.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), total-return high low close.
+    lookback : int, default 14
+        Sessions.
+
+    Returns
+    -------
+    pd.Series
+        Share of the price, known at the close of date.
+
+    References
+    ----------
+    .. [1] Wilder (1978).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.barrier import atr_width, volatility_width
+    >>> bars = adjust(sample_bars(), "total")
+    >>> width = volatility_width(bars, 20, sessions=5)
+    >>> widths = pd.DataFrame({"deviation over 5 sessions": width, "ATR": atr_width(bars)})
+    >>> widths.groupby("symbol").median().loc[["KO", "XOM", "GE", "AAPL", "BAC"]].round(4)
+            deviation over 5 sessions     ATR
+    symbol
+    KO                         0.0196  0.0128
+    XOM                        0.0268  0.0172
+    GE                         0.0331  0.0211
+    AAPL                       0.0329  0.0205
+    BAC                        0.0372  0.0234
+    """
     return true_range(lookback)(bars).rename("width")
 
 # %% ../../nbs/labels/310_barrier.ipynb #110e77a9
@@ -229,7 +296,52 @@ def triple_barrier(
     ambiguous: str = "both",  # "both", "worst" or "drop": what to do where one bar touches both barriers
     delisted: pd.Series | pd.DataFrame | None = None,  # as in forward_returns
 ) -> pd.DataFrame:  # on the index of width; y is the return of the bet, label +1 target, -1 stop, 0 neither
-    "Label bets by the barrier they touch first; raise ConfigError, PanelError or DataError for what is no bet."
+    """Label bets by the barrier they touch first; raise ConfigError, PanelError or DataError for what is no bet.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), total-return open high low close.
+    width : pd.Series
+        (date, symbol), the rows to label: share of the entry price, known at the close of date.
+    profit : float | None, default 1.0
+        Distance of the target, in widths; None or inf: none.
+    loss : float | None, default 1.0
+        Distance of the stop, in widths; None or inf: none.
+    horizon : int | None, default 20
+        Sessions until the vertical barrier; None: wait for a touch.
+    side : float | pd.Series, default 1.0
+        +1 long, -1 short, 0 no bet; on the index of width, known at the close of date.
+    entry : str, default "open"
+        "open": of the next session; "close": of the same one.
+    ambiguous : str, default "both"
+        "both", "worst" or "drop": what to do where one bar touches both barriers.
+    delisted : pd.Series | pd.DataFrame | None, default None
+        As in forward_returns.
+
+    Returns
+    -------
+    pd.DataFrame
+        On the index of width; y is the return of the bet, label +1 target, -1 stop, 0 neither.
+
+    Raises
+    ------
+    ConfigError
+        For what is no bet.
+    PanelError
+        For what is no bet.
+    DataError
+        For what is no bet.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.barrier import triple_barrier, volatility_width
+    >>> bars = adjust(sample_bars(), "total")
+    >>> width = volatility_width(bars, 20, sessions=5)
+    >>> plain = triple_barrier(bars, width, profit=None, loss=None, horizon=20)
+    """
     check_horizon(1 if horizon is None else horizon, entry)
     if ambiguous not in ("both", "worst", "drop"):
         raise ConfigError(f"ambiguous is {ambiguous!r}; use 'both' (bounds), 'worst' or 'drop'")

@@ -21,7 +21,38 @@ from ..features.xsection import rank
 
 # %% ../../nbs/labels/300_forward.ipynb #48e87ca5
 class Endings(NamedTuple):
-    "Hold from when on each name of a panel was known to be delisted, and what was paid."
+    """Hold from when on each name of a panel was known to be delisted, and what was paid.
+
+    Parameters
+    ----------
+    over : np.ndarray
+        int64[symbols], row of the session by which it was announced; number of dates = not known.
+    paid : np.ndarray
+        float64[symbols], what a share is worth then.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel, grid
+    >>> from quantlab.labels.forward import endings, usable
+    >>> def one(symbol, opens, closes):
+    ...     "Make the bars of one symbol."
+    ...     dates = pd.date_range("2024-01-01", periods=len(opens))
+    ...     return pd.DataFrame({"date": dates, "symbol": symbol, "open": opens, "close": closes})
+    >>> first = one("A", [10.0, 11.0, 12.0, 15.0, 12.0, 18.0], [10.5, 11.5, 14.0, 13.0, 17.0, 18.5])
+    >>> second = one("B", [20.0, 21.0, 22.0, 33.0], [20.5, 21.5, 23.0, 30.0])
+    >>> both = as_panel(pd.concat([first, second]))
+    >>> table = pd.DataFrame({"date": pd.Timestamp("2024-01-05"), "return": [-0.3]}, index=["B"])
+    >>> at = grid(both.index)
+    >>> told = endings(usable(both["close"], at), at, table)
+    >>> pd.DataFrame(told._asdict(), at.symbols).rename(
+    ...     columns={"over": "row of the announcement", "paid": "paid per share"}
+    ... )
+            row of the announcement  paid per share
+    symbol
+    A                             6             NaN
+    B                             4            21.0
+    """
 
     over: np.ndarray  # int64[symbols], row of the session by which it was announced; number of dates = not known
     paid: np.ndarray  # float64[symbols], what a share is worth then
@@ -51,7 +82,37 @@ def usable(
     column: pd.Series,  # (date, symbol), a price
     at: Grid,  # its coordinates
 ) -> np.ndarray:  # dates x symbols
-    "Spread a price; NaN where there is no positive finite number."
+    """Spread a price; NaN where there is no positive finite number.
+
+    Parameters
+    ----------
+    column : pd.Series
+        (date, symbol), a price.
+    at : Grid
+        Its coordinates.
+
+    Returns
+    -------
+    np.ndarray
+        Dates x symbols.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel, grid
+    >>> from quantlab.labels.forward import last_rows, usable
+    >>> def one(symbol, opens, closes):
+    ...     "Make the bars of one symbol."
+    ...     dates = pd.date_range("2024-01-01", periods=len(opens))
+    ...     return pd.DataFrame({"date": dates, "symbol": symbol, "open": opens, "close": closes})
+    >>> first = one("A", [10.0, 11.0, 12.0, 15.0, 12.0, 18.0], [10.5, 11.5, 14.0, 13.0, 17.0, 18.5])
+    >>> second = one("B", [20.0, 21.0, 22.0, 33.0], [20.5, 21.5, 23.0, 30.0])
+    >>> both = as_panel(pd.concat([first, second]))
+    >>> at = grid(both.index)
+    >>> closes = usable(both["close"].replace(13.0, -1.0), at)
+    >>> last_rows(closes)[:, 1].tolist()  # B: its last close is that of row 3
+    [0, 1, 2, 3, 3, 3]
+    """
     wide = to_wide(column, at).to_numpy()
     return np.where((wide > 0) & np.isfinite(wide), wide, np.nan)
 
@@ -59,7 +120,35 @@ def usable(
 def last_rows(
     close: np.ndarray,  # dates x symbols, usable prices
 ) -> np.ndarray:  # int64, dates x symbols; -1 = none yet
-    "Return for each cell the row of the last close until then."
+    """Return for each cell the row of the last close until then.
+
+    Parameters
+    ----------
+    close : np.ndarray
+        Dates x symbols, usable prices.
+
+    Returns
+    -------
+    np.ndarray
+        int64, dates x symbols; -1 = none yet.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel, grid
+    >>> from quantlab.labels.forward import last_rows, usable
+    >>> def one(symbol, opens, closes):
+    ...     "Make the bars of one symbol."
+    ...     dates = pd.date_range("2024-01-01", periods=len(opens))
+    ...     return pd.DataFrame({"date": dates, "symbol": symbol, "open": opens, "close": closes})
+    >>> first = one("A", [10.0, 11.0, 12.0, 15.0, 12.0, 18.0], [10.5, 11.5, 14.0, 13.0, 17.0, 18.5])
+    >>> second = one("B", [20.0, 21.0, 22.0, 33.0], [20.5, 21.5, 23.0, 30.0])
+    >>> both = as_panel(pd.concat([first, second]))
+    >>> at = grid(both.index)
+    >>> closes = usable(both["close"].replace(13.0, -1.0), at)
+    >>> assert np.isnan(closes[3, 0]) and last_rows(closes)[:, 0].tolist() == [0, 1, 2, 2, 4, 5]
+    """
     return np.maximum.accumulate(np.where(np.isfinite(close), np.arange(len(close))[:, None], -1), axis=0)
 
 # %% ../../nbs/labels/300_forward.ipynb #201bfabd
@@ -68,7 +157,52 @@ def endings(
     at: Grid,  # its coordinates
     delisted: pd.Series | pd.DataFrame | None,  # by symbol: date, or columns date, return and known_at; None: nobody
 ) -> Endings:
-    "Find from when on each name is known to be delisted; raise DataError for bars after a delisting."
+    """Find from when on each name is known to be delisted; raise DataError for bars after a delisting.
+
+    Parameters
+    ----------
+    close : np.ndarray
+        Dates x symbols, usable prices.
+    at : Grid
+        Its coordinates.
+    delisted : pd.Series | pd.DataFrame | None
+        By symbol: date, or columns date, return and known_at; None: nobody.
+
+    Returns
+    -------
+    Endings
+        From when on each name of a panel was known to be delisted, and what was paid.
+
+    Raises
+    ------
+    DataError
+        For bars after a delisting.
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel, grid
+    >>> from quantlab.labels.forward import endings, usable
+    >>> def one(symbol, opens, closes):
+    ...     "Make the bars of one symbol."
+    ...     dates = pd.date_range("2024-01-01", periods=len(opens))
+    ...     return pd.DataFrame({"date": dates, "symbol": symbol, "open": opens, "close": closes})
+    >>> first = one("A", [10.0, 11.0, 12.0, 15.0, 12.0, 18.0], [10.5, 11.5, 14.0, 13.0, 17.0, 18.5])
+    >>> second = one("B", [20.0, 21.0, 22.0, 33.0], [20.5, 21.5, 23.0, 30.0])
+    >>> both = as_panel(pd.concat([first, second]))
+    >>> table = pd.DataFrame({"date": pd.Timestamp("2024-01-05"), "return": [-0.3]}, index=["B"])
+    >>> at = grid(both.index)
+    >>> told = endings(usable(both["close"], at), at, table)
+    >>> pd.DataFrame(told._asdict(), at.symbols).rename(
+    ...     columns={"over": "row of the announcement", "paid": "paid per share"}
+    ... )
+            row of the announcement  paid per share
+    symbol
+    A                             6             NaN
+    B                             4            21.0
+    """
     n, symbols = close.shape
     over, paid = np.full(symbols, n), np.full(symbols, np.nan)
     if delisted is None or not n:
@@ -100,7 +234,40 @@ def session_dates(
     row: np.ndarray,  # int64[n], positions of dates
     known: np.ndarray,  # bool[n]
 ) -> pd.DatetimeIndex:
-    "Return the dates of rows; NaT where not known."
+    """Return the dates of rows; NaT where not known.
+
+    Parameters
+    ----------
+    at : Grid
+        Coordinates of a panel.
+    row : np.ndarray
+        int64[n], positions of dates.
+    known : np.ndarray
+        bool[n].
+
+    Returns
+    -------
+    pd.DatetimeIndex
+        The dates of rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel, grid
+    >>> from quantlab.labels.forward import session_dates
+    >>> def one(symbol, opens, closes):
+    ...     "Make the bars of one symbol."
+    ...     dates = pd.date_range("2024-01-01", periods=len(opens))
+    ...     return pd.DataFrame({"date": dates, "symbol": symbol, "open": opens, "close": closes})
+    >>> first = one("A", [10.0, 11.0, 12.0, 15.0, 12.0, 18.0], [10.5, 11.5, 14.0, 13.0, 17.0, 18.5])
+    >>> second = one("B", [20.0, 21.0, 22.0, 33.0], [20.5, 21.5, 23.0, 30.0])
+    >>> both = as_panel(pd.concat([first, second]))
+    >>> at = grid(both.index)
+    >>> session_dates(at, np.array([1, 5]), np.array([True, False]))
+    DatetimeIndex(['2024-01-02', 'NaT'], dtype='datetime64[us]', name='date',
+                  freq=None)
+    """
     return at.dates.as_unit("us").take(np.where(known, row, -1), allow_fill=True, fill_value=pd.NaT)
 
 # %% ../../nbs/labels/300_forward.ipynb #7de36907
@@ -108,7 +275,27 @@ def check_horizon(
     horizon: int,  # sessions
     entry: str,  # "open" or "close"
 ) -> None:
-    "Raise ConfigError for a horizon or an entry that nobody can hold."
+    """Raise ConfigError for a horizon or an entry that nobody can hold.
+
+    Parameters
+    ----------
+    horizon : int
+        Sessions.
+    entry : str
+        "open" or "close".
+
+    Raises
+    ------
+    ConfigError
+        For a horizon or an entry that nobody can hold.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.labels.forward import check_horizon
+    >>> show_error(lambda: check_horizon(2.5, "open"))
+    'ConfigError: horizon is 2.5; hold for a whole number of sessions, at least 1'
+    """
     if not isinstance(horizon, (int, np.integer)) or isinstance(horizon, bool) or horizon < 1:
         raise ConfigError(f"horizon is {horizon!r}; hold for a whole number of sessions, at least 1")
     if entry not in ("open", "close"):
@@ -129,6 +316,56 @@ def forward_returns(
     price in two cases: with no bar at the exit session it is the last close before it (`censored`), and with a
     delisting announced by then the last close times 1 + the delisting return (`delisted`). `t1` is the exit session,
     or that of the announcement; y is NaN and t1 NaT while the exit lies beyond the panel.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), total-return open and close.
+    horizon : int, default 20
+        Sessions held.
+    entry : str, default "open"
+        "open": of the next session; "close": of the same one.
+    delisted : pd.Series | pd.DataFrame | None, default None
+        By symbol: date, or columns date, return (decimal), known_at.
+
+    Returns
+    -------
+    pd.DataFrame
+        y (decimal), t1 (when y was knowable), entry (NaT = none), censored and delisted (bool).
+
+    Raises
+    ------
+    ConfigError
+        Or DataError.
+    PanelError
+        Or DataError.
+    DataError
+        "delisted has columns {...}, no date; give dates by symbol"
+        "the delisting of {...} has no date, a return below -1 or a second row; give each name one date
+        and a decimal return"
+        "{name} has bars until {...}, after its delisting; correct the date, or give the later bars
+        another symbol"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.labels.forward import forward_returns
+    >>> def one(symbol, opens, closes):
+    ...     "Make the bars of one symbol."
+    ...     dates = pd.date_range("2024-01-01", periods=len(opens))
+    ...     return pd.DataFrame({"date": dates, "symbol": symbol, "open": opens, "close": closes})
+    >>> first = one("A", [10.0, 11.0, 12.0, 15.0, 12.0, 18.0], [10.5, 11.5, 14.0, 13.0, 17.0, 18.5])
+    >>> hand = forward_returns(as_panel(first), horizon=2)
+    >>> hand
+                              y         t1      entry  censored  delisted
+    date       symbol
+    2024-01-01 A       0.363636 2024-01-04 2024-01-02     False     False
+    2024-01-02 A       0.000000 2024-01-05 2024-01-03     False     False
+    2024-01-03 A       0.200000 2024-01-06 2024-01-04     False     False
+    2024-01-04 A            NaN        NaT 2024-01-05     False     False
+    2024-01-05 A            NaN        NaT 2024-01-06     False     False
+    2024-01-06 A            NaN        NaT        NaT     False     False
     """
     check_horizon(horizon, entry)
     check_panel(bars, ["open", "close"])
@@ -153,7 +390,44 @@ def forward_returns(
 def label_counts(
     labels: pd.DataFrame,  # y, t1, entry, censored; optional delisted, ambiguous
 ) -> pd.DataFrame:  # count (rows), share (of all rows)
-    "Count what became of the rows of a label frame."
+    """Count what became of the rows of a label frame.
+
+    Parameters
+    ----------
+    labels : pd.DataFrame
+        y, t1, entry, censored; optional delisted, ambiguous.
+
+    Returns
+    -------
+    pd.DataFrame
+        count (rows), share (of all rows).
+
+    Raises
+    ------
+    PanelError
+        "the frame lacks {missing}, it has {...}; give it the labels of this room"
+
+    Examples
+    --------
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns, label_counts
+    >>> bars = adjust(sample_bars(), "total")
+    >>> title = "Six names stop on the same day in July 2018: their source ends, their story does not"
+    >>> fig, ax = figure(title, "", "names that trade")
+    >>> ax.plot(bars.groupby("date").size())
+    >>> labels = forward_returns(bars, horizon=20)
+    >>> counts = label_counts(labels)
+    >>> counts.round(4)
+               count   share
+    rows      414408  1.0000
+    labelled  412008  0.9942
+    censored     120  0.0003
+    delisted       0  0.0000
+    no entry     120  0.0003
+    no exit     2280  0.0055
+    """
     missing = [c for c in ("y", "entry", "censored") if c not in labels.columns]
     if missing:
         raise PanelError(f"the frame lacks {missing}, it has {list(labels.columns)}; give it the labels of this room")
@@ -169,7 +443,47 @@ def label_counts(
 def latest_t1(
     labels: pd.DataFrame,  # of this room: t1, entry; optional censored, delisted, touched, ambiguous
 ) -> pd.Series:  # on the index of labels; NaT without a label, or while another one of its date is open
-    "Say when a comparison of each label with the others of its date is known."
+    """Say when a comparison of each label with the others of its date is known.
+
+    Parameters
+    ----------
+    labels : pd.DataFrame
+        Of this room: t1, entry; optional censored, delisted, touched, ambiguous.
+
+    Returns
+    -------
+    pd.Series
+        On the index of labels; NaT without a label, or while another one of its date is open.
+
+    Raises
+    ------
+    PanelError
+        "the frame lacks {missing}, it has {...}; give it the labels of this room"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.labels.forward import forward_returns, latest_t1
+    >>> def one(symbol, opens, closes):
+    ...     "Make the bars of one symbol."
+    ...     dates = pd.date_range("2024-01-01", periods=len(opens))
+    ...     return pd.DataFrame({"date": dates, "symbol": symbol, "open": opens, "close": closes})
+    >>> first = one("A", [10.0, 11.0, 12.0, 15.0, 12.0, 18.0], [10.5, 11.5, 14.0, 13.0, 17.0, 18.5])
+    >>> second = one("B", [20.0, 21.0, 22.0, 33.0], [20.5, 21.5, 23.0, 30.0])
+    >>> both = as_panel(pd.concat([first, second]))
+    >>> table = pd.DataFrame({"date": pd.Timestamp("2024-01-05"), "return": [-0.3]}, index=["B"])
+    >>> early = forward_returns(both, 2, delisted=table)  # the two names of above: B is delisted on the 5th
+    >>> days = {"own t1": early["t1"], "of the comparison": latest_t1(early)}
+    >>> days = pd.concat({name: t1.dt.day.unstack() for name, t1 in days.items()}, axis=1)
+    >>> days.iloc[:3]
+               own t1      of the comparison
+    symbol          A    B                 A    B
+    date
+    2024-01-01    4.0  4.0               4.0  4.0
+    2024-01-02    5.0  5.0               5.0  5.0
+    2024-01-03    6.0  5.0               6.0  6.0
+    """
     missing = [c for c in ("t1", "entry") if c not in labels.columns]
     if missing:
         raise PanelError(f"the frame lacks {missing}, it has {list(labels.columns)}; give it the labels of this room")
@@ -207,7 +521,40 @@ def excess(
     y: pd.Series | pd.DataFrame,  # (date, symbol), decimal returns; or a label frame, whose t1 becomes the comparison's
     over: str | pd.Series = "median",  # "median", "mean" (of the date); returns by date; groups by (date,) symbol
 ) -> pd.Series | pd.DataFrame:  # on the index of y, of its kind
-    "Subtract a yardstick from each value: its date's median or mean, a benchmark, or its group's median."
+    """Subtract a yardstick from each value: its date's median or mean, a benchmark, or its group's median.
+
+    Parameters
+    ----------
+    y : pd.Series | pd.DataFrame
+        (date, symbol), decimal returns; or a label frame, whose t1 becomes the comparison's.
+    over : str | pd.Series, default "median"
+        "median", "mean" (of the date); returns by date; groups by (date,) symbol.
+
+    Returns
+    -------
+    pd.Series | pd.DataFrame
+        On the index of y, of its kind.
+
+    Raises
+    ------
+    PanelError
+        "the frame lacks {missing}, it has {...}; give it the labels of this room"
+        "a benchmark has one return a date, over has index {names}; drop the symbol level"
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+    ConfigError
+        "over is {over}; use 'median', 'mean', a Series of returns by date (a market) or of group names
+        by symbol (sectors)"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.labels.forward import excess
+    >>> trio = pd.DataFrame({"symbol": list("ABC"), "y": [0.01, 0.03, 0.50]})
+    >>> trio = as_panel(trio.assign(date="2024-01-02"))["y"]
+    >>> assert np.allclose(excess(trio), [-0.02, 0.0, 0.47])
+    """
     if isinstance(y, pd.DataFrame):
         return _compared(y, lambda column: excess(column, over))
     at = grid(y.index)
@@ -229,7 +576,41 @@ def rank_normalise(
     y: pd.Series | pd.DataFrame,  # (date, symbol); or a label frame, as for excess
     to: str = "normal",  # "normal": scores of a standard normal; "uniform": in (-0.5, 0.5)
 ) -> pd.Series | pd.DataFrame:  # on the index of y, of its kind; NaN stays NaN
-    "Replace each value by its rank within its date, as a normal score or a share."
+    """Replace each value by its rank within its date, as a normal score or a share.
+
+    Parameters
+    ----------
+    y : pd.Series | pd.DataFrame
+        (date, symbol); or a label frame, as for excess.
+    to : str, default "normal"
+        "normal": scores of a standard normal; "uniform": in (-0.5, 0.5).
+
+    Returns
+    -------
+    pd.Series | pd.DataFrame
+        On the index of y, of its kind; NaN stays NaN.
+
+    Raises
+    ------
+    ConfigError
+        "to is {to}; use 'normal' or 'uniform'"
+    PanelError
+        "the frame lacks {missing}, it has {...}; give it the labels of this room"
+
+    References
+    ----------
+    .. [1] Blom (1958).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.labels.forward import rank_normalise
+    >>> trio = pd.DataFrame({"symbol": list("ABC"), "y": [0.01, 0.03, 0.50]})
+    >>> trio = as_panel(trio.assign(date="2024-01-02"))["y"]
+    >>> assert np.allclose(rank_normalise(trio, "uniform"), [-1 / 3, 0, 1 / 3])
+    """
     if to not in ("normal", "uniform"):
         raise ConfigError(f"to is {to!r}; use 'normal' or 'uniform'")
     if isinstance(y, pd.DataFrame):

@@ -18,7 +18,37 @@ def primary_side(
     share: float = 0.2,  # of the names of a date on each side, in (0, 0.5]
     short: bool = True,  # False: the lower end is no bet
 ) -> pd.Series:  # +1, -1 or 0; 0 where there is no score
-    "Turn a score into sides: long the top share of each date, short the bottom share."
+    """Turn a score into sides: long the top share of each date, short the bottom share.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol), higher is better, known at the close of date.
+    share : float, default 0.2
+        Of the names of a date on each side, in (0, 0.5].
+    short : bool, default True
+        False: the lower end is no bet.
+
+    Returns
+    -------
+    pd.Series
+        +1, -1 or 0; 0 where there is no score.
+
+    Raises
+    ------
+    ConfigError
+        "share is {share}; give the share of the names on each side, above 0 and at most 0.5"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.labels.meta import primary_side
+    >>> five = as_panel(
+    ...     pd.DataFrame({"date": "2024-01-02", "symbol": list("ABCDE"), "s": [5.0, 1.0, 3.0, 2.0, 4.0]})
+    ... )["s"]
+    >>> assert primary_side(five, 0.2).tolist() == [1, -1, 0, 0, 0]
+    """
     if not 0 < share <= 0.5:
         raise ConfigError(f"share is {share!r}; give the share of the names on each side, above 0 and at most 0.5")
     place = rank(score.where(np.isfinite(score)))
@@ -30,7 +60,34 @@ def meta_labels(
     labels: pd.DataFrame,  # of triple_barrier with a side: y, side; optional y_other
     cost: float = 0.0,  # of entry and exit together, decimal share of the price
 ) -> pd.DataFrame:  # labels and the column bet: 1 worth it, 0 not, NaN no bet or unknown
-    "Say of each bet whether it earned more than its cost."
+    """Say of each bet whether it earned more than its cost.
+
+    Parameters
+    ----------
+    labels : pd.DataFrame
+        Of triple_barrier with a side: y, side; optional y_other.
+    cost : float, default 0.0
+        Of entry and exit together, decimal share of the price.
+
+    Returns
+    -------
+    pd.DataFrame
+        Labels and the column bet: 1 worth it, 0 not, NaN no bet or unknown.
+
+    Raises
+    ------
+    PanelError
+        "the frame lacks {missing}, it has {...}; give it labels of triple_barrier with a side"
+    ConfigError
+        "cost is {cost}; give a decimal share of the price, 0 or more"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.labels.meta import meta_labels
+    >>> four = pd.DataFrame({"y": [0.03, 0.001, -0.02, -0.02], "y_other": [0.03, 0.001, -0.02, 0.03], "side": 1.0})
+    >>> assert meta_labels(four, cost=0.002)["bet"].tolist()[:3] == [1, 0, 0]
+    """
     missing = [c for c in ("y", "side") if c not in labels.columns]
     if missing:
         raise PanelError(
@@ -47,7 +104,37 @@ def bet_quality(
     bet: pd.Series,  # 1 paid, 0 did not, NaN unknown
     taken: pd.Series,  # bool on the same index: did the secondary model bet
 ) -> pd.DataFrame:  # rows "every bet", "taken": bets, precision, recall, f1; NaN where nothing can be divided
-    "Compare the taken bets with every bet; rows with an unknown outcome are left out."
+    """Compare the taken bets with every bet; rows with an unknown outcome are left out.
+
+    Parameters
+    ----------
+    bet : pd.Series
+        1 paid, 0 did not, NaN unknown.
+    taken : pd.Series
+        Bool on the same index: did the secondary model bet.
+
+    Returns
+    -------
+    pd.DataFrame
+        Rows "every bet", "taken": bets, precision, recall, f1; NaN where nothing can be divided.
+
+    Raises
+    ------
+    PanelError
+        "taken has {...} rows, bet {...}, or another index; reindex it to the bets"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.labels.meta import bet_quality
+    >>> six = pd.Series([1.0, 1.0, 0.0, 0.0, 1.0, np.nan])
+    >>> seen = bet_quality(six, pd.Series([True, True, True, False, False, True]))
+    >>> seen.round(3)
+               bets  precision  recall     f1
+    every bet   5.0      0.600   1.000  0.750
+    taken       3.0      0.667   0.667  0.667
+    """
     if not taken.index.equals(bet.index):
         raise PanelError(f"taken has {len(taken)} rows, bet {len(bet)}, or another index; reindex it to the bets")
     known = bet.notna()

@@ -17,7 +17,29 @@ from ..core.panel import grid, to_wide
 
 # %% ../../nbs/labels/330_weights.ipynb #f8654573
 class LabelSessions(NamedTuple):
-    "Hold which sessions each label uses."
+    """Hold which sessions each label uses.
+
+    Parameters
+    ----------
+    first : np.ndarray
+        int64[n], row of its first session; 0 for a row without label.
+    last : np.ndarray
+        int64[n], row of its last session; -1 for a row without label.
+    col : np.ndarray
+        int64[n], column of its symbol.
+    shape : tuple[int, int]
+        sessions, symbols.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.barrier import triple_barrier, volatility_width
+    >>> from quantlab.labels.weights import label_sessions
+    >>> bars = adjust(sample_bars(), "total")
+    >>> labels = triple_barrier(bars, volatility_width(bars, 20, sessions=5), profit=1, loss=1, horizon=20)
+    >>> used = label_sessions(labels)
+    """
 
     first: np.ndarray  # int64[n], row of its first session; 0 for a row without label
     last: np.ndarray  # int64[n], row of its last session; -1 for a row without label
@@ -29,7 +51,35 @@ def label_sessions(
     labels: pd.DataFrame,  # (date, symbol): entry, t1; NaT = no label
     sessions: pd.DatetimeIndex | None = None,  # to count on; None: the dates of the labels
 ) -> LabelSessions:
-    "Find the sessions whose returns each label uses; raise PanelError where one is not on the calendar."
+    """Find the sessions whose returns each label uses; raise PanelError where one is not on the calendar.
+
+    Parameters
+    ----------
+    labels : pd.DataFrame
+        (date, symbol): entry, t1; NaT = no label.
+    sessions : pd.DatetimeIndex | None, default None
+        To count on; None: the dates of the labels.
+
+    Returns
+    -------
+    LabelSessions
+        Which sessions each label uses.
+
+    Raises
+    ------
+    PanelError
+        Where one is not on the calendar.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.barrier import triple_barrier, volatility_width
+    >>> from quantlab.labels.weights import label_sessions
+    >>> bars = adjust(sample_bars(), "total")
+    >>> labels = triple_barrier(bars, volatility_width(bars, 20, sessions=5), profit=1, loss=1, horizon=20)
+    >>> used = label_sessions(labels)
+    """
     missing = [c for c in ("entry", "t1") if c not in labels.columns]
     if missing:
         raise PanelError(f"the frame lacks {missing}, it has {list(labels.columns)}; give it the labels of this room")
@@ -68,7 +118,42 @@ def concurrency(
     labels: pd.DataFrame,  # (date, symbol): entry, t1
     sessions: pd.DatetimeIndex | None = None,  # to count on; None: the dates of the labels
 ) -> pd.DataFrame:  # sessions x symbols, number of labels
-    "Count how many labels of a symbol use each of its sessions."
+    """Count how many labels of a symbol use each of its sessions.
+
+    Parameters
+    ----------
+    labels : pd.DataFrame
+        (date, symbol): entry, t1.
+    sessions : pd.DatetimeIndex | None, default None
+        To count on; None: the dates of the labels.
+
+    Returns
+    -------
+    pd.DataFrame
+        Sessions x symbols, number of labels.
+
+    Raises
+    ------
+    PanelError
+        "the frame lacks {missing}, it has {...}; give it the labels of this room"
+        "the label of {...} runs from {...} to {...}, which are not sessions in this order; pass the
+        sessions of the bars"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.labels.weights import concurrency
+    >>> def made(entries, ends, n, symbol="A"):
+    ...     "Make labels from positions of their entry and end sessions."
+    ...     days = pd.date_range("2024-01-01", periods=n, unit="us")
+    ...     frame = pd.DataFrame(
+    ...         {"date": days[entries], "symbol": symbol, "entry": days[entries], "t1": days[ends]}
+    ...     )
+    ...     return as_panel(frame), days
+    >>> three, days = made([0, 2, 4], [3, 4, 6], 7)
+    >>> assert concurrency(three, days)["A"].tolist() == [0, 1, 1, 2, 1, 1, 1]
+    """
     counted = _counts(label_sessions(labels, sessions))
     at = grid(labels.index)
     return pd.DataFrame(counted, index=at.dates if sessions is None else sessions, columns=at.symbols)
@@ -78,7 +163,43 @@ def uniqueness(
     labels: pd.DataFrame,  # (date, symbol): entry, t1
     sessions: pd.DatetimeIndex | None = None,  # to count on; None: the dates of the labels
 ) -> pd.Series:  # in (0, 1]; NaN for a row without label
-    "Average one over the number of concurrent labels over each label's sessions (López de Prado 2018, 4.4)."
+    """Average one over the number of concurrent labels over each label's sessions (López de Prado 2018, 4.4).
+
+    Parameters
+    ----------
+    labels : pd.DataFrame
+        (date, symbol): entry, t1.
+    sessions : pd.DatetimeIndex | None, default None
+        To count on; None: the dates of the labels.
+
+    Returns
+    -------
+    pd.Series
+        in (0, 1]; NaN for a row without label.
+
+    Raises
+    ------
+    PanelError
+        "the frame lacks {missing}, it has {...}; give it the labels of this room"
+        "the label of {...} runs from {...} to {...}, which are not sessions in this order; pass the
+        sessions of the bars"
+
+    References
+    ----------
+    .. [1] López de Prado (2018, *Advances in Financial Machine Learning*, chapter 4).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.labels.weights import uniqueness
+    >>> bars = adjust(sample_bars(), "total")
+    >>> weekly = forward_returns(bars, horizon=5)
+    >>> inner = slice("2012-01-01", "2017-12-31")
+    >>> assert np.allclose(uniqueness(weekly).loc[inner], 1 / 5)  # each day used five times
+    """
     at = label_sessions(labels, sessions)
     counted = _counts(at)
     share = np.divide(1.0, counted, out=np.zeros_like(counted), where=counted > 0)
@@ -90,7 +211,49 @@ def attribution(
     labels: pd.DataFrame,  # (date, symbol): entry, t1
     close: pd.Series,  # (date, symbol), total-return; a missing one moves its return to the next session
 ) -> pd.Series:  # mean 1; NaN for a row without label
-    "Weigh labels by the size of the returns that they have for themselves (López de Prado 2018, 4.6)."
+    """Weigh labels by the size of the returns that they have for themselves (López de Prado 2018, 4.6).
+
+    Parameters
+    ----------
+    labels : pd.DataFrame
+        (date, symbol): entry, t1.
+    close : pd.Series
+        (date, symbol), total-return; a missing one moves its return to the next session.
+
+    Returns
+    -------
+    pd.Series
+        Mean 1; NaN for a row without label.
+
+    Raises
+    ------
+    PanelError
+        "the frame lacks {missing}, it has {...}; give it the labels of this room"
+        "the label of {...} runs from {...} to {...}, which are not sessions in this order; pass the
+        sessions of the bars"
+        "there is no close for {...}; make the labels from the same bars"
+
+    References
+    ----------
+    .. [1] López de Prado (2018, *Advances in Financial Machine Learning*, chapter 4).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.labels.weights import attribution
+    >>> def made(entries, ends, n, symbol="A"):
+    ...     "Make labels from positions of their entry and end sessions."
+    ...     days = pd.date_range("2024-01-01", periods=n, unit="us")
+    ...     frame = pd.DataFrame(
+    ...         {"date": days[entries], "symbol": symbol, "entry": days[entries], "t1": days[ends]}
+    ...     )
+    ...     return as_panel(frame), days
+    >>> three, days = made([0, 2, 4], [3, 4, 6], 7)
+    >>> steps = as_panel(pd.DataFrame({"date": days, "symbol": "A", "close": np.exp(np.arange(7.0))}))["close"]
+    >>> assert np.allclose(attribution(three, steps), [2.5 / 2, 1.5 / 2, 2 / 2])
+    """
     wide = to_wide(close)
     level = np.log(wide.where((wide > 0) & np.isfinite(wide))).ffill()
     moves = level.diff().fillna(0.0)
@@ -110,7 +273,47 @@ def time_decay(
     unique: pd.Series,  # (date, symbol), average uniqueness; NaN = no label
     oldest: float = 0.5,  # weight of the oldest label, in [0, 1]; in (-1, 0): share of the past that gets none
 ) -> pd.Series:  # in [0, 1], 1 on the last labelled date; NaN where there is no label
-    "Let the weight of labels fall with the uniqueness accumulated since (López de Prado 2018, 4.7)."
+    """Let the weight of labels fall with the uniqueness accumulated since (López de Prado 2018, 4.7).
+
+    Parameters
+    ----------
+    unique : pd.Series
+        (date, symbol), average uniqueness; NaN = no label.
+    oldest : float, default 0.5
+        Weight of the oldest label, in [0, 1]; in (-1, 0): share of the past that gets none.
+
+    Returns
+    -------
+    pd.Series
+        In [0, 1], 1 on the last labelled date; NaN where there is no label.
+
+    Raises
+    ------
+    ConfigError
+        "oldest is {oldest}; give a weight in [0, 1], or minus the share of the past to forget, above
+        -1"
+
+    References
+    ----------
+    .. [1] López de Prado (2018, *Advances in Financial Machine Learning*, chapter 4).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.labels.weights import time_decay, uniqueness
+    >>> def made(entries, ends, n, symbol="A"):
+    ...     "Make labels from positions of their entry and end sessions."
+    ...     days = pd.date_range("2024-01-01", periods=n, unit="us")
+    ...     frame = pd.DataFrame(
+    ...         {"date": days[entries], "symbol": symbol, "entry": days[entries], "t1": days[ends]}
+    ...     )
+    ...     return as_panel(frame), days
+    >>> four, _ = made([0, 1, 2, 3], [1, 2, 3, 4], 5)
+    >>> even = uniqueness(four, pd.date_range("2024-01-01", periods=5, unit="us"))
+    >>> assert np.allclose(time_decay(even, 0.5), [0.625, 0.75, 0.875, 1])
+    """
     if not -1 < oldest <= 1:
         raise ConfigError(
             f"oldest is {oldest!r}; give a weight in [0, 1], or minus the share of the past to forget, above -1"
@@ -149,7 +352,78 @@ def sequential_bootstrap(
     seed: int = 0,  # of the draws
     sessions: pd.DatetimeIndex | None = None,  # to count on; None: the dates of the labels
 ) -> np.ndarray:  # int64[size], positions into the rows of labels, in the order drawn
-    "Draw labels with replacement, each by its uniqueness among those drawn before (López de Prado 2018, 4.5)."
+    """Draw labels with replacement, each by its uniqueness among those drawn before (López de Prado 2018, 4.5).
+
+    Parameters
+    ----------
+    labels : pd.DataFrame
+        (date, symbol): entry, t1.
+    size : int | None, default None
+        Labels to draw; None: as many as there are.
+    seed : int, default 0
+        Of the draws.
+    sessions : pd.DatetimeIndex | None, default None
+        To count on; None: the dates of the labels.
+
+    Returns
+    -------
+    np.ndarray
+        int64[size], positions into the rows of labels, in the order drawn.
+
+    Raises
+    ------
+    PanelError
+        "the frame lacks {missing}, it has {...}; give it the labels of this room"
+        "the label of {...} runs from {...} to {...}, which are not sessions in this order; pass the
+        sessions of the bars"
+    ConfigError
+        "cannot draw {size} labels from {...}; give labels with t1, and a size of 0 or more"
+
+    References
+    ----------
+    .. [1] López de Prado (2018, *Advances in Financial Machine Learning*, chapter 4).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.barrier import triple_barrier, volatility_width
+    >>> from quantlab.labels.weights import label_sessions, sequential_bootstrap, uniqueness
+    >>> bars = adjust(sample_bars(), "total")
+    >>> labels = triple_barrier(bars, volatility_width(bars, 20, sessions=5), profit=1, loss=1, horizon=20)
+    >>> def made(entries, ends, n, symbol="A"):
+    ...     "Make labels from positions of their entry and end sessions."
+    ...     days = pd.date_range("2024-01-01", periods=n, unit="us")
+    ...     frame = pd.DataFrame(
+    ...         {"date": days[entries], "symbol": symbol, "entry": days[entries], "t1": days[ends]}
+    ...     )
+    ...     return as_panel(frame), days
+    >>> four, _ = made([0, 1, 2, 3], [1, 2, 3, 4], 5)
+    >>> even = uniqueness(four, pd.date_range("2024-01-01", periods=5, unit="us"))
+    >>> used = label_sessions(labels)
+    >>> def within(rows):
+    ...     "Return the mean uniqueness of drawn labels, repeated ones included."
+    ...     change = np.zeros((used.shape[0] + 1, used.shape[1]))
+    ...     np.add.at(change, (used.first[rows], used.col[rows]), 1.0)
+    ...     np.add.at(change, (used.last[rows] + 1, used.col[rows]), -1.0)
+    ...     counted = change.cumsum(axis=0)[:-1]
+    ...     share = np.divide(1, counted, out=np.zeros_like(counted), where=counted > 0).cumsum(axis=0)
+    ...     share = np.vstack([np.zeros((1, used.shape[1])), share])
+    ...     own = share[used.last[rows] + 1, used.col[rows]] - share[used.first[rows], used.col[rows]]
+    ...     return (own / (used.last[rows] - used.first[rows] + 1)).mean()
+    >>> rows = np.flatnonzero(used.last >= 0)
+    >>> result = {}
+    >>> for share in (0.05, 0.2, 1.0):
+    ...     n = int(share * len(rows))
+    ...     even = np.random.default_rng(0).choice(rows, n)
+    ...     result[f"{share:.0%} of the labels"] = {
+    ...         "even": within(even),
+    ...         "sequential": within(sequential_bootstrap(labels, n)),
+    ...     }
+    """
     at = label_sessions(labels, sessions)
     rows = np.flatnonzero(at.last >= 0)
     size = len(rows) if size is None else size

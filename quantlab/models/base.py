@@ -32,7 +32,36 @@ _CHUNK = 50_000  # rows that are looked at together
 def check_features(
     X: pd.DataFrame,  # panel, one float column per feature
 ) -> pd.DataFrame:  # the same values, columns sorted by name
-    "Return features in sorted column order; raise PanelError or DataError for what no model should see."
+    """Return features in sorted column order; raise PanelError or DataError for what no model should see.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        panel, one float column per feature.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same values, columns sorted by name.
+
+    Raises
+    ------
+    PanelError
+        For what no model should see.
+    DataError
+        For what no model should see.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.base import check_features
+    >>> two = as_panel(
+    ...     pd.DataFrame({"date": ["2020-01-02"] * 2, "symbol": ["A", "B"], "b": [1.0, 2.0], "a": [3.0, np.nan]})
+    ... )
+    >>> sorted_two = check_features(two)
+    """
     check_panel(X)
     if X.shape[1] == 0 or not X.columns.is_unique:
         raise PanelError(f"features need at least one column and distinct names; got {list(X.columns)}")
@@ -58,7 +87,41 @@ def check_training(
     y: pd.Series,  # outcome on the same index, no NaN
     sample_weight: pd.Series | None = None,  # on the same index, >= 0, not all zero
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray | None]:  # sorted columns, outcome, weights
-    "Return what a model trains on; raise PanelError or DataError when rows do not match or an outcome is missing."
+    """Return what a model trains on; raise PanelError or DataError when rows do not match or an outcome is missing.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        Panel of features.
+    y : pd.Series
+        Outcome on the same index, no NaN.
+    sample_weight : pd.Series | None, default None
+        On the same index, >= 0, not all zero.
+
+    Returns
+    -------
+    tuple[pd.DataFrame, np.ndarray, np.ndarray | None]
+        Sorted columns, outcome, weights.
+
+    Raises
+    ------
+    PanelError
+        When rows do not match or an outcome is missing.
+    DataError
+        When rows do not match or an outcome is missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.base import check_training
+    >>> two = as_panel(
+    ...     pd.DataFrame({"date": ["2020-01-02"] * 2, "symbol": ["A", "B"], "b": [1.0, 2.0], "a": [3.0, np.nan]})
+    ... )
+    >>> outcome = pd.Series([0.1, -0.1], index=two.index)
+    >>> ordered, values, weight = check_training(two, outcome)
+    """
     ordered = check_features(X)
     if len(X) == 0:
         raise DataError("there are no rows to train on; start the training window later or lengthen it")
@@ -86,7 +149,40 @@ def check_columns(
     X: pd.DataFrame,  # panel of features to predict from
     columns: list[str],  # the columns a model was fitted on, sorted
 ) -> pd.DataFrame:  # those columns in that order
-    "Return features as fitted; raise PanelError when a column is missing or unknown."
+    """Return features as fitted; raise PanelError when a column is missing or unknown.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        Panel of features to predict from.
+    columns : list[str]
+        The columns a model was fitted on, sorted.
+
+    Returns
+    -------
+    pd.DataFrame
+        Those columns in that order.
+
+    Raises
+    ------
+    PanelError
+        When a column is missing or unknown.
+    DataError
+        "feature {...} is infinite for {symbol} on {date} ({...} values there); mend the feature or set
+        them to NaN"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.base import check_columns, check_features
+    >>> two = as_panel(
+    ...     pd.DataFrame({"date": ["2020-01-02"] * 2, "symbol": ["A", "B"], "b": [1.0, 2.0], "a": [3.0, np.nan]})
+    ... )
+    >>> sorted_two = check_features(two)
+    >>> assert check_columns(two[["b", "a"]], ["a", "b"]).equals(sorted_two)
+    """
     missing, unknown = sorted(set(columns) - set(X.columns)), sorted(set(X.columns) - set(columns))
     if missing or unknown:
         raise PanelError(
@@ -100,13 +196,72 @@ def as_scores(
     values: np.ndarray,  # one score per row, higher is better
     index: pd.MultiIndex,  # (date, symbol)
 ) -> pd.DataFrame:  # one column, score
-    "Wrap raw scores as a predictions frame."
+    """Wrap raw scores as a predictions frame.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        One score per row, higher is better.
+    index : pd.MultiIndex
+        (date, symbol).
+
+    Returns
+    -------
+    pd.DataFrame
+        One column, score.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.base import as_scores, check_training
+    >>> two = as_panel(
+    ...     pd.DataFrame({"date": ["2020-01-02"] * 2, "symbol": ["A", "B"], "b": [1.0, 2.0], "a": [3.0, np.nan]})
+    ... )
+    >>> outcome = pd.Series([0.1, -0.1], index=two.index)
+    >>> ordered, values, weight = check_training(two, outcome)
+    >>> as_scores(values, two.index)
+                       score
+    date       symbol
+    2020-01-02 A         0.1
+               B        -0.1
+    """
     return pd.DataFrame({"score": np.asarray(values, dtype="float64")}, index=index)
 
 # %% ../../nbs/models/400_base.ipynb #ed4b103c
 @dataclass(frozen=True, eq=False)
 class WalkForwardRun:
-    "Hold what a walk-forward run produced; displayed as a table of its folds."
+    """Hold what a walk-forward run produced; displayed as a table of its folds.
+
+    Parameters
+    ----------
+    predictions : pd.DataFrame
+        (date, symbol): score, what else the model says, fold; out of sample.
+    models : list
+        The fitted estimator of each fold.
+    folds : pd.DataFrame
+        By fold: first and last dates, rows trained on, excluded, predicted.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.models.base import WalkForwardRun
+    >>> one_fold = pd.DataFrame(
+    ...     {
+    ...         "train_first": pd.Timestamp("2015-01-02"), "train_last": pd.Timestamp("2016-12-02"),
+    ...         "test_first": pd.Timestamp("2017-01-03"), "test_last": pd.Timestamp("2017-07-03"),
+    ...         "trained": 58_000, "excluded": 0, "predicted": 15_120,
+    ...     },
+    ...     index=pd.Index([0], name="fold"),
+    ... )  # fmt: skip
+    >>> blank = WalkForwardRun(pd.DataFrame(columns=["score", "fold"]), [], one_fold)
+    >>> blank
+    no model: 1 folds, 0 rows predicted out of sample
+                             train                      test  trained  excluded  predicted
+    fold
+    0     2015-01-02 to 2016-12-02  2017-01-03 to 2017-07-03    58000         0      15120
+    """
 
     predictions: pd.DataFrame  # (date, symbol): score, what else the model says, fold; out of sample
     models: list  # the fitted estimator of each fold
@@ -204,7 +359,56 @@ def _folds(
 def estimator_kinds(
     model: BaseEstimator,  # fitted or not
 ) -> list[type]:  # sorted by name
-    "List the classes of an estimator and of those it is given, by name."
+    """List the classes of an estimator and of those it is given, by name.
+
+    Parameters
+    ----------
+    model : BaseEstimator
+        Fitted or not.
+
+    Returns
+    -------
+    list[type]
+        Sorted by name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.features.vol import volatility
+    >>> from quantlab.labels.forward import excess, forward_returns
+    >>> from quantlab.models.base import as_scores, check_columns, check_training, estimator_kinds
+    >>> from sklearn.base import BaseEstimator
+    >>> bars = adjust(sample_bars(start="2014-01-01", end="2019-12-31"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(21), volatility(20)]).dropna()
+    >>> labels = forward_returns(bars, horizon=20).reindex(X.index)
+    >>> y = excess(labels["y"]).rename("y")
+    >>> two = as_panel(
+    ...     pd.DataFrame({"date": ["2020-01-02"] * 2, "symbol": ["A", "B"], "b": [1.0, 2.0], "a": [3.0, np.nan]})
+    ... )
+    >>> outcome = pd.Series([0.1, -0.1], index=two.index)
+    >>> class OneColumn(BaseEstimator):
+    ...     "Score by one feature, with the sign it had in training."
+    ...
+    ...     def __init__(self, column="mom_252_21"):
+    ...         self.column = column
+    ...
+    ...     def fit(self, X, y, sample_weight=None):
+    ...         features, outcome, _ = check_training(X, y, sample_weight)
+    ...         self.columns_ = list(features.columns)
+    ...         self.sign_ = 1.0 if np.dot(features[self.column].fillna(0), outcome) >= 0 else -1.0
+    ...         return self
+    ...
+    ...     def predict(self, X):
+    ...         return as_scores(self.sign_ * check_columns(X, self.columns_)[self.column], X.index)
+    >>> [kind.__name__ for kind in estimator_kinds(OneColumn("f"))]
+    ['OneColumn']
+    """
     parts = [model, *model.get_params().values()]
     parts += [inner for part in parts if isinstance(part, dict) for inner in part.values()]
     return sorted({type(part) for part in parts if isinstance(part, BaseEstimator)}, key=lambda k: k.__qualname__)
@@ -213,7 +417,55 @@ def estimator_kinds(
 def estimator_code(
     model: BaseEstimator,  # fitted or not
 ) -> str:  # 64 hex digits
-    "Hash the code of an estimator and of those inside it; what a notebook defines travels with the model."
+    """Hash the code of an estimator and of those inside it; what a notebook defines travels with the model.
+
+    Parameters
+    ----------
+    model : BaseEstimator
+        Fitted or not.
+
+    Returns
+    -------
+    str
+        64 hex digits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.features.vol import volatility
+    >>> from quantlab.labels.forward import excess, forward_returns
+    >>> from quantlab.models.base import as_scores, check_columns, check_training, estimator_code
+    >>> from sklearn.base import BaseEstimator
+    >>> bars = adjust(sample_bars(start="2014-01-01", end="2019-12-31"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(21), volatility(20)]).dropna()
+    >>> labels = forward_returns(bars, horizon=20).reindex(X.index)
+    >>> y = excess(labels["y"]).rename("y")
+    >>> two = as_panel(
+    ...     pd.DataFrame({"date": ["2020-01-02"] * 2, "symbol": ["A", "B"], "b": [1.0, 2.0], "a": [3.0, np.nan]})
+    ... )
+    >>> outcome = pd.Series([0.1, -0.1], index=two.index)
+    >>> class OneColumn(BaseEstimator):
+    ...     "Score by one feature, with the sign it had in training."
+    ...
+    ...     def __init__(self, column="mom_252_21"):
+    ...         self.column = column
+    ...
+    ...     def fit(self, X, y, sample_weight=None):
+    ...         features, outcome, _ = check_training(X, y, sample_weight)
+    ...         self.columns_ = list(features.columns)
+    ...         self.sign_ = 1.0 if np.dot(features[self.column].fillna(0), outcome) >= 0 else -1.0
+    ...         return self
+    ...
+    ...     def predict(self, X):
+    ...         return as_scores(self.sign_ * check_columns(X, self.columns_)[self.column], X.index)
+    >>> assert estimator_code(OneColumn("f")) == estimator_code(OneColumn("g")), "parameters are no code"
+    """
     return content_hash([k for k in estimator_kinds(model) if k.__module__ != "__main__"])
 
 # %% ../../nbs/models/400_base.ipynb #7795e56c
@@ -293,7 +545,65 @@ def walk_forward(
     scheduler: str | None = None,  # address of a Dask scheduler
     resume: bool = False,  # keep finished folds, and take those kept by an earlier run
 ) -> WalkForwardRun:
-    "Fit on the past and predict the next block, fold by fold; raise LeakError when a fold trains on its future."
+    """Fit on the past and predict the next block, fold by fold; raise LeakError when a fold trains on its future.
+
+    Parameters
+    ----------
+    model : BaseEstimator
+        Unfitted; cloned for each fold.
+    X : pd.DataFrame
+        Panel of features, known at the close of date.
+    y : pd.Series
+        Outcome on X's index; rows with NaN are not trained on.
+    splits : Iterable[tuple[Iterable[int], Iterable[int]]]
+        (training rows, test rows), positions in X.
+    progress : Callable[[int, int, str], None] | None, default None
+        Called with folds done, how many, the last one's name.
+    sample_weight : pd.Series | None, default None
+        On X's index.
+    workers : int | None, default 1
+        Folds side by side; None: one per core, or the scheduler of the settings.
+    scheduler : str | None, default None
+        Address of a Dask scheduler.
+    resume : bool, default False
+        Keep finished folds, and take those kept by an earlier run.
+
+    Returns
+    -------
+    WalkForwardRun
+        What a walk-forward run produced; displayed as a table of its folds.
+
+    Raises
+    ------
+    LeakError
+        When a fold trains on its future.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "features need at least one column and distinct names; got {...}"
+        "features {text} are not numeric; encode them or leave them out"
+        "{name} does not have the rows of X; take {name}.reindex(X.index)"
+    DataError
+        "feature {...} is infinite for {symbol} on {date} ({...} values there); mend the feature or set
+        them to NaN"
+        "fold {number}: none of its {...} training rows has an outcome; give it a longer past"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.base import walk_forward
+    >>> from sklearn.linear_model import LinearRegression
+    >>> rising = as_panel(
+    ...     pd.DataFrame({"date": pd.date_range("2020-01-01", periods=4), "symbol": "A", "f": [1.0, 2.0, 3.0, 4.0]})
+    ... )
+    >>> plain = walk_forward(LinearRegression(), rising, 2 * rising["f"], [([0, 1], [2]), ([0, 1, 2], [3])])
+    >>> plain
+    LinearRegression: 2 folds, 2 rows predicted out of sample
+                             train                      test  trained  excluded  predicted
+    fold
+    0     2020-01-01 to 2020-01-02  2020-01-03 to 2020-01-03        2         0          1
+    1     2020-01-01 to 2020-01-03  2020-01-04 to 2020-01-04        3         0          1
+    """
     check_features(X)
     for name, column in {"y": y, "sample_weight": sample_weight}.items():
         if column is not None and (not isinstance(column, pd.Series) or not column.index.equals(X.index)):
@@ -340,7 +650,30 @@ def _learned(net: BaseEstimator) -> dict:
 def without_memory(
     held: dict,  # the parameters of a pipeline
 ) -> dict:  # the same
-    "Raise StateError for a pipeline that remembers its fits in files: scikit-learn would read them as pickles."
+    """Raise StateError for a pipeline that remembers its fits in files: scikit-learn would read them as pickles.
+
+    Parameters
+    ----------
+    held : dict
+        The parameters of a pipeline.
+
+    Returns
+    -------
+    dict
+        The same.
+
+    Raises
+    ------
+    StateError
+        For a pipeline that remembers its fits in files: scikit-learn would read them as pickles.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.models.base import without_memory
+    >>> show_error(lambda: without_memory({"memory": "a folder"}))
+    'StateError: a pipeline with a memory cannot be kept; leave memory at None'
+    """
     if held.get("memory") is not None:
         raise StateError("a pipeline with a memory cannot be kept; leave memory at None")
     return held
@@ -425,7 +758,47 @@ def check_model(
     X: pd.DataFrame,  # panel of features, at least two dates
     y: pd.Series,  # outcome on X's index, no NaN
 ) -> pd.Series:  # rule -> "pass"; for a model that cannot be kept, why not
-    "Hold a model to the room's contract; raise LeakError or QuantlabError naming the rule it breaks."
+    """Hold a model to the room's contract; raise LeakError or QuantlabError naming the rule it breaks.
+
+    Parameters
+    ----------
+    model : BaseEstimator
+        Unfitted; it is cloned, never touched.
+    X : pd.DataFrame
+        Panel of features, at least two dates.
+    y : pd.Series
+        Outcome on X's index, no NaN.
+
+    Returns
+    -------
+    pd.Series
+        Rule -> "pass"; for a model that cannot be kept, why not.
+
+    Raises
+    ------
+    LeakError
+        Its message names the rule it breaks.
+    QuantlabError
+        Its message names the rule it breaks.
+    StateError
+        For any other file (see load_state).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.base import check_model
+    >>> from quantlab.models.linear import RidgeModel
+    >>> drawn = pd.DataFrame(
+    ...     {"date": np.repeat(pd.bdate_range("2020-01-01", periods=30), 5), "symbol": list("ABCDE") * 30}
+    ... )
+    >>> made = as_panel(drawn.assign(f=np.random.default_rng(0).normal(size=150)))
+    >>> check_model(RidgeModel(), made, made["f"].rename("y")).value_counts().to_frame()
+                count
+    RidgeModel
+    pass           16
+    """
     inputs, weight = (X.copy(), y.copy()), pd.Series(1.0, index=X.index)
     fitted = clone(model).fit(X, y)
     scores = fitted.predict(X)

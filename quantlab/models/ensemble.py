@@ -25,7 +25,54 @@ def blend(
     y: pd.Series,  # outcome on the same index
     shrink: float = 0.5,  # 0: the best weights on these rows; 1: equal weights
 ) -> pd.DataFrame:  # by model: ic (mean, of these dates), weight (sums to 1, none negative)
-    "Weigh models by their rank IC and how they agree; raise ConfigError or PanelError for what cannot be weighed."
+    """Weigh models by their rank IC and how they agree; raise ConfigError or PanelError for what cannot be weighed.
+
+    Parameters
+    ----------
+    scores : pd.DataFrame
+        (date, symbol), held-out rows: one column per model.
+    y : pd.Series
+        Outcome on the same index.
+    shrink : float, default 0.5
+        0: the best weights on these rows; 1: equal weights.
+
+    Returns
+    -------
+    pd.DataFrame
+        By model: ic (mean, of these dates), weight (sums to 1, none negative).
+
+    Raises
+    ------
+    ConfigError
+        For what cannot be weighed.
+    PanelError
+        For what cannot be weighed.
+
+    References
+    ----------
+    .. [1] Stock and Watson (2004).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.models.ensemble import blend
+    >>> rng = np.random.default_rng(0)
+    >>> index = pd.MultiIndex.from_product(
+    ...     [pd.bdate_range("2020-01-01", periods=200, unit="us"), [f"S{i:02d}" for i in range(60)]],
+    ...     names=["date", "symbol"],
+    ... )
+    >>> a, b, nothing, noise = rng.normal(size=(4, len(index)))
+    >>> four = pd.DataFrame({"left half": a, "right half": b, "nothing": nothing, "turned round": -a}, index=index)
+    >>> truth = pd.Series(a + b + 4 * noise, index=index)
+    >>> hand = blend(four, truth, shrink=0.0)
+    >>> hand.assign(shrunk=blend(four, truth)["weight"]).round(3)
+                     ic  weight  shrunk
+    left half     0.236   0.501   0.375
+    right half    0.220   0.468   0.359
+    nothing       0.010   0.031   0.141
+    turned round -0.236   0.000   0.125
+    """
     if not 0 <= shrink <= 1:
         raise ConfigError(f"shrink is {shrink}; give a number from 0 (best on these rows) to 1 (equal weights)")
     if not len(scores) or not y.index.equals(scores.index):
@@ -92,7 +139,33 @@ def _held_out(
 # %% ../../nbs/models/435_ensemble.ipynb #46c5d127
 @keepable
 class Ensemble(BaseEstimator):
-    "Mix models over seeds and feature subsets, weighed on held-out dates."
+    """Mix models over seeds and feature subsets, weighed on held-out dates.
+
+    Parameters
+    ----------
+    models : dict[str, BaseEstimator]
+        Name -> unfitted estimator of this room.
+    seeds : int, default 1
+        Fits of each model; those with a parameter seed get their own.
+    share : float, default 1.0
+        Of the columns that each fit sees, drawn at random.
+    shrink : float, default 0.5
+        Of the weights to equal.
+    validation : float, default 0.2
+        Share of the dates that decide the weights, the last ones.
+    purge : int | None, default None
+        Sessions from a decision to the end of its label.
+    seed : int, default 7
+        Of the columns that are drawn, and of the models.
+
+    Examples
+    --------
+    >>> from quantlab.models.ensemble import Ensemble
+    >>> from quantlab.models.gbm import GBMModel
+    >>> from quantlab.models.linear import RidgeModel
+    >>> trees = GBMModel(n_estimators=30, num_leaves=8, min_child_samples=100, num_threads=1)
+    >>> mixture = Ensemble({"ridge": RidgeModel(100.0), "trees": trees}, seeds=3, share=0.67, purge=3)
+    """
 
     def __init__(
         self,
@@ -113,7 +186,51 @@ class Ensemble(BaseEstimator):
         y: pd.Series,  # outcome on the same index, no NaN
         sample_weight: pd.Series | None = None,  # on the same index, >= 0
     ) -> "Ensemble":
-        "Fit all members on earlier dates, weigh them on the last, fit them again on all."
+        """Fit all members on earlier dates, weigh them on the last, fit them again on all.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel of features.
+        y : pd.Series
+            Outcome on the same index, no NaN.
+        sample_weight : pd.Series | None, default None
+            On the same index, >= 0.
+
+        Returns
+        -------
+        Ensemble
+            The same object.
+
+        Raises
+        ------
+        PanelError
+            When rows do not match or an outcome is missing (see check_training).
+            For what no model should see (see check_features).
+            "{...} scores and {...} outcomes do not have the same rows; take y.reindex(scores.index)"
+        DataError
+            When rows do not match or an outcome is missing (see check_training).
+            For what no model should see (see check_features).
+        ConfigError
+            "{...} models, seeds={seeds}, share={share}; give a model or more, a seed or more and a share in
+            (0, 1]"
+            When it is too short (see hold_out).
+            "shrink is {shrink}; give a number from 0 (best on these rows) to 1 (equal weights)"
+
+        Examples
+        --------
+        >>> from quantlab.data.synth import synth_market
+        >>> from quantlab.labels.forward import forward_returns
+        >>> from quantlab.models.ensemble import SeedAverage
+        >>> from quantlab.models.gbm import GBMModel
+        >>> made = synth_market(n_symbols=60, n_dates=500, ic=0.08, seed=3)
+        >>> outcome = forward_returns(made.bars, horizon=1)["y"]
+        >>> known = outcome.notna()
+        >>> Z, z = made.features[known], outcome[known]
+        >>> early = Z.index.get_level_values("date") < Z.index.unique("date")[400]
+        >>> thin = GBMModel(n_estimators=20, num_leaves=8, min_child_samples=50, colsample=0.4, num_threads=1)
+        >>> ten = SeedAverage(thin, seeds=6).fit(Z[early], z[early])
+        """
         check_training(X, y, sample_weight)
         self.columns_ = list(check_features(X.iloc[:0]).columns)
         members = _members(self.models, self.seeds, self.columns_, self.share, self.seed)
@@ -126,7 +243,48 @@ class Ensemble(BaseEstimator):
         self,
         X: pd.DataFrame,  # panel with the fitted columns
     ) -> pd.DataFrame:  # score, in standard deviations; doubt, their weighted scatter
-        "Return the mixed score of each row."
+        """Return the mixed score of each row.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel with the fitted columns.
+
+        Returns
+        -------
+        pd.DataFrame
+            score, in standard deviations; doubt, their weighted scatter.
+
+        Raises
+        ------
+        PanelError
+            When a column is missing or unknown (see check_columns).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.data.synth import synth_market
+        >>> from quantlab.labels.forward import forward_returns
+        >>> from quantlab.models.ensemble import SeedAverage
+        >>> from quantlab.models.gbm import GBMModel
+        >>> from quantlab.validation.scores import rank_ic
+        >>> made = synth_market(n_symbols=60, n_dates=500, ic=0.08, seed=3)
+        >>> outcome = forward_returns(made.bars, horizon=1)["y"]
+        >>> known = outcome.notna()
+        >>> Z, z = made.features[known], outcome[known]
+        >>> early = Z.index.get_level_values("date") < Z.index.unique("date")[400]
+        >>> thin = GBMModel(n_estimators=20, num_leaves=8, min_child_samples=50, colsample=0.4, num_threads=1)
+        >>> ten = SeedAverage(thin, seeds=6).fit(Z[early], z[early])
+        >>> singles = [rank_ic(one.predict(Z[~early])["score"], z[~early]).mean() for one in ten.members_]
+        >>> together = rank_ic(ten.predict(Z[~early])["score"], z[~early]).mean()
+        >>> pd.Series(
+        ...     {"mean of six seeds, each alone": np.mean(singles), "their average": together}, name="rank IC"
+        ... ).round(4)
+        mean of six seeds, each alone    0.0478
+        their average                    0.0591
+        Name: rank IC, dtype: float64
+        """
         features = check_columns(X, self.columns_)
         said = [model.predict(features[c])["score"] for model, c in self.members_.values()]
         each, weight = np.column_stack(said) / self.spread_, self.weights_["weight"].to_numpy()
@@ -136,7 +294,29 @@ class Ensemble(BaseEstimator):
 # %% ../../nbs/models/435_ensemble.ipynb #b0433acd
 @keepable
 class SeedAverage(BaseEstimator):
-    "Average one model over seeds."
+    """Average one model over seeds.
+
+    Parameters
+    ----------
+    model : BaseEstimator
+        unfitted, with a parameter seed; its own is the first.
+    seeds : int, default 10
+        Fits.
+
+    Examples
+    --------
+    >>> from quantlab.data.synth import synth_market
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.ensemble import SeedAverage
+    >>> from quantlab.models.gbm import GBMModel
+    >>> made = synth_market(n_symbols=60, n_dates=500, ic=0.08, seed=3)
+    >>> outcome = forward_returns(made.bars, horizon=1)["y"]
+    >>> known = outcome.notna()
+    >>> Z, z = made.features[known], outcome[known]
+    >>> early = Z.index.get_level_values("date") < Z.index.unique("date")[400]
+    >>> thin = GBMModel(n_estimators=20, num_leaves=8, min_child_samples=50, colsample=0.4, num_threads=1)
+    >>> ten = SeedAverage(thin, seeds=6).fit(Z[early], z[early])
+    """
 
     def __init__(
         self,
@@ -152,7 +332,29 @@ class SeedAverage(BaseEstimator):
         sample_weight: pd.Series | None = None,  # on the same index, >= 0
         eval_set: tuple[pd.DataFrame, pd.Series] | None = None,  # later rows that are watched, where the model does so
     ) -> "SeedAverage":
-        "Fit the model once for each seed, on the same rows."
+        """Fit the model once for each seed, on the same rows.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel of features.
+        y : pd.Series
+            Outcome on the same index, no NaN.
+        sample_weight : pd.Series | None, default None
+            On the same index, >= 0.
+        eval_set : tuple[pd.DataFrame, pd.Series] | None, default None
+            Later rows that are watched, where the model does so.
+
+        Returns
+        -------
+        SeedAverage
+            The same object.
+
+        Raises
+        ------
+        ConfigError
+            "seeds is {seeds}; give at least one"
+        """
         if self.seeds < 1:
             raise ConfigError(f"seeds is {self.seeds}; give at least one")
         first, watched = self.model.get_params()["seed"], {} if eval_set is None else {"eval_set": eval_set}
@@ -164,6 +366,42 @@ class SeedAverage(BaseEstimator):
         self,
         X: pd.DataFrame,  # panel with the fitted columns
     ) -> pd.DataFrame:  # score, the mean over seeds; doubt, their scatter
-        "Return the mean score of each row."
+        """Return the mean score of each row.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel with the fitted columns.
+
+        Returns
+        -------
+        pd.DataFrame
+            score, the mean over seeds; doubt, their scatter.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.data.synth import synth_market
+        >>> from quantlab.labels.forward import forward_returns
+        >>> from quantlab.models.ensemble import SeedAverage
+        >>> from quantlab.models.gbm import GBMModel
+        >>> from quantlab.validation.scores import rank_ic
+        >>> made = synth_market(n_symbols=60, n_dates=500, ic=0.08, seed=3)
+        >>> outcome = forward_returns(made.bars, horizon=1)["y"]
+        >>> known = outcome.notna()
+        >>> Z, z = made.features[known], outcome[known]
+        >>> early = Z.index.get_level_values("date") < Z.index.unique("date")[400]
+        >>> thin = GBMModel(n_estimators=20, num_leaves=8, min_child_samples=50, colsample=0.4, num_threads=1)
+        >>> ten = SeedAverage(thin, seeds=6).fit(Z[early], z[early])
+        >>> singles = [rank_ic(one.predict(Z[~early])["score"], z[~early]).mean() for one in ten.members_]
+        >>> together = rank_ic(ten.predict(Z[~early])["score"], z[~early]).mean()
+        >>> pd.Series(
+        ...     {"mean of six seeds, each alone": np.mean(singles), "their average": together}, name="rank IC"
+        ... ).round(4)
+        mean of six seeds, each alone    0.0478
+        their average                    0.0591
+        Name: rank IC, dtype: float64
+        """
         said = np.column_stack([one.predict(X)["score"] for one in self.members_])
         return as_scores(said.mean(axis=1), X.index).assign(doubt=said.std(axis=1))

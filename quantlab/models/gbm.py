@@ -20,7 +20,26 @@ from ..validation.scores import unit_rows
 
 # %% ../../nbs/models/420_gbm.ipynb #7cc7b6aa
 def load_lightgbm() -> ModuleType:
-    "Import LightGBM; raise ConfigError naming the system library it lacks and how to install it."
+    """Import LightGBM; raise ConfigError naming the system library it lacks and how to install it.
+
+    Returns
+    -------
+    ModuleType
+
+    Raises
+    ------
+    ConfigError
+        Its message names the system library it lacks and how to install it.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.models.gbm import load_lightgbm
+    >>> from unittest.mock import patch
+    >>> with patch("builtins.__import__", side_effect=OSError("libgomp.so.1: cannot open shared object file")):
+    ...     message = show_error(load_lightgbm)
+    >>> message
+    """
     try:
         import lightgbm
     except OSError as error:
@@ -139,7 +158,41 @@ def grade(
     y: pd.Series,  # (date, symbol); the outcome
     n: int,  # grades
 ) -> pd.Series:  # 0 (lowest) to n - 1 within each date; equal outcomes share a grade
-    "Return the quantile of each outcome within its date."
+    """Return the quantile of each outcome within its date.
+
+    Parameters
+    ----------
+    y : pd.Series
+        (date, symbol); the outcome.
+    n : int
+        Grades.
+
+    Returns
+    -------
+    pd.Series
+        0 (lowest) to n - 1 within each date; equal outcomes share a grade.
+
+    References
+    ----------
+    .. [1] Burges (2010).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import feature_set
+    >>> from quantlab.labels.forward import excess, forward_returns
+    >>> from quantlab.models.gbm import grade
+    >>> raw = sample_bars(start="2013-01-01", end="2018-03-31")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]))
+    >>> features = compute(bars, feature_set("base"))
+    >>> y = excess(forward_returns(bars, horizon=20)["y"]).reindex(features.index).dropna()
+    >>> X = features.loc[y.index]
+    >>> six = pd.Series([0.3, -0.1, 0.2, 0.0, 0.5, 0.1], index=X.index[:6])
+    >>> assert grade(six, 3).tolist() == [2, 0, 1, 0, 2, 1] and grade(six * 0 + 1, 2).nunique() == 1
+    """
     share = y.groupby(level="date").rank(pct=True)
     return np.ceil(share * n).sub(1).astype("int64").rename("grade")
 
@@ -149,7 +202,51 @@ def hold_out(
     share: float,  # of the dates to hold out, the last ones
     purge: int | None,  # sessions from a decision to the end of its label
 ) -> tuple[slice, slice]:  # rows to learn from, rows held out
-    "Cut a panel in time with a gap; raise ConfigError when it is too short."
+    """Cut a panel in time with a gap; raise ConfigError when it is too short.
+
+    Parameters
+    ----------
+    index : pd.MultiIndex
+        (date, symbol), of a panel.
+    share : float
+        Of the dates to hold out, the last ones.
+    purge : int | None
+        Sessions from a decision to the end of its label.
+
+    Returns
+    -------
+    tuple[slice, slice]
+        Rows to learn from, rows held out.
+
+    Raises
+    ------
+    ConfigError
+        When it is too short.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import feature_set
+    >>> from quantlab.labels.forward import excess, forward_returns
+    >>> from quantlab.models.gbm import hold_out
+    >>> raw = sample_bars(start="2013-01-01", end="2018-03-31")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]))
+    >>> features = compute(bars, feature_set("base"))
+    >>> y = excess(forward_returns(bars, horizon=20)["y"]).reindex(features.index).dropna()
+    >>> X = features.loc[y.index]
+    >>> date = X.index.get_level_values("date")
+    >>> train, held_out = (
+    ...     (date >= "2014-01-01") & (date < "2016-12-01"),
+    ...     (date >= "2017-01-01") & (date < "2018-01-01"),
+    ... )
+    >>> fig, ax = figure("The outcome is almost all noise: 20-session returns less the median", "return", "rows")
+    >>> ax.hist(y[train], bins=np.linspace(-0.3, 0.3, 61), color=COLORS[6])
+    >>> learn, watch = hold_out(X[train].index, 0.2, 21)
+    """
     if purge is None or purge < 0:
         raise ConfigError(
             f"purge is {purge}; say how many sessions pass from a decision to the end of its label, such as 21"
@@ -272,7 +369,56 @@ keepable(
 # %% ../../nbs/models/420_gbm.ipynb #2cb0d5f9
 @keepable
 class GBMModel(_Grown):
-    "Score rows by gradient boosted trees (LightGBM), equal to the last digit on every run."
+    """Score rows by gradient boosted trees (LightGBM), equal to the last digit on every run.
+
+    Parameters
+    ----------
+    n_estimators : int, default 200
+        trees, at most.
+    learning_rate : float, default 0.05
+        Share of each tree that is added.
+    num_leaves : int, default 31
+        Per tree.
+    min_child_samples : int, default 200
+        Rows in a leaf, at least.
+    subsample : float, default 0.8
+        Share of rows for each tree.
+    colsample : float, default 0.8
+        Share of columns for each tree.
+    reg_lambda : float, default 1.0
+        Penalty on squared leaf values, in rows.
+    objective : str, default "regression"
+        "huber", "regression_l1", "quantile", "binary" (y of 0 and 1) or "lambdarank".
+    num_threads : int, default 2
+        Fixed; more cores are not used.
+    seed : int, default 7
+        Of what is drawn for each tree.
+    reg_alpha : float, default 0.0
+        Penalty on absolute leaf values.
+    max_depth : int, default -1
+        Of a tree; -1 = not limited.
+    alpha : float, default 0.9
+        Level of "quantile", or where "huber" turns linear.
+    grades : int, default 5
+        Of the outcomes of a date, for "lambdarank".
+    monotone : dict[str, int] | None, default None
+        Feature -> 1 where the score may only rise with it, -1 only fall.
+    early_stopping : int, default 0
+        Trees that may do no better on later dates; 0 = grow all.
+    validation : float, default 0.2
+        Share of the dates held out for that, the last ones, when fit is given no eval_set.
+    purge : int | None, default None
+        Sessions from a decision to the end of its label; needed to hold dates out.
+    stop_on : str, default "rank_ic"
+        What does no better: "rank_ic" of the later dates, or their "loss".
+    max_bin : int, default 255
+        Values of a feature that are told apart.
+
+    Examples
+    --------
+    >>> from quantlab.models.gbm import GBMModel
+    >>> quick = GBMModel(n_estimators=10, num_threads=1)
+    """
 
     def fit(
         self,
@@ -281,7 +427,63 @@ class GBMModel(_Grown):
         sample_weight: pd.Series | None = None,  # on X's index; None = all equal
         eval_set: tuple[pd.DataFrame, pd.Series] | None = None,  # later rows that are watched; None = those held out
     ) -> "GBMModel":  # the same object, fitted
-        "Grow the trees; NaN features are allowed; an eval_set of later (X, y), purged by the caller, is only watched."
+        """Grow the trees; NaN features are allowed; an eval_set of later (X, y), purged by the caller, is only
+        watched.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel of features; NaN is allowed.
+        y : pd.Series
+            Outcome on X's index, no NaN.
+        sample_weight : pd.Series | None, default None
+            On X's index; None = all equal.
+        eval_set : tuple[pd.DataFrame, pd.Series] | None, default None
+            Later rows that are watched; None = those held out.
+
+        Returns
+        -------
+        GBMModel
+            The same object, fitted.
+
+        Raises
+        ------
+        PanelError
+            When rows do not match or an outcome is missing (see check_training).
+        DataError
+            When rows do not match or an outcome is missing (see check_training).
+        ConfigError
+            "purge is {purge}; say how many sessions pass from a decision to the end of its label, such as
+            21"
+            "{...} dates leave none to learn from after holding out {share} and purging {purge}; give more
+            dates"
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.core.plot import COLORS, figure
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.features.base import compute
+        >>> from quantlab.features.sets import feature_set
+        >>> from quantlab.labels.forward import excess, forward_returns
+        >>> from quantlab.models.gbm import GBMModel
+        >>> raw = sample_bars(start="2013-01-01", end="2018-03-31")
+        >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]))
+        >>> features = compute(bars, feature_set("base"))
+        >>> y = excess(forward_returns(bars, horizon=20)["y"]).reindex(features.index).dropna()
+        >>> X = features.loc[y.index]
+        >>> date = X.index.get_level_values("date")
+        >>> train, held_out = (
+        ...     (date >= "2014-01-01") & (date < "2016-12-01"),
+        ...     (date >= "2017-01-01") & (date < "2018-01-01"),
+        ... )
+        >>> fig, ax = figure("The outcome is almost all noise: 20-session returns less the median", "return", "rows")
+        >>> ax.hist(y[train], bins=np.linspace(-0.3, 0.3, 61), color=COLORS[6])
+        >>> model = GBMModel(n_estimators=200, num_threads=1).fit(
+        ...     X[train], y[train], eval_set=(X[held_out], y[held_out])
+        ... )
+        """
         if self.early_stopping and eval_set is None:
             check_training(X.iloc[:, :1], y, sample_weight)
             learn, watch = hold_out(X.index, self.validation, self.purge)
@@ -299,7 +501,48 @@ class GBMModel(_Grown):
         self,
         X: pd.DataFrame,  # panel with the fitted columns; NaN allowed
     ) -> pd.DataFrame:  # score: in units of y, a probability, or a rank without unit
-        "Return one score per row; raise PanelError when columns do not match."
+        """Return one score per row; raise PanelError when columns do not match.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel with the fitted columns; NaN allowed.
+
+        Returns
+        -------
+        pd.DataFrame
+            score: in units of y, a probability, or a rank without unit.
+
+        Raises
+        ------
+        PanelError
+            When columns do not match.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.core.plot import COLORS, figure
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.features.base import compute
+        >>> from quantlab.features.sets import feature_set
+        >>> from quantlab.labels.forward import excess, forward_returns
+        >>> from quantlab.models.gbm import GBMModel
+        >>> raw = sample_bars(start="2013-01-01", end="2018-03-31")
+        >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]))
+        >>> features = compute(bars, feature_set("base"))
+        >>> y = excess(forward_returns(bars, horizon=20)["y"]).reindex(features.index).dropna()
+        >>> X = features.loc[y.index]
+        >>> date = X.index.get_level_values("date")
+        >>> train, held_out = (
+        ...     (date >= "2014-01-01") & (date < "2016-12-01"),
+        ...     (date >= "2017-01-01") & (date < "2018-01-01"),
+        ... )
+        >>> fig, ax = figure("The outcome is almost all noise: 20-session returns less the median", "return", "rows")
+        >>> ax.hist(y[train], bins=np.linspace(-0.3, 0.3, 61), color=COLORS[6])
+        >>> quick = GBMModel(n_estimators=10, num_threads=1)
+        >>> first = quick.fit(X[train], y[train]).predict(X[held_out])
+        """
         check_columns(X.iloc[:0], self.columns_)
         parts = [check_columns(X.iloc[rows], self.columns_).to_numpy() for rows in _slices(len(X))]
         given = {"num_iteration": self.best_iteration_, "num_threads": self.num_threads}
@@ -307,7 +550,46 @@ class GBMModel(_Grown):
         return as_scores(np.concatenate([*values, []]), X.index)
 
     def importance(self) -> pd.Series:  # by feature, sums to 1; zeros when no tree found a split
-        "Return each feature's share of the total gain."
+        """Return each feature's share of the total gain.
+
+        Returns
+        -------
+        pd.Series
+            By feature, sums to 1; zeros when no tree found a split.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.core.plot import COLORS, figure
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.features.base import compute
+        >>> from quantlab.features.sets import feature_set
+        >>> from quantlab.labels.forward import excess, forward_returns
+        >>> from quantlab.models.gbm import GBMModel
+        >>> raw = sample_bars(start="2013-01-01", end="2018-03-31")
+        >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]))
+        >>> features = compute(bars, feature_set("base"))
+        >>> y = excess(forward_returns(bars, horizon=20)["y"]).reindex(features.index).dropna()
+        >>> X = features.loc[y.index]
+        >>> date = X.index.get_level_values("date")
+        >>> train, held_out = (
+        ...     (date >= "2014-01-01") & (date < "2016-12-01"),
+        ...     (date >= "2017-01-01") & (date < "2018-01-01"),
+        ... )
+        >>> fig, ax = figure("The outcome is almost all noise: 20-session returns less the median", "return", "rows")
+        >>> ax.hist(y[train], bins=np.linspace(-0.3, 0.3, 61), color=COLORS[6])
+        >>> model = GBMModel(n_estimators=200, num_threads=1).fit(
+        ...     X[train], y[train], eval_set=(X[held_out], y[held_out])
+        ... )
+        >>> model.importance().head(5).round(3).to_frame()
+                      share of gain
+        parkinson_20          0.134
+        mom_252_21            0.079
+        down_60               0.078
+        high_252              0.065
+        amount_21             0.063
+        """
         gain = self.booster_.feature_importance("gain", iteration=self.best_iteration_)
         gain = pd.Series(gain, index=self.columns_, name="share of gain")
         return (gain / (gain.sum() or 1.0)).sort_values(ascending=False, kind="stable")

@@ -25,7 +25,44 @@ from ..validation.scores import rank_ic
 def gain(
     models: Sequence[BaseEstimator],  # fitted on the folds; each has importance()
 ) -> pd.DataFrame:  # feature x fold, shares of the gain
-    "Collect the gain of each fold's model; raise ConfigError for a model that has none."
+    """Collect the gain of each fold's model; raise ConfigError for a model that has none.
+
+    Parameters
+    ----------
+    models : Sequence[BaseEstimator]
+        Fitted on the folds; each has importance().
+
+    Returns
+    -------
+    pd.DataFrame
+        Feature x fold, shares of the gain.
+
+    Raises
+    ------
+    ConfigError
+        For a model that has none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.data.synth import synth_market
+    >>> from quantlab.features.xsection import rank
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.base import walk_forward
+    >>> from quantlab.models.gbm import GBMModel
+    >>> from quantlab.models.importance import gain
+    >>> from quantlab.validation.splits import WalkForward
+    >>> world = synth_market(n_symbols=60, n_dates=700, ic=0.08, seed=5)
+    >>> X = world.features.assign(
+    ...     twin=world.features["factor"] + 0.1 * np.random.default_rng(1).normal(size=len(world.features))
+    ... )
+    >>> labels = forward_returns(world.bars, 1).reindex(X.index)
+    >>> y = rank(labels["y"]).rename("y")
+    >>> splits = list(WalkForward(train_sessions=300, test_sessions=80, embargo=2).split(X, t1=labels["t1"]))
+    >>> model = GBMModel(n_estimators=40, num_leaves=8, min_child_samples=300, num_threads=1)
+    >>> run = walk_forward(model, X, y, splits)
+    >>> assert np.allclose(gain(run.models).sum(), 1)
+    """
     if not models or not all(hasattr(m, "importance") for m in models):
         raise ConfigError(
             f"gain needs fitted models with importance(), got {sorted({type(m).__name__ for m in models})}; use "
@@ -39,7 +76,24 @@ def gain(
 def fold_spread(
     by_fold: pd.DataFrame,  # feature x fold
 ) -> pd.DataFrame:  # by feature, largest first: mean, std over folds, se of the mean, share of folds above 0
-    "Sum up a figure over folds; se is NaN with one fold."
+    """Sum up a figure over folds; se is NaN with one fold.
+
+    Parameters
+    ----------
+    by_fold : pd.DataFrame
+        Feature x fold.
+
+    Returns
+    -------
+    pd.DataFrame
+        By feature, largest first: mean, std over folds, se of the mean, share of folds above 0.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.models.importance import fold_spread
+    >>> hand = fold_spread(pd.DataFrame([[1.0, 3.0], [5.0, 5.0]], index=["x", "z"]))
+    """
     std = by_fold.std(axis=1)
     columns = {
         "mean": by_fold.mean(axis=1), "std": std, "se": std / np.sqrt(by_fold.count(axis=1)),
@@ -90,7 +144,78 @@ def permutation(
     progress: Callable[[int, int, str], None] | None = None,  # called with folds done, how many, the last one's name
     workers: int | None = 1,  # folds side by side; None: one per core
 ) -> pd.DataFrame:  # feature or group x fold: loss of mean rank IC
-    "Measure what rank IC is lost when a feature is shuffled within dates, on rows the model has not seen."
+    """Measure what rank IC is lost when a feature is shuffled within dates, on rows the model has not seen.
+
+    Parameters
+    ----------
+    models : Sequence[BaseEstimator]
+        fitted, one for each fold.
+    X : pd.DataFrame
+        Panel of features.
+    y : pd.Series
+        Outcome on X's index; NaN rows do not count.
+    tests : Sequence[np.ndarray]
+        Rows of X that each model has not seen, purged by the splitter.
+    groups : Mapping[str, Sequence[str]] | None, default None
+        Name -> columns shuffled together; each alone when absent.
+    repeats : int, default 5
+        Shuffles that are averaged.
+    seed : int, default 7
+        Of the shuffles.
+    progress : Callable[[int, int, str], None] | None, default None
+        Called with folds done, how many, the last one's name.
+    workers : int | None, default 1
+        Folds side by side; None: one per core.
+
+    Returns
+    -------
+    pd.DataFrame
+        Feature or group x fold: loss of mean rank IC.
+
+    Raises
+    ------
+    PanelError
+        For what no model should see (see check_features).
+        "y does not have the rows of X; take y.reindex(X.index)"
+    DataError
+        For what no model should see (see check_features).
+    ConfigError
+        "groups name columns {unknown} that X lacks, or are empty; X has {...}"
+        "{...} models, {...} sets of test rows, {repeats} repeats; give one set for each model and at
+        least one repeat"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.data.synth import synth_market
+    >>> from quantlab.features.xsection import rank
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.importance import alike, fold_spread, permutation
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.validation.splits import PurgedKFold, WalkForward
+    >>> from sklearn.base import clone
+    >>> world = synth_market(n_symbols=60, n_dates=700, ic=0.08, seed=5)
+    >>> X = world.features.assign(
+    ...     twin=world.features["factor"] + 0.1 * np.random.default_rng(1).normal(size=len(world.features))
+    ... )
+    >>> labels = forward_returns(world.bars, 1).reindex(X.index)
+    >>> y = rank(labels["y"]).rename("y")
+    >>> splits = list(WalkForward(train_sessions=300, test_sessions=80, embargo=2).split(X, t1=labels["t1"]))
+    >>> tests = [test for _, test in splits]
+    >>> groups = alike(X)
+    >>> folds = list(PurgedKFold(4, embargo=2).split(X, t1=labels["t1"]))
+    >>> use = [train[y.iloc[train].notna().to_numpy()] for train, _ in folds]
+    >>> fitted = [clone(RidgeModel()).fit(X.iloc[rows], y.iloc[rows]) for rows in use]
+    >>> around = fold_spread(permutation(fitted, X, y, [test for _, test in folds], groups))
+    >>> around.round(4)
+                     mean     std      se  positive
+    feature
+    factor + twin  0.0707  0.0193  0.0096      1.00
+    noise_4        0.0005  0.0012  0.0006      0.75
+    noise_1       -0.0000  0.0017  0.0008      0.75
+    noise_2       -0.0001  0.0001  0.0000      0.50
+    noise_3       -0.0008  0.0007  0.0003      0.25
+    """
     check_features(X)
     groups = {c: [c] for c in X.columns} if groups is None else groups
     unknown = sorted({c for columns in groups.values() for c in columns} - set(X.columns))
@@ -113,7 +238,42 @@ def alike(
     X: pd.DataFrame,  # panel of features
     threshold: float = 0.7,  # absolute rank correlation from which features are taken for one
 ) -> dict[str, list[str]]:  # group -> columns; a group has the names of its members
-    "Group features that repeat each other, by average linkage of their rank correlations."
+    """Group features that repeat each other, by average linkage of their rank correlations.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        Panel of features.
+    threshold : float, default 0.7
+        Absolute rank correlation from which features are taken for one.
+
+    Returns
+    -------
+    dict[str, list[str]]
+        Group -> columns; a group has the names of its members.
+
+    Raises
+    ------
+    ConfigError
+        "threshold is {threshold}, expected a correlation between 0 and 1"
+    PanelError
+        For what no model should see (see check_features).
+    DataError
+        For what no model should see (see check_features).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.data.synth import synth_market
+    >>> from quantlab.models.importance import alike
+    >>> world = synth_market(n_symbols=60, n_dates=700, ic=0.08, seed=5)
+    >>> X = world.features.assign(
+    ...     twin=world.features["factor"] + 0.1 * np.random.default_rng(1).normal(size=len(world.features))
+    ... )
+    >>> groups = alike(X)
+    >>> list(groups)
+    ['factor + twin', 'noise_1', 'noise_2', 'noise_3', 'noise_4']
+    """
     if not 0 < threshold < 1:
         raise ConfigError(f"threshold is {threshold}, expected a correlation between 0 and 1")
     columns = list(check_features(X).columns)
@@ -136,7 +296,59 @@ def contributions(
     background: pd.DataFrame | None = None,  # rows that stand for "not known"; needed by models without trees
     seed: int = 7,  # of the background rows that are drawn
 ) -> pd.DataFrame:  # on X's index: base, then one column per feature; a row sums to its score
-    "Divide each score among the features (Lundberg and Lee 2017)."
+    """Divide each score among the features (Lundberg and Lee 2017).
+
+    Parameters
+    ----------
+    model : BaseEstimator
+        Fitted.
+    X : pd.DataFrame
+        Panel of features to explain.
+    background : pd.DataFrame | None, default None
+        Rows that stand for "not known"; needed by models without trees.
+    seed : int, default 7
+        Of the background rows that are drawn.
+
+    Returns
+    -------
+    pd.DataFrame
+        On X's index: base, then one column per feature; a row sums to its score.
+
+    Raises
+    ------
+    PanelError
+        When a column is missing or unknown (see check_columns).
+    ConfigError
+        "shap is not installed; pip install -e ".[shap]", or explain a model of LightGBM"
+        "{__name__} has no trees of LightGBM, so it needs a background; pass some 100 training rows"
+
+    References
+    ----------
+    .. [1] Lundberg and Lee (2017).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.data.synth import synth_market
+    >>> from quantlab.features.xsection import rank
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.base import walk_forward
+    >>> from quantlab.models.gbm import GBMModel
+    >>> from quantlab.models.importance import contributions
+    >>> from quantlab.validation.splits import WalkForward
+    >>> world = synth_market(n_symbols=60, n_dates=700, ic=0.08, seed=5)
+    >>> X = world.features.assign(
+    ...     twin=world.features["factor"] + 0.1 * np.random.default_rng(1).normal(size=len(world.features))
+    ... )
+    >>> labels = forward_returns(world.bars, 1).reindex(X.index)
+    >>> y = rank(labels["y"]).rename("y")
+    >>> splits = list(WalkForward(train_sessions=300, test_sessions=80, embargo=2).split(X, t1=labels["t1"]))
+    >>> model = GBMModel(n_estimators=40, num_leaves=8, min_child_samples=300, num_threads=1)
+    >>> run = walk_forward(model, X, y, splits)
+    >>> tests = [test for _, test in splits]
+    >>> some = X.iloc[tests[-1][:600]]
+    >>> parts = contributions(run.models[-1], some)
+    """
     booster = getattr(model, "booster_", None)
     if hasattr(booster, "num_trees"):
         features = check_columns(X, model.columns_)

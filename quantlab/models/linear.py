@@ -23,7 +23,26 @@ from ..validation.inference import newey_west
 # %% ../../nbs/models/410_linear.ipynb #cfe6edc6
 @keepable
 class RidgeModel(BaseEstimator):
-    "Score rows by ridge regression on standardised features (Hoerl and Kennard 1970)."
+    """Score rows by ridge regression on standardised features (Hoerl and Kennard 1970).
+
+    Parameters
+    ----------
+    alpha : float, default 1.0
+        shrinkage, in rows; 0 is least squares.
+
+    References
+    ----------
+    .. [1] Hoerl and Kennard (1970).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.linear import RidgeModel
+    >>> pair = as_panel(pd.DataFrame({"date": "2020-01-02", "symbol": ["A", "B"], "x": [-1.0, 1.0]}))
+    >>> line = pd.Series([-1.0, 1.0], index=pair.index)
+    >>> half = RidgeModel(alpha=2.0).fit(pair, line)
+    """
 
     def __init__(
         self,
@@ -37,7 +56,31 @@ class RidgeModel(BaseEstimator):
         y: pd.Series,  # outcome on the same index, no NaN
         sample_weight: pd.Series | None = None,  # on the same index; medians ignore it
     ) -> "RidgeModel":
-        "Learn medians, scales and coefficients; raise DataError or PanelError on unusable rows."
+        """Learn medians, scales and coefficients; raise DataError or PanelError on unusable rows.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel of features; NaN is filled with the training median.
+        y : pd.Series
+            Outcome on the same index, no NaN.
+        sample_weight : pd.Series | None, default None
+            On the same index; medians ignore it.
+
+        Returns
+        -------
+        RidgeModel
+            The same object.
+
+        Raises
+        ------
+        DataError
+            On unusable rows.
+        PanelError
+            On unusable rows.
+        ConfigError
+            "alpha is {alpha}, expected a number >= 0; it counts rows of shrinkage"
+        """
         if not self.alpha >= 0:
             raise ConfigError(f"alpha is {self.alpha}, expected a number >= 0; it counts rows of shrinkage")
         features, outcome, weight = check_training(X, y, sample_weight)
@@ -55,7 +98,34 @@ class RidgeModel(BaseEstimator):
         self,
         X: pd.DataFrame,  # panel with the fitted columns
     ) -> pd.DataFrame:  # score, in units of y
-        "Return one score per row; raise PanelError when columns do not match."
+        """Return one score per row; raise PanelError when columns do not match.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel with the fitted columns.
+
+        Returns
+        -------
+        pd.DataFrame
+            score, in units of y.
+
+        Raises
+        ------
+        PanelError
+            When columns do not match.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.panel import as_panel
+        >>> from quantlab.models.linear import RidgeModel
+        >>> pair = as_panel(pd.DataFrame({"date": "2020-01-02", "symbol": ["A", "B"], "x": [-1.0, 1.0]}))
+        >>> line = pd.Series([-1.0, 1.0], index=pair.index)
+        >>> half = RidgeModel(alpha=2.0).fit(pair, line)
+        >>> assert np.allclose(half.predict(pair)["score"], [-0.5, 0.5])
+        """
         features = check_columns(X, list(self.coef_.index))
         values = self.pipeline_.predict(features.to_numpy(dtype="float64")) if len(features) else []
         return as_scores(values, X.index)
@@ -98,7 +168,30 @@ def _premia(
 # %% ../../nbs/models/410_linear.ipynb #83c364c6
 @keepable
 class FamaMacBeth(BaseEstimator):
-    "Score rows by the mean of cross-sectional regressions, one for each date (Fama and MacBeth 1973)."
+    """Score rows by the mean of cross-sectional regressions, one for each date (Fama and MacBeth 1973).
+
+    Parameters
+    ----------
+    lag : int, default 20
+        Autocovariances of the coefficients in their error; at least the horizon of y.
+
+    References
+    ----------
+    .. [1] Fama and MacBeth (1973).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.linear import FamaMacBeth
+    >>> two = as_panel(
+    ...     pd.DataFrame(
+    ...         {"date": ["2020-01-02"] * 3 + ["2020-01-03"] * 3, "symbol": list("ABC") * 2, "x": [-1.0, 0, 1] * 2}
+    ...     )
+    ... )
+    >>> slopes = pd.Series([-1.0, 0, 1, -3, 0, 3], index=two.index)
+    >>> premium = FamaMacBeth(lag=0).fit(two, slopes)
+    """
 
     def __init__(
         self,
@@ -112,7 +205,40 @@ class FamaMacBeth(BaseEstimator):
         y: pd.Series,  # outcome on the same index, no NaN
         sample_weight: pd.Series | None = None,  # on the same index; counts within a date
     ) -> "FamaMacBeth":
-        "Learn one regression for each date and their mean; raise DataError when no date has enough names."
+        """Learn one regression for each date and their mean; raise DataError when no date has enough names.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel of features; NaN is filled with the training median.
+        y : pd.Series
+            Outcome on the same index, no NaN.
+        sample_weight : pd.Series | None, default None
+            On the same index; counts within a date.
+
+        Returns
+        -------
+        FamaMacBeth
+            The same object.
+
+        Raises
+        ------
+        DataError
+            When no date has enough names.
+        ConfigError
+            "lag is {lag}, expected a number >= 0; give at least the horizon of y"
+        PanelError
+            When rows do not match or an outcome is missing (see check_training).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.core.panel import as_panel
+        >>> from quantlab.models.linear import RidgeModel
+        >>> pair = as_panel(pd.DataFrame({"date": "2020-01-02", "symbol": ["A", "B"], "x": [-1.0, 1.0]}))
+        >>> line = pd.Series([-1.0, 1.0], index=pair.index)
+        >>> half = RidgeModel(alpha=2.0).fit(pair, line)
+        """
         if not self.lag >= 0:
             raise ConfigError(f"lag is {self.lag}, expected a number >= 0; give at least the horizon of y")
         features, outcome, weight = check_training(X, y, sample_weight)
@@ -126,7 +252,28 @@ class FamaMacBeth(BaseEstimator):
         return self
 
     def summary(self) -> pd.DataFrame:  # by feature: coefficient, se, t
-        "Return the premia with Newey-West errors."
+        """Return the premia with Newey-West errors.
+
+        Returns
+        -------
+        pd.DataFrame
+            By feature: coefficient, se, t.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.panel import as_panel
+        >>> from quantlab.models.linear import FamaMacBeth
+        >>> two = as_panel(
+        ...     pd.DataFrame(
+        ...         {"date": ["2020-01-02"] * 3 + ["2020-01-03"] * 3, "symbol": list("ABC") * 2, "x": [-1.0, 0, 1] * 2}
+        ...     )
+        ... )
+        >>> slopes = pd.Series([-1.0, 0, 1, -3, 0, 3], index=two.index)
+        >>> premium = FamaMacBeth(lag=0).fit(two, slopes)
+        >>> assert np.isclose(premium.summary()["se"]["x"], 1 / np.sqrt(2))
+        """
         errors = pd.Series({name: newey_west(self.by_date_[name].to_numpy(), self.lag) for name in self.coef_.index})
         return pd.DataFrame({"coefficient": self.coef_, "se": errors, "t": self.coef_ / errors.where(errors > 0)})
 
@@ -134,7 +281,34 @@ class FamaMacBeth(BaseEstimator):
         self,
         X: pd.DataFrame,  # panel with the fitted columns
     ) -> pd.DataFrame:  # score, in units of y
-        "Return one score per row; raise PanelError when columns do not match."
+        """Return one score per row; raise PanelError when columns do not match.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel with the fitted columns.
+
+        Returns
+        -------
+        pd.DataFrame
+            score, in units of y.
+
+        Raises
+        ------
+        PanelError
+            When columns do not match.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.panel import as_panel
+        >>> from quantlab.models.linear import RidgeModel
+        >>> pair = as_panel(pd.DataFrame({"date": "2020-01-02", "symbol": ["A", "B"], "x": [-1.0, 1.0]}))
+        >>> line = pd.Series([-1.0, 1.0], index=pair.index)
+        >>> half = RidgeModel(alpha=2.0).fit(pair, line)
+        >>> assert np.allclose(half.predict(pair)["score"], [-0.5, 0.5])
+        """
         features = check_columns(X, list(self.coef_.index)).to_numpy(dtype="float64")
         values = self.intercept_ + self.fill_.transform(features) @ self.coef_.to_numpy() if len(X) else []
         return as_scores(values, X.index)

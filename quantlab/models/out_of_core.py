@@ -26,7 +26,42 @@ from .gbm import GBMModel, lightgbm
 # %% ../../nbs/models/425_out_of_core.ipynb #0382e2ab
 @dataclass(frozen=True, eq=False)
 class FeatureFile:
-    "Hold where the features of a panel lie; rows are read when they are asked for."
+    """Hold where the features of a panel lie; rows are read when they are asked for.
+
+    Parameters
+    ----------
+    file : Path
+        .npy: float32 [rows, columns], row by row.
+    index : pd.MultiIndex
+        (date, symbol) of the rows.
+    columns : list[str]
+        Sorted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from pathlib import Path
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import feature_set
+    >>> from quantlab.models.out_of_core import FeatureFile
+    >>> from tempfile import TemporaryDirectory
+    >>> raw = sample_bars(start="2013-01-01", end="2016-12-30")
+    >>> raw = raw[raw.index.get_level_values("symbol").isin(raw.index.unique("symbol")[:12])]
+    >>> raw.index = raw.index.remove_unused_levels()
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> alphas = feature_set("alpha158")
+    >>> held = compute(bars, alphas, dtype="float32")
+    >>> with TemporaryDirectory() as own:
+    ...     np.save(f"{own}/held.npy", np.ascontiguousarray(held[sorted(held)].to_numpy()))
+    ...     there = FeatureFile(Path(f"{own}/held.npy"), held.index, sorted(held))
+    ...     some = np.array([0, 1, 2, 700, 701, 9000])
+    ...     assert np.array_equal(there.values(some), held[sorted(held)].to_numpy()[some], equal_nan=True)
+    ...     pd.testing.assert_frame_equal(pd.concat(list(there.slices(5000))), held[sorted(held)])
+    ...     print(there.values(some)[:, :3].round(4))
+    """
 
     file: Path  # .npy: float32 [rows, columns], row by row
     index: pd.MultiIndex  # (date, symbol) of the rows
@@ -36,7 +71,23 @@ class FeatureFile:
         self,
         rows: np.ndarray,  # int64[n], sorted positions
     ) -> np.ndarray:  # float32 [n, columns]
-        "Read rows."
+        """Read rows.
+
+        Parameters
+        ----------
+        rows : np.ndarray
+            int64[n], sorted positions.
+
+        Returns
+        -------
+        np.ndarray
+            float32 [n, columns].
+
+        Raises
+        ------
+        DataError
+            "{...} has another size than its panel; write it again"
+        """
         width, out = len(self.columns), np.empty((len(rows), len(self.columns)), dtype="float32")
         cuts = np.flatnonzero(np.diff(rows) != 1) + 1
         with open(self.file, "rb") as stream:
@@ -56,7 +107,25 @@ class FeatureFile:
         size: int = 50_000,  # rows in each
         first: int = 0,  # position to begin at
     ) -> Iterator[pd.DataFrame]:  # panels of features, in order
-        "Read the whole panel, some rows at a time."
+        """Read the whole panel, some rows at a time.
+
+        Parameters
+        ----------
+        size : int, default 50_000
+            Rows in each.
+        first : int, default 0
+            Position to begin at.
+
+        Yields
+        ------
+        Iterator[pd.DataFrame]
+            Panels of features, in order.
+
+        Raises
+        ------
+        DataError
+            "{...} has another size than its panel; write it again"
+        """
         for start in range(first, len(self.index), size):
             rows = np.arange(start, min(start + size, len(self.index)))
             yield pd.DataFrame(self.values(rows), self.index[start : start + size], self.columns, copy=False)
@@ -103,7 +172,75 @@ def write_features(
     names: int = 100,  # in a block; 6,300 sessions of 100 names and 158 features take about 1 GB
     **where,  # workers, scheduler, progress, as compute.map takes them
 ) -> FeatureFile:
-    "Compute features by blocks of names into a file; raise ConfigError, PanelError or DataError."
+    """Compute features by blocks of names into a file; raise ConfigError, PanelError or DataError.
+
+    Parameters
+    ----------
+    read : Callable[[list[str]], pd.DataFrame]
+        Symbols -> their bars, total-return prices, every time the same.
+    index : pd.MultiIndex
+        (date, symbol) of all bars, sorted.
+    features : Feature | Callable | Sequence[Feature | Callable]
+        Each of one name's own bars; no ranks across names.
+    file : str | Path
+        .npy to write; it is there when it is complete.
+    names : int, default 100
+        In a block; 6,300 sessions of 100 names and 158 features take about 1 GB.
+    **where
+        workers, scheduler, progress, as compute.map takes them.
+
+    Returns
+    -------
+    FeatureFile
+        Where the features of a panel lie; rows are read when they are asked for.
+
+    Raises
+    ------
+    ConfigError
+        Or DataError.
+    PanelError
+        Or DataError.
+    DataError
+        "{...} takes {gb} GB, {...} GB are free; name another disk"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from pathlib import Path
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import feature_set
+    >>> from quantlab.models.out_of_core import FeatureFile, write_features
+    >>> from tempfile import TemporaryDirectory
+    >>> raw = sample_bars(start="2013-01-01", end="2016-12-30")
+    >>> raw = raw[raw.index.get_level_values("symbol").isin(raw.index.unique("symbol")[:12])]
+    >>> raw.index = raw.index.remove_unused_levels()
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> alphas = feature_set("alpha158")
+    >>> held = compute(bars, alphas, dtype="float32")
+    >>> with TemporaryDirectory() as own:
+    ...     np.save(f"{own}/held.npy", np.ascontiguousarray(held[sorted(held)].to_numpy()))
+    ...     there = FeatureFile(Path(f"{own}/held.npy"), held.index, sorted(held))
+    ...     some = np.array([0, 1, 2, 700, 701, 9000])
+    ...     assert np.array_equal(there.values(some), held[sorted(held)].to_numpy()[some], equal_nan=True)
+    ...     pd.testing.assert_frame_equal(pd.concat(list(there.slices(5000))), held[sorted(held)])
+    ...     print(there.values(some)[:, :3].round(4))
+    >>> folder = TemporaryDirectory()
+    >>> def read(symbols):
+    ...     "Return the bars of some names, as they would come from a store."
+    ...     return bars[bars.index.get_level_values("symbol").isin(symbols)]
+    >>> there = write_features(read, bars.index, alphas, f"{folder.name}/alphas.npy", names=5, workers=1)
+    >>> pd.testing.assert_frame_equal(pd.concat(list(there.slices())), held[sorted(held)])
+    >>> pd.Series(
+    ...     {"rows": len(there.index), "columns": len(there.columns), "MB": there.file.stat().st_size / 1e6}
+    ... ).round(1)
+    rows       12096.0
+    columns      158.0
+    MB             7.6
+    dtype: float64
+    """
     check_panel(pd.DataFrame(index=index))
     if not isinstance(names, int) or isinstance(names, bool) or names < 1 or len(index) == 0:
         raise ConfigError(f"names={names!r} for {len(index)} rows; give a block 1 name or more, and rows to write")
@@ -145,7 +282,73 @@ def fit_file(
     X: FeatureFile,  # features
     y: pd.Series,  # outcome on X's index; NaN = the row is not learned from
 ) -> GBMModel:  # the same object, fitted as by fit on the rows that have an outcome
-    "Grow the trees of a model on features that lie in a file; raise ConfigError, PanelError or DataError."
+    """Grow the trees of a model on features that lie in a file; raise ConfigError, PanelError or DataError.
+
+    Parameters
+    ----------
+    model : GBMModel
+        Its settings; early stopping and "lambdarank" are refused.
+    X : FeatureFile
+        Features.
+    y : pd.Series
+        Outcome on X's index; NaN = the row is not learned from.
+
+    Returns
+    -------
+    GBMModel
+        The same object, fitted as by fit on the rows that have an outcome.
+
+    Raises
+    ------
+    ConfigError
+        Or DataError.
+    PanelError
+        Or DataError.
+    DataError
+        "{...} rows have an outcome, some may be infinite; give finite ones, NaN where none is"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from pathlib import Path
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import feature_set
+    >>> from quantlab.labels.forward import excess, forward_returns
+    >>> from quantlab.models.gbm import GBMModel
+    >>> from quantlab.models.out_of_core import FeatureFile, fit_file, write_features
+    >>> from tempfile import TemporaryDirectory
+    >>> raw = sample_bars(start="2013-01-01", end="2016-12-30")
+    >>> raw = raw[raw.index.get_level_values("symbol").isin(raw.index.unique("symbol")[:12])]
+    >>> raw.index = raw.index.remove_unused_levels()
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> alphas = feature_set("alpha158")
+    >>> held = compute(bars, alphas, dtype="float32")
+    >>> with TemporaryDirectory() as own:
+    ...     np.save(f"{own}/held.npy", np.ascontiguousarray(held[sorted(held)].to_numpy()))
+    ...     there = FeatureFile(Path(f"{own}/held.npy"), held.index, sorted(held))
+    ...     some = np.array([0, 1, 2, 700, 701, 9000])
+    ...     assert np.array_equal(there.values(some), held[sorted(held)].to_numpy()[some], equal_nan=True)
+    ...     pd.testing.assert_frame_equal(pd.concat(list(there.slices(5000))), held[sorted(held)])
+    ...     print(there.values(some)[:, :3].round(4))
+    >>> folder = TemporaryDirectory()
+    >>> def read(symbols):
+    ...     "Return the bars of some names, as they would come from a store."
+    ...     return bars[bars.index.get_level_values("symbol").isin(symbols)]
+    >>> there = write_features(read, bars.index, alphas, f"{folder.name}/alphas.npy", names=5, workers=1)
+    >>> pd.testing.assert_frame_equal(pd.concat(list(there.slices())), held[sorted(held)])
+    >>> y = excess(forward_returns(bars, horizon=20)["y"]).where(bars.index.get_level_values("date") < "2015-06-01")
+    >>> from_disk = fit_file(GBMModel(20, min_child_samples=50, num_threads=1), there, y)
+    >>> from_disk.importance().head()
+    CORR60    0.149472
+    STD60     0.067940
+    WVMA60    0.067183
+    IMXD60    0.063765
+    IMXD30    0.045327
+    Name: share of gain, dtype: float64
+    """
     if model.early_stopping or model.objective == "lambdarank":
         raise ConfigError("a file gives one block of rows; use fit for early_stopping or 'lambdarank'")
     if len(y) != len(X.index) or not y.index.equals(X.index):
@@ -169,7 +372,67 @@ def predict_file(
     X: FeatureFile,  # features
     start: str | pd.Timestamp | None = None,  # first date, inclusive; None = all
 ) -> pd.DataFrame:  # score: on X's index from start on
-    "Score the rows of a file, some at a time."
+    """Score the rows of a file, some at a time.
+
+    Parameters
+    ----------
+    model
+        Fitted; anything whose predict takes a panel.
+    X : FeatureFile
+        Features.
+    start : str | pd.Timestamp | None, default None
+        First date, inclusive; None = all.
+
+    Returns
+    -------
+    pd.DataFrame
+        score: on X's index from start on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from pathlib import Path
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import feature_set
+    >>> from quantlab.labels.forward import excess, forward_returns
+    >>> from quantlab.models.gbm import GBMModel
+    >>> from quantlab.models.out_of_core import FeatureFile, fit_file, predict_file, write_features
+    >>> from tempfile import TemporaryDirectory
+    >>> raw = sample_bars(start="2013-01-01", end="2016-12-30")
+    >>> raw = raw[raw.index.get_level_values("symbol").isin(raw.index.unique("symbol")[:12])]
+    >>> raw.index = raw.index.remove_unused_levels()
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> alphas = feature_set("alpha158")
+    >>> held = compute(bars, alphas, dtype="float32")
+    >>> with TemporaryDirectory() as own:
+    ...     np.save(f"{own}/held.npy", np.ascontiguousarray(held[sorted(held)].to_numpy()))
+    ...     there = FeatureFile(Path(f"{own}/held.npy"), held.index, sorted(held))
+    ...     some = np.array([0, 1, 2, 700, 701, 9000])
+    ...     assert np.array_equal(there.values(some), held[sorted(held)].to_numpy()[some], equal_nan=True)
+    ...     pd.testing.assert_frame_equal(pd.concat(list(there.slices(5000))), held[sorted(held)])
+    ...     print(there.values(some)[:, :3].round(4))
+    >>> folder = TemporaryDirectory()
+    >>> def read(symbols):
+    ...     "Return the bars of some names, as they would come from a store."
+    ...     return bars[bars.index.get_level_values("symbol").isin(symbols)]
+    >>> there = write_features(read, bars.index, alphas, f"{folder.name}/alphas.npy", names=5, workers=1)
+    >>> pd.testing.assert_frame_equal(pd.concat(list(there.slices())), held[sorted(held)])
+    >>> y = excess(forward_returns(bars, horizon=20)["y"]).where(bars.index.get_level_values("date") < "2015-06-01")
+    >>> from_disk = fit_file(GBMModel(20, min_child_samples=50, num_threads=1), there, y)
+    >>> known = y.dropna()
+    >>> in_memory = GBMModel(20, min_child_samples=50, num_threads=1).fit(held.loc[known.index], known)
+    >>> later = predict_file(from_disk, there, "2015-07-01")
+    >>> pd.testing.assert_frame_equal(later, in_memory.predict(held.loc["2015-07-01":]))
+    >>> later.groupby("symbol")["score"].mean().sort_values().tail(3).round(4).to_frame("mean score")
+            mean score
+    symbol
+    AET         0.0025
+    AIG         0.0028
+    ADBE        0.0029
+    """
     at = grid(X.index)
     first = 0 if start is None else int(np.searchsorted(at.row, at.dates.searchsorted(pd.Timestamp(start))))
     parts = [model.predict(part)["score"].to_numpy() for part in X.slices(first=first)]

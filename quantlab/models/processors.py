@@ -21,7 +21,44 @@ class _Processor(TransformerMixin, BaseEstimator):
     "Check what goes in, and give back a panel of the same shape."
 
     def fit(self, X: pd.DataFrame, y=None) -> "_Processor":
-        "Learn from training rows; y is not used."
+        """Learn from training rows; y is not used.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            One row per observation, one column per feature, known at the close of its date.
+        y : default None
+            outcomes, on the rows of X.
+
+        Returns
+        -------
+        _Processor
+            The same object.
+
+        Raises
+        ------
+        PanelError
+            For what no model should see (see check_features).
+        DataError
+            For what no model should see (see check_features).
+            "{__name__} has no rows to learn from; start the training window later or lengthen it"
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.panel import as_panel
+        >>> from quantlab.models.processors import FillMissing
+        >>> five = as_panel(
+        ...     pd.DataFrame({"date": "2020-01-02", "symbol": list("ABCDE"), "x": [1.0, 2.0, 3.0, 4.0, 100.0]})
+        ... )
+        >>> gap = five.assign(x=[np.nan, 2.0, 3.0, 4.0, 100.0])
+        >>> filled = FillMissing().fit(five)
+        >>> filled.transform(gap).T
+        date   2020-01-02
+        symbol          A    B    C    D      E
+        x             3.0  2.0  3.0  4.0  100.0
+        """
         features = check_features(X)
         if len(features) == 0:
             raise DataError(
@@ -32,7 +69,35 @@ class _Processor(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        "Apply what was learnt; raise PanelError when columns do not match."
+        """Apply what was learnt; raise PanelError when columns do not match.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            One row per observation, one column per feature, known at the close of its date.
+
+        Returns
+        -------
+        pd.DataFrame
+
+        Raises
+        ------
+        PanelError
+            When columns do not match.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.panel import as_panel
+        >>> from quantlab.models.processors import FillMissing
+        >>> five = as_panel(
+        ...     pd.DataFrame({"date": "2020-01-02", "symbol": list("ABCDE"), "x": [1.0, 2.0, 3.0, 4.0, 100.0]})
+        ... )
+        >>> gap = five.assign(x=[np.nan, 2.0, 3.0, 4.0, 100.0])
+        >>> filled = FillMissing().fit(five)
+        >>> assert filled.value_["x"] == 3 and FillMissing(0).fit(five).transform(gap)["x"].iloc[0] == 0
+        """
         features = check_columns(X, self.columns_)
         return self._apply(features).astype(features.dtypes) if len(features) else features
 
@@ -42,7 +107,29 @@ class _Processor(TransformerMixin, BaseEstimator):
 # %% ../../nbs/models/405_processors.ipynb #b7784c13
 @keepable
 class FillMissing(_Processor):
-    "Fill holes with the median of the training rows, or with a constant."
+    """Fill holes with the median of the training rows, or with a constant.
+
+    Parameters
+    ----------
+    value : float | None, default None
+        None: the training median of each column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.processors import FillMissing
+    >>> five = as_panel(
+    ...     pd.DataFrame({"date": "2020-01-02", "symbol": list("ABCDE"), "x": [1.0, 2.0, 3.0, 4.0, 100.0]})
+    ... )
+    >>> gap = five.assign(x=[np.nan, 2.0, 3.0, 4.0, 100.0])
+    >>> filled = FillMissing().fit(five)
+    >>> filled.transform(gap).T
+    date   2020-01-02
+    symbol          A    B    C    D      E
+    x             3.0  2.0  3.0  4.0  100.0
+    """
 
     def __init__(
         self,
@@ -60,7 +147,31 @@ class FillMissing(_Processor):
 # %% ../../nbs/models/405_processors.ipynb #1a79d75f
 @keepable
 class RobustZ(_Processor):
-    "Centre by the training median, scale by the median absolute deviation, and clip (Hampel 1974)."
+    """Centre by the training median, scale by the median absolute deviation, and clip (Hampel 1974).
+
+    Parameters
+    ----------
+    clip : float | None, default 3.0
+        In deviations; None: not clipped.
+
+    References
+    ----------
+    .. [1] Hampel (1974).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.processors import RobustZ
+    >>> five = as_panel(
+    ...     pd.DataFrame({"date": "2020-01-02", "symbol": list("ABCDE"), "x": [1.0, 2.0, 3.0, 4.0, 100.0]})
+    ... )
+    >>> z = RobustZ().fit(five)
+    >>> z.transform(five).T
+    date   2020-01-02
+    symbol          A         B    C         D    E
+    x       -1.348982 -0.674491  0.0  0.674491  3.0
+    """
 
     def __init__(
         self,
@@ -82,7 +193,27 @@ class RobustZ(_Processor):
 # %% ../../nbs/models/405_processors.ipynb #f3f474f0
 @keepable
 class RankNorm(_Processor):
-    "Replace values by their place among the training values, from -1 to 1."
+    """Replace values by their place among the training values, from -1 to 1.
+
+    Parameters
+    ----------
+    n_quantiles : int, default 1000
+        Places that are remembered, at least 2.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.processors import RankNorm
+    >>> five = as_panel(
+    ...     pd.DataFrame({"date": "2020-01-02", "symbol": list("ABCDE"), "x": [1.0, 2.0, 3.0, 4.0, 100.0]})
+    ... )
+    >>> ranked = RankNorm().fit(five)
+    >>> ranked.transform(five).T
+    date   2020-01-02
+    symbol          A    B    C         D    E
+    x            -1.0 -0.5  0.0  0.499506  1.0
+    """
 
     def __init__(
         self,
@@ -117,7 +248,27 @@ OPERATIONS = {"rank": rank, "zscore": zscore, "robust_zscore": robust_zscore}
 
 @keepable
 class ByDate(_Processor):
-    "Rank or standardise among the names of the same date; nothing is learnt."
+    """Rank or standardise among the names of the same date; nothing is learnt.
+
+    Parameters
+    ----------
+    operation : str, default "rank"
+        rank, zscore or robust_zscore of features.xsection.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.processors import ByDate
+    >>> five = as_panel(
+    ...     pd.DataFrame({"date": "2020-01-02", "symbol": list("ABCDE"), "x": [1.0, 2.0, 3.0, 4.0, 100.0]})
+    ... )
+    >>> by_date = ByDate().fit(five).transform(five)
+    >>> by_date.T
+    date   2020-01-02
+    symbol          A    B    C    D    E
+    x            -0.4 -0.2  0.0  0.2  0.4
+    """
 
     def __init__(
         self,
@@ -135,7 +286,27 @@ class ByDate(_Processor):
 # %% ../../nbs/models/405_processors.ipynb #9207700a
 @keepable
 class Chain(Pipeline):
-    "Fit processors and a model as one estimator, on panels."
+    """Fit processors and a model as one estimator, on panels.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import feature_set
+    >>> from quantlab.labels.forward import excess, forward_returns
+    >>> from quantlab.models.base import check_model
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.models.processors import ByDate, FillMissing, chain
+    >>> raw = sample_bars(start="2016-01-01", end="2020-06-30")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]))
+    >>> X = compute(bars, feature_set("base"))[["amihud_21", "mom_252_21", "rev_21", "std_20"]]
+    >>> labels = forward_returns(bars, horizon=20).reindex(X.index)
+    >>> y = excess(labels["y"]).rename("y")
+    >>> known = y.notna()
+    >>> check_model(chain(ByDate(), FillMissing(0.0), RidgeModel(100.0)), X[known], y[known]).eq("pass").all()
+    np.True_
+    """
 
     def fit(
         self,
@@ -143,13 +314,63 @@ class Chain(Pipeline):
         y: pd.Series,  # outcome on the same index, no NaN
         sample_weight: pd.Series | None = None,  # on the same index; only the model uses it
     ) -> "Chain":
-        "Fit the processors one after the other, then the model on what they give."
+        """Fit the processors one after the other, then the model on what they give.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel of features.
+        y : pd.Series
+            Outcome on the same index, no NaN.
+        sample_weight : pd.Series | None, default None
+            On the same index; only the model uses it.
+
+        Returns
+        -------
+        Chain
+            Fit processors and a model as one estimator, on panels.
+
+        Raises
+        ------
+        PanelError
+            When rows do not match or an outcome is missing (see check_training).
+        DataError
+            When rows do not match or an outcome is missing (see check_training).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.panel import as_panel
+        >>> from quantlab.models.processors import FillMissing
+        >>> five = as_panel(
+        ...     pd.DataFrame({"date": "2020-01-02", "symbol": list("ABCDE"), "x": [1.0, 2.0, 3.0, 4.0, 100.0]})
+        ... )
+        >>> gap = five.assign(x=[np.nan, 2.0, 3.0, 4.0, 100.0])
+        >>> filled = FillMissing().fit(five)
+        >>> filled.transform(gap).T
+        date   2020-01-02
+        symbol          A    B    C    D      E
+        x             3.0  2.0  3.0  4.0  100.0
+        """
         check_training(X, y, sample_weight)
         given = {} if sample_weight is None else {f"{self.steps[-1][0]}__sample_weight": sample_weight}
         return super().fit(X, y, **given)
 
     def to_state(self) -> dict:  # the parameters of the pipeline, its fitted steps among them
-        "Return the steps, fitted."
+        """Return the steps, fitted.
+
+        Returns
+        -------
+        dict
+            The parameters of the pipeline, its fitted steps among them.
+
+        Raises
+        ------
+        StateError
+            For a pipeline that remembers its fits in files: scikit-learn would read them as pickles (see
+            without_memory).
+        """
         return without_memory(self.get_params(deep=False))
 
     @classmethod
@@ -157,14 +378,66 @@ class Chain(Pipeline):
         cls,
         held: dict,  # what to_state gave
     ) -> "Chain":  # fitted, as it was kept
-        "Chain the steps again."
+        """Chain the steps again.
+
+        Parameters
+        ----------
+        held : dict
+            What to_state gave.
+
+        Returns
+        -------
+        Chain
+            fitted, as it was kept.
+
+        Raises
+        ------
+        StateError
+            For a pipeline that remembers its fits in files: scikit-learn would read them as pickles (see
+            without_memory).
+        """
         return cls(**without_memory(held))
 
 
 def chain(
     *steps: BaseEstimator,  # processors in order, then the model
 ) -> Chain:
-    "Chain processors and a model; each step is named by its class."
+    """Chain processors and a model; each step is named by its class.
+
+    Parameters
+    ----------
+    *steps : BaseEstimator
+        Processors in order, then the model.
+
+    Returns
+    -------
+    Chain
+        Fit processors and a model as one estimator, on panels.
+
+    Raises
+    ------
+    ConfigError
+        "a chain ends with a model that predicts; put the model last"
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import feature_set
+    >>> from quantlab.labels.forward import excess, forward_returns
+    >>> from quantlab.models.base import check_model
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.models.processors import ByDate, FillMissing, chain
+    >>> raw = sample_bars(start="2016-01-01", end="2020-06-30")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]))
+    >>> X = compute(bars, feature_set("base"))[["amihud_21", "mom_252_21", "rev_21", "std_20"]]
+    >>> labels = forward_returns(bars, horizon=20).reindex(X.index)
+    >>> y = excess(labels["y"]).rename("y")
+    >>> known = y.notna()
+    >>> check_model(chain(ByDate(), FillMissing(0.0), RidgeModel(100.0)), X[known], y[known]).eq("pass").all()
+    np.True_
+    """
     if not steps or not hasattr(steps[-1], "predict"):
         raise ConfigError("a chain ends with a model that predicts; put the model last")
     return Chain(make_pipeline(*steps).steps)

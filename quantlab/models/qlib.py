@@ -58,7 +58,51 @@ def to_dataset(
     learn: Sequence = (),  # Qlib's learn processors, applied to what is trained on
     fitted: bool = False,  # the processors have learned already
 ) -> object:  # a qlib.data.dataset.DatasetH
-    "Hand a panel to Qlib; raise ConfigError where the library is missing."
+    """Hand a panel to Qlib; raise ConfigError where the library is missing.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        Panel of features.
+    y : pd.Series | None, default None
+        Outcome on X's index; None when there is nothing to learn.
+    segments : dict[str, tuple] | None, default None
+        Name -> first and last date, inclusive; None = all rows are "test".
+    processors : Sequence, default ()
+        Qlib's infer processors: configurations, or fitted objects.
+    learn : Sequence, default ()
+        Qlib's learn processors, applied to what is trained on.
+    fitted : bool, default False
+        The processors have learned already.
+
+    Returns
+    -------
+    object
+        A qlib.data.dataset.DatasetH.
+
+    Raises
+    ------
+    ConfigError
+        Where the library is missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.qlib import to_dataset
+    >>> tiny = as_panel(
+    ...     pd.DataFrame(
+    ...         {
+    ...             "date": ["2020-01-02"] * 2 + ["2020-01-03"] * 2,
+    ...             "symbol": list("ABAB"),
+    ...             "x": [1.0, 3.0, 5.0, np.nan],
+    ...         }
+    ...     )
+    ... )
+    >>> full = tiny.fillna(7.0)
+    >>> twice = to_dataset(full, 2 * full["x"], {"train": ("2020-01-02", "2020-01-03")})
+    """
     with _quiet():
         handler, dataset = _import("qlib.data.dataset.handler"), _import("qlib.data.dataset")
         loader, alpha = _import("qlib.data.dataset.loader"), _import("qlib.contrib.data.handler")
@@ -152,7 +196,29 @@ class _Kept:
         cls,
         held: dict,  # attributes of a fitted model, by name
     ) -> "QlibModel":  # fitted, as it was kept
-        "Build the model again; raise StateError where it names a class that is not Qlib's."
+        """Build the model again; raise StateError where it names a class that is not Qlib's.
+
+        Parameters
+        ----------
+        held : dict
+            Attributes of a fitted model, by name.
+
+        Returns
+        -------
+        QlibModel
+            fitted, as it was kept.
+
+        Raises
+        ------
+        StateError
+            Where it names a class that is not Qlib's.
+
+        Examples
+        --------
+        >>> from quantlab.models.qlib import _Kept
+        >>> held = {"path": "qlib.contrib.model.linear.LinearModel", "processors": (), "learn": (), "processors_": []}
+        >>> assert _Kept.from_state(held).path == held["path"]
+        """
         told = (*held["processors"], *held["learn"])
         named = [held["path"], *(one.get("module_path", "qlib.") if isinstance(one, dict) else "" for one in told)]
         named += ["" if isinstance(one, (dict, str)) else "qlib." for one in held["processors_"]]  # objects by now
@@ -165,7 +231,32 @@ class _Kept:
 # %% ../../nbs/models/415_qlib.ipynb #74d64bc6
 @keepable
 class QlibModel(_Kept, BaseEstimator):
-    "Score rows by any model of Qlib's interface."
+    """Score rows by any model of Qlib's interface.
+
+    Parameters
+    ----------
+    path : str, default "qlib.contrib.model.gbdt.LGBModel"
+        Module and class.
+    settings : dict | None, default None
+        Arguments of the class; give it its seed.
+    processors : tuple | list, default ()
+        Qlib's infer processors, learned on the training dates.
+    learn : tuple | list, default ()
+        Qlib's learn processors.
+    valid : float, default 0.2
+        Share of the training dates, the last ones, for early stopping; 0 = none.
+    gap : int, default 0
+        Sessions between them and the rest: as many as the outcome spans.
+
+    Examples
+    --------
+    >>> from quantlab.models.qlib import QlibModel
+    >>> settings = {
+    ...     "num_boost_round": 20, "early_stopping_rounds": 10, "num_threads": 1, "seed": 7, "deterministic": True,
+    ...     "force_col_wise": True
+    ... }
+    >>> boosted = QlibModel("qlib.contrib.model.gbdt.LGBModel", settings, gap=21)
+    """
 
     def __init__(
         self,
@@ -186,7 +277,50 @@ class QlibModel(_Kept, BaseEstimator):
         sample_weight: pd.Series | None = None,  # on the same index, >= 0
         eval_set: tuple[pd.DataFrame, pd.Series] | None = None,  # later rows that are watched; None: a share at the end
     ) -> "QlibModel":  # the same object, fitted
-        "Train Qlib's model; raise ConfigError for a class that cannot be made."
+        """Train Qlib's model; raise ConfigError for a class that cannot be made.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel of features.
+        y : pd.Series
+            Outcome on the same index, no NaN.
+        sample_weight : pd.Series | None, default None
+            On the same index, >= 0.
+        eval_set : tuple[pd.DataFrame, pd.Series] | None, default None
+            Later rows that are watched; None: a share at the end.
+
+        Returns
+        -------
+        QlibModel
+            The same object, fitted.
+
+        Raises
+        ------
+        ConfigError
+            For a class that cannot be made.
+        PanelError
+            When rows do not match or an outcome is missing (see check_training).
+        DataError
+            When rows do not match or an outcome is missing (see check_training).
+            "{...} training dates leave none to train on beside {n} for validation and a gap of {gap}; train
+            on more dates"
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.panel import as_panel
+        >>> from quantlab.models.qlib import qlib_model
+        >>> rng = np.random.default_rng(0)
+        >>> plant = as_panel(
+        ...     pd.DataFrame(rng.normal(size=(200, 2)), columns=["a", "b"]).assign(
+        ...         date="2020-01-02", symbol=[f"S{i:03d}" for i in range(200)]
+        ...     )
+        ... )
+        >>> truth = 2 * plant["a"] - plant["b"]
+        >>> assert np.allclose(qlib_model("Linear").fit(plant, truth).predict(plant)["score"].corr(truth), 1, atol=1e-3)
+        """
         features, outcome, weight = check_training(X, y, sample_weight)
         spans, known = _segments(features.index.unique("date"), self.valid, self.gap), pd.Series(outcome, X.index)
         weight = None if weight is None else pd.Series(weight, X.index)
@@ -203,7 +337,26 @@ class QlibModel(_Kept, BaseEstimator):
         self,
         X: pd.DataFrame,  # panel with the fitted columns
     ) -> pd.DataFrame:  # score, in the units of what was learned
-        "Return one score per row; raise PanelError when columns do not match."
+        """Return one score per row; raise PanelError when columns do not match.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel with the fitted columns.
+
+        Returns
+        -------
+        pd.DataFrame
+            score, in the units of what was learned.
+
+        Raises
+        ------
+        PanelError
+            When columns do not match.
+        ConfigError
+            "{...} cannot be imported ({error}); install the extra: pip install -e '.[qlib]', or mend the
+            path"
+        """
         features = check_columns(X, self.columns_)
         return as_scores(_ask(self.model_, features, self.processors_) if len(features) else [], X.index)
 
@@ -224,7 +377,42 @@ def qlib_model(
     settings: dict | None = None,  # arguments of the class
     gap: int = 0,  # sessions that an outcome spans
 ) -> QlibModel:  # unfitted
-    "Make a model of Qlib by its name; raise ConfigError for one that is not known."
+    """Make a model of Qlib by its name; raise ConfigError for one that is not known.
+
+    Parameters
+    ----------
+    name : str
+        Of the table of benchmarks, or module and class: qlib.contrib.model.gbdt.LGBModel.
+    settings : dict | None, default None
+        Arguments of the class.
+    gap : int, default 0
+        Sessions that an outcome spans.
+
+    Returns
+    -------
+    QlibModel
+        Unfitted.
+
+    Raises
+    ------
+    ConfigError
+        For one that is not known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.models.qlib import qlib_model
+    >>> rng = np.random.default_rng(0)
+    >>> plant = as_panel(
+    ...     pd.DataFrame(rng.normal(size=(200, 2)), columns=["a", "b"]).assign(
+    ...         date="2020-01-02", symbol=[f"S{i:03d}" for i in range(200)]
+    ...     )
+    ... )
+    >>> truth = 2 * plant["a"] - plant["b"]
+    >>> assert np.allclose(qlib_model("Linear").fit(plant, truth).predict(plant)["score"].corr(truth), 1, atol=1e-3)
+    """
     if name not in QLIB_NAMES and not name.startswith("qlib."):
         raise ConfigError(f"qlib model {name!r} is not known; use {', '.join(QLIB_NAMES)}, or qlib.module.Class")
     path = f"qlib.contrib.model.{QLIB_NAMES[name]}" if name in QLIB_NAMES else name

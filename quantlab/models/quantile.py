@@ -23,7 +23,35 @@ LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 def quantile_names(
     levels: tuple[float, ...],  # rising, whole percents between 0 and 1
 ) -> list[str]:  # "q10" for 0.1
-    "Name the columns of quantile levels; raise ConfigError for levels that have no such name."
+    """Name the columns of quantile levels; raise ConfigError for levels that have no such name.
+
+    Parameters
+    ----------
+    levels : tuple[float, ...]
+        rising, whole percents between 0 and 1.
+
+    Returns
+    -------
+    list[str]
+        "q10" for 0.1.
+
+    Raises
+    ------
+    ConfigError
+        For levels that have no such name.
+
+    References
+    ----------
+    .. [1] Koenker and Bassett (1978).
+    .. [2] Chernozhukov, Fernández-Val and Galichon (2010).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.models.quantile import crossed, quantile_names, rearrange
+    >>> mixed = pd.DataFrame([[1.0, 3.0, 2.0], [1.0, 2.0, 3.0]], columns=["q10", "q50", "q90"])
+    >>> assert not crossed(rearrange(mixed)).any() and quantile_names((0.1, 0.25, 0.9)) == ["q10", "q25", "q90"]
+    """
     percent = [round(100 * level) for level in levels]
     rising = len(percent) > 1 and percent == sorted(set(percent)) and 1 <= percent[0] and percent[-1] <= 99
     if not rising or not np.allclose(np.multiply(levels, 100), percent):
@@ -34,20 +62,96 @@ def quantile_names(
 def crossed(
     quantiles: pd.DataFrame,  # columns in the order of their levels
 ) -> pd.Series:  # bool per row
-    "Say in which rows a quantile lies below the one before it."
+    """Say in which rows a quantile lies below the one before it.
+
+    Parameters
+    ----------
+    quantiles : pd.DataFrame
+        Columns in the order of their levels.
+
+    Returns
+    -------
+    pd.Series
+        Bool per row.
+
+    References
+    ----------
+    .. [1] Koenker and Bassett (1978).
+    .. [2] Chernozhukov, Fernández-Val and Galichon (2010).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.models.quantile import crossed, rearrange
+    >>> mixed = pd.DataFrame([[1.0, 3.0, 2.0], [1.0, 2.0, 3.0]], columns=["q10", "q50", "q90"])
+    >>> assert crossed(mixed).tolist() == [True, False] and rearrange(mixed).iloc[0].tolist() == [1.0, 2.0, 3.0]
+    """
     return (quantiles.diff(axis=1).iloc[:, 1:] < 0).any(axis=1).rename("crossed")
 
 
 def rearrange(
     quantiles: pd.DataFrame,  # columns in the order of their levels
 ) -> pd.DataFrame:  # the same values, each row sorted
-    "Put the quantiles of each row in order."
+    """Put the quantiles of each row in order.
+
+    Parameters
+    ----------
+    quantiles : pd.DataFrame
+        Columns in the order of their levels.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same values, each row sorted.
+
+    References
+    ----------
+    .. [1] Koenker and Bassett (1978).
+    .. [2] Chernozhukov, Fernández-Val and Galichon (2010).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.models.quantile import crossed, rearrange
+    >>> mixed = pd.DataFrame([[1.0, 3.0, 2.0], [1.0, 2.0, 3.0]], columns=["q10", "q50", "q90"])
+    >>> assert crossed(mixed).tolist() == [True, False] and rearrange(mixed).iloc[0].tolist() == [1.0, 2.0, 3.0]
+    """
     return pd.DataFrame(np.sort(quantiles.to_numpy(), axis=1), quantiles.index, quantiles.columns)
 
 # %% ../../nbs/models/430_quantile.ipynb #5edbc4b0
 @keepable
 class QuantileModel(BaseEstimator):
-    "Predict quantiles that do not cross, one set of trees per level; score is their mean."
+    """Predict quantiles that do not cross, one set of trees per level; score is their mean.
+
+    Parameters
+    ----------
+    model : BaseEstimator | None, default None
+        Has objective and alpha to set; None = GBMModel of 60 small trees.
+    levels : tuple[float, ...], default LEVELS
+        rising, whole percents.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.features.vol import volatility
+    >>> from quantlab.labels.forward import excess, forward_returns
+    >>> from quantlab.models.gbm import GBMModel
+    >>> from quantlab.models.quantile import QuantileModel
+    >>> bars = adjust(sample_bars())
+    >>> X = compute(bars, [momentum(252, 21), reversal(21), volatility(20), volatility(60)]).dropna()
+    >>> labels = forward_returns(bars, horizon=20).reindex(X.index)
+    >>> y, t1 = excess(labels["y"]).rename("y"), labels["t1"]
+    >>> dates = X.index.get_level_values("date")
+    >>> tenth = pd.Series(dates.unique()[::10])
+    >>> few = dates.isin(tenth[:12])
+    >>> close = QuantileModel(GBMModel(60, min_child_samples=20, num_threads=1), levels=(0.45, 0.5, 0.55)).fit(
+    ...     X[few], y[few]
+    ... )
+    """
 
     def __init__(
         self,
@@ -62,7 +166,27 @@ class QuantileModel(BaseEstimator):
         y: pd.Series,  # outcome on the same index, no NaN
         sample_weight: pd.Series | None = None,  # on the same index, >= 0
     ) -> "QuantileModel":
-        "Fit each level on the same rows."
+        """Fit each level on the same rows.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel of features.
+        y : pd.Series
+            Outcome on the same index, no NaN.
+        sample_weight : pd.Series | None, default None
+            On the same index, >= 0.
+
+        Returns
+        -------
+        QuantileModel
+            The same object.
+
+        Raises
+        ------
+        ConfigError
+            "levels are {...}; give at least two rising whole percents between 0.01 and 0.99"
+        """
         base = GBMModel(n_estimators=60, learning_rate=0.1, num_leaves=8) if self.model is None else self.model
         self.names_ = quantile_names(self.levels)
         self.models_ = [
@@ -76,7 +200,39 @@ class QuantileModel(BaseEstimator):
         self,
         X: pd.DataFrame,  # panel with the fitted columns
     ) -> pd.DataFrame:  # score and the quantiles, in units of y
-        "Return the quantiles of each row in order."
+        """Return the quantiles of each row in order.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel with the fitted columns.
+
+        Returns
+        -------
+        pd.DataFrame
+            Score and the quantiles, in units of y.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.panel import as_panel
+        >>> from quantlab.models.gbm import GBMModel
+        >>> from quantlab.models.quantile import QuantileModel
+        >>> rng = np.random.default_rng(0)
+        >>> size = np.repeat([1.0, 3.0], 3000)
+        >>> plant = as_panel(
+        ...     pd.DataFrame(
+        ...         {
+        ...             "date": "2020-01-02", "symbol": [f"S{i:04d}" for i in range(6000)], "size": size,
+        ...             "noise": rng.normal(size=6000)
+        ...         }
+        ...     )
+        ... )
+        >>> spread = pd.Series(size * rng.normal(size=6000), index=plant.index)
+        >>> small = GBMModel(n_estimators=30, learning_rate=0.1, num_leaves=4, min_child_samples=100, num_threads=1)
+        >>> found = QuantileModel(small).fit(plant, spread).predict(plant)
+        """
         fitted = {name: model.predict(X)["score"] for name, model in zip(self.names_, self.models_, strict=True)}
         quantiles = rearrange(pd.DataFrame(fitted, index=X.index))
         return as_scores(quantiles.mean(axis=1), X.index).join(quantiles)
@@ -131,7 +287,45 @@ def conformal(
     t1: pd.Series,  # on the same index: end of each label, NaT = not known yet
     step: float = 0.02,  # step per session, in widths of the interval; times the delay of outcomes below 1.5
 ) -> pd.DataFrame:  # the same frame, quantiles shifted and in order; before the first outcome as they were
-    "Steer quantiles to their coverage by outcomes whose t1 has passed; raise ConfigError, PanelError or DataError."
+    """Steer quantiles to their coverage by outcomes whose t1 has passed; raise ConfigError, PanelError or DataError.
+
+    Parameters
+    ----------
+    predictions : pd.DataFrame
+        (date, symbol): q10 ... q90, out of sample; other columns are kept.
+    y : pd.Series
+        Outcome on the same index; NaN = not known yet.
+    t1 : pd.Series
+        On the same index: end of each label, NaT = not known yet.
+    step : float, default 0.02
+        Step per session, in widths of the interval; times the delay of outcomes below 1.5.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same frame, quantiles shifted and in order; before the first outcome as they were.
+
+    Raises
+    ------
+    ConfigError
+        Or DataError.
+    PanelError
+        Or DataError.
+    DataError
+        "quantiles are NaN or infinite in {...} rows, first {...}; leave those rows out"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.models.quantile import conformal
+    >>> days = pd.bdate_range("2020-01-01", periods=5, unit="us", name="date")
+    >>> line = pd.DataFrame(
+    ...     {"q10": -1.0, "q90": 1.0}, index=pd.MultiIndex.from_product([days, ["A"]], names=["date", "symbol"])
+    ... )
+    >>> five = pd.Series(5.0, index=line.index)
+    >>> known = pd.Series(days[[1, 2, 3, 4, 4]], index=line.index)
+    >>> steered = conformal(line, five, known, step=0.1)
+    """
     names = list(predictions.columns[predictions.columns.str.fullmatch(r"q\d{1,2}")])
     _check_conformal(predictions, y, t1, names)
     starts, order, arrived, delay = _arrivals(predictions.index, y, t1)

@@ -36,7 +36,53 @@ def record_trial(
     horizon: int,  # sessions an outcome lasts
     periods_per_year: float,  # sessions
 ) -> str:  # the trial's key
-    "Write one looked-at setting to the ledger, with the ratio of its rank IC."
+    """Write one looked-at setting to the ledger, with the ratio of its rank IC.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Receives the trial.
+    study : str
+        What is being searched.
+    key : dict
+        What makes the trial distinct.
+    params : dict
+        The settings, for the reader.
+    daily : pd.Series
+        Rank IC by date, out of sample.
+    horizon : int
+        Sessions an outcome lasts.
+    periods_per_year : float
+        Sessions.
+
+    Returns
+    -------
+    str
+        The trial's key.
+
+    Examples
+    --------
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.synth import synth_market
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.tune import record_trial
+    >>> from quantlab.validation.scores import rank_ic
+    >>> from tempfile import TemporaryDirectory
+    >>> made = synth_market(n_symbols=40, n_dates=750, ic=0.06, seed=5)
+    >>> labels = forward_returns(made.bars, horizon=1)
+    >>> known = labels["y"].notna()
+    >>> X, y, t1 = made.features[known], labels["y"][known], labels["t1"][known]
+    >>> daily = rank_ic(X["factor"], y)
+    >>> fig, ax = figure("The truth in this market: a small edge under much noise", "", "cumulative rank IC")
+    >>> ax.plot(daily.index, daily.cumsum(), label="the planted factor")
+    >>> ax.plot(
+    ...     daily.index, rank_ic(X["noise_1"], y).cumsum(), color=COLORS[6], label="a column that means nothing"
+    ... )
+    >>> folder = TemporaryDirectory()
+    >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
+    >>> record_trial(ledger, "by hand", {}, {"column": "factor"}, daily, horizon=20, periods_per_year=252)
+    """
     moments = return_moments(daily.dropna().iloc[::horizon])
     name = content_key(**key, params=params)
     ledger.record(
@@ -48,7 +94,68 @@ def record_trial(
 # %% ../../nbs/models/440_tune.ipynb #ce37ba7d
 @dataclass(frozen=True, eq=False)
 class Task:
-    "Hold what every trial of a search shares."
+    """Hold what every trial of a search shares.
+
+    Parameters
+    ----------
+    model : BaseEstimator
+        Unfitted.
+    X : pd.DataFrame
+        Panel of features.
+    y : pd.Series
+        Outcome on X's index; rows with NaN are not trained on.
+    splits : list
+        (training rows, test rows), purged.
+    horizon : int
+        Sessions an outcome lasts.
+    ledger : Ledger
+        Receives every trial.
+    study : str
+        Name in the ledger, where it gets the ending /ic, and in the storage.
+    periods_per_year : float, default 252
+        Sessions.
+
+    Raises
+    ------
+    PanelError
+        For what no model should see (see check_features).
+    DataError
+        For what no model should see (see check_features).
+    ConfigError
+        "{...} folds, {...} outcomes for {...} rows, horizon {horizon}; give folds of this X, its y and
+        a horizon of at least 1"
+
+    Examples
+    --------
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.synth import synth_market
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.gbm import GBMModel
+    >>> from quantlab.models.tune import Task, record_trial
+    >>> from quantlab.validation.scores import rank_ic
+    >>> from quantlab.validation.splits import PurgedKFold
+    >>> from tempfile import TemporaryDirectory
+    >>> made = synth_market(n_symbols=40, n_dates=750, ic=0.06, seed=5)
+    >>> labels = forward_returns(made.bars, horizon=1)
+    >>> known = labels["y"].notna()
+    >>> X, y, t1 = made.features[known], labels["y"][known], labels["t1"][known]
+    >>> searched = X.index.get_level_values("date") < X.index.unique("date")[500]
+    >>> folds = list(PurgedKFold(4).split(X[searched], t1=t1[searched]))
+    >>> daily = rank_ic(X["factor"], y)
+    >>> fig, ax = figure("The truth in this market: a small edge under much noise", "", "cumulative rank IC")
+    >>> ax.plot(daily.index, daily.cumsum(), label="the planted factor")
+    >>> ax.plot(
+    ...     daily.index, rank_ic(X["noise_1"], y).cumsum(), color=COLORS[6], label="a column that means nothing"
+    ... )
+    >>> folder = TemporaryDirectory()
+    >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
+    >>> record_trial(ledger, "by hand", {}, {"column": "factor"}, daily, horizon=20, periods_per_year=252)
+    >>> trees = GBMModel(n_estimators=20, num_threads=1)
+    >>> task = Task(
+    ...     trees, X[searched], y[searched], folds, horizon=1, ledger=ledger, study="trees on a made market"
+    ... )
+    """
 
     model: BaseEstimator  # unfitted
     X: pd.DataFrame  # panel of features
@@ -69,7 +176,13 @@ class Task:
 
     @cached_property
     def identity(self) -> dict:  # of everything but the settings
-        "Name data, folds and model by content."
+        """Name data, folds and model by content.
+
+        Returns
+        -------
+        dict
+            Of everything but the settings.
+        """
         edges = [[int(np.sum(rows)) for rows in fold] for fold in self.splits]
         model = f"{type(self.model).__name__} {sorted(self.model.get_params().items(), key=str)}"
         return {"data": data_hash(self.X), "y": data_hash(self.y.fillna(0.0)), "folds": edges, "model": model}
@@ -78,7 +191,58 @@ class Task:
         self,
         params: dict,  # setting -> value
     ) -> Iterator[pd.Series]:  # daily rank IC of each fold
-        "Fit and judge a setting fold by fold."
+        """Fit and judge a setting fold by fold.
+
+        Parameters
+        ----------
+        params : dict
+            Setting -> value.
+
+        Yields
+        ------
+        Iterator[pd.Series]
+            Daily rank IC of each fold.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.core.plot import COLORS, figure
+        >>> from quantlab.data.synth import synth_market
+        >>> from quantlab.labels.forward import forward_returns
+        >>> from quantlab.models.gbm import GBMModel
+        >>> from quantlab.models.tune import Task, record_trial
+        >>> from quantlab.validation.scores import rank_ic
+        >>> from quantlab.validation.splits import PurgedKFold
+        >>> from tempfile import TemporaryDirectory
+        >>> made = synth_market(n_symbols=40, n_dates=750, ic=0.06, seed=5)
+        >>> labels = forward_returns(made.bars, horizon=1)
+        >>> known = labels["y"].notna()
+        >>> X, y, t1 = made.features[known], labels["y"][known], labels["t1"][known]
+        >>> searched = X.index.get_level_values("date") < X.index.unique("date")[500]
+        >>> folds = list(PurgedKFold(4).split(X[searched], t1=t1[searched]))
+        >>> daily = rank_ic(X["factor"], y)
+        >>> fig, ax = figure("The truth in this market: a small edge under much noise", "", "cumulative rank IC")
+        >>> ax.plot(daily.index, daily.cumsum(), label="the planted factor")
+        >>> ax.plot(
+        ...     daily.index, rank_ic(X["noise_1"], y).cumsum(), color=COLORS[6], label="a column that means nothing"
+        ... )
+        >>> folder = TemporaryDirectory()
+        >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
+        >>> record_trial(ledger, "by hand", {}, {"column": "factor"}, daily, horizon=20, periods_per_year=252)
+        >>> trees = GBMModel(n_estimators=20, num_threads=1)
+        >>> task = Task(
+        ...     trees, X[searched], y[searched], folds, horizon=1, ledger=ledger, study="trees on a made market"
+        ... )
+        >>> by_fold = [part.mean() for part in task.scores({"num_leaves": 4})]
+        >>> pd.Series(by_fold, name="mean rank IC of four leaves").rename_axis("fold").round(3).to_frame()
+              mean rank IC of four leaves
+        fold
+        0                           0.038
+        1                           0.078
+        2                           0.057
+        3                           0.064
+        """
         known = self.y.notna().to_numpy()
         for train, test in self.splits:
             use = np.asarray(train)[known[train]]
@@ -159,7 +323,42 @@ class _Searched:
 # %% ../../nbs/models/440_tune.ipynb #dc49d3fd
 @dataclass(frozen=True, eq=False)
 class Search:
-    "Hold what a search found."
+    """Hold what a search found.
+
+    Parameters
+    ----------
+    best : dict
+        Settings of the highest mean rank IC.
+    value : float
+        That mean; flattered by the search.
+    trials : pd.DataFrame
+        One row per trial: settings, value, se, folds, state, key.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.core.types import SearchRange
+    >>> from quantlab.data.synth import synth_market
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.gbm import GBMModel
+    >>> from quantlab.models.tune import Task, tune
+    >>> from quantlab.validation.splits import PurgedKFold
+    >>> from tempfile import TemporaryDirectory
+    >>> made = synth_market(n_symbols=40, n_dates=750, ic=0.06, seed=5)
+    >>> labels = forward_returns(made.bars, horizon=1)
+    >>> known = labels["y"].notna()
+    >>> X, y, t1 = made.features[known], labels["y"][known], labels["t1"][known]
+    >>> searched = X.index.get_level_values("date") < X.index.unique("date")[500]
+    >>> folds = list(PurgedKFold(4).split(X[searched], t1=t1[searched]))
+    >>> folder = TemporaryDirectory()
+    >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
+    >>> trees = GBMModel(n_estimators=20, num_threads=1)
+    >>> task = Task(
+    ...     trees, X[searched], y[searched], folds, horizon=1, ledger=ledger, study="trees on a made market"
+    ... )
+    >>> show_error(lambda: tune(task, {"leaves": SearchRange(2, 64)}))
+    """
 
     best: dict  # settings of the highest mean rank IC
     value: float  # that mean; flattered by the search
@@ -169,7 +368,65 @@ class Search:
         self,
         base: BaseEstimator,  # the model that was searched; it stays as it is
     ) -> BaseEstimator:  # a copy, unfitted
-        "Return a model with the best settings."
+        """Return a model with the best settings.
+
+        Parameters
+        ----------
+        base : BaseEstimator
+            The model that was searched; it stays as it is.
+
+        Returns
+        -------
+        BaseEstimator
+            A copy, unfitted.
+
+        Examples
+        --------
+        >>> import optuna
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.core.types import SearchRange
+        >>> from quantlab.data.synth import synth_market
+        >>> from quantlab.labels.forward import forward_returns
+        >>> from quantlab.models.gbm import GBMModel
+        >>> from quantlab.models.tune import Task, tune
+        >>> from quantlab.validation.scores import rank_ic
+        >>> from quantlab.validation.splits import PurgedKFold
+        >>> from tempfile import TemporaryDirectory
+        >>> made = synth_market(n_symbols=40, n_dates=750, ic=0.06, seed=5)
+        >>> labels = forward_returns(made.bars, horizon=1)
+        >>> known = labels["y"].notna()
+        >>> X, y, t1 = made.features[known], labels["y"][known], labels["t1"][known]
+        >>> searched = X.index.get_level_values("date") < X.index.unique("date")[500]
+        >>> folds = list(PurgedKFold(4).split(X[searched], t1=t1[searched]))
+        >>> folder = TemporaryDirectory()
+        >>> trees = GBMModel(n_estimators=20, num_threads=1)
+        >>> space = {
+        ...     "num_leaves": SearchRange(2, 64, log=True),
+        ...     "min_child_samples": SearchRange(10, 2000, log=True),
+        ...     "learning_rate": SearchRange(0.01, 0.5, log=True),
+        ... }
+        >>> asked = optuna.trial.FixedTrial(
+        ...     {"num_leaves": 8, "min_child_samples": 50, "learning_rate": 0.1, "boosting": "gbdt"}
+        ... )
+        >>> {name: str(range_) for name, range_ in asked.distributions.items()}
+        >>> kept = {}
+        >>> for name, market_ in {
+        ...     "planted 0.06": made,
+        ...     **{f"nothing {s}": synth_market(n_symbols=40, n_dates=750, ic=0.0, seed=s) for s in (6, 7, 8, 9)},
+        ... }.items():
+        ...     f, o = market_.features[known], forward_returns(market_.bars, horizon=1)["y"][known]
+        ...     found = tune(
+        ...         Task(trees, f[searched], o[searched], folds, 1, Ledger(f"{folder.name}/luck.sqlite"), name),
+        ...         space,
+        ...         n_trials=12,
+        ...     )
+        ...     fitted = found.model(trees).fit(f[searched], o[searched])
+        ...     kept[name] = {
+        ...         "best of 12": found.value,
+        ...         "median of 12": found.trials["value"].median(),
+        ...         "later dates": rank_ic(fitted.predict(f[~searched])["score"], o[~searched]).mean(),
+        ...     }
+        """
         return clone(base).set_params(**self.best)
 
 
@@ -206,7 +463,60 @@ def tune(
     seed: int = 7,  # of the sampler
     progress: Callable[[range], Iterable] | None = None,  # wraps the numbers of the trials: rich.progress.track
 ) -> Search:
-    "Search settings with optuna, every trial in the ledger; raise ConfigError for an empty or unknown setting."
+    """Search settings with optuna, every trial in the ledger; raise ConfigError for an empty or unknown setting.
+
+    Parameters
+    ----------
+    task : Task
+        What every trial shares: model, data, splits, ledger.
+    space : dict[str, SearchRange | list]
+        Setting -> range or choices.
+    n_trials : int, default 30
+        In all, those of an earlier call with this storage included.
+    storage : str | None, default None
+        Such as "sqlite:///search.db", to resume; None = in memory.
+    prune : bool, default True
+        Stop settings that are worse than the median after a fold.
+    seed : int, default 7
+        Of the sampler.
+    progress : Callable[[range], Iterable] | None, default None
+        Wraps the numbers of the trials: rich.progress.track.
+
+    Returns
+    -------
+    Search
+        What a search found.
+
+    Raises
+    ------
+    ConfigError
+        For an empty or unknown setting.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.core.types import SearchRange
+    >>> from quantlab.data.synth import synth_market
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.gbm import GBMModel
+    >>> from quantlab.models.tune import Task, tune
+    >>> from quantlab.validation.splits import PurgedKFold
+    >>> from tempfile import TemporaryDirectory
+    >>> made = synth_market(n_symbols=40, n_dates=750, ic=0.06, seed=5)
+    >>> labels = forward_returns(made.bars, horizon=1)
+    >>> known = labels["y"].notna()
+    >>> X, y, t1 = made.features[known], labels["y"][known], labels["t1"][known]
+    >>> searched = X.index.get_level_values("date") < X.index.unique("date")[500]
+    >>> folds = list(PurgedKFold(4).split(X[searched], t1=t1[searched]))
+    >>> folder = TemporaryDirectory()
+    >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
+    >>> trees = GBMModel(n_estimators=20, num_threads=1)
+    >>> task = Task(
+    ...     trees, X[searched], y[searched], folds, horizon=1, ledger=ledger, study="trees on a made market"
+    ... )
+    >>> show_error(lambda: tune(task, {"leaves": SearchRange(2, 64)}))
+    """
     unknown = sorted(set(space) - set(task.model.get_params()))
     if unknown or not space or n_trials < 1:
         raise ConfigError(
@@ -233,7 +543,78 @@ def coarse_to_fine(
     storage: str | None = None,  # as for tune
     progress: Callable[[list], Iterable] | None = None,  # wraps the settings of each round
 ) -> Search:
-    "Search a grid that narrows around its best point, every trial in the ledger; raise ConfigError as tune does."
+    """Search a grid that narrows around its best point, every trial in the ledger; raise ConfigError as tune does.
+
+    Parameters
+    ----------
+    task : Task
+        What every trial shares: model, data, splits, ledger.
+    space : dict[str, SearchRange | list]
+        Setting -> range or choices; choices are kept in each round.
+    points : int, default 3
+        Per range and round, at least 3.
+    rounds : int, default 2
+        Each narrows the ranges.
+    storage : str | None, default None
+        As for tune.
+    progress : Callable[[list], Iterable] | None, default None
+        Wraps the settings of each round.
+
+    Returns
+    -------
+    Search
+        What a search found.
+
+    Raises
+    ------
+    ConfigError
+        As tune does.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.core.types import SearchRange
+    >>> from quantlab.data.synth import synth_market
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.gbm import GBMModel
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.models.tune import Task, _Searched, _quiet, _stored, coarse_to_fine, record_trial
+    >>> from quantlab.validation.scores import rank_ic
+    >>> from quantlab.validation.splits import PurgedKFold
+    >>> from tempfile import TemporaryDirectory
+    >>> made = synth_market(n_symbols=40, n_dates=750, ic=0.06, seed=5)
+    >>> labels = forward_returns(made.bars, horizon=1)
+    >>> known = labels["y"].notna()
+    >>> X, y, t1 = made.features[known], labels["y"][known], labels["t1"][known]
+    >>> searched = X.index.get_level_values("date") < X.index.unique("date")[500]
+    >>> folds = list(PurgedKFold(4).split(X[searched], t1=t1[searched]))
+    >>> daily = rank_ic(X["factor"], y)
+    >>> fig, ax = figure("The truth in this market: a small edge under much noise", "", "cumulative rank IC")
+    >>> ax.plot(daily.index, daily.cumsum(), label="the planted factor")
+    >>> ax.plot(
+    ...     daily.index, rank_ic(X["noise_1"], y).cumsum(), color=COLORS[6], label="a column that means nothing"
+    ... )
+    >>> folder = TemporaryDirectory()
+    >>> ledger = Ledger(f"{folder.name}/ledger.sqlite")
+    >>> record_trial(ledger, "by hand", {}, {"column": "factor"}, daily, horizon=20, periods_per_year=252)
+    >>> trees = GBMModel(n_estimators=20, num_threads=1)
+    >>> task = Task(
+    ...     trees, X[searched], y[searched], folds, horizon=1, ledger=ledger, study="trees on a made market"
+    ... )
+    >>> with _quiet():
+    ...     assert _stored("nothing yet", None).get_trials() == []
+    ...     refused = show_error(lambda: _stored(task.study, "nosuch://user:secret@host/db"))
+    >>> ridge = Task(RidgeModel(), X[searched], y[searched], folds, 1, ledger, task.study)
+    >>> with _quiet():
+    ...     _Searched.of(task, f"sqlite:///{folder.name}/one.db")
+    ...     refused = show_error(lambda: _Searched.of(ridge, f"sqlite:///{folder.name}/one.db"))
+    >>> grid = coarse_to_fine(
+    ...     Task(trees, X[searched], y[searched], folds, 1, Ledger(f"{folder.name}/grid.sqlite"), "grid"),
+    ...     {"learning_rate": SearchRange(0.01, 1.0, log=True), "num_leaves": [2, 16]}, points=3, rounds=2,
+    ... )  # fmt: skip
+    """
     if points < 3 or rounds < 1 or not space or set(space) - set(task.model.get_params()):
         raise ConfigError(
             f"points={points}, rounds={rounds} over {list(space)}; give 3 points, a round or more, and settings among "

@@ -26,7 +26,71 @@ from ..runs.notify import send_message
 
 # %% ../../nbs/monitor/936_alerts.ipynb #9baeadfe
 class Alert(NamedTuple):
-    "Say one thing that is wrong now."
+    """Say one thing that is wrong now.
+
+    Parameters
+    ----------
+    name : str
+        One of ALERTS.
+    about : str
+        Which feed, job, trader ...; empty: there is only one.
+    severity : str
+        Warning or critical.
+    text : str
+        One line.
+
+    Examples
+    --------
+    >>> import math
+    >>> import sqlite3
+    >>> import tempfile
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.monitor.alerts import (
+    ...     Alert, AlertBook, AlertPlan, AlertTerms, _ALERT_TABLES, _Round, acknowledge, due_alerts, silence_alert,
+    ... )
+    >>> from quantlab.monitor.metrics import Reading
+    >>> wrong_terms = [
+    ...     show_error(lambda one=one: AlertTerms(**one)) for one in ({"drawdown": 0.0}, {"slot": timedelta(0)})
+    ... ]
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> trader, hour = {"trader": "momentum", "kind": "paper"}, 3600
+    >>> readings = [
+    ...     Reading("quantlab_written_timestamp_seconds", {}, noon.timestamp()),
+    ...     Reading("quantlab_dataset_behind_sessions", {"dataset": "us", "interval": "1d"}, 2),
+    ...     Reading("quantlab_trader_equity", trader, math.nan),
+    ...     Reading("quantlab_trader_kill_switch_tripped", trader, 0),
+    ...     Reading("quantlab_trader_drawdown_ratio", trader, 0.17),
+    ...     Reading("quantlab_trader_drawdown_limit_ratio", trader, 0.2),
+    ...     Reading("quantlab_job_last_due_timestamp_seconds", {"job_name": "close"}, noon.timestamp() - 2 * hour),
+    ...     Reading(
+    ...         "quantlab_job_last_success_timestamp_seconds", {"job_name": "close"}, noon.timestamp() - 26 * hour
+    ...     ),
+    ... ]
+    >>> wrong = due_alerts(readings, noon)
+    >>> assert [one.name for one in wrong] == ["DrawdownNearLimit", "SlotMissed", "FeedStale", "EquityUnknown"]
+    >>> assert [one.name for one in due_alerts([], noon)] == ["FiguresOld"] and due_alerts(readings[:1], noon) == []
+    >>> assert "FiguresOld" in [one.name for one in due_alerts(readings, noon + timedelta(hours=2))]
+    >>> work = tempfile.TemporaryDirectory()
+    >>> book = AlertBook(Path(work.name) / "alerts.sqlite")
+    >>> silence_alert(book, "FeedStale", noon + timedelta(hours=3), "the vendor moves house", noon)
+    >>> slips = [
+    ...     lambda: silence_alert(book, "FeedStal", noon + timedelta(hours=3), "a reason", noon),
+    ...     lambda: silence_alert(book, "FeedStale", noon, "a reason", noon),
+    ...     lambda: silence_alert(book, "FeedStale", noon + timedelta(hours=3), " ", noon),
+    ...     lambda: acknowledge(book, "FeedStale", "Ann", noon),
+    ... ]
+    >>> silence_alert(book, "DriftAlarm", noon + timedelta(days=30), "the month is over, and was looked at", noon)
+    >>> [show_error(one).partition("; there are")[0] for one in slips]
+    >>> plans = [show_error(lambda one=one: AlertPlan(one)) for one in ((), ("team", "team"))]
+    >>> memory = sqlite3.connect(":memory:")
+    >>> for one in _ALERT_TABLES:
+    ...     _ = memory.execute(one)
+    >>> _Round(memory, AlertPlan(("team",)), noon).wrong(
+    ...     Alert("DriftAlarm", "momentum", "warning", "the last month of momentum differs")
+    ... )
+    """
 
     name: str  # one of ALERTS
     about: str  # which feed, job, trader ...; empty: there is only one
@@ -52,7 +116,33 @@ _ONE: dict[str, tuple[str, Callable[[float], bool], str]] = {  # metric -> alert
 
 @dataclass(frozen=True)
 class AlertTerms:
-    "Say from where on a figure is an alert."
+    """Say from where on a figure is an alert.
+
+    Parameters
+    ----------
+    drawdown : float, default 0.8
+        Share of the kill switch's own limit.
+    slot : timedelta, default timedelta(hours=1)
+        That a slot may be late.
+    figures : timedelta, default timedelta(hours=1)
+        That the readings may be old.
+
+    Raises
+    ------
+    ConfigError
+        For terms that mean nothing.
+
+    Examples
+    --------
+    >>> from datetime import timedelta
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.monitor.alerts import AlertTerms
+    >>> wrong_terms = [
+    ...     show_error(lambda one=one: AlertTerms(**one)) for one in ({"drawdown": 0.0}, {"slot": timedelta(0)})
+    ... ]
+    >>> wrong_terms[0].rpartition("; ")[2]
+    'drawdown is a share in (0, 1], slot and figures are times above 0'
+    """
 
     drawdown: float = 0.8  # share of the kill switch's own limit
     slot: timedelta = timedelta(hours=1)  # that a slot may be late
@@ -92,7 +182,33 @@ def due_alerts(
     now: datetime,  # with a zone
     terms: AlertTerms = AlertTerms(),  # from where on
 ) -> list[Alert]:  # each name and about once
-    "List what is wrong by some readings; raise ConfigError for a time without a zone."
+    """List what is wrong by some readings; raise ConfigError for a time without a zone.
+
+    Parameters
+    ----------
+    readings : Sequence[Reading]
+        Of monitor.metrics; an alert without its reading is none.
+    now : datetime
+        With a zone.
+    terms : AlertTerms, default AlertTerms()
+        From where on.
+
+    Returns
+    -------
+    list[Alert]
+        Each name and about once.
+
+    Raises
+    ------
+    ConfigError
+        For a time without a zone.
+
+    Examples
+    --------
+    >>> from datetime import datetime
+    >>> from quantlab.monitor.alerts import due_alerts
+    >>> slips = [lambda: due_alerts([], datetime(2025, 1, 1))]
+    """
     if now.tzinfo is None:
         raise ConfigError(f"now is {now}, which has no zone; give one, such as datetime.now(UTC)")
     told: dict[str, dict[str, float]] = {}
@@ -134,7 +250,40 @@ def _utc(at: datetime) -> str:
 
 
 class KeptAlert(NamedTuple):
-    "Hold what is known of an alert."
+    """Hold what is known of an alert.
+
+    Parameters
+    ----------
+    name : str
+        One of ALERTS.
+    about : str
+        Which one.
+    severity : str
+        Warning or critical.
+    text : str
+        As it was told last.
+    active : bool
+        It was wrong at the last look.
+    first : datetime
+        Since when, UTC.
+    level : int
+        How many more than the first were to be told.
+    reached : str
+        ISO time in UTC since which they can answer; empty: nobody is asked.
+    acked : str
+        By whom and why; empty: by nobody.
+    ended : str
+        ISO time in UTC of the look that found it over; empty: it is active.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> from quantlab.monitor.alerts import KeptAlert
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> kept = KeptAlert(
+    ...     "FeedStale", "us 1d", "critical", "us 1d is 2 session(s) behind", True, noon, 0, "", "", ""
+    ... )
+    """
 
     name: str  # one of ALERTS
     about: str  # which one
@@ -149,7 +298,37 @@ class KeptAlert(NamedTuple):
 
 
 class AlertMessage(NamedTuple):
-    "Hold a message that was decided on."
+    """Hold a message that was decided on.
+
+    Parameters
+    ----------
+    number : int
+        In the order of writing.
+    recipients : str
+        A name of runs.notify.
+    title : str
+        One line.
+    text : str
+        Plain.
+    made : datetime
+        UTC.
+    attempts : int
+        That failed.
+    error : str
+        Of the last of them.
+    sent : str
+        ISO time in UTC; empty: it waits.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> from quantlab.monitor.alerts import AlertMessage
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> waits = AlertMessage(
+    ...     1, "team", "quantlab critical: FeedStale us 1d", "...", noon, 2, "RunError: team could not be told", ""
+    ... )
+    >>> waits
+    """
 
     number: int  # in the order of writing
     recipients: str  # a name of runs.notify
@@ -162,7 +341,28 @@ class AlertMessage(NamedTuple):
 
 # %% ../../nbs/monitor/936_alerts.ipynb #c4f0edab
 class AlertBook:
-    "Keep alerts, silences and messages in an SQLite file."
+    """Keep alerts, silences and messages in an SQLite file.
+
+    Parameters
+    ----------
+    file : Path | None, default None
+        Made where there is none; the setting [monitor] alerts.
+
+    Raises
+    ------
+    DataError
+        Where SQLite refuses.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.monitor.alerts import AlertBook
+    >>> work = tempfile.TemporaryDirectory()
+    >>> book = AlertBook(Path(work.name) / "alerts.sqlite")
+    """
 
     def __init__(
         self,
@@ -177,7 +377,17 @@ class AlertBook:
 
     @contextmanager
     def change(self) -> Iterator[sqlite3.Connection]:
-        "Hold the file for one transaction; raise DataError where SQLite refuses."
+        """Hold the file for one transaction; raise DataError where SQLite refuses.
+
+        Yields
+        ------
+        Iterator[sqlite3.Connection]
+
+        Raises
+        ------
+        DataError
+            Where SQLite refuses.
+        """
         try:
             with closing(sqlite3.connect(self.file, timeout=60, isolation_level=None)) as db:
                 db.execute("BEGIN IMMEDIATE")
@@ -188,7 +398,27 @@ class AlertBook:
             raise DataError(f"{shown}: {error}; mend or move the file of [monitor] alerts") from error
 
     def alerts(self) -> list[KeptAlert]:  # active ones first, then by name
-        "List every alert that was ever noted."
+        """List every alert that was ever noted.
+
+        Returns
+        -------
+        list[KeptAlert]
+            Active ones first, then by name.
+
+        Raises
+        ------
+        DataError
+            "{shown}: {error}; mend or move the file of [monitor] alerts"
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.monitor.alerts import AlertBook
+        >>> work = tempfile.TemporaryDirectory()
+        >>> book = AlertBook(Path(work.name) / "alerts.sqlite")
+        >>> assert book.alerts() == book.messages() == []
+        """
         with self.change() as db:
             rows = db.execute("SELECT * FROM alerts ORDER BY active DESC, name, about").fetchall()
         when = datetime.fromisoformat
@@ -198,7 +428,23 @@ class AlertBook:
         self,
         waiting: bool = False,  # only those that were not sent yet
     ) -> list[AlertMessage]:  # oldest first
-        "List messages."
+        """List messages.
+
+        Parameters
+        ----------
+        waiting : bool, default False
+            Only those that were not sent yet.
+
+        Returns
+        -------
+        list[AlertMessage]
+            Oldest first.
+
+        Raises
+        ------
+        DataError
+            "{shown}: {error}; mend or move the file of [monitor] alerts"
+        """
         with self.change() as db:
             rows = db.execute("SELECT * FROM messages WHERE ? OR sent = '' ORDER BY number", (not waiting,)).fetchall()
         return [AlertMessage._make((*row[:4], datetime.fromisoformat(row[4]), *row[5:])) for row in rows]
@@ -226,7 +472,39 @@ def silence_alert(
     now: datetime,  # with a zone
     about: str = "",  # one thing; empty: all
 ) -> None:
-    "Tell nobody of an alert until a time; raise ConfigError for an unknown name, a time that is over, or no reason."
+    """Tell nobody of an alert until a time; raise ConfigError for an unknown name, a time that is over, or no reason.
+
+    Parameters
+    ----------
+    book : AlertBook
+        That keeps it.
+    name : str
+        One of ALERTS.
+    until : datetime
+        With a zone, after now.
+    reason : str
+        In a sentence.
+    now : datetime
+        With a zone.
+    about : str, default ""
+        One thing; empty: all.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name, a time that is over, or no reason.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.monitor.alerts import AlertBook, silence_alert
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> work = tempfile.TemporaryDirectory()
+    >>> book = AlertBook(Path(work.name) / "alerts.sqlite")
+    >>> silence_alert(book, "FeedStale", noon + timedelta(hours=3), "the vendor moves house", noon)
+    """
     _check_name(name)
     if _utc(until) <= _utc(now):
         raise ConfigError(f"{name} is to be silent until {until:%Y-%m-%d %H:%M}, which is over; give a later time")
@@ -240,7 +518,40 @@ def lift_silence(
     name: str,  # one of ALERTS
     now: datetime,  # with a zone
 ) -> int:  # how many were lifted
-    "End the silences of an alert; raise ConfigError for an unknown name."
+    """End the silences of an alert; raise ConfigError for an unknown name.
+
+    Parameters
+    ----------
+    book : AlertBook
+        That keeps it.
+    name : str
+        One of ALERTS.
+    now : datetime
+        With a zone.
+
+    Returns
+    -------
+    int
+        How many were lifted.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.monitor.alerts import AlertBook, lift_silence, silence_alert, silences
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> work = tempfile.TemporaryDirectory()
+    >>> book = AlertBook(Path(work.name) / "alerts.sqlite")
+    >>> silence_alert(book, "FeedStale", noon + timedelta(hours=3), "the vendor moves house", noon)
+    >>> silence_alert(book, "DriftAlarm", noon + timedelta(days=30), "the month is over, and was looked at", noon)
+    >>> assert lift_silence(book, "DriftAlarm", noon) == 1 and len(silences(book, noon)) == 1
+    """
     _check_name(name)
     with book.change() as db:
         change = "UPDATE silences SET until = ? WHERE name = ? AND until > ?"
@@ -251,7 +562,37 @@ def silences(
     book: AlertBook,  # that keeps them
     now: datetime,  # with a zone
 ) -> list[tuple[str, str, datetime, str]]:  # name, about, until, reason; the first to end first
-    "List the silences that hold."
+    """List the silences that hold.
+
+    Parameters
+    ----------
+    book : AlertBook
+        That keeps them.
+    now : datetime
+        With a zone.
+
+    Returns
+    -------
+    list[tuple[str, str, datetime, str]]
+        name, about, until, reason; the first to end first.
+
+    Raises
+    ------
+    ConfigError
+        "{at} has no zone; write it like 2025-11-24T18:00Z"
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.monitor.alerts import AlertBook, silence_alert, silences
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> work = tempfile.TemporaryDirectory()
+    >>> book = AlertBook(Path(work.name) / "alerts.sqlite")
+    >>> silence_alert(book, "FeedStale", noon + timedelta(hours=3), "the vendor moves house", noon)
+    >>> assert len(silences(book, noon)) == 1 and silences(book, noon + timedelta(hours=3)) == []
+    """
     with book.change() as db:
         asked = "SELECT name, about, until, reason FROM silences WHERE until > ? ORDER BY until, number"
         rows = db.execute(asked, (_utc(now),)).fetchall()
@@ -265,7 +606,77 @@ def acknowledge(
     now: datetime,  # with a zone
     about: str = "",  # one thing; empty: all that are active
 ) -> int:  # how many
-    "Take alerts over until they were over once; raise ConfigError where none of that name is active."
+    """Take alerts over until they were over once; raise ConfigError where none of that name is active.
+
+    Parameters
+    ----------
+    book : AlertBook
+        That keeps it.
+    name : str
+        One of ALERTS.
+    by : str
+        who, and why if you like.
+    now : datetime
+        With a zone.
+    about : str, default ""
+        One thing; empty: all that are active.
+
+    Returns
+    -------
+    int
+        How many.
+
+    Raises
+    ------
+    ConfigError
+        Where none of that name is active.
+
+    Examples
+    --------
+    >>> import math
+    >>> import tempfile
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.monitor.alerts import AlertBook, AlertTerms, acknowledge, due_alerts, silence_alert
+    >>> from quantlab.monitor.metrics import Reading
+    >>> wrong_terms = [
+    ...     show_error(lambda one=one: AlertTerms(**one)) for one in ({"drawdown": 0.0}, {"slot": timedelta(0)})
+    ... ]
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> trader, hour = {"trader": "momentum", "kind": "paper"}, 3600
+    >>> readings = [
+    ...     Reading("quantlab_written_timestamp_seconds", {}, noon.timestamp()),
+    ...     Reading("quantlab_dataset_behind_sessions", {"dataset": "us", "interval": "1d"}, 2),
+    ...     Reading("quantlab_trader_equity", trader, math.nan),
+    ...     Reading("quantlab_trader_kill_switch_tripped", trader, 0),
+    ...     Reading("quantlab_trader_drawdown_ratio", trader, 0.17),
+    ...     Reading("quantlab_trader_drawdown_limit_ratio", trader, 0.2),
+    ...     Reading("quantlab_job_last_due_timestamp_seconds", {"job_name": "close"}, noon.timestamp() - 2 * hour),
+    ...     Reading(
+    ...         "quantlab_job_last_success_timestamp_seconds", {"job_name": "close"}, noon.timestamp() - 26 * hour
+    ...     ),
+    ... ]
+    >>> wrong = due_alerts(readings, noon)
+    >>> assert [one.name for one in wrong] == ["DrawdownNearLimit", "SlotMissed", "FeedStale", "EquityUnknown"]
+    >>> assert [one.name for one in due_alerts([], noon)] == ["FiguresOld"] and due_alerts(readings[:1], noon) == []
+    >>> assert "FiguresOld" in [one.name for one in due_alerts(readings, noon + timedelta(hours=2))]
+    >>> work = tempfile.TemporaryDirectory()
+    >>> book = AlertBook(Path(work.name) / "alerts.sqlite")
+    >>> silence_alert(book, "FeedStale", noon + timedelta(hours=3), "the vendor moves house", noon)
+    >>> slips = [
+    ...     lambda: silence_alert(book, "FeedStal", noon + timedelta(hours=3), "a reason", noon),
+    ...     lambda: silence_alert(book, "FeedStale", noon, "a reason", noon),
+    ...     lambda: silence_alert(book, "FeedStale", noon + timedelta(hours=3), " ", noon),
+    ...     lambda: acknowledge(book, "FeedStale", "Ann", noon),
+    ... ]
+    >>> silence_alert(book, "DriftAlarm", noon + timedelta(days=30), "the month is over, and was looked at", noon)
+    >>> [show_error(one).partition("; there are")[0] for one in slips]
+    ['ConfigError: no alert is called FeedStal; did you mean FeedStale?',
+     'ConfigError: FeedStale is to be silent until 2025-11-24 12:00, which is over; give a later time',
+     'ConfigError: FeedStale is silenced without a word; say why, in a sentence',
+     'ConfigError: FeedStale is not active, so there is nothing to take over; active: none']
+    """
     _check_name(name)
     said = f"{_utc(now)[:16]} {_reason(by, f'{name} is acknowledged')}"
     where = "WHERE name = ? AND active = 1 AND (? = '' OR about = ?)"
@@ -281,7 +692,67 @@ def acknowledge(
 # %% ../../nbs/monitor/936_alerts.ipynb #ce39b5b5
 @dataclass(frozen=True)
 class AlertPlan:
-    "Say who is told of an alert, and who next."
+    """Say who is told of an alert, and who next.
+
+    Parameters
+    ----------
+    recipients : tuple[str, ...]
+        Names of runs.notify: the first are told at once, each further one later.
+    repeat : timedelta, default timedelta(hours=4)
+        The same is not told to the same again within.
+    escalate : timedelta, default timedelta(minutes=30)
+        Without an acknowledgement, until the next are told.
+
+    Raises
+    ------
+    ConfigError
+        For a plan that tells nobody, or one twice.
+
+    Examples
+    --------
+    >>> import math
+    >>> import tempfile
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.monitor.alerts import AlertBook, AlertPlan, AlertTerms, acknowledge, due_alerts, silence_alert
+    >>> from quantlab.monitor.metrics import Reading
+    >>> wrong_terms = [
+    ...     show_error(lambda one=one: AlertTerms(**one)) for one in ({"drawdown": 0.0}, {"slot": timedelta(0)})
+    ... ]
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> trader, hour = {"trader": "momentum", "kind": "paper"}, 3600
+    >>> readings = [
+    ...     Reading("quantlab_written_timestamp_seconds", {}, noon.timestamp()),
+    ...     Reading("quantlab_dataset_behind_sessions", {"dataset": "us", "interval": "1d"}, 2),
+    ...     Reading("quantlab_trader_equity", trader, math.nan),
+    ...     Reading("quantlab_trader_kill_switch_tripped", trader, 0),
+    ...     Reading("quantlab_trader_drawdown_ratio", trader, 0.17),
+    ...     Reading("quantlab_trader_drawdown_limit_ratio", trader, 0.2),
+    ...     Reading("quantlab_job_last_due_timestamp_seconds", {"job_name": "close"}, noon.timestamp() - 2 * hour),
+    ...     Reading(
+    ...         "quantlab_job_last_success_timestamp_seconds", {"job_name": "close"}, noon.timestamp() - 26 * hour
+    ...     ),
+    ... ]
+    >>> wrong = due_alerts(readings, noon)
+    >>> assert [one.name for one in wrong] == ["DrawdownNearLimit", "SlotMissed", "FeedStale", "EquityUnknown"]
+    >>> assert [one.name for one in due_alerts([], noon)] == ["FiguresOld"] and due_alerts(readings[:1], noon) == []
+    >>> assert "FiguresOld" in [one.name for one in due_alerts(readings, noon + timedelta(hours=2))]
+    >>> work = tempfile.TemporaryDirectory()
+    >>> book = AlertBook(Path(work.name) / "alerts.sqlite")
+    >>> silence_alert(book, "FeedStale", noon + timedelta(hours=3), "the vendor moves house", noon)
+    >>> slips = [
+    ...     lambda: silence_alert(book, "FeedStal", noon + timedelta(hours=3), "a reason", noon),
+    ...     lambda: silence_alert(book, "FeedStale", noon, "a reason", noon),
+    ...     lambda: silence_alert(book, "FeedStale", noon + timedelta(hours=3), " ", noon),
+    ...     lambda: acknowledge(book, "FeedStale", "Ann", noon),
+    ... ]
+    >>> [show_error(one).partition("; there are")[0] for one in slips]
+    >>> plans = [show_error(lambda one=one: AlertPlan(one)) for one in ((), ("team", "team"))]
+    >>> plans
+    ['ConfigError: recipients are (); name whom to tell first, then others, each once',
+     "ConfigError: recipients are ('team', 'team'); name whom to tell first, then others, each once"]
+    """
 
     recipients: tuple[str, ...]  # names of runs.notify: the first are told at once, each further one later
     repeat: timedelta = timedelta(hours=4)  # the same is not told to the same again within
@@ -367,7 +838,40 @@ def note_alerts(
     plan: AlertPlan,  # who is told
     now: datetime,  # with a zone
 ) -> None:
-    "Note what is wrong and write the messages that follow; raise ConfigError for an alert that does not exist."
+    """Note what is wrong and write the messages that follow; raise ConfigError for an alert that does not exist.
+
+    Parameters
+    ----------
+    book : AlertBook
+        That keeps them.
+    alerts : Sequence[Alert]
+        All that is wrong now: what is not among them is over.
+    plan : AlertPlan
+        Who is told.
+    now : datetime
+        With a zone.
+
+    Raises
+    ------
+    ConfigError
+        For an alert that does not exist.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.monitor.alerts import Alert, AlertBook, AlertPlan, note_alerts, send_alerts
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> work = tempfile.TemporaryDirectory()
+    >>> plan = AlertPlan(("team", "lead"), repeat=timedelta(hours=6), escalate=timedelta(minutes=30))
+    >>> feed = Alert("FeedStale", "us 1d", "critical", "us 1d is 2 session(s) behind its exchange")
+    >>> day = AlertBook(Path(work.name) / "day.sqlite")
+    >>> for minute in range(0, 36 * 60, 5):
+    ...     at = noon - timedelta(hours=12) + timedelta(minutes=minute)
+    ...     note_alerts(day, [feed] if 12 * 60 <= minute < 22 * 60 else [], plan, at)
+    ...     send_alerts(day, at, lambda *_: None)
+    """
     for alert in alerts:
         _check_name(alert.name)
     wrong = {(alert.name, alert.about): alert for alert in alerts}
@@ -386,7 +890,38 @@ def send_alerts(
     now: datetime,  # with a zone
     send: Callable[[str, str, str], None] = send_message,  # recipients, title, text; raises where one refused
 ) -> list[AlertMessage]:  # that still wait, with the reason
-    "Send what waits, oldest first; what cannot be sent stays. Another process that sends is left to it."
+    """Send what waits, oldest first; what cannot be sent stays. Another process that sends is left to it.
+
+    Parameters
+    ----------
+    book : AlertBook
+        Whose messages wait.
+    now : datetime
+        With a zone.
+    send : Callable[[str, str, str], None], default send_message
+        recipients, title, text; raises where one refused.
+
+    Returns
+    -------
+    list[AlertMessage]
+        That still wait, with the reason.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.monitor.alerts import Alert, AlertBook, AlertPlan, note_alerts, send_alerts
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> work = tempfile.TemporaryDirectory()
+    >>> plan = AlertPlan(("team", "lead"), repeat=timedelta(hours=6), escalate=timedelta(minutes=30))
+    >>> feed = Alert("FeedStale", "us 1d", "critical", "us 1d is 2 session(s) behind its exchange")
+    >>> day = AlertBook(Path(work.name) / "day.sqlite")
+    >>> for minute in range(0, 36 * 60, 5):
+    ...     at = noon - timedelta(hours=12) + timedelta(minutes=minute)
+    ...     note_alerts(day, [feed] if 12 * 60 <= minute < 22 * 60 else [], plan, at)
+    ...     send_alerts(day, at, lambda *_: None)
+    """
     try:
         with FileLock(f"{book.file}.lock", timeout=0):
             for one in book.messages(waiting=True):

@@ -122,7 +122,40 @@ def drift_distances(
     sample: np.ndarray,  # float64[n]: may hold NaN, infinities and ties
     before: np.ndarray,  # float64[m]: what it is compared with
 ) -> pd.Series:  # psi, kl, ks, wasserstein (in standard deviations of both together)
-    "Measure how far a sample lies from another; raise DataError where one has no rows."
+    """Measure how far a sample lies from another; raise DataError where one has no rows.
+
+    Parameters
+    ----------
+    sample : np.ndarray
+        float64[n]: may hold NaN, infinities and ties.
+    before : np.ndarray
+        float64[m]: what it is compared with.
+
+    Returns
+    -------
+    pd.Series
+        psi, kl, ks, wasserstein (in standard deviations of both together).
+
+    Raises
+    ------
+    DataError
+        Where one has no rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.monitor.drift import drift_distances
+    >>> from scipy.stats import ks_2samp, wasserstein_distance
+    >>> rng = np.random.default_rng(7)
+    >>> pairs = {
+    ...     "normal": (rng.normal(0.5, 1, 80), rng.normal(0, 1, 300)),
+    ...     "ranks": (rng.integers(0, 5, 80), rng.integers(1, 6, 300)),
+    ... }
+    >>> for a, b in pairs.values():
+    ...     found = drift_distances(a, b)
+    ...     assert np.isclose(found["ks"], ks_2samp(a, b).statistic)
+    ...     assert np.isclose(found["wasserstein"], wasserstein_distance(a, b) / np.concatenate([a, b]).std())
+    """
     parts = [np.asarray(part, dtype=np.float64).ravel() for part in (sample, before)]
     if not all(map(len, parts)):
         raise DataError(f"{len(parts[0])} rows against {len(parts[1])}; a distance needs rows on both sides")
@@ -139,7 +172,32 @@ MIN_REFERENCE = 1260  # sessions
 
 @dataclass(frozen=True)
 class DriftReference:
-    "Hold the past in windows of whole sessions; known at the close of the last of them."
+    """Hold the past in windows of whole sessions; known at the close of the last of them.
+
+    Parameters
+    ----------
+    sessions : pd.DatetimeIndex
+        That the windows cover, n_windows x length.
+    length : int
+        Sessions of a window.
+    ordered : dict[str, tuple[np.ndarray, np.ndarray]]
+        By column: values ascending without NaN, window of each.
+    missing : pd.DataFrame
+        Window x column: rows without a value.
+    columns : pd.DataFrame
+        By column: mean, sd of what is finite; memory (correlation of neighbouring windows' means).
+    daily : tuple[str, ...]
+        The columns with one value a session.
+
+    Examples
+    --------
+    >>> from quantlab.data.synth import synth_market
+    >>> from quantlab.monitor.drift import drift_reference, drift_test
+    >>> market = synth_market(n_dates=1281, seed=7, drift={"noise_2": 0.5}, drift_from=1260).features
+    >>> sessions = market.index.unique("date")
+    >>> planted = drift_test(drift_reference(market.loc[: sessions[1259]]), market.loc[sessions[1260] :])
+    >>> planted.table.round(3)
+    """
 
     sessions: pd.DatetimeIndex  # that the windows cover, n_windows x length
     length: int  # sessions of a window
@@ -178,7 +236,41 @@ def drift_reference(
     daily: pd.DataFrame | None = None,  # by session: rank IC, returns ...; None: there are none
     length: int = 21,  # sessions of a window
 ) -> DriftReference:
-    "Cut the past into windows; raise DataError for fewer than 1,260 sessions or no column."
+    """Cut the past into windows; raise DataError for fewer than 1,260 sessions or no column.
+
+    Parameters
+    ----------
+    panel : pd.DataFrame
+        (date, symbol) of features and predictions, whole sessions.
+    daily : pd.DataFrame | None, default None
+        By session: rank IC, returns ...; None: there are none.
+    length : int, default 21
+        Sessions of a window.
+
+    Returns
+    -------
+    DriftReference
+        The past in windows of whole sessions; known at the close of the last of them.
+
+    Raises
+    ------
+    DataError
+        For fewer than 1,260 sessions or no column.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+    ConfigError
+        "{...} is a column of both panel and daily; rename one"
+        "length is {length} sessions; give 1 to {...}: 5 % needs 20 windows"
+
+    Examples
+    --------
+    >>> from quantlab.data.synth import synth_market
+    >>> from quantlab.monitor.drift import drift_reference, drift_test
+    >>> market = synth_market(n_dates=1281, seed=7, drift={"noise_2": 0.5}, drift_from=1260).features
+    >>> sessions = market.index.unique("date")
+    >>> planted = drift_test(drift_reference(market.loc[: sessions[1259]]), market.loc[sessions[1260] :])
+    >>> planted.table.round(3)
+    """
     dates = panel.index.unique("date").sort_values()
     columns = _columns(panel, daily)
     if len(dates) < MIN_REFERENCE or not columns:
@@ -206,7 +298,36 @@ def drift_reference(
 # %% ../../nbs/monitor/930_drift.ipynb #7930a652
 @dataclass(frozen=True)
 class DriftTest:
-    "Hold whether a month differs from the months before more than they differ from each other; known at its close."
+    """Hold whether a month differs from the months before more than they differ from each other; known at its close.
+
+    Parameters
+    ----------
+    start : pd.Timestamp
+        First session of the month.
+    end : pd.Timestamp
+        Last session of the month.
+    p : float
+        Of all columns together.
+    alarm : bool
+        P <= alpha.
+    alpha : float
+        False alarms a month that are accepted.
+    statistic : float
+        Sum or maximum over the columns.
+    null : np.ndarray
+        float64[n]: the same of each window of the past, oldest first.
+    table : pd.DataFrame
+        By column: distances, shift (in deviations), missing (share), memory, z, p, q, named.
+
+    Examples
+    --------
+    >>> from quantlab.data.synth import synth_market
+    >>> from quantlab.monitor.drift import drift_reference, drift_test
+    >>> market = synth_market(n_dates=1281, seed=7, drift={"noise_2": 0.5}, drift_from=1260).features
+    >>> sessions = market.index.unique("date")
+    >>> planted = drift_test(drift_reference(market.loc[: sessions[1259]]), market.loc[sessions[1260] :])
+    >>> planted.table.round(3)
+    """
 
     start: pd.Timestamp  # first session of the month
     end: pd.Timestamp  # last session of the month
@@ -219,7 +340,26 @@ class DriftTest:
 
     @property
     def named(self) -> list[str]:  # empty without an alarm
-        "List the columns that moved."
+        """List the columns that moved.
+
+        Returns
+        -------
+        list[str]
+            Empty without an alarm.
+
+        Examples
+        --------
+        >>> from quantlab.data.synth import synth_market
+        >>> from quantlab.monitor.drift import drift_reference, drift_test
+        >>> market = synth_market(n_dates=1281, seed=7, drift={"noise_2": 0.5}, drift_from=1260).features
+        >>> sessions = market.index.unique("date")
+        >>> planted = drift_test(drift_reference(market.loc[: sessions[1259]]), market.loc[sessions[1260] :])
+        >>> assert (
+        ...     planted.alarm
+        ...     and planted.named == ["noise_2"]
+        ...     and abs(planted.table.loc["noise_2", "shift"] - 0.5) < 0.1
+        ... )
+        """
         return list(self.table.index[self.table["named"]])
 
 
@@ -291,7 +431,49 @@ def drift_test(
     distances: Sequence[str] = DISTANCES,  # that are measured; the first decides, of daily columns "wasserstein"
     rate: float = 0.1,  # share of false names among the named that is accepted
 ) -> DriftTest:
-    "Test whether a month comes from where the past did; raise DataError or ConfigError where that cannot be asked."
+    """Test whether a month comes from where the past did; raise DataError or ConfigError where that cannot be asked.
+
+    Parameters
+    ----------
+    reference : DriftReference
+        The past, of the same columns.
+    panel : pd.DataFrame
+        (date, symbol) of the month: the sessions and columns that the reference asks for.
+    daily : pd.DataFrame | None, default None
+        By session, of the month, as in the reference.
+    alpha : float, default 0.05
+        False alarms a month that are accepted.
+    combine : str, default "sum"
+        Over the columns; "max" for one that moves far.
+    distances : Sequence[str], default DISTANCES
+        That are measured; the first decides, of daily columns "wasserstein".
+    rate : float, default 0.1
+        Share of false names among the named that is accepted.
+
+    Returns
+    -------
+    DriftTest
+        Whether a month differs from the months before more than they differ from each other; known at
+        its close.
+
+    Raises
+    ------
+    DataError
+        Where that cannot be asked.
+    ConfigError
+        Where that cannot be asked.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+
+    Examples
+    --------
+    >>> from quantlab.data.synth import synth_market
+    >>> from quantlab.monitor.drift import drift_reference, drift_test
+    >>> market = synth_market(n_dates=1281, seed=7, drift={"noise_2": 0.5}, drift_from=1260).features
+    >>> sessions = market.index.unique("date")
+    >>> planted = drift_test(drift_reference(market.loc[: sessions[1259]]), market.loc[sessions[1260] :])
+    >>> planted.table.round(3)
+    """
     if combine not in ("sum", "max") or not 0 < alpha < 1 or not distances or set(distances) - set(DISTANCES):
         raise ConfigError(
             f"combine {combine!r}, alpha {alpha}, distances {distances}; use 'sum' or 'max', a share between 0 and 1, "
@@ -327,7 +509,61 @@ def outlying_rows(
     panel: pd.DataFrame,  # (date, symbol), any sessions: columns that the reference has
     fence: float = 5.0,  # interquartile ranges beyond the quartiles
 ) -> pd.DataFrame:  # column, date, symbol, value, low, high; farthest first within a column, infinities ahead
-    "List values far outside the past; raise DataError for a column that the reference does not have."
+    """List values far outside the past; raise DataError for a column that the reference does not have.
+
+    Parameters
+    ----------
+    reference : DriftReference
+        The past, which says what is usual.
+    panel : pd.DataFrame
+        (date, symbol), any sessions: columns that the reference has.
+    fence : float, default 5.0
+        Interquartile ranges beyond the quartiles.
+
+    Returns
+    -------
+    pd.DataFrame
+        column, date, symbol, value, low, high; farthest first within a column, infinities ahead.
+
+    Raises
+    ------
+    DataError
+        For a column that the reference does not have.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.monitor.drift import drift_reference, outlying_rows
+    >>> bars = sample_bars(start="2014-01-01")
+    >>> wide = {
+    ...     c: to_wide(bars[c] * (bars["adj"] if c == "close" else 1.0)) for c in ("close", "high", "low", "volume")
+    ... }
+    >>> known = {
+    ...     "return_1": np.log(wide["close"]).diff(),
+    ...     "range_1": np.log(wide["high"] / wide["low"]),
+    ...     "volume_21": np.log(wide["volume"].where(wide["volume"] > 0) / wide["volume"].rolling(21).mean()),
+    ... }
+    >>> features = pd.DataFrame({name: x.stack() for name, x in known.items()}).dropna(how="all")
+    >>> features = features.rename_axis(["date", "symbol"])
+    >>> fig, ax = figure(
+    ...     "The mean over 120 names has calm years and a spring that is like no other", "", "daily range, logs"
+    ... )
+    >>> ax.plot(features["range_1"].groupby("date").mean(), lw=0.8)
+    >>> reference = drift_reference(features.loc["2014-12-01":"2019-12-31"])
+    >>> after = features.loc["2020-01-02":].index.unique("date")
+    >>> month = features.loc["2020-02-24":"2020-03-23"].copy()
+    >>> usual = outlying_rows(reference, features.loc[after[0] : after[20]])
+    >>> wild = outlying_rows(reference, month)
+    >>> pd.DataFrame({"January": usual["column"].value_counts(), "spring": wild["column"].value_counts()})
+              January  spring
+    column
+    range_1         4     771
+    return_1        3     472
+    """
     if strange := [c for c in panel.columns if c not in reference.ordered or c in reference.daily]:
         raise DataError(f"the reference has no panel column {', '.join(map(str, strange[:5]))}; build it with the same")
     parts = []

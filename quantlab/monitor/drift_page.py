@@ -32,7 +32,34 @@ def realised_ic(
     score: pd.Series,  # (date, symbol); known at the close of date
     outcomes: pd.DataFrame,  # (date, symbol): y, decimal return, NaN until it is known; t1, the session when it ends
 ) -> pd.Series:  # rank IC by the session at whose close it is known, rising
-    "Correlate the ranks of scores and of outcomes that have ended, each by the day on which that was known."
+    """Correlate the ranks of scores and of outcomes that have ended, each by the day on which that was known.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol); known at the close of date.
+    outcomes : pd.DataFrame
+        (date, symbol): y, decimal return, NaN until it is known; t1, the session when it ends.
+
+    Returns
+    -------
+    pd.Series
+        Rank IC by the session at whose close it is known, rising.
+
+    Examples
+    --------
+    >>> from quantlab.monitor.drift_page import realised_ic
+    >>> from quantlab.recipe.run import as_recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> chain = Stages(as_recipe("momentum"))
+    >>> ic = realised_ic(chain.predictions["score"], chain.outcomes)
+    >>> ic.tail(3).to_frame()
+                 rank_ic
+    date
+    2023-12-27 -0.439987
+    2023-12-28 -0.394787
+    2023-12-29 -0.339487
+    """
     ic = rank_ic(score, outcomes["y"]).dropna()
     ended = outcomes["t1"].groupby(level="date").max().reindex(ic.index)
     known = pd.Series(ic.to_numpy(), pd.DatetimeIndex(ended, name="date"), name="rank_ic")
@@ -43,7 +70,46 @@ def read_plants(
     plants: Sequence[str],  # "column=deviations"
     columns: Sequence[str],  # that there are
 ) -> dict[str, float]:  # by column: deviations
-    "Read what is to be planted; raise ConfigError for a word that says no column or no number."
+    """Read what is to be planted; raise ConfigError for a word that says no column or no number.
+
+    Parameters
+    ----------
+    plants : Sequence[str]
+        "column=deviations".
+    columns : Sequence[str]
+        That there are.
+
+    Returns
+    -------
+    dict[str, float]
+        By column: deviations.
+
+    Raises
+    ------
+    ConfigError
+        For a word that says no column or no number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.monitor.drift_page import plant_drift, read_plants
+    >>> bars = sample_bars(start="2014-01-01")
+    >>> wide = {
+    ...     c: to_wide(bars[c] * (bars["adj"] if c == "close" else 1.0)) for c in ("close", "high", "low", "volume")
+    ... }
+    >>> known = {
+    ...     "return_1": np.log(wide["close"]).diff(),
+    ...     "range_1": np.log(wide["high"] / wide["low"]),
+    ...     "volume_21": np.log(wide["volume"].where(wide["volume"] > 0) / wide["volume"].rolling(21).mean()),
+    ...     "high_63": wide["close"] / wide["close"].rolling(63).max() - 1,
+    ... }
+    >>> features = pd.DataFrame({name: x.stack() for name, x in known.items()}).rename_axis(["date", "symbol"])
+    >>> features = features.loc["2014-06-02":].dropna(how="all")
+    >>> half = plant_drift(features, read_plants(["range_1=0.5"], list(features)), pd.Timestamp("2023-12-01"))
+    """
     told = {}
     for word in plants:
         name, _, by = (part.strip() for part in word.partition("="))
@@ -64,7 +130,43 @@ def plant_drift(
     plants: dict[str, float],  # by column: by how many deviations of its past it moves
     start: pd.Timestamp,  # the first session that has moved
 ) -> pd.DataFrame:  # a copy
-    "Move columns of a panel from a session on."
+    """Move columns of a panel from a session on.
+
+    Parameters
+    ----------
+    panel : pd.DataFrame
+        (date, symbol).
+    plants : dict[str, float]
+        By column: by how many deviations of its past it moves.
+    start : pd.Timestamp
+        The first session that has moved.
+
+    Returns
+    -------
+    pd.DataFrame
+        A copy.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.monitor.drift_page import plant_drift, read_plants
+    >>> bars = sample_bars(start="2014-01-01")
+    >>> wide = {
+    ...     c: to_wide(bars[c] * (bars["adj"] if c == "close" else 1.0)) for c in ("close", "high", "low", "volume")
+    ... }
+    >>> known = {
+    ...     "return_1": np.log(wide["close"]).diff(),
+    ...     "range_1": np.log(wide["high"] / wide["low"]),
+    ...     "volume_21": np.log(wide["volume"].where(wide["volume"] > 0) / wide["volume"].rolling(21).mean()),
+    ...     "high_63": wide["close"] / wide["close"].rolling(63).max() - 1,
+    ... }
+    >>> features = pd.DataFrame({name: x.stack() for name, x in known.items()}).rename_axis(["date", "symbol"])
+    >>> features = features.loc["2014-06-02":].dropna(how="all")
+    >>> half = plant_drift(features, read_plants(["range_1=0.5"], list(features)), pd.Timestamp("2023-12-01"))
+    """
     moved, later = panel.copy(), panel.index.get_level_values("date") >= start
     for name, by in plants.items():
         value = panel[name].to_numpy(dtype=np.float64)
@@ -79,20 +181,108 @@ CUSTOMS = ("PSI > 0.1", "KS p < 5 %")
 
 @dataclass(frozen=True)
 class DriftMonths:
-    "Hold months that were compared with one past; each is known at its last close."
+    """Hold months that were compared with one past; each is known at its last close.
+
+    Parameters
+    ----------
+    reference : DriftReference
+        Ends before the first of them.
+    tests : tuple[DriftTest, ...]
+        Oldest first.
+    by_custom : pd.DataFrame
+        Last session x CUSTOMS: share of the panel's columns that a custom would call drifted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.monitor.drift_page import judge_months, realised_ic
+    >>> from quantlab.recipe.run import as_recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> chain = Stages(as_recipe("momentum"))
+    >>> bars = sample_bars(start="2014-01-01")
+    >>> wide = {
+    ...     c: to_wide(bars[c] * (bars["adj"] if c == "close" else 1.0)) for c in ("close", "high", "low", "volume")
+    ... }
+    >>> known = {
+    ...     "return_1": np.log(wide["close"]).diff(),
+    ...     "range_1": np.log(wide["high"] / wide["low"]),
+    ...     "volume_21": np.log(wide["volume"].where(wide["volume"] > 0) / wide["volume"].rolling(21).mean()),
+    ...     "high_63": wide["close"] / wide["close"].rolling(63).max() - 1,
+    ... }
+    >>> features = pd.DataFrame({name: x.stack() for name, x in known.items()}).rename_axis(["date", "symbol"])
+    >>> features = features.loc["2014-06-02":].dropna(how="all")
+    >>> ic = realised_ic(chain.predictions["score"], chain.outcomes)
+    >>> daily = ic.to_frame()
+    >>> judged = judge_months(features, daily, months=36)
+    >>> judged.table().tail(4).round({"p": 3, "PSI > 0.1": 2, "KS p < 5 %": 2})
+                    start      p  alarm named  PSI > 0.1  KS p < 5 %
+    end
+    2023-09-01 2023-08-04  0.475  False             1.00         1.0
+    2023-10-03 2023-09-05  0.459  False             1.00         1.0
+    2023-11-01 2023-10-04  0.393  False             1.00         1.0
+    2023-12-01 2023-11-02  0.852  False             0.75         1.0
+    """
 
     reference: DriftReference  # ends before the first of them
     tests: tuple[DriftTest, ...]  # oldest first
     by_custom: pd.DataFrame  # last session x CUSTOMS: share of the panel's columns that a custom would call drifted
 
     def table(self) -> pd.DataFrame:  # by last session: first session, p, alarm, named, CUSTOMS
-        "Return what was said of each month, oldest first."
+        """Return what was said of each month, oldest first.
+
+        Returns
+        -------
+        pd.DataFrame
+            By last session: first session, p, alarm, named, CUSTOMS.
+        """
         rows = {t.end: (t.start, t.p, t.alarm, ", ".join(t.named)) for t in self.tests}
         columns = ["start", "p", "alarm", "named"]
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns).join(self.by_custom).rename_axis("end")
 
     def distance_z(self) -> pd.DataFrame:  # column x last session; largest of the last month first
-        "Return how far each column lay from the past, in deviations of what is usual for it."
+        """Return how far each column lay from the past, in deviations of what is usual for it.
+
+        Returns
+        -------
+        pd.DataFrame
+            Column x last session; largest of the last month first.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.panel import to_wide
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.monitor.drift_page import judge_months, moved_figure, realised_ic
+        >>> from quantlab.recipe.run import as_recipe
+        >>> from quantlab.recipe.stages import Stages
+        >>> chain = Stages(as_recipe("momentum"))
+        >>> bars = sample_bars(start="2014-01-01")
+        >>> wide = {
+        ...     c: to_wide(bars[c] * (bars["adj"] if c == "close" else 1.0)) for c in ("close", "high", "low", "volume")
+        ... }
+        >>> known = {
+        ...     "return_1": np.log(wide["close"]).diff(),
+        ...     "range_1": np.log(wide["high"] / wide["low"]),
+        ...     "volume_21": np.log(wide["volume"].where(wide["volume"] > 0) / wide["volume"].rolling(21).mean()),
+        ...     "high_63": wide["close"] / wide["close"].rolling(63).max() - 1,
+        ... }
+        >>> features = pd.DataFrame({name: x.stack() for name, x in known.items()}).rename_axis(["date", "symbol"])
+        >>> features = features.loc["2014-06-02":].dropna(how="all")
+        >>> ic = realised_ic(chain.predictions["score"], chain.outcomes)
+        >>> daily = ic.to_frame()
+        >>> judged = judge_months(features, daily, months=36)
+        >>> month = judged.tests[-1]
+        >>> now = {
+        ...     c: features.loc[month.start : month.end, c].to_numpy()
+        ...     for c in list(judged.distance_z().index[:3])
+        ...     if c in features
+        ... }
+        >>> moved_figure(judged, now, "The farthest columns of the last month")
+        """
         table = pd.DataFrame({t.end: t.table["z"] for t in self.tests})
         return table.sort_values(table.columns[-1], ascending=False, kind="stable")
 
@@ -118,7 +308,70 @@ def judge_months(
     combine: str = "sum",  # over the columns, or "max"
     length: int = 21,  # sessions of a month
 ) -> DriftMonths:
-    "Test the last months against the past before them; raise DataError where there are too few sessions."
+    """Test the last months against the past before them; raise DataError where there are too few sessions.
+
+    Parameters
+    ----------
+    panel : pd.DataFrame
+        (date, symbol) of features and predictions, whole sessions.
+    daily : pd.DataFrame | None, default None
+        By session: rank IC, returns ...
+    reference : int, default MIN_REFERENCE
+        Sessions of the past, before the first month.
+    months : int, default 24
+        The last whole ones.
+    alpha : float, default 0.05
+        False alarms a month that are accepted.
+    combine : str, default "sum"
+        Over the columns, or "max".
+    length : int, default 21
+        Sessions of a month.
+
+    Returns
+    -------
+    DriftMonths
+        Months that were compared with one past; each is known at its last close.
+
+    Raises
+    ------
+    DataError
+        Where there are too few sessions.
+    ConfigError
+        Where that cannot be asked (see drift_test).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.monitor.drift_page import judge_months, realised_ic
+    >>> from quantlab.recipe.run import as_recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> chain = Stages(as_recipe("momentum"))
+    >>> bars = sample_bars(start="2014-01-01")
+    >>> wide = {
+    ...     c: to_wide(bars[c] * (bars["adj"] if c == "close" else 1.0)) for c in ("close", "high", "low", "volume")
+    ... }
+    >>> known = {
+    ...     "return_1": np.log(wide["close"]).diff(),
+    ...     "range_1": np.log(wide["high"] / wide["low"]),
+    ...     "volume_21": np.log(wide["volume"].where(wide["volume"] > 0) / wide["volume"].rolling(21).mean()),
+    ...     "high_63": wide["close"] / wide["close"].rolling(63).max() - 1,
+    ... }
+    >>> features = pd.DataFrame({name: x.stack() for name, x in known.items()}).rename_axis(["date", "symbol"])
+    >>> features = features.loc["2014-06-02":].dropna(how="all")
+    >>> ic = realised_ic(chain.predictions["score"], chain.outcomes)
+    >>> daily = ic.to_frame()
+    >>> judged = judge_months(features, daily, months=36)
+    >>> judged.table().tail(4).round({"p": 3, "PSI > 0.1": 2, "KS p < 5 %": 2})
+                    start      p  alarm named  PSI > 0.1  KS p < 5 %
+    end
+    2023-09-01 2023-08-04  0.475  False             1.00         1.0
+    2023-10-03 2023-09-05  0.459  False             1.00         1.0
+    2023-11-01 2023-10-04  0.393  False             1.00         1.0
+    2023-12-01 2023-11-02  0.852  False             0.75         1.0
+    """
     dates = panel.index.unique("date").sort_values()
     past, whole = reference // length, len(dates) // length
     if reference < MIN_REFERENCE or months < 1 or whole < past + months:
@@ -144,7 +397,45 @@ def months_figure(
     judged: DriftMonths,
     title: str,  # states the finding
 ) -> "Figure":
-    "Draw p by month with its alarms, and under it the shares of columns that the customs call drifted."
+    """Draw p by month with its alarms, and under it the shares of columns that the customs call drifted.
+
+    Parameters
+    ----------
+    judged : DriftMonths
+    title : str
+        States the finding.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.monitor.drift_page import judge_months, months_figure, realised_ic
+    >>> from quantlab.recipe.run import as_recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> chain = Stages(as_recipe("momentum"))
+    >>> bars = sample_bars(start="2014-01-01")
+    >>> wide = {
+    ...     c: to_wide(bars[c] * (bars["adj"] if c == "close" else 1.0)) for c in ("close", "high", "low", "volume")
+    ... }
+    >>> known = {
+    ...     "return_1": np.log(wide["close"]).diff(),
+    ...     "range_1": np.log(wide["high"] / wide["low"]),
+    ...     "volume_21": np.log(wide["volume"].where(wide["volume"] > 0) / wide["volume"].rolling(21).mean()),
+    ...     "high_63": wide["close"] / wide["close"].rolling(63).max() - 1,
+    ... }
+    >>> features = pd.DataFrame({name: x.stack() for name, x in known.items()}).rename_axis(["date", "symbol"])
+    >>> features = features.loc["2014-06-02":].dropna(how="all")
+    >>> ic = realised_ic(chain.predictions["score"], chain.outcomes)
+    >>> daily = ic.to_frame()
+    >>> judged = judge_months(features, daily, months=36)
+    >>> months_figure(judged, "Two customs ring nearly always; the test rings when months are unlike the past")
+    """
     table, alpha = judged.table(), judged.tests[-1].alpha
     fig, (top, low) = figure(title, "last session of the month", "p of the month", (9, 4.4), 2, (3, 2))
     top.semilogy(table.index, table["p"], "-o", color=COLORS[0], ms=4)
@@ -169,7 +460,47 @@ def distance_figure(
     title: str,  # states the finding
     most: int = 30,  # columns, the farthest of the last month
 ) -> "Figure":
-    "Draw how far each column lay from the past, month by month, in deviations of what is usual for it."
+    """Draw how far each column lay from the past, month by month, in deviations of what is usual for it.
+
+    Parameters
+    ----------
+    judged : DriftMonths
+    title : str
+        States the finding.
+    most : int, default 30
+        columns, the farthest of the last month.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.monitor.drift_page import distance_figure, judge_months, realised_ic
+    >>> from quantlab.recipe.run import as_recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> chain = Stages(as_recipe("momentum"))
+    >>> bars = sample_bars(start="2014-01-01")
+    >>> wide = {
+    ...     c: to_wide(bars[c] * (bars["adj"] if c == "close" else 1.0)) for c in ("close", "high", "low", "volume")
+    ... }
+    >>> known = {
+    ...     "return_1": np.log(wide["close"]).diff(),
+    ...     "range_1": np.log(wide["high"] / wide["low"]),
+    ...     "volume_21": np.log(wide["volume"].where(wide["volume"] > 0) / wide["volume"].rolling(21).mean()),
+    ...     "high_63": wide["close"] / wide["close"].rolling(63).max() - 1,
+    ... }
+    >>> features = pd.DataFrame({name: x.stack() for name, x in known.items()}).rename_axis(["date", "symbol"])
+    >>> features = features.loc["2014-06-02":].dropna(how="all")
+    >>> ic = realised_ic(chain.predictions["score"], chain.outcomes)
+    >>> daily = ic.to_frame()
+    >>> judged = judge_months(features, daily, months=36)
+    >>> distance_figure(judged, "How far each column lay from its past")
+    """
     table = judged.distance_z().head(most)
     fig, ax = figure(title, "last session of the month", "", (9, 1.4 + 0.24 * len(table)))
     image = ax.imshow(table, cmap="RdBu_r", vmin=-4, vmax=4, aspect="auto")  # no numbers: they would cover each other
@@ -186,7 +517,58 @@ def moved_figure(
     now: dict[str, np.ndarray],  # by column: values of the last month
     title: str,  # states the finding
 ) -> "Figure":
-    "Draw the values of columns in the past and in the last month; what lies beyond 99 % of both is at the edge."
+    """Draw the values of columns in the past and in the last month; what lies beyond 99 % of both is at the edge.
+
+    Parameters
+    ----------
+    judged : DriftMonths
+    now : dict[str, np.ndarray]
+        By column: values of the last month.
+    title : str
+        States the finding.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    DataError
+        "there is no column to draw; name at least one"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.monitor.drift_page import judge_months, moved_figure, realised_ic
+    >>> from quantlab.recipe.run import as_recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> chain = Stages(as_recipe("momentum"))
+    >>> bars = sample_bars(start="2014-01-01")
+    >>> wide = {
+    ...     c: to_wide(bars[c] * (bars["adj"] if c == "close" else 1.0)) for c in ("close", "high", "low", "volume")
+    ... }
+    >>> known = {
+    ...     "return_1": np.log(wide["close"]).diff(),
+    ...     "range_1": np.log(wide["high"] / wide["low"]),
+    ...     "volume_21": np.log(wide["volume"].where(wide["volume"] > 0) / wide["volume"].rolling(21).mean()),
+    ...     "high_63": wide["close"] / wide["close"].rolling(63).max() - 1,
+    ... }
+    >>> features = pd.DataFrame({name: x.stack() for name, x in known.items()}).rename_axis(["date", "symbol"])
+    >>> features = features.loc["2014-06-02":].dropna(how="all")
+    >>> ic = realised_ic(chain.predictions["score"], chain.outcomes)
+    >>> daily = ic.to_frame()
+    >>> judged = judge_months(features, daily, months=36)
+    >>> month = judged.tests[-1]
+    >>> now = {
+    ...     c: features.loc[month.start : month.end, c].to_numpy()
+    ...     for c in list(judged.distance_z().index[:3])
+    ...     if c in features
+    ... }
+    >>> moved_figure(judged, now, "The farthest columns of the last month")
+    """
     import matplotlib.pyplot as plt
 
     if not now:
@@ -219,7 +601,47 @@ def moved_figure(
 def drift_verdict(
     judged: DriftMonths,
 ) -> str:  # Markdown
-    "Say in one sentence whether the last month drifted, with its family-wise p and the columns that are named."
+    """Say in one sentence whether the last month drifted, with its family-wise p and the columns that are named.
+
+    Parameters
+    ----------
+    judged : DriftMonths
+
+    Returns
+    -------
+    str
+        Markdown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.monitor.drift_page import drift_verdict, judge_months, plant_drift, realised_ic
+    >>> from quantlab.recipe.run import as_recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> chain = Stages(as_recipe("momentum"))
+    >>> bars = sample_bars(start="2014-01-01")
+    >>> wide = {
+    ...     c: to_wide(bars[c] * (bars["adj"] if c == "close" else 1.0)) for c in ("close", "high", "low", "volume")
+    ... }
+    >>> known = {
+    ...     "return_1": np.log(wide["close"]).diff(),
+    ...     "range_1": np.log(wide["high"] / wide["low"]),
+    ...     "volume_21": np.log(wide["volume"].where(wide["volume"] > 0) / wide["volume"].rolling(21).mean()),
+    ...     "high_63": wide["close"] / wide["close"].rolling(63).max() - 1,
+    ... }
+    >>> features = pd.DataFrame({name: x.stack() for name, x in known.items()}).rename_axis(["date", "symbol"])
+    >>> features = features.loc["2014-06-02":].dropna(how="all")
+    >>> ic = realised_ic(chain.predictions["score"], chain.outcomes)
+    >>> daily = ic.to_frame()
+    >>> judged = judge_months(features, daily, months=36)
+    >>> month = judged.tests[-1]
+    >>> planted = plant_drift(features, {"return_1": 1.0}, month.start)
+    >>> rang = judge_months(planted, daily, months=36, combine="max")
+    >>> assert "no drift is shown" in drift_verdict(judged) and "**return_1**" in drift_verdict(rang)
+    """
     last = judged.tests[-1]
     span, n = f"{last.start:%Y-%m-%d} to {last.end:%Y-%m-%d}", len(last.null)
     as_far = int((last.null >= last.statistic - 1e-9).sum())
@@ -233,7 +655,30 @@ def drift_verdict(
 def false_alarm_rates(
     combine: str = "sum",  # over the columns, or "max"
 ) -> pd.DataFrame:  # world x method, the test first: share of months, its standard error; empty where none are stored
-    "Return the stored false-alarm rates of the test and of the customs, measured where nothing drifts."
+    """Return the stored false-alarm rates of the test and of the customs, measured where nothing drifts.
+
+    Parameters
+    ----------
+    combine : str, default "sum"
+        Over the columns, or "max".
+
+    Returns
+    -------
+    pd.DataFrame
+        World x method, the test first: share of months, its standard error; empty where none are
+        stored.
+
+    Raises
+    ------
+    ConfigError
+        When there is none (see root).
+
+    Examples
+    --------
+    >>> from quantlab.monitor.drift_page import false_alarm_rates
+    >>> rates = false_alarm_rates()
+    >>> (100 * rates).round(1).rename_axis("% of months, nothing drifts", axis=1)
+    """
     file = root() / "bench" / "results" / "drift_calibration.json"
     if not file.is_file():
         return pd.DataFrame()

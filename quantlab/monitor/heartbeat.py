@@ -64,7 +64,35 @@ def beat(
     now: datetime | None = None,  # with a zone; None: the clock's
     file: Path | None = None,  # SQLite, made where there is none; the setting [monitor] beats
 ) -> None:
-    "Say that something ran; raise ConfigError for a bad name, DataError where it cannot be written."
+    """Say that something ran; raise ConfigError for a bad name, DataError where it cannot be written.
+
+    Parameters
+    ----------
+    name : str
+        Of what ran: small letters, digits, _.
+    now : datetime | None, default None
+        With a zone; None: the clock's.
+    file : Path | None, default None
+        SQLite, made where there is none; the setting [monitor] beats.
+
+    Raises
+    ------
+    ConfigError
+        For a bad name, DataError where it cannot be written.
+    DataError
+        "{...}: {error}; mend or move the file of [monitor] beats"
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from datetime import UTC, datetime
+    >>> from pathlib import Path
+    >>> from quantlab.monitor.heartbeat import beat
+    >>> work = tempfile.TemporaryDirectory()
+    >>> file = Path(work.name) / "beats.sqlite"
+    >>> monday = datetime(2025, 11, 24, 23, 30, tzinfo=UTC)
+    >>> beat("schedule", monday, file)
+    """
     _check_beat(name)
     at = _iso(now)
     with _open(file) as db:
@@ -75,7 +103,38 @@ def beat(
 def last_beats(
     file: Path | None = None,  # the setting [monitor] beats
 ) -> dict[str, datetime]:  # name -> UTC
-    "Return when each name was heard of last."
+    """Return when each name was heard of last.
+
+    Parameters
+    ----------
+    file : Path | None, default None
+        The setting [monitor] beats.
+
+    Returns
+    -------
+    dict[str, datetime]
+        Name -> UTC.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+    DataError
+        "{...}: {error}; mend or move the file of [monitor] beats"
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from datetime import UTC, datetime
+    >>> from pathlib import Path
+    >>> from quantlab.monitor.heartbeat import beat, last_beats
+    >>> work = tempfile.TemporaryDirectory()
+    >>> file = Path(work.name) / "beats.sqlite"
+    >>> monday = datetime(2025, 11, 24, 23, 30, tzinfo=UTC)
+    >>> beat("schedule", monday, file)
+    >>> beat("close_report", monday, file)
+    >>> assert last_beats(file) == {"close_report": monday, "schedule": monday}
+    """
     with _open(file) as db:
         return {name: datetime.fromisoformat(at) for name, at in db.execute("SELECT name, at FROM beats ORDER BY name")}
 
@@ -83,7 +142,27 @@ def last_beats(
 def read_expected(
     text: str,  # name=15min, or name=XNYS+2h, separated by spaces
 ) -> dict[str, timedelta | SlotRule]:
-    "Read who must be heard of, and how often; raise ConfigError for the first part that says nothing."
+    """Read who must be heard of, and how often; raise ConfigError for the first part that says nothing.
+
+    Parameters
+    ----------
+    text : str
+        name=15min, or name=XNYS+2h, separated by spaces.
+
+    Returns
+    -------
+    dict[str, timedelta | SlotRule]
+
+    Raises
+    ------
+    ConfigError
+        For the first part that says nothing.
+
+    Examples
+    --------
+    >>> from quantlab.monitor.heartbeat import read_expected
+    >>> expected = read_expected("schedule=15min close_report=XNYS+2h")
+    """
     found: dict[str, timedelta | SlotRule] = {}
     for part in str(text).replace(",", " ").split():
         name, _, rule = part.partition("=")
@@ -110,7 +189,43 @@ _SKEW = timedelta(minutes=1)  # that a clock is set back by when it is only corr
 
 
 class MissingBeat(NamedTuple):
-    "Say who was not heard of, and why that is too long."
+    """Say who was not heard of, and why that is too long.
+
+    Parameters
+    ----------
+    name : str
+        Of what should have run.
+    last : datetime | None
+        Its last beat, UTC; None: never.
+    since : datetime
+        From when on it was late, UTC.
+    why : str
+        In words.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.monitor.heartbeat import beat, missing_beats, read_expected
+    >>> work = tempfile.TemporaryDirectory()
+    >>> file = Path(work.name) / "beats.sqlite"
+    >>> monday = datetime(2025, 11, 24, 23, 30, tzinfo=UTC)
+    >>> beat("schedule", monday, file)
+    >>> beat("close_report", monday, file)
+    >>> expected = read_expected("schedule=15min close_report=XNYS+2h")
+    >>> beat("schedule", monday + timedelta(hours=23, minutes=35), file)  # Tuesday, 23:05; the close was at 21:00
+    >>> beat("close_report", monday + timedelta(days=2), file)  # Wednesday
+    >>> pd.DataFrame(missing_beats(expected, monday + timedelta(days=4), file))
+               name                      last                     since  \\
+    0      schedule 2025-11-25 23:05:00+00:00 2025-11-25 23:20:00+00:00
+    1  close_report 2025-11-26 23:30:00+00:00 2025-11-28 20:10:00+00:00
+
+                                                                                         why
+    0      schedule was heard of at 2025-11-25 23:05 UTC, and is late since 2025-11-25 23:20
+    1  close_report was heard of at 2025-11-26 23:30 UTC, and is late since 2025-11-28 20:10
+    """
 
     name: str  # of what should have run
     last: datetime | None  # its last beat, UTC; None: never
@@ -132,7 +247,55 @@ def missing_beats(
     file: Path | None = None,  # the setting [monitor] beats
     grace: timedelta = timedelta(minutes=10),  # after a slot of a rule
 ) -> list[MissingBeat]:  # in the order of expected
-    "List who is late; raise ConfigError for a bad name, DataError where the beats cannot be read."
+    """List who is late; raise ConfigError for a bad name, DataError where the beats cannot be read.
+
+    Parameters
+    ----------
+    expected : Mapping[str, timedelta | SlotRule]
+        Name -> how often, or when.
+    now : datetime | None, default None
+        With a zone; None: the clock's.
+    file : Path | None, default None
+        The setting [monitor] beats.
+    grace : timedelta, default timedelta(minutes=10)
+        After a slot of a rule.
+
+    Returns
+    -------
+    list[MissingBeat]
+        In the order of expected.
+
+    Raises
+    ------
+    ConfigError
+        For a bad name, DataError where the beats cannot be read.
+    DataError
+        "{...}: {error}; mend or move the file of [monitor] beats"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.monitor.heartbeat import beat, missing_beats, read_expected
+    >>> work = tempfile.TemporaryDirectory()
+    >>> file = Path(work.name) / "beats.sqlite"
+    >>> monday = datetime(2025, 11, 24, 23, 30, tzinfo=UTC)
+    >>> beat("schedule", monday, file)
+    >>> beat("close_report", monday, file)
+    >>> expected = read_expected("schedule=15min close_report=XNYS+2h")
+    >>> beat("schedule", monday + timedelta(hours=23, minutes=35), file)  # Tuesday, 23:05; the close was at 21:00
+    >>> beat("close_report", monday + timedelta(days=2), file)  # Wednesday
+    >>> pd.DataFrame(missing_beats(expected, monday + timedelta(days=4), file))
+               name                      last                     since  \\
+    0      schedule 2025-11-25 23:05:00+00:00 2025-11-25 23:20:00+00:00
+    1  close_report 2025-11-26 23:30:00+00:00 2025-11-28 20:10:00+00:00
+
+                                                                                         why
+    0      schedule was heard of at 2025-11-25 23:05 UTC, and is late since 2025-11-25 23:20
+    1  close_report was heard of at 2025-11-26 23:30 UTC, and is late since 2025-11-28 20:10
+    """
     for name in expected:
         _check_beat(name)
     text = _iso(now)
@@ -161,7 +324,59 @@ def beat_readings(
     now: datetime | None = None,  # with a zone; None: the clock's
     file: Path | None = None,  # the setting [monitor] beats
 ) -> list[Reading]:  # when each was heard of, and whether it is late
-    "Tell of heartbeats; raise DataError where the beats cannot be read."
+    """Tell of heartbeats; raise DataError where the beats cannot be read.
+
+    Parameters
+    ----------
+    expected : Mapping[str, timedelta | SlotRule]
+        Name -> how often, or when.
+    now : datetime | None, default None
+        With a zone; None: the clock's.
+    file : Path | None, default None
+        The setting [monitor] beats.
+
+    Returns
+    -------
+    list[Reading]
+        When each was heard of, and whether it is late.
+
+    Raises
+    ------
+    DataError
+        Where the beats cannot be read.
+    ConfigError
+        "{name} cannot beat; use small letters, digits and underscores, such as close_report"
+        "now is {now}, which has no zone; give one, such as datetime.now(UTC)"
+        For an address (see path).
+        For an exchange that nobody knows (see due_slots).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.monitor.heartbeat import beat, beat_readings, read_expected
+    >>> work = tempfile.TemporaryDirectory()
+    >>> file = Path(work.name) / "beats.sqlite"
+    >>> monday = datetime(2025, 11, 24, 23, 30, tzinfo=UTC)
+    >>> beat("schedule", monday, file)
+    >>> beat("close_report", monday, file)
+    >>> expected = read_expected("schedule=15min close_report=XNYS+2h")
+    >>> slips = ["schedule", "schedule=soon", "schedule=XNYS+", "close=XNYS+2", "a=1h a=2h", "schedule=0min"]
+    >>> [show_error(lambda one=one: read_expected(one)) for one in slips]
+    >>> beat("schedule", monday + timedelta(hours=23, minutes=35), file)  # Tuesday, 23:05; the close was at 21:00
+    >>> beat("close_report", monday + timedelta(days=2), file)  # Wednesday
+    >>> told = beat_readings(expected, monday + timedelta(days=3, hours=22, minutes=10), file)
+    >>> assert [one.value for one in told if one.name == "quantlab_heartbeat_late"] == [1, 1]
+    >>> pd.DataFrame([{"name": one.name, "of": one.labels["name"], "value": f"{one.value:.10g}"} for one in told])
+                                            name            of       value
+    0  quantlab_heartbeat_last_timestamp_seconds  close_report  1764199800
+    1                    quantlab_heartbeat_late  close_report           1
+    2  quantlab_heartbeat_last_timestamp_seconds      schedule  1764111900
+    3                    quantlab_heartbeat_late      schedule           1
+    """
     late = {one.name for one in missing_beats(expected, now, file)}
     beats, found = last_beats(file), []
     for name in sorted({*beats, *expected}):

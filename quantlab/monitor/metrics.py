@@ -44,7 +44,25 @@ from ..runs.slots import SlotRule, due_slots
 
 # %% ../../nbs/monitor/934_metrics.ipynb #6b134dca
 class Reading(NamedTuple):
-    "Hold one figure of one moment."
+    """Hold one figure of one moment.
+
+    Parameters
+    ----------
+    name : str
+        One of BATCH_METRICS.
+    labels : dict[str, str]
+        Name -> value, those that the metric has.
+    value : float
+        May be NaN: it exists and nobody knows it.
+
+    Examples
+    --------
+    >>> from quantlab.monitor.metrics import Reading
+    >>> some = [
+    ...     Reading("quantlab_slots", {"job_name": "close", "state": "done"}, 41),
+    ...     Reading("quantlab_ledger_rows", {"kind": "trial"}, 7),
+    ... ]
+    """
 
     name: str  # one of BATCH_METRICS
     labels: dict[str, str]  # name -> value, those that the metric has
@@ -126,7 +144,32 @@ class _Collected:
 def metrics_text(
     readings: Sequence[Reading],  # in any order
 ) -> str:  # the text format of Prometheus, version 0.0.4; ends with a line end
-    "Write readings in the format that Prometheus reads; raise ConfigError for one that BATCH_METRICS does not have."
+    """Write readings in the format that Prometheus reads; raise ConfigError for one that BATCH_METRICS does not have.
+
+    Parameters
+    ----------
+    readings : Sequence[Reading]
+        In any order.
+
+    Returns
+    -------
+    str
+        The text format of Prometheus, version 0.0.4; ends with a line end.
+
+    Raises
+    ------
+    ConfigError
+        For one that BATCH_METRICS does not have.
+
+    Examples
+    --------
+    >>> from quantlab.monitor.metrics import Reading, metrics_text
+    >>> some = [
+    ...     Reading("quantlab_slots", {"job_name": "close", "state": "done"}, 41),
+    ...     Reading("quantlab_ledger_rows", {"kind": "trial"}, 7),
+    ... ]
+    >>> text = metrics_text(some)
+    """
     registry = _client().CollectorRegistry()
     registry.register(_Collected(readings))
     return _client().generate_latest(registry).decode()
@@ -136,7 +179,40 @@ def write_metrics(
     file: Path | str,  # ends in .prom, in the folder of node_exporter's --collector.textfile.directory
     readings: Sequence[Reading],  # of batch_readings, and of whoever has more
 ) -> Path:  # the file
-    "Replace a text file of figures, whole or not at all; raise ConfigError for another ending, DataError on failure."
+    """Replace a text file of figures, whole or not at all; raise ConfigError for another ending, DataError on failure.
+
+    Parameters
+    ----------
+    file : Path | str
+        Ends in .prom, in the folder of node_exporter's --collector.textfile.directory.
+    readings : Sequence[Reading]
+        Of batch_readings, and of whoever has more.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ConfigError
+        For another ending, DataError on failure.
+    DataError
+        "{where} cannot be written ({strerror}); make room, or name another file"
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.monitor.metrics import Reading, write_metrics
+    >>> some = [
+    ...     Reading("quantlab_slots", {"job_name": "close", "state": "done"}, 41),
+    ...     Reading("quantlab_ledger_rows", {"kind": "trial"}, 7),
+    ... ]
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> file = write_metrics(here / "quantlab.prom", some)
+    """
     file = Path(file)
     if file.suffix != ".prom":
         says = "node_exporter reads what ends in .prom; write quantlab.prom"
@@ -162,7 +238,45 @@ def write_metrics(
 def read_metrics(
     text: str,  # as write_metrics wrote it
 ) -> list[Reading]:  # those of BATCH_METRICS; what else is there is left out
-    "Read figures back; raise DataError for a text that is torn or none."
+    """Read figures back; raise DataError for a text that is torn or none.
+
+    Parameters
+    ----------
+    text : str
+        As write_metrics wrote it.
+
+    Returns
+    -------
+    list[Reading]
+        Those of BATCH_METRICS; what else is there is left out.
+
+    Raises
+    ------
+    DataError
+        For a text that is torn or none.
+    ConfigError
+        "figures for Prometheus need prometheus-client: pip install 'quantlab[metrics]'"
+    ValueError
+        "its last line has no end"
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.monitor.metrics import Reading, read_metrics, write_metrics
+    >>> some = [
+    ...     Reading("quantlab_slots", {"job_name": "close", "state": "done"}, 41),
+    ...     Reading("quantlab_ledger_rows", {"kind": "trial"}, 7),
+    ... ]
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> file = write_metrics(here / "quantlab.prom", some)
+    >>> assert (
+    ...     read_metrics(file.read_text()) == some
+    ...     and oct(file.stat().st_mode)[-3:] == "644"
+    ...     and len(list(here.iterdir())) == 1
+    ... )
+    """
     parse = _client(".parser").text_string_to_metric_families
     try:
         if text and not text.endswith("\n"):
@@ -206,7 +320,40 @@ def slot_readings(
     now: datetime,  # with a zone
     schedule: Schedule | None = None,  # whose jobs are told though no slot was noticed
 ) -> list[Reading]:
-    "Tell of each job what fell due, what was done and what waits; raise DataError where the ledger cannot be read."
+    """Tell of each job what fell due, what was done and what waits; raise DataError where the ledger cannot be read.
+
+    Parameters
+    ----------
+    file : Path
+        Of the ledger of slots; nothing is made where it is absent.
+    now : datetime
+        With a zone.
+    schedule : Schedule | None, default None
+        Whose jobs are told though no slot was noticed.
+
+    Returns
+    -------
+    list[Reading]
+
+    Raises
+    ------
+    DataError
+        Where the ledger cannot be read.
+    ConfigError
+        For an exchange that nobody knows (see due_slots).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from datetime import UTC, datetime
+    >>> from pathlib import Path
+    >>> from quantlab.monitor.metrics import slot_readings
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> slots = here / "slots.sqlite"
+    >>> assert slot_readings(slots, noon) == [] and not slots.exists()
+    """
     rows = SlotLedger(file).rows() if file.is_file() else []
     rules = {job.name: job.when for job in schedule.jobs} if schedule else {}
     names = sorted({slot.job for slot in rows} | set(rules))
@@ -220,7 +367,67 @@ _RUN = re.compile(r"(.+)-\d{8}T\d{6}Z-[0-9a-f]{8}(?:\.\d+)?(-failed)?")  # templ
 def run_readings(
     folder: Path,  # of report runs; may be absent
 ) -> list[Reading]:
-    "Tell how many runs of each template are finished, failed or broken, and of the last one when and how long."
+    """Tell how many runs of each template are finished, failed or broken, and of the last one when and how long.
+
+    Parameters
+    ----------
+    folder : Path
+        Of report runs; may be absent.
+
+    Returns
+    -------
+    list[Reading]
+
+    Raises
+    ------
+    ReportError
+        For a file (see list_runs).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.monitor.metrics import BATCH_METRICS, run_readings
+    >>> assert all(name.startswith("quantlab_") and not name.endswith("_total") for name in BATCH_METRICS)
+    >>> assert {label for _, labels in BATCH_METRICS.values() for label in labels} <= {
+    ...     "store",
+    ...     "job_name",
+    ...     "state",
+    ...     "template",
+    ...     "dataset",
+    ...     "interval",
+    ...     "trader",
+    ...     "kind",
+    ...     "study",
+    ...     "action",
+    ...     "name",
+    ... }
+    >>> pd.DataFrame(
+    ...     {name: {"what": what, "labels": ", ".join(labels)} for name, (what, labels) in BATCH_METRICS.items()}
+    ... ).T
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> def table(readings):
+    ...     "Show readings as a table."
+    ...     rows = [
+    ...         {"name": r.name.removeprefix("quantlab_"), **r.labels, "value": f"{r.value:.10g}"} for r in readings
+    ...     ]
+    ...     return pd.DataFrame(rows).fillna("").set_index("name")
+    >>> run = here / "runs" / "tearsheet-20251124T160000Z-0123abcd"
+    >>> run.mkdir(parents=True)
+    >>> for name in ("tearsheet-20251125T160000Z-0123abcd-failed", "tearsheet-20251126T160000Z-0123abcd"):
+    ...     (run.parent / name).mkdir()
+    >>> found = run_readings(run.parent)
+    >>> table(found)
+                                            template     state       value
+    name
+    report_runs                            tearsheet    broken           1
+    report_runs                            tearsheet    failed           1
+    report_runs                            tearsheet  finished           1
+    report_last_success_timestamp_seconds  tearsheet            1764000000
+    report_last_duration_seconds           tearsheet                  73.5
+    """
     runs, found = list_runs(folder), []
     counts: dict[tuple[str, str], int] = {}
     whole = {run.folder.name for run in runs}
@@ -248,7 +455,42 @@ def sessions_behind(
     now: datetime,  # with a zone
     delay: timedelta = timedelta(hours=2),  # from the close until the vendor has the bar
 ) -> int:
-    "Count the sessions that are over and are not in a dataset; raise ConfigError for an exchange that nobody knows."
+    """Count the sessions that are over and are not in a dataset; raise ConfigError for an exchange that nobody knows.
+
+    Parameters
+    ----------
+    last : pd.Timestamp
+        Newest session or bar of a dataset.
+    exchange : str
+        Whose sessions count, such as XNYS or 24/7.
+    now : datetime
+        With a zone.
+    delay : timedelta, default timedelta(hours=2)
+        From the close until the vendor has the bar.
+
+    Returns
+    -------
+    int
+        The sessions that are over and are not in a dataset.
+
+    Raises
+    ------
+    ConfigError
+        For an exchange that nobody knows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from datetime import UTC, datetime
+    >>> from quantlab.monitor.metrics import sessions_behind
+    >>> nights = [
+    ...     datetime(2023, 12, 31, tzinfo=UTC),
+    ...     datetime(2024, 1, 2, 22, 59, tzinfo=UTC),
+    ...     datetime(2024, 1, 2, 23, tzinfo=UTC),
+    ...     datetime(2024, 1, 8, 12, tzinfo=UTC),
+    ... ]
+    >>> assert [sessions_behind(pd.Timestamp("2023-12-29"), "XNYS", night) for night in nights] == [0, 0, 1, 4]
+    """
     moment = pd.Timestamp(now).tz_convert("UTC")
     day = moment.tz_localize(None).normalize()
     hours = exchange_schedule(exchange, day - pd.Timedelta(days=31), day + pd.Timedelta(days=1))
@@ -264,7 +506,51 @@ def lake_readings(
     now: datetime,  # with a zone
     feeds: Mapping[str, str] | None = None,  # dataset -> exchange, for those that are refreshed
 ) -> list[Reading]:
-    "Tell of each dataset its rows, names and last session, and of a feed how many sessions it is behind."
+    """Tell of each dataset its rows, names and last session, and of a feed how many sessions it is behind.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the lake; may be absent.
+    now : datetime
+        With a zone.
+    feeds : Mapping[str, str] | None, default None
+        Dataset -> exchange, for those that are refreshed.
+
+    Returns
+    -------
+    list[Reading]
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from datetime import UTC, datetime
+    >>> from pathlib import Path
+    >>> from quantlab.monitor.metrics import lake_readings
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> def table(readings):
+    ...     "Show readings as a table."
+    ...     rows = [
+    ...         {"name": r.name.removeprefix("quantlab_"), **r.labels, "value": f"{r.value:.10g}"} for r in readings
+    ...     ]
+    ...     return pd.DataFrame(rows).fillna("").set_index("name")
+    >>> nights = [
+    ...     datetime(2023, 12, 31, tzinfo=UTC),
+    ...     datetime(2024, 1, 2, 22, 59, tzinfo=UTC),
+    ...     datetime(2024, 1, 2, 23, tzinfo=UTC),
+    ...     datetime(2024, 1, 8, 12, tzinfo=UTC),
+    ... ]
+    >>> table(lake_readings(here / "lake", nights[-1], {"us": "XNYS", "gone": "XNYS"}))
+                                           dataset interval       value      store
+    name
+    dataset_rows                                us       1d          40
+    dataset_symbols                             us       1d           2
+    dataset_last_session_timestamp_seconds      us       1d  1703808000
+    dataset_behind_sessions                     us       1d           4
+    store_readable                                                    0  lake gone
+    """
     found: list[Reading] = []
     for row in Lake(folder).datasets().to_dict("records"):
         if row.get("fault"):
@@ -289,7 +575,34 @@ def ledger_readings(
     file: Path,  # of the research ledger; may be absent
     tested: Mapping[str, DriftTest] | None = None,  # by study: the test of its last month
 ) -> list[Reading]:
-    "Tell how many rows the research ledger has, and what is known of drift; raise LedgerError where it cannot be read."
+    """Tell how many rows the research ledger has, and what is known of drift; raise LedgerError where it cannot be
+    read.
+
+    Parameters
+    ----------
+    file : Path
+        Of the research ledger; may be absent.
+    tested : Mapping[str, DriftTest] | None, default None
+        By study: the test of its last month.
+
+    Returns
+    -------
+    list[Reading]
+
+    Raises
+    ------
+    LedgerError
+        Where it cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.monitor.metrics import ledger_readings
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> assert ledger_readings(here / "none.sqlite") == []
+    """
     rows, found = Ledger(file).rows(), []
     for kind, count in rows["kind"].value_counts().sort_index().items():
         found.append(Reading("quantlab_ledger_rows", {"kind": str(kind)}, count))
@@ -333,7 +646,80 @@ def trader_readings(
     kind: str,  # paper or live
     now: datetime,  # with a zone; whether a breaker of today still holds
 ) -> list[Reading]:
-    "Tell how a trader stands, without asking its venue; raise ExecutionError where what it wrote cannot be read."
+    """Tell how a trader stands, without asking its venue; raise ExecutionError where what it wrote cannot be read.
+
+    Parameters
+    ----------
+    home : Path
+        Folder of a trader that was begun.
+    kind : str
+        Paper or live.
+    now : datetime
+        With a zone; whether a breaker of today still holds.
+
+    Returns
+    -------
+    list[Reading]
+
+    Raises
+    ------
+    ExecutionError
+        Where what it wrote cannot be read.
+    ConfigError
+        For what is none (see state_from).
+
+    Examples
+    --------
+    >>> import json
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from contextlib import closing
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.execution.kill_switch import KillSwitch
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.monitor.metrics import trader_readings
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.risk.limits import Snapshot
+    >>> from quantlab.runs.schedule import Job, Schedule, SlotLedger, notice_slots
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> def table(readings):
+    ...     "Show readings as a table."
+    ...     rows = [
+    ...         {"name": r.name.removeprefix("quantlab_"), **r.labels, "value": f"{r.value:.10g}"} for r in readings
+    ...     ]
+    ...     return pd.DataFrame(rows).fillna("").set_index("name")
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> plan = Schedule(
+    ...     jobs=[Job(name="close", when={"every": "1h"}, steps=[{"report": {"template": "tearsheet"}}], retries=0)]
+    ... )
+    >>> slots = here / "slots.sqlite"
+    >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon)
+    >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon + timedelta(hours=4))
+    >>> home = here / "paper" / "momentum"
+    >>> with closing(OrderStore(home / "trader" / "orders.sqlite")) as store:
+    ...     store.set_fact("venue.book", json.dumps({"cash": "2500", "shares": {"KO": "100"}}))
+    ...     switch = KillSwitch(store, Limits(kill_drawdown=0.05))
+    ...     nothing = [np.zeros(0)] * 3
+    ...     for equity in (10_000.0, 9_000.0):
+    ...         _ = switch.look(Snapshot(pd.Timestamp("2025-11-24T15:00Z"), equity, [], *nothing))
+    >>> found = trader_readings(home, "paper", noon)
+    >>> with closing(OrderStore(home / "trader" / "orders.sqlite")) as store:
+    ...     store.set_fact("venue.book", json.dumps({"cash": "2500", "shares": {"NEW": "100"}}))
+    >>> table(found)
+                                              trader   kind         value
+    name
+    trader_last_close_timestamp_seconds     momentum  paper    1763683200
+    trader_last_decision_timestamp_seconds  momentum  paper    1763683200
+    trader_drawdown_limit_ratio             momentum  paper           0.2
+    trader_kill_switch_tripped              momentum  paper             1
+    trader_open_orders                      momentum  paper             0
+    trader_equity                           momentum  paper          9000
+    trader_gross_ratio                      momentum  paper  0.7777777778
+    trader_drawdown_ratio                   momentum  paper           0.1
+    """
     told, ledger = {"trader": home.name, "kind": kind}, PaperLedger(home)
     terms, days, file, found = ledger.terms(), ledger.days(), home / "trader" / "orders.sqlite", []
     for name, dates in {"close": days, "decision": [day for day in days if day.due]}.items():
@@ -355,7 +741,63 @@ def trader_readings(
 
 # %% ../../nbs/monitor/934_metrics.ipynb #defe831a
 class MetricStores(NamedTuple):
-    "Say where the stores lie; what is not given is where the settings say."
+    """Say where the stores lie; what is not given is where the settings say.
+
+    Parameters
+    ----------
+    schedule : Path | None, default None
+        SQLite of slots; [research] schedule.
+    runs : Path | None, default None
+        Folder; [research] runs.
+    lake : Path | None, default None
+        Folder; [data] lake.
+    ledger : Path | None, default None
+        SQLite; [research] ledger.
+    traders : Path | None, default None
+        Folder that holds paper and live; the root.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.monitor.metrics import BATCH_METRICS, MetricStores
+    >>> from quantlab.runs.schedule import Job, Schedule, SlotLedger, notice_slots
+    >>> assert all(name.startswith("quantlab_") and not name.endswith("_total") for name in BATCH_METRICS)
+    >>> assert {label for _, labels in BATCH_METRICS.values() for label in labels} <= {
+    ...     "store",
+    ...     "job_name",
+    ...     "state",
+    ...     "template",
+    ...     "dataset",
+    ...     "interval",
+    ...     "trader",
+    ...     "kind",
+    ...     "study",
+    ...     "action",
+    ...     "name",
+    ... }
+    >>> pd.DataFrame(
+    ...     {name: {"what": what, "labels": ", ".join(labels)} for name, (what, labels) in BATCH_METRICS.items()}
+    ... ).T
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> plan = Schedule(
+    ...     jobs=[Job(name="close", when={"every": "1h"}, steps=[{"report": {"template": "tearsheet"}}], retries=0)]
+    ... )
+    >>> slots = here / "slots.sqlite"
+    >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon)
+    >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon + timedelta(hours=4))
+    >>> run = here / "runs" / "tearsheet-20251124T160000Z-0123abcd"
+    >>> run.mkdir(parents=True)
+    >>> for name in ("tearsheet-20251125T160000Z-0123abcd-failed", "tearsheet-20251126T160000Z-0123abcd"):
+    ...     (run.parent / name).mkdir()
+    >>> ledger = Ledger(here / "ledger.sqlite")
+    >>> everything = MetricStores(slots, run.parent, here / "lake", ledger.file, here)
+    """
 
     schedule: Path | None = None  # SQLite of slots; [research] schedule
     runs: Path | None = None  # folder; [research] runs
@@ -385,7 +827,75 @@ def batch_readings(
     feeds: Mapping[str, str] | None = None,  # dataset -> exchange, for those that are refreshed
     tested: Mapping[str, DriftTest] | None = None,  # by study: the test of its last month
 ) -> list[Reading]:
-    "Read every store that is there, each by itself; raise ConfigError for a time without a zone, or no exchange."
+    """Read every store that is there, each by itself; raise ConfigError for a time without a zone, or no exchange.
+
+    Parameters
+    ----------
+    now : datetime | None, default None
+        With a zone; None: the clock's.
+    stores : MetricStores | None, default None
+        Where they lie; None: as the settings say.
+    schedule : Schedule | None, default None
+        Whose jobs are expected.
+    feeds : Mapping[str, str] | None, default None
+        Dataset -> exchange, for those that are refreshed.
+    tested : Mapping[str, DriftTest] | None, default None
+        By study: the test of its last month.
+
+    Returns
+    -------
+    list[Reading]
+
+    Raises
+    ------
+    ConfigError
+        For a time without a zone, or no exchange.
+    ReportError
+        For a file (see list_runs).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.monitor.metrics import BATCH_METRICS, MetricStores, batch_readings
+    >>> from quantlab.runs.schedule import Job, Schedule, SlotLedger, notice_slots
+    >>> assert all(name.startswith("quantlab_") and not name.endswith("_total") for name in BATCH_METRICS)
+    >>> assert {label for _, labels in BATCH_METRICS.values() for label in labels} <= {
+    ...     "store",
+    ...     "job_name",
+    ...     "state",
+    ...     "template",
+    ...     "dataset",
+    ...     "interval",
+    ...     "trader",
+    ...     "kind",
+    ...     "study",
+    ...     "action",
+    ...     "name",
+    ... }
+    >>> pd.DataFrame(
+    ...     {name: {"what": what, "labels": ", ".join(labels)} for name, (what, labels) in BATCH_METRICS.items()}
+    ... ).T
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> plan = Schedule(
+    ...     jobs=[Job(name="close", when={"every": "1h"}, steps=[{"report": {"template": "tearsheet"}}], retries=0)]
+    ... )
+    >>> slots = here / "slots.sqlite"
+    >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon)
+    >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon + timedelta(hours=4))
+    >>> run = here / "runs" / "tearsheet-20251124T160000Z-0123abcd"
+    >>> run.mkdir(parents=True)
+    >>> for name in ("tearsheet-20251125T160000Z-0123abcd-failed", "tearsheet-20251126T160000Z-0123abcd"):
+    ...     (run.parent / name).mkdir()
+    >>> ledger = Ledger(here / "ledger.sqlite")
+    >>> everything = MetricStores(slots, run.parent, here / "lake", ledger.file, here)
+    >>> found = batch_readings(noon, everything)
+    """
     now = datetime.now(UTC) if now is None else now
     if now.tzinfo is None:
         raise ConfigError(f"now is {now}, which has no zone; give one, such as datetime.now(UTC)")
@@ -423,7 +933,37 @@ _ROUTE = re.compile(r"/[\w\-./{}:]{0,199}", re.ASCII)
 
 
 class ServerMetrics:
-    "Count what a server answers, in a registry of its own; its calls may come from any thread."
+    """Count what a server answers, in a registry of its own; its calls may come from any thread.
+
+    Raises
+    ------
+    ConfigError
+        Where prometheus-client is absent.
+
+    Examples
+    --------
+    >>> import json
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from contextlib import closing
+    >>> from pathlib import Path
+    >>> from quantlab.execution.kill_switch import KillSwitch
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.monitor.metrics import server_metrics
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.risk.limits import Snapshot
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> home = here / "paper" / "momentum"
+    >>> with closing(OrderStore(home / "trader" / "orders.sqlite")) as store:
+    ...     store.set_fact("venue.book", json.dumps({"cash": "2500", "shares": {"KO": "100"}}))
+    ...     switch = KillSwitch(store, Limits(kill_drawdown=0.05))
+    ...     nothing = [np.zeros(0)] * 3
+    ...     for equity in (10_000.0, 9_000.0):
+    ...         _ = switch.look(Snapshot(pd.Timestamp("2025-11-24T15:00Z"), equity, [], *nothing))
+    >>> served, rng = server_metrics(), np.random.default_rng(7)
+    """
 
     def __init__(self) -> None:
         "Begin at zero; raise ConfigError where prometheus-client is absent."
@@ -437,7 +977,27 @@ class ServerMetrics:
             self._made[name] = kind(name, what, labels, registry=self.registry, **more)
 
     def begin(self) -> None:
-        "Note that a request came."
+        """Note that a request came.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.execution.paper_ledger import PaperLedger
+        >>> work = tempfile.TemporaryDirectory()
+        >>> here = Path(work.name)
+        >>> home = here / "paper" / "momentum"
+        >>> begun = PaperLedger(home)
+        >>> begun.begin(
+        ...     {
+        ...         "strategy": "momentum",
+        ...         "aside": "500",
+        ...         "recipe": {"limits": {"kill_drawdown": 0.2}},
+        ...         "account": "U7654321",
+        ...     },
+        ...     "2025-11-21T20:00:00+00:00",
+        ... )
+        """
         self._made["quantlab_http_requests_in_flight"].inc()
 
     def end(
@@ -447,7 +1007,46 @@ class ServerMetrics:
         status: int,  # of the answer
         seconds: float,  # from begin on
     ) -> None:
-        "Note that a request was answered; call it once for each begin, also after an error."
+        """Note that a request was answered; call it once for each begin, also after an error.
+
+        Parameters
+        ----------
+        method : str
+            Of HTTP.
+        route : str
+            Template such as /jobs/{id}; empty: no route fits.
+        status : int
+            Of the answer.
+        seconds : float
+            From begin on.
+
+        Examples
+        --------
+        >>> import json
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from contextlib import closing
+        >>> from pathlib import Path
+        >>> from quantlab.execution.kill_switch import KillSwitch
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.monitor.metrics import server_metrics
+        >>> from quantlab.portfolio.limits import Limits
+        >>> from quantlab.risk.limits import Snapshot
+        >>> work = tempfile.TemporaryDirectory()
+        >>> here = Path(work.name)
+        >>> home = here / "paper" / "momentum"
+        >>> with closing(OrderStore(home / "trader" / "orders.sqlite")) as store:
+        ...     store.set_fact("venue.book", json.dumps({"cash": "2500", "shares": {"KO": "100"}}))
+        ...     switch = KillSwitch(store, Limits(kill_drawdown=0.05))
+        ...     nothing = [np.zeros(0)] * 3
+        ...     for equity in (10_000.0, 9_000.0):
+        ...         _ = switch.look(Snapshot(pd.Timestamp("2025-11-24T15:00Z"), equity, [], *nothing))
+        >>> served, rng = server_metrics(), np.random.default_rng(7)
+        >>> for took in rng.lognormal(-4, 1.2, 200):
+        ...     served.begin()
+        ...     served.end("POST", "/decide", 200, took)
+        """
         verb = str(method).upper() if str(method).upper() in _METHODS else "OTHER"
         place = str(route) if _ROUTE.fullmatch(str(route)) else "unmatched"
         took = float(seconds) if math.isfinite(seconds) and seconds > 0 else 0.0
@@ -459,7 +1058,53 @@ class ServerMetrics:
         self,
         ready: bool,  # as /ready says it
     ) -> None:
-        "Say whether the server is ready."
+        """Say whether the server is ready.
+
+        Parameters
+        ----------
+        ready : bool
+            As /ready says it.
+
+        Examples
+        --------
+        >>> import json
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from contextlib import closing
+        >>> from datetime import UTC, datetime, timedelta
+        >>> from pathlib import Path
+        >>> from quantlab.execution.kill_switch import KillSwitch
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.monitor.metrics import server_metrics
+        >>> from quantlab.portfolio.limits import Limits
+        >>> from quantlab.risk.limits import Snapshot
+        >>> from quantlab.runs.schedule import Job, Schedule, SlotLedger, notice_slots
+        >>> work = tempfile.TemporaryDirectory()
+        >>> here = Path(work.name)
+        >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+        >>> plan = Schedule(
+        ...     jobs=[Job(name="close", when={"every": "1h"}, steps=[{"report": {"template": "tearsheet"}}], retries=0)]
+        ... )
+        >>> slots = here / "slots.sqlite"
+        >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon)
+        >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon + timedelta(hours=4))
+        >>> home = here / "paper" / "momentum"
+        >>> with closing(OrderStore(home / "trader" / "orders.sqlite")) as store:
+        ...     store.set_fact("venue.book", json.dumps({"cash": "2500", "shares": {"KO": "100"}}))
+        ...     switch = KillSwitch(store, Limits(kill_drawdown=0.05))
+        ...     nothing = [np.zeros(0)] * 3
+        ...     for equity in (10_000.0, 9_000.0):
+        ...         _ = switch.look(Snapshot(pd.Timestamp("2025-11-24T15:00Z"), equity, [], *nothing))
+        >>> served, rng = server_metrics(), np.random.default_rng(7)
+        >>> for took in rng.lognormal(-4, 1.2, 200):
+        ...     served.begin()
+        ...     served.end("POST", "/decide", 200, took)
+        >>> served.begin()
+        >>> served.end("get", "/jobs?token=abc123", 404, 0.001)
+        >>> served.set_jobs({"waiting": 3, "running": 1}, noon)
+        >>> served.set_ready(True)
+        """
         self._made["quantlab_server_ready"].set(bool(ready))
 
     def set_jobs(
@@ -467,14 +1112,126 @@ class ServerMetrics:
         counts: Mapping[str, int],  # state -> jobs
         oldest: datetime | None = None,  # when the oldest job that has not ended was asked for; None: there is none
     ) -> None:
-        "Say how many jobs are in which state; a state that is not named has none any more."
+        """Say how many jobs are in which state; a state that is not named has none any more.
+
+        Parameters
+        ----------
+        counts : Mapping[str, int]
+            State -> jobs.
+        oldest : datetime | None, default None
+            When the oldest job that has not ended was asked for; None: there is none.
+
+        Examples
+        --------
+        >>> import json
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from contextlib import closing
+        >>> from datetime import UTC, datetime, timedelta
+        >>> from pathlib import Path
+        >>> from quantlab.execution.kill_switch import KillSwitch
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.monitor.metrics import server_metrics
+        >>> from quantlab.portfolio.limits import Limits
+        >>> from quantlab.risk.limits import Snapshot
+        >>> from quantlab.runs.schedule import Job, Schedule, SlotLedger, notice_slots
+        >>> work = tempfile.TemporaryDirectory()
+        >>> here = Path(work.name)
+        >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+        >>> plan = Schedule(
+        ...     jobs=[Job(name="close", when={"every": "1h"}, steps=[{"report": {"template": "tearsheet"}}], retries=0)]
+        ... )
+        >>> slots = here / "slots.sqlite"
+        >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon)
+        >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon + timedelta(hours=4))
+        >>> home = here / "paper" / "momentum"
+        >>> with closing(OrderStore(home / "trader" / "orders.sqlite")) as store:
+        ...     store.set_fact("venue.book", json.dumps({"cash": "2500", "shares": {"KO": "100"}}))
+        ...     switch = KillSwitch(store, Limits(kill_drawdown=0.05))
+        ...     nothing = [np.zeros(0)] * 3
+        ...     for equity in (10_000.0, 9_000.0):
+        ...         _ = switch.look(Snapshot(pd.Timestamp("2025-11-24T15:00Z"), equity, [], *nothing))
+        >>> served, rng = server_metrics(), np.random.default_rng(7)
+        >>> for took in rng.lognormal(-4, 1.2, 200):
+        ...     served.begin()
+        ...     served.end("POST", "/decide", 200, took)
+        >>> served.begin()
+        >>> served.end("get", "/jobs?token=abc123", 404, 0.001)
+        >>> served.set_jobs({"waiting": 3, "running": 1}, noon)
+        """
         self._made["quantlab_jobs"].clear()
         for state, count in counts.items():
             self._made["quantlab_jobs"].labels(_label(state)).set(count)
         self._made[f"quantlab_oldest_open_job{_AT}"].set(_moment(oldest) if oldest else 0.0)
 
     def text(self) -> tuple[str, str]:  # the exposition; its content type
-        "Return what GET /metrics answers."
+        """Return what GET /metrics answers.
+
+        Returns
+        -------
+        tuple[str, str]
+            The exposition; its content type.
+
+        Raises
+        ------
+        ConfigError
+            "figures for Prometheus need prometheus-client: pip install 'quantlab[metrics]'"
+
+        Examples
+        --------
+        >>> import json
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from contextlib import closing
+        >>> from datetime import UTC, datetime, timedelta
+        >>> from pathlib import Path
+        >>> from quantlab.execution.kill_switch import KillSwitch
+        >>> from quantlab.execution.store import OrderStore
+        >>> from quantlab.monitor.metrics import Reading, metrics_text, server_metrics
+        >>> from quantlab.portfolio.limits import Limits
+        >>> from quantlab.risk.limits import Snapshot
+        >>> from quantlab.runs.schedule import Job, Schedule, SlotLedger, notice_slots
+        >>> some = [
+        ...     Reading("quantlab_slots", {"job_name": "close", "state": "done"}, 41),
+        ...     Reading("quantlab_ledger_rows", {"kind": "trial"}, 7),
+        ... ]
+        >>> text = metrics_text(some)
+        >>> print(text, end="")
+        >>> work = tempfile.TemporaryDirectory()
+        >>> here = Path(work.name)
+        >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+        >>> plan = Schedule(
+        ...     jobs=[Job(name="close", when={"every": "1h"}, steps=[{"report": {"template": "tearsheet"}}], retries=0)]
+        ... )
+        >>> slots = here / "slots.sqlite"
+        >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon)
+        >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon + timedelta(hours=4))
+        >>> home = here / "paper" / "momentum"
+        >>> with closing(OrderStore(home / "trader" / "orders.sqlite")) as store:
+        ...     store.set_fact("venue.book", json.dumps({"cash": "2500", "shares": {"KO": "100"}}))
+        ...     switch = KillSwitch(store, Limits(kill_drawdown=0.05))
+        ...     nothing = [np.zeros(0)] * 3
+        ...     for equity in (10_000.0, 9_000.0):
+        ...         _ = switch.look(Snapshot(pd.Timestamp("2025-11-24T15:00Z"), equity, [], *nothing))
+        >>> served, rng = server_metrics(), np.random.default_rng(7)
+        >>> for took in rng.lognormal(-4, 1.2, 200):
+        ...     served.begin()
+        ...     served.end("POST", "/decide", 200, took)
+        >>> served.begin()
+        >>> served.end("get", "/jobs?token=abc123", 404, 0.001)
+        >>> served.set_jobs({"waiting": 3, "running": 1}, noon)
+        >>> served.set_ready(True)
+        >>> said, kind = served.text()
+        >>> print(
+        ...     "\\n".join(
+        ...         line
+        ...         for line in said.splitlines()
+        ...         if line.startswith(("quantlab_http_requests", "quantlab_jobs", "quantlab_server"))
+        ...     )
+        ... )
+        """
         ends = ("_bucket", "_sum", "_count")
         names = [name + end for name in SERVER_METRICS for end in (ends if name.endswith("duration_seconds") else [""])]
         asked = self.registry.restricted_registry(names)  # without when each series was made
@@ -482,5 +1239,40 @@ class ServerMetrics:
 
 
 def server_metrics() -> ServerMetrics:  # one for each server
-    "Return a new set of the server's figures, all at zero; raise ConfigError where prometheus-client is absent."
+    """Return a new set of the server's figures, all at zero; raise ConfigError where prometheus-client is absent.
+
+    Returns
+    -------
+    ServerMetrics
+        One for each server.
+
+    Raises
+    ------
+    ConfigError
+        Where prometheus-client is absent.
+
+    Examples
+    --------
+    >>> import json
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from contextlib import closing
+    >>> from pathlib import Path
+    >>> from quantlab.execution.kill_switch import KillSwitch
+    >>> from quantlab.execution.store import OrderStore
+    >>> from quantlab.monitor.metrics import server_metrics
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.risk.limits import Snapshot
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> home = here / "paper" / "momentum"
+    >>> with closing(OrderStore(home / "trader" / "orders.sqlite")) as store:
+    ...     store.set_fact("venue.book", json.dumps({"cash": "2500", "shares": {"KO": "100"}}))
+    ...     switch = KillSwitch(store, Limits(kill_drawdown=0.05))
+    ...     nothing = [np.zeros(0)] * 3
+    ...     for equity in (10_000.0, 9_000.0):
+    ...         _ = switch.look(Snapshot(pd.Timestamp("2025-11-24T15:00Z"), equity, [], *nothing))
+    >>> served, rng = server_metrics(), np.random.default_rng(7)
+    """
     return ServerMetrics()

@@ -24,7 +24,35 @@ from ..validation.deflate import best_of_null
 # %% ../../nbs/monitor/932_retrain.ipynb #3acc9a91
 @dataclass(frozen=True)
 class FeedState:
-    "Hold whether a decision may be made on bars, and why not."
+    """Hold whether a decision may be made on bars, and why not.
+
+    Parameters
+    ----------
+    may_decide : bool
+        The bars are those of the newest session that is over, and the names are there.
+    reason : str
+        In words, also where all is well.
+    last : pd.Timestamp
+        Session of the newest bar.
+    expected : pd.Timestamp
+        Newest session that is over.
+    behind : int
+        Sessions that are over and have no bars.
+    absent : float
+        Share of the names of the five sessions before without a close.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.monitor.retrain import check_feed, feed_state
+    >>> bars = sample_bars(start="2023-12-01")
+    >>> names, day = bars.index.get_level_values("symbol"), bars.index.get_level_values("date")
+    >>> half = bars[~(names.isin(names.unique()[:30]) & (day == "2023-12-29"))]
+    >>> assert (
+    ...     check_feed(bars, "2023-12-31 12:00Z") is bars
+    ...     and feed_state(half, "2023-12-31 12:00Z").absent == 30 / 114
+    ... )
+    """
 
     may_decide: bool  # the bars are those of the newest session that is over, and the names are there
     reason: str  # in words, also where all is well
@@ -44,7 +72,47 @@ def feed_state(
     delay: str = "0min",  # from the close until the vendor has the bar
     max_absent: float = 0.05,  # share of names that may be missing
 ) -> FeedState:
-    "Say whether bars are as new as they can be; raise DataError for no bars, ConfigError for a time without a zone."
+    """Say whether bars are as new as they can be; raise DataError for no bars, ConfigError for a time without a zone.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), daily; at least two sessions.
+    now : pd.Timestamp
+        With a zone.
+    exchange : str, default "XNYS"
+        Whose sessions count.
+    delay : str, default "0min"
+        From the close until the vendor has the bar.
+    max_absent : float, default 0.05
+        Share of names that may be missing.
+
+    Returns
+    -------
+    FeedState
+        Whether a decision may be made on bars, and why not.
+
+    Raises
+    ------
+    DataError
+        For no bars, ConfigError for a time without a zone.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+    ConfigError
+        "now is {now} and max_absent {max_absent}; give a time with its zone, and a share"
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.monitor.retrain import check_feed, feed_state
+    >>> bars = sample_bars(start="2023-12-01")
+    >>> names, day = bars.index.get_level_values("symbol"), bars.index.get_level_values("date")
+    >>> half = bars[~(names.isin(names.unique()[:30]) & (day == "2023-12-29"))]
+    >>> assert (
+    ...     check_feed(bars, "2023-12-31 12:00Z") is bars
+    ...     and feed_state(half, "2023-12-31 12:00Z").absent == 30 / 114
+    ... )
+    """
     check_panel(bars)
     now, dates = pd.Timestamp(now), bars.index.unique("date").sort_values()
     if now.tzinfo is None or not 0 <= max_absent <= 1:
@@ -76,7 +144,47 @@ def check_feed(
     delay: str = "0min",  # from the close until the vendor has the bar
     max_absent: float = 0.05,  # share of names that may be missing
 ) -> pd.DataFrame:  # the bars themselves
-    "Halt a decision on bars that are not up to date: raise DataError with the reason."
+    """Halt a decision on bars that are not up to date: raise DataError with the reason.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), daily; at least two sessions.
+    now : pd.Timestamp
+        With a zone.
+    exchange : str, default "XNYS"
+        Whose sessions count.
+    delay : str, default "0min"
+        From the close until the vendor has the bar.
+    max_absent : float, default 0.05
+        Share of names that may be missing.
+
+    Returns
+    -------
+    pd.DataFrame
+        The bars themselves.
+
+    Raises
+    ------
+    DataError
+        With the reason.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+    ConfigError
+        "now is {now} and max_absent {max_absent}; give a time with its zone, and a share"
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.monitor.retrain import check_feed, feed_state
+    >>> bars = sample_bars(start="2023-12-01")
+    >>> names, day = bars.index.get_level_values("symbol"), bars.index.get_level_values("date")
+    >>> half = bars[~(names.isin(names.unique()[:30]) & (day == "2023-12-29"))]
+    >>> assert (
+    ...     check_feed(bars, "2023-12-31 12:00Z") is bars
+    ...     and feed_state(half, "2023-12-31 12:00Z").absent == 30 / 114
+    ... )
+    """
     state = feed_state(bars, now, exchange, delay, max_absent)
     if not state.may_decide:
         raise DataError(f"no decision: {state.reason}")
@@ -85,7 +193,36 @@ def check_feed(
 # %% ../../nbs/monitor/932_retrain.ipynb #08b30e76
 @dataclass(frozen=True)
 class RetrainTerms:
-    "Hold what is assumed when an alarm is weighed; fixed before the first alarm."
+    """Hold what is assumed when an alarm is weighed; fixed before the first alarm.
+
+    Parameters
+    ----------
+    drift_rate : float, default 1 / 24
+        Share of months in which something drifts.
+    power : float, default 0.8
+        Share of those that the test finds.
+    recovery : float, default 0.5
+        Share of a lost edge that a new fit wins back.
+    review : int, default 21
+        Sessions until the next look.
+    life : int, default 252
+        Sessions that a new model will serve.
+    direct : float, default 0.0
+        Cost of a fit itself, as a share of capital.
+    budget : int, default 4
+        New fits in 365 days.
+
+    Raises
+    ------
+    ConfigError
+        For terms that mean nothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.monitor.retrain import RetrainTerms, alarm_probability
+    >>> assert np.isclose(alarm_probability(1 / 24, RetrainTerms(drift_rate=1 / 25, power=1.0)), 0.5)
+    """
 
     drift_rate: float = 1 / 24  # share of months in which something drifts
     power: float = 0.8  # share of those that the test finds
@@ -108,7 +245,26 @@ def alarm_probability(
     alpha: float,  # level of the test
     terms: RetrainTerms = RetrainTerms(),  # drift_rate and power
 ) -> float:  # in (0, 1]
-    "Return the probability that something drifted, given an alarm (Bayes)."
+    """Return the probability that something drifted, given an alarm (Bayes).
+
+    Parameters
+    ----------
+    alpha : float
+        Level of the test.
+    terms : RetrainTerms, default RetrainTerms()
+        drift_rate and power.
+
+    Returns
+    -------
+    float
+        in (0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.monitor.retrain import RetrainTerms, alarm_probability
+    >>> assert np.isclose(alarm_probability(1 / 24, RetrainTerms(drift_rate=1 / 25, power=1.0)), 0.5)
+    """
     true, false = terms.drift_rate * terms.power, (1 - terms.drift_rate) * alpha
     return true / (true + false)
 
@@ -117,7 +273,33 @@ def expected_fall(
     before: pd.Series,  # returns by session, before the month
     since: pd.Series,  # of the month
 ) -> float:  # per session, not negative; 0 without an edge before
-    "Return the expected loss of mean return, given a drift; raise DataError where there is too little to tell."
+    """Return the expected loss of mean return, given a drift; raise DataError where there is too little to tell.
+
+    Parameters
+    ----------
+    before : pd.Series
+        Returns by session, before the month.
+    since : pd.Series
+        Of the month.
+
+    Returns
+    -------
+    float
+        Per session, not negative; 0 without an edge before.
+
+    Raises
+    ------
+    DataError
+        Where there is too little to tell.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.monitor.retrain import expected_fall
+    >>> steady = pd.Series([0.001] * 20)
+    >>> assert np.isclose(expected_fall(steady, steady * 0.4), 0.0006) and expected_fall(steady, steady * 2) == 0
+    """
     before, since = (pd.Series(x, dtype="float64").dropna() for x in (before, since))
     if len(before) < 20 or len(since) < 2 or np.isinf(before).any() or np.isinf(since).any():
         raise DataError(f"{len(before)} returns before and {len(since)} since; give 20 and 2 or more, all finite")
@@ -138,7 +320,40 @@ def trial_cost(
     n_obs: int,  # returns behind a ratio: their variance is at least 1 / n_obs
     terms: RetrainTerms = RetrainTerms(),  # life and direct
 ) -> float:  # share of capital
-    "Return what one more trial costs: the hurdle it raises, over the life of the model, and the fit itself."
+    """Return what one more trial costs: the hurdle it raises, over the life of the model, and the fit itself.
+
+    Parameters
+    ----------
+    sharpes : pd.Series
+        Per session, of the study's distinct trials.
+    volatility : float
+        Of the strategy's returns, per session.
+    n_obs : int
+        Returns behind a ratio: their variance is at least 1 / n_obs.
+    terms : RetrainTerms, default RetrainTerms()
+        Life and direct.
+
+    Returns
+    -------
+    float
+        Share of capital.
+
+    Raises
+    ------
+    DataError
+        "{n_obs} returns with a volatility of {volatility}; a cost needs 2 or more that are finite"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.monitor.retrain import trial_cost
+    >>> rng = np.random.default_rng(7)
+    >>> tried = pd.Series(rng.normal(0.03, 0.03, 1000))
+    >>> costs = pd.Series(
+    ...     {n: trial_cost(tried[:n], 0.01, 1260) for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)}
+    ... )
+    """
     if n_obs < 2 or not np.isfinite(volatility) or volatility < 0:
         raise DataError(f"{n_obs} returns with a volatility of {volatility}; a cost needs 2 or more that are finite")
     known = pd.Series(sharpes, dtype="float64").dropna()
@@ -150,7 +365,46 @@ def trial_cost(
 # %% ../../nbs/monitor/932_retrain.ipynb #151b0a96
 @dataclass(frozen=True)
 class RetrainDecision:
-    "Hold what was decided about a month, and all it was decided on."
+    """Hold what was decided about a month, and all it was decided on.
+
+    Parameters
+    ----------
+    action : str
+        "none" (no alarm), "retrain", "wait" or "halt".
+    reason : str
+        In words.
+    p : float
+        Of the month.
+    waiting : float
+        Expected cost until the next look, share of capital.
+    trial : float
+        Cost of one more trial, share of capital.
+    left : int
+        New fits that the budget allows, before this one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.data.synth import synth_market
+    >>> from quantlab.monitor.drift import drift_reference, drift_test
+    >>> from quantlab.monitor.retrain import decide_retraining
+    >>> rng = np.random.default_rng(7)
+    >>> market = synth_market(20, 1281, seed=7, drift={"noise_2": 0.8}, drift_from=1260).features
+    >>> sessions = market.index.unique("date")
+    >>> found = drift_test(drift_reference(market.loc[: sessions[1259]]), market.loc[sessions[1260] :])
+    >>> earned = np.where(np.arange(1281) < 1260, 0.0008, -0.002) + rng.normal(0, 0.01, 1281)
+    >>> returns = pd.Series(earned, sessions)
+    >>> work = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(Path(work.name) / "ledger.sqlite")
+    >>> for i, sharpe in enumerate(rng.normal(0.03, 0.03, 60)):
+    ...     ledger.record("trial", f"try-{i}", "demo", {"try": i}, 1260, 252, sharpe, 0.0, 3.0)
+    >>> decision = decide_retraining(found, returns, ledger, "demo")
+    >>> decision
+    """
 
     action: str  # "none" (no alarm), "retrain", "wait" or "halt"
     reason: str  # in words
@@ -164,7 +418,40 @@ def drift_alarms(
     ledger: Ledger,  # that holds the alarms
     study: str,  # whose alarms
 ) -> pd.DataFrame:  # oldest first: start, end, action, reason, p, waiting, trial, left, named, terms
-    "List the recorded alarms of a study."
+    """List the recorded alarms of a study.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        That holds the alarms.
+    study : str
+        Whose alarms.
+
+    Returns
+    -------
+    pd.DataFrame
+        Oldest first: start, end, action, reason, p, waiting, trial, left, named, terms.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.monitor.retrain import drift_alarms
+    >>> rng = np.random.default_rng(7)
+    >>> work = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(Path(work.name) / "ledger.sqlite")
+    >>> for i, sharpe in enumerate(rng.normal(0.03, 0.03, 60)):
+    ...     ledger.record("trial", f"try-{i}", "demo", {"try": i}, 1260, 252, sharpe, 0.0, 3.0)
+    >>> ledger.verify()
+    >>> drift_alarms(ledger, "demo").set_index("end")[["action", "p", "waiting", "trial", "left", "named"]].round(5)
+                 action        p  waiting    trial  left      named
+    end
+    2019-11-29  retrain  0.01639  0.00351  0.00046     4  [noise_2]
+    2019-11-30     halt  0.01639  0.00000  0.00000     3  [noise_2]
+    2019-11-30     wait  0.01639  0.00351  0.00046     0  [noise_2]
+    """
     names = ["start", "end", "action", "reason", "p", "waiting", "trial", "left", "named", "terms"]
     rows = ledger.rows()
     rows = [json.loads(text) for text in rows.loc[rows["study"] == f"drift alarm: {study}", "params"]]
@@ -202,7 +489,59 @@ def decide_retraining(
     feed: FeedState | None = None,  # of the bars that would be learnt from; None: not asked
     tried: pd.Series | None = None,  # Sharpe ratios per session of trials that the ledger does not hold; None: none
 ) -> RetrainDecision:
-    "Decide about a month, and record it if there is an alarm."
+    """Decide about a month, and record it if there is an alarm.
+
+    Parameters
+    ----------
+    found : DriftTest
+        Of the month.
+    returns : pd.Series
+        Of the strategy, by session, to the end of the month.
+    ledger : Ledger
+        That holds the study's trials; an alarm is written here.
+    study : str
+        As its trials were recorded.
+    terms : RetrainTerms, default RetrainTerms()
+        What is assumed.
+    feed : FeedState | None, default None
+        Of the bars that would be learnt from; None: not asked.
+    tried : pd.Series | None, default None
+        Sharpe ratios per session of trials that the ledger does not hold; None: none.
+
+    Returns
+    -------
+    RetrainDecision
+        What was decided about a month, and all it was decided on.
+
+    Raises
+    ------
+    DataError
+        "{...} returns before and {...} since; give 20 and 2 or more, all finite"
+        "{n_obs} returns with a volatility of {volatility}; a cost needs 2 or more that are finite"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.data.synth import synth_market
+    >>> from quantlab.monitor.drift import drift_reference, drift_test
+    >>> from quantlab.monitor.retrain import decide_retraining
+    >>> rng = np.random.default_rng(7)
+    >>> market = synth_market(20, 1281, seed=7, drift={"noise_2": 0.8}, drift_from=1260).features
+    >>> sessions = market.index.unique("date")
+    >>> found = drift_test(drift_reference(market.loc[: sessions[1259]]), market.loc[sessions[1260] :])
+    >>> earned = np.where(np.arange(1281) < 1260, 0.0008, -0.002) + rng.normal(0, 0.01, 1281)
+    >>> returns = pd.Series(earned, sessions)
+    >>> work = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(Path(work.name) / "ledger.sqlite")
+    >>> for i, sharpe in enumerate(rng.normal(0.03, 0.03, 60)):
+    ...     ledger.record("trial", f"try-{i}", "demo", {"try": i}, 1260, 252, sharpe, 0.0, 3.0)
+    >>> decision = decide_retraining(found, returns, ledger, "demo")
+    >>> decision
+    """
     known = drift_alarms(ledger, study)
     asked = known[(known["end"] == found.end) & (known["start"] == found.start)]
     same = asked[asked["action"] != "halt"]

@@ -39,20 +39,91 @@ _DAY = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="ISO dat
 
 
 class Question(BaseModel):
-    "Refuse what is not asked, what is no finite number, and text where a number is meant."
+    """Refuse what is not asked, what is no finite number, and text where a number is meant.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.monitor.logs import open_log
+    >>> from quantlab.ops.answers import Answers
+    >>> from quantlab.ops.jobs import JobTable
+    >>> from quantlab.ops.registry import register_recipe
+    >>> from quantlab.ops.server import create_app
+    >>> from quantlab.ops.tokens import TokenFile
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, HD, IBM, INTC, JNJ, JPM, KO, MSFT, PG, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21", "mom_63_5"],
+    ...     model__kind="ridge", split__train_sessions=252, split__test_sessions=126, policy__top_k=5, policy__buffer=3,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> done = run(recipe, ledger=ledger)
+    >>> register_recipe(done, store, ledger)
+    >>> evening = pd.Timestamp("2013-06-28 22:00", tz="UTC")
+    >>> answers = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening)
+    >>> answers.refresh()
+    >>> tokens = TokenFile(here / "tokens.json")
+    >>> app = create_app(
+    ...     answers, tokens, JobTable(here / "jobs.sqlite"), log=open_log("server", here / "server.log")
+    ... )
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Holding(Question):
-    "Name a position."
+    """Name a position.
+
+    Examples
+    --------
+    >>> import json
+    >>> from pydantic import ValidationError
+    >>> from quantlab.ops.answers import RiskQuestion, say_invalid
+    >>> wrong = {}
+    >>> for body in (
+    ...     {"portfolio": []},
+    ...     {"portfolio": ["AAPL"], "confidance": 0.9},
+    ...     {"portfolio": [{"symbol": "AAPL", "quantity": "5"}]},
+    ... ):
+    ...     try:
+    ...         RiskQuestion.model_validate(body)
+    ...     except ValidationError as error:
+    ...         wrong[json.dumps(body)] = say_invalid(error)
+    >>> book = RiskQuestion(portfolio=["AAPL", "KO", "XOM"], confidence=0.99)
+    """
 
     symbol: _SYMBOL
     quantity: float = Field(description="shares, below 0: short", ge=-1e15, le=1e15)
 
 
 class RiskQuestion(Question):
-    "Ask what positions may lose."
+    """Ask what positions may lose.
+
+    Examples
+    --------
+    >>> import json
+    >>> from pydantic import ValidationError
+    >>> from quantlab.ops.answers import RiskQuestion, say_invalid
+    >>> wrong = {}
+    >>> for body in (
+    ...     {"portfolio": []},
+    ...     {"portfolio": ["AAPL"], "confidance": 0.9},
+    ...     {"portfolio": [{"symbol": "AAPL", "quantity": "5"}]},
+    ... ):
+    ...     try:
+    ...         RiskQuestion.model_validate(body)
+    ...     except ValidationError as error:
+    ...         wrong[json.dumps(body)] = say_invalid(error)
+    >>> book = RiskQuestion(portfolio=["AAPL", "KO", "XOM"], confidence=0.99)
+    """
 
     portfolio: list[_SYMBOL] | list[Holding] = Field(
         min_length=1, max_length=2000, description="symbols, in equal parts of the service's capital, or holdings"
@@ -62,7 +133,39 @@ class RiskQuestion(Question):
 
 
 class FeatureRows(Question):
-    "Bring rows of features that are not of the service's bars."
+    """Bring rows of features that are not of the service's bars.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.answers import PredictQuestion, answer_predict, take_snapshot
+    >>> from quantlab.ops.registry import at_stage, load_recipe
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, HD, IBM, INTC, JNJ, JPM, KO, MSFT, PG, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, policy__rebalance=10,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> version = at_stage("small", "candidate", store)
+    >>> snapshot = take_snapshot(
+    ...     version, "candidate", load_recipe("small", "candidate", store, ledger), market_bars(recipe)
+    ... )
+    >>> ranked = answer_predict(snapshot, PredictQuestion(symbols=["AAPL", "KO", "XOM"]))
+    >>> pd.DataFrame(ranked)
+            as_of       dates symbols    scores
+    0  2013-06-28  2013-06-28    AAPL -0.024360
+    1  2013-06-28  2013-06-28      KO -0.079805
+    2  2013-06-28  2013-06-28     XOM  0.017398
+    """
 
     columns: list[_SYMBOL] = Field(min_length=1, max_length=2000)
     rows: list[list[str | float | None]] = Field(
@@ -71,7 +174,39 @@ class FeatureRows(Question):
 
 
 class PredictQuestion(Question):
-    "Ask for the scores of names at closes."
+    """Ask for the scores of names at closes.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.answers import PredictQuestion, answer_predict, take_snapshot
+    >>> from quantlab.ops.registry import at_stage, load_recipe
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, HD, IBM, INTC, JNJ, JPM, KO, MSFT, PG, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, policy__rebalance=10,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> version = at_stage("small", "candidate", store)
+    >>> snapshot = take_snapshot(
+    ...     version, "candidate", load_recipe("small", "candidate", store, ledger), market_bars(recipe)
+    ... )
+    >>> ranked = answer_predict(snapshot, PredictQuestion(symbols=["AAPL", "KO", "XOM"]))
+    >>> pd.DataFrame(ranked)
+            as_of       dates symbols    scores
+    0  2013-06-28  2013-06-28    AAPL -0.024360
+    1  2013-06-28  2013-06-28      KO -0.079805
+    2  2013-06-28  2013-06-28     XOM  0.017398
+    """
 
     as_of: _DAY | None = Field(None, description="last close asked for; empty: the last one known")
     sessions: int = Field(1, ge=1, le=2000, description="closes that decide up to as_of, counted back")
@@ -80,7 +215,56 @@ class PredictQuestion(Question):
 
 
 class DecideQuestion(Question):
-    "Ask for weights and orders of a close."
+    """Ask for weights and orders of a close.
+
+    Examples
+    --------
+    >>> import json
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from pydantic import ValidationError
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.answers import (
+    ...     DecideQuestion, RiskQuestion, answer_decide, answer_risk, say_invalid, take_snapshot,
+    ... )
+    >>> from quantlab.ops.registry import at_stage, load_recipe
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, HD, IBM, INTC, JNJ, JPM, KO, MSFT, PG, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, policy__rebalance=10,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> wrong = {}
+    >>> for body in (
+    ...     {"portfolio": []},
+    ...     {"portfolio": ["AAPL"], "confidance": 0.9},
+    ...     {"portfolio": [{"symbol": "AAPL", "quantity": "5"}]},
+    ... ):
+    ...     try:
+    ...         RiskQuestion.model_validate(body)
+    ...     except ValidationError as error:
+    ...         wrong[json.dumps(body)] = say_invalid(error)
+    >>> version = at_stage("small", "candidate", store)
+    >>> snapshot = take_snapshot(
+    ...     version, "candidate", load_recipe("small", "candidate", store, ledger), market_bars(recipe)
+    ... )
+    >>> book = RiskQuestion(portfolio=["AAPL", "KO", "XOM"], confidence=0.99)
+    >>> lost = answer_risk(snapshot, book, 1e6)
+    >>> print({name: lost[name] for name in ("as_of", "var", "expected_shortfall", "liquidity_risk")})
+    >>> decided = answer_decide(snapshot, DecideQuestion(book={"KO": 1000.0}, cash=900_000.0))
+    >>> {name: decided[name] for name in ("date", "due", "next_due", "equity", "fill")}
+    {'date': '2013-06-28',
+     'due': False,
+     'next_due': 8,
+     'equity': 928788.6665653996,
+     'fill': 'next open'}
+    """
 
     as_of: _DAY | None = Field(None, description="the close that decides; empty: the last one known")
     book: dict[_SYMBOL, float] | None = Field(
@@ -95,7 +279,34 @@ QUESTIONS: dict[str, type[BaseModel]] = {"/risk": RiskQuestion, "/predict": Pred
 def say_invalid(
     error: ValidationError,  # of a question
 ) -> str:  # one sentence
-    "Say what is wrong with a question and where, without repeating what was sent."
+    """Say what is wrong with a question and where, without repeating what was sent.
+
+    Parameters
+    ----------
+    error : ValidationError
+        Of a question.
+
+    Returns
+    -------
+    str
+        One sentence.
+
+    Examples
+    --------
+    >>> import json
+    >>> from pydantic import ValidationError
+    >>> from quantlab.ops.answers import RiskQuestion, say_invalid
+    >>> wrong = {}
+    >>> for body in (
+    ...     {"portfolio": []},
+    ...     {"portfolio": ["AAPL"], "confidance": 0.9},
+    ...     {"portfolio": [{"symbol": "AAPL", "quantity": "5"}]},
+    ... ):
+    ...     try:
+    ...         RiskQuestion.model_validate(body)
+    ...     except ValidationError as error:
+    ...         wrong[json.dumps(body)] = say_invalid(error)
+    """
     told = error.errors(include_url=False, include_input=False, include_context=False)
     deepest = max(told, key=lambda one: len(one["loc"]))  # of several forms that were tried, the one that came nearest
     parts = [str(part) for part in deepest["loc"] if not str(part).startswith("list[")]
@@ -103,12 +314,83 @@ def say_invalid(
 
 # %% ../../nbs/ops/955_answers.ipynb #615538f1
 class StaleError(QuantlabError):
-    "Signal that there is no answer now, and why: the bars are old, or no model stands where one is asked."
+    """Signal that there is no answer now, and why: the bars are old, or no model stands where one is asked.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.answers import Answers
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> evening = [pd.Timestamp("2013-06-28 22:00", tz="UTC")]  # a clock that is set by hand
+    >>> service = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening[0])
+    >>> show_error(lambda: service.answer("/decide", {}))
+    'StaleError: no answer: the bars end on 2023-12-29; 504 session(s) up to 2026-01-05 are missing'
+    """
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    "Hold one version of a recipe and the market up to one close."
+    """Hold one version of a recipe and the market up to one close.
+
+    Parameters
+    ----------
+    version : Version
+        In the registry.
+    stage : str
+        At which it stood.
+    fitted : FittedRecipe
+        With its models.
+    market : MarketData
+        Up to the close.
+    risk : RiskMarket
+        Of the same bars.
+    chain : Stages
+        With the scores of every close.
+    as_of : str
+        ISO date of the last close.
+    until : pd.Timestamp | None
+        In UTC, when the next bars are due; None: it is of an earlier close.
+    sources : str
+        Hash of the package.
+    lock : threading.RLock, default field(default_factory=threading.RLock)
+        The chain remembers its stages: one at a time.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.answers import take_snapshot
+    >>> from quantlab.ops.registry import at_stage, load_recipe
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, HD, IBM, INTC, JNJ, JPM, KO, MSFT, PG, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, policy__rebalance=10,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> version = at_stage("small", "candidate", store)
+    >>> snapshot = take_snapshot(
+    ...     version, "candidate", load_recipe("small", "candidate", store, ledger), market_bars(recipe)
+    ... )
+    >>> {
+    ...     "as of": snapshot.as_of,
+    ...     "scores": len(snapshot.chain.predictions),
+    ...     "names": snapshot.risk.returns.shape[1],
+    ... }
+    {'as of': '2013-06-28', 'scores': 7460, 'names': 20}
+    """
 
     version: Version  # in the registry
     stage: str  # at which it stood
@@ -126,7 +408,50 @@ def known_sectors(
     source: str,  # of the recipe's data
     as_of: str,  # ISO date
 ) -> dict[str, str] | None:  # by symbol, as known then; None: the source brings none
-    "Return the sectors that a crisis is read by; names without one are moved by their own fall or their beta."
+    """Return the sectors that a crisis is read by; names without one are moved by their own fall or their beta.
+
+    Parameters
+    ----------
+    source : str
+        Of the recipe's data.
+    as_of : str
+        ISO date.
+
+    Returns
+    -------
+    dict[str, str] | None
+        By symbol, as known then; None: the source brings none.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.answers import take_snapshot
+    >>> from quantlab.ops.registry import at_stage, load_recipe
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, HD, IBM, INTC, JNJ, JPM, KO, MSFT, PG, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, policy__rebalance=10,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> version = at_stage("small", "candidate", store)
+    >>> snapshot = take_snapshot(
+    ...     version, "candidate", load_recipe("small", "candidate", store, ledger), market_bars(recipe)
+    ... )
+    >>> {
+    ...     "as of": snapshot.as_of,
+    ...     "scores": len(snapshot.chain.predictions),
+    ...     "names": snapshot.risk.returns.shape[1],
+    ... }
+    {'as of': '2013-06-28', 'scores': 7460, 'names': 20}
+    """
     try:
         told = sector_snapshots(source)
     except ConfigError:  # most sources bring none, and the scenarios say what is done then
@@ -142,7 +467,56 @@ def take_snapshot(
     market: MarketData,  # bars up to a close
     until: pd.Timestamp | None = None,  # when the next bars are due; None: of a close that is over, never
 ) -> Snapshot:
-    "Compute once what answers are read from: scores, and what the risk of a book needs."
+    """Compute once what answers are read from: scores, and what the risk of a book needs.
+
+    Parameters
+    ----------
+    version : Version
+        Of the registry.
+    stage : str
+        At which it stands.
+    fitted : FittedRecipe
+        Of the version.
+    market : MarketData
+        Bars up to a close.
+    until : pd.Timestamp | None, default None
+        When the next bars are due; None: of a close that is over, never.
+
+    Returns
+    -------
+    Snapshot
+        One version of a recipe and the market up to one close.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.answers import take_snapshot
+    >>> from quantlab.ops.registry import at_stage, load_recipe
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, HD, IBM, INTC, JNJ, JPM, KO, MSFT, PG, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, policy__rebalance=10,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> version = at_stage("small", "candidate", store)
+    >>> snapshot = take_snapshot(
+    ...     version, "candidate", load_recipe("small", "candidate", store, ledger), market_bars(recipe)
+    ... )
+    >>> {
+    ...     "as of": snapshot.as_of,
+    ...     "scores": len(snapshot.chain.predictions),
+    ...     "names": snapshot.risk.returns.shape[1],
+    ... }
+    {'as of': '2013-06-28', 'scores': 7460, 'names': 20}
+    """
     as_of = f"{market.raw.index[-1][0]:%Y-%m-%d}"
     chain = fitted.stages(as_of, market)
     chain.predictions  # noqa: B018  computed here, so that the first question need not wait
@@ -160,7 +534,66 @@ def answer_risk(
     asked: RiskQuestion,  # positions
     capital: float,  # money, for symbols without quantities
 ) -> dict:  # plain numbers
-    "Answer what positions may lose by the next close; raise DataError for a name that is unknown, stale or too young."
+    """Answer what positions may lose by the next close; raise DataError for a name that is unknown, stale or too
+    young.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        Of one close.
+    asked : RiskQuestion
+        Positions.
+    capital : float
+        money, for symbols without quantities.
+
+    Returns
+    -------
+    dict
+        Plain numbers.
+
+    Raises
+    ------
+    DataError
+        For a name that is unknown, stale or too young.
+
+    Examples
+    --------
+    >>> import json
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from pydantic import ValidationError
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.answers import RiskQuestion, answer_risk, say_invalid, take_snapshot
+    >>> from quantlab.ops.registry import at_stage, load_recipe
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, HD, IBM, INTC, JNJ, JPM, KO, MSFT, PG, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, policy__rebalance=10,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> wrong = {}
+    >>> for body in (
+    ...     {"portfolio": []},
+    ...     {"portfolio": ["AAPL"], "confidance": 0.9},
+    ...     {"portfolio": [{"symbol": "AAPL", "quantity": "5"}]},
+    ... ):
+    ...     try:
+    ...         RiskQuestion.model_validate(body)
+    ...     except ValidationError as error:
+    ...         wrong[json.dumps(body)] = say_invalid(error)
+    >>> version = at_stage("small", "candidate", store)
+    >>> snapshot = take_snapshot(
+    ...     version, "candidate", load_recipe("small", "candidate", store, ledger), market_bars(recipe)
+    ... )
+    >>> book = RiskQuestion(portfolio=["AAPL", "KO", "XOM"], confidence=0.99)
+    >>> lost = answer_risk(snapshot, book, 1e6)
+    """
     book = [one if isinstance(one, str) else one.model_dump() for one in asked.portfolio]
     told = portfolio_risk(book, asked.confidence, snapshot.risk, capital, cash=asked.cash).to_dict()
     told.pop("tails")
@@ -210,7 +643,58 @@ def answer_predict(
     asked: PredictQuestion,  # closes and names, or rows of features
     capital: float = 0.0,  # not used
 ) -> dict:  # dates, symbols and scores, row by row
-    "Answer how the recipe ranks names; raise DataError for what has no score, or more than 50,000 rows."
+    """Answer how the recipe ranks names; raise DataError for what has no score, or more than 50,000 rows.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        Of one close.
+    asked : PredictQuestion
+        Closes and names, or rows of features.
+    capital : float, default 0.0
+        Not used.
+
+    Returns
+    -------
+    dict
+        dates, symbols and scores, row by row.
+
+    Raises
+    ------
+    DataError
+        For what has no score, or more than 50,000 rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.answers import PredictQuestion, answer_predict, take_snapshot
+    >>> from quantlab.ops.registry import at_stage, load_recipe
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, HD, IBM, INTC, JNJ, JPM, KO, MSFT, PG, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, policy__rebalance=10,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> version = at_stage("small", "candidate", store)
+    >>> snapshot = take_snapshot(
+    ...     version, "candidate", load_recipe("small", "candidate", store, ledger), market_bars(recipe)
+    ... )
+    >>> ranked = answer_predict(snapshot, PredictQuestion(symbols=["AAPL", "KO", "XOM"]))
+    >>> pd.DataFrame(ranked)
+            as_of       dates symbols    scores
+    0  2013-06-28  2013-06-28    AAPL -0.024360
+    1  2013-06-28  2013-06-28      KO -0.079805
+    2  2013-06-28  2013-06-28     XOM  0.017398
+    """
     scores = _scores(snapshot, asked)
     if len(scores) > 50_000:
         raise DataError(f"{len(scores)} rows were asked for, 50,000 are given at once; ask for fewer sessions or names")
@@ -227,7 +711,77 @@ def answer_decide(
     asked: DecideQuestion,  # a book, or none
     capital: float = 0.0,  # not used
 ) -> dict:  # weights and orders by symbol
-    "Answer what the recipe does at its last close; raise DataError for a book that the bars do not know."
+    """Answer what the recipe does at its last close; raise DataError for a book that the bars do not know.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        Up to the close that decides.
+    asked : DecideQuestion
+        A book, or none.
+    capital : float, default 0.0
+        Not used.
+
+    Returns
+    -------
+    dict
+        Weights and orders by symbol.
+
+    Raises
+    ------
+    DataError
+        For a book that the bars do not know.
+    ConfigError
+        Before the first one that can decide (see decide).
+
+    Examples
+    --------
+    >>> import json
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from pydantic import ValidationError
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.answers import (
+    ...     DecideQuestion, RiskQuestion, answer_decide, answer_risk, say_invalid, take_snapshot,
+    ... )
+    >>> from quantlab.ops.registry import at_stage, load_recipe
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, HD, IBM, INTC, JNJ, JPM, KO, MSFT, PG, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, policy__rebalance=10,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> wrong = {}
+    >>> for body in (
+    ...     {"portfolio": []},
+    ...     {"portfolio": ["AAPL"], "confidance": 0.9},
+    ...     {"portfolio": [{"symbol": "AAPL", "quantity": "5"}]},
+    ... ):
+    ...     try:
+    ...         RiskQuestion.model_validate(body)
+    ...     except ValidationError as error:
+    ...         wrong[json.dumps(body)] = say_invalid(error)
+    >>> version = at_stage("small", "candidate", store)
+    >>> snapshot = take_snapshot(
+    ...     version, "candidate", load_recipe("small", "candidate", store, ledger), market_bars(recipe)
+    ... )
+    >>> book = RiskQuestion(portfolio=["AAPL", "KO", "XOM"], confidence=0.99)
+    >>> lost = answer_risk(snapshot, book, 1e6)
+    >>> print({name: lost[name] for name in ("as_of", "var", "expected_shortfall", "liquidity_risk")})
+    >>> decided = answer_decide(snapshot, DecideQuestion(book={"KO": 1000.0}, cash=900_000.0))
+    >>> {name: decided[name] for name in ("date", "due", "next_due", "equity", "fill")}
+    {'date': '2013-06-28',
+     'due': False,
+     'next_due': 8,
+     'equity': 928788.6665653996,
+     'fill': 'next open'}
+    """
     book = None if asked.book is None else pd.Series(asked.book, dtype="float64")
     record = decide(snapshot.fitted.recipe, snapshot.as_of, book, asked.cash, chain=snapshot.chain)
     orders = record.orders.reset_index().to_dict("records")
@@ -248,12 +802,74 @@ _ANSWERS: Mapping[str, Callable] = {"/risk": answer_risk, "/predict": answer_pre
 
 # %% ../../nbs/ops/955_answers.ipynb #7d657bb9
 def utc_moment() -> pd.Timestamp:
-    "Return this moment in UTC."
+    """Return this moment in UTC.
+
+    Returns
+    -------
+    pd.Timestamp
+        This moment in UTC.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.answers import Answers
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> evening = [pd.Timestamp("2013-06-28 22:00", tz="UTC")]  # a clock that is set by hand
+    >>> service = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening[0])
+    """
     return pd.Timestamp.now(tz="UTC")
 
 
 class Answers:
-    "Answer from the recipe at a stage of the registry, with receipts; raise StaleError where there is no answer now."
+    """Answer from the recipe at a stage of the registry, with receipts; raise StaleError where there is no answer now.
+
+    Parameters
+    ----------
+    name : str
+        Of the recipe, in the registry.
+    stage : str, default "production"
+        Of ops.registry.STAGES.
+    capital : float, default 1_000_000.0
+        money, for positions without quantities.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+    clock : Callable[[], pd.Timestamp], default utc_moment
+        In UTC.
+    calendar : str, default "XNYS"
+        Exchange whose sessions the bars are to have.
+    delay : str, default "1h"
+        From a close until its bars are to be there.
+    pause : str, default "30s"
+        After a refusal, until it reads again.
+
+    Raises
+    ------
+    StaleError
+        Where there is no answer now.
+    ConfigError
+        "capital is {capital}, expected money above 0; mend [serve] capital"
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.answers import Answers
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> evening = [pd.Timestamp("2013-06-28 22:00", tz="UTC")]  # a clock that is set by hand
+    >>> service = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening[0])
+    """
 
     def __init__(
         self,
@@ -292,7 +908,26 @@ class Answers:
         return market, self._due(state.last)
 
     def refresh(self) -> Snapshot:
-        "Read again where the version is another one or newer bars are due; keep what stands otherwise."
+        """Read again where the version is another one or newer bars are due; keep what stands otherwise.
+
+        Returns
+        -------
+        Snapshot
+            One version of a recipe and the market up to one close.
+
+        Raises
+        ------
+        StaleError
+            "no answer: {reason}"
+        ReportError
+            When there is none (see at_stage).
+            When its file, its page or the code is another one (see load_recipe).
+        ConfigError
+            For what is not there (see market_bars).
+        DataError
+            For what is not there (see market_bars).
+            For no bars, ConfigError for a time without a zone (see feed_state).
+        """
         with self._reading:
             now = self.clock()
             if self._refused and now - self._refused[0] < self.pause:  # many ask, one reads
@@ -316,12 +951,37 @@ class Answers:
         return take_snapshot(version, self.stage, fitted, market, until)
 
     def snapshot(self) -> Snapshot:
-        "Return what is answered from now; raise StaleError where the next bars are due and did not come."
+        """Return what is answered from now; raise StaleError where the next bars are due and did not come.
+
+        Returns
+        -------
+        Snapshot
+            What is answered from now.
+
+        Raises
+        ------
+        StaleError
+            Where the next bars are due and did not come.
+        ReportError
+            When there is none (see at_stage).
+            When its file, its page or the code is another one (see load_recipe).
+        ConfigError
+            For what is not there (see market_bars).
+        DataError
+            For what is not there (see market_bars).
+            For no bars, ConfigError for a time without a zone (see feed_state).
+        """
         held = self._held
         return held if held and held.until and self.clock() < held.until else self.refresh()
 
     def standing(self) -> tuple[str, str | None]:  # why there is no answer now, empty where there is one; the last close
-        "Say whether questions are answered now, without reading anything."
+        """Say whether questions are answered now, without reading anything.
+
+        Returns
+        -------
+        tuple[str, str | None]
+            Why there is no answer now, empty where there is one; the last close.
+        """
         held, refused = self._held, self._refused
         as_of = held.as_of if held else None
         if held and held.until and self.clock() < held.until:
@@ -344,7 +1004,50 @@ class Answers:
         endpoint: str,  # /risk, /predict or /decide
         body: Mapping | BaseModel,  # the question
     ) -> dict:  # with its receipt
-        "Answer a question; raise StaleError where there is no answer now, DataError for what the bars do not know."
+        """Answer a question; raise StaleError where there is no answer now, DataError for what the bars do not know.
+
+        Parameters
+        ----------
+        endpoint : str
+            /risk, /predict or /decide.
+        body : Mapping | BaseModel
+            The question.
+
+        Returns
+        -------
+        dict
+            With its receipt.
+
+        Raises
+        ------
+        StaleError
+            Where there is no answer now, DataError for what the bars do not know.
+        ReportError
+            When there is none (see at_stage).
+            When its file, its page or the code is another one (see load_recipe).
+        ConfigError
+            For what is not there (see market_bars).
+        DataError
+            For what is not there (see market_bars).
+            For no bars, ConfigError for a time without a zone (see feed_state).
+            "as_of is {as_of}, and the last close that is known is {as_of}"
+        ReceiptError
+            For what JSON does not have (see json_hash).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.ops.answers import Answers
+        >>> work = tempfile.TemporaryDirectory()
+        >>> here = Path(work.name)
+        >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+        >>> evening = [pd.Timestamp("2013-06-28 22:00", tz="UTC")]  # a clock that is set by hand
+        >>> service = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening[0])
+        >>> later = service.answer("/risk", {"portfolio": ["AAPL"]})["as_of"]
+        """
         asked = body if isinstance(body, BaseModel) else QUESTIONS[endpoint].model_validate(dict(body))
         day = getattr(asked, "as_of", None) if endpoint == "/decide" else None
         snapshot = self.snapshot() if day is None else self._at(day)
@@ -364,7 +1067,48 @@ def receipt_of(
     head: str,  # of the ledger
     now: pd.Timestamp,  # when it was answered
 ) -> Receipt:
-    "Write down what an answer was made of."
+    """Write down what an answer was made of.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        That was answered from.
+    endpoint : str
+        That was asked.
+    request : dict
+        The body as it was sent.
+    answer : dict
+        Without a receipt.
+    capital : float
+        Of the service.
+    head : str
+        Of the ledger.
+    now : pd.Timestamp
+        When it was answered.
+
+    Returns
+    -------
+    Receipt
+        What an answer was made of; change a letter and its `id` does not fit any more.
+
+    Raises
+    ------
+    ReceiptError
+        For what JSON does not have (see json_hash).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.answers import Answers
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> evening = [pd.Timestamp("2013-06-28 22:00", tz="UTC")]  # a clock that is set by hand
+    >>> service = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening[0])
+    """
     version = snapshot.version
     return Receipt(
         endpoint, request, version.name, version.version, snapshot.stage, snapshot.fitted.key, snapshot.market.hash,
@@ -373,7 +1117,50 @@ def receipt_of(
 
 # %% ../../nbs/ops/955_answers.ipynb #17369e8c
 class ReceiptCheck(NamedTuple):
-    "Say whether an answer came out again."
+    """Say whether an answer came out again.
+
+    Parameters
+    ----------
+    reproduced : bool
+        Every digit.
+    answer : dict | None
+        Computed anew; None: it could not be.
+    differs : tuple[str, ...]
+        What is not as it was, in words.
+
+    Examples
+    --------
+    >>> import json
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from dataclasses import replace
+    >>> from pathlib import Path
+    >>> from pydantic import ValidationError
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.answers import Answers, RiskQuestion, reproduce_receipt, say_invalid
+    >>> from quantlab.ops.receipts import read_receipt
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> wrong = {}
+    >>> for body in (
+    ...     {"portfolio": []},
+    ...     {"portfolio": ["AAPL"], "confidance": 0.9},
+    ...     {"portfolio": [{"symbol": "AAPL", "quantity": "5"}]},
+    ... ):
+    ...     try:
+    ...         RiskQuestion.model_validate(body)
+    ...     except ValidationError as error:
+    ...         wrong[json.dumps(body)] = say_invalid(error)
+    >>> evening = [pd.Timestamp("2013-06-28 22:00", tz="UTC")]  # a clock that is set by hand
+    >>> service = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening[0])
+    >>> given = service.answer("/risk", {"portfolio": ["AAPL", "KO", "XOM"], "confidence": 0.99})
+    >>> kept = read_receipt(json.dumps(given))
+    >>> again = reproduce_receipt(kept, store, ledger)
+    >>> other = reproduce_receipt(replace(kept, capital=2e6), store, ledger)
+    >>> {"as it was given": again.reproduced, "with another capital": other.reproduced}
+    {'as it was given': True, 'with another capital': False}
+    """
 
     reproduced: bool  # every digit
     answer: dict | None  # computed anew; None: it could not be
@@ -385,7 +1172,62 @@ def reproduce_receipt(
     store: Path | None = None,  # SQLite file; the setting [research] tracking
     ledger: Ledger | None = None,  # the workspace's own when absent
 ) -> ReceiptCheck:
-    "Compute an answer again from its receipt; raise ConfigError for a question that this code does not know."
+    """Compute an answer again from its receipt; raise ConfigError for a question that this code does not know.
+
+    Parameters
+    ----------
+    receipt : Receipt
+        Of an answer.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+
+    Returns
+    -------
+    ReceiptCheck
+        Whether an answer came out again.
+
+    Raises
+    ------
+    ConfigError
+        For a question that this code does not know.
+    ReceiptError
+        For what JSON does not have (see json_hash).
+
+    Examples
+    --------
+    >>> import json
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from dataclasses import replace
+    >>> from pathlib import Path
+    >>> from pydantic import ValidationError
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.answers import Answers, RiskQuestion, reproduce_receipt, say_invalid
+    >>> from quantlab.ops.receipts import read_receipt
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> wrong = {}
+    >>> for body in (
+    ...     {"portfolio": []},
+    ...     {"portfolio": ["AAPL"], "confidance": 0.9},
+    ...     {"portfolio": [{"symbol": "AAPL", "quantity": "5"}]},
+    ... ):
+    ...     try:
+    ...         RiskQuestion.model_validate(body)
+    ...     except ValidationError as error:
+    ...         wrong[json.dumps(body)] = say_invalid(error)
+    >>> evening = [pd.Timestamp("2013-06-28 22:00", tz="UTC")]  # a clock that is set by hand
+    >>> service = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening[0])
+    >>> given = service.answer("/risk", {"portfolio": ["AAPL", "KO", "XOM"], "confidence": 0.99})
+    >>> kept = read_receipt(json.dumps(given))
+    >>> again = reproduce_receipt(kept, store, ledger)
+    >>> other = reproduce_receipt(replace(kept, capital=2e6), store, ledger)
+    >>> {"as it was given": again.reproduced, "with another capital": other.reproduced}
+    {'as it was given': True, 'with another capital': False}
+    """
     ledger, differs = ledger or Ledger(path("research", "ledger")), []
     if receipt.endpoint not in QUESTIONS:
         raise ConfigError(f"the receipt is of {receipt.endpoint[:40]!r}; this code answers {', '.join(QUESTIONS)}")

@@ -18,7 +18,61 @@ from ..core.errors import ConfigError, DataError, QuantlabError
 
 # %% ../../nbs/ops/959_client.ipynb #073d2cb5
 class ServerError(QuantlabError):
-    "Signal that a server gave no answer: it is away, it refuses the caller, or has nothing that is fresh."
+    """Signal that a server gave no answer: it is away, it refuses the caller, or has nothing that is fresh.
+
+    Parameters
+    ----------
+    why : str
+        One sentence.
+    status : int, default 0
+        Of HTTP; 0: it did not answer.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> import threading
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.monitor.logs import open_log
+    >>> from quantlab.ops.answers import Answers
+    >>> from quantlab.ops.client import QuantlabClient
+    >>> from quantlab.ops.jobs import JobTable
+    >>> from quantlab.ops.registry import register_recipe
+    >>> from quantlab.ops.server import create_app, serving
+    >>> from quantlab.ops.tokens import TokenFile
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = "AAPL, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, IBM, KO, XOM"
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21", "mom_63_5"],
+    ...     model__kind="ridge", split__train_sessions=252, split__test_sessions=126, policy__top_k=4, policy__buffer=2,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> done = run(recipe, ledger=ledger)
+    >>> register_recipe(done, store, ledger)
+    >>> evening = pd.Timestamp("2013-06-28 22:00", tz="UTC")
+    >>> answers = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening)
+    >>> answers.refresh()
+    >>> tokens = TokenFile(here / "tokens.json")
+    >>> token = tokens.issue("notebook", ["read", "run"])
+    >>> table, stop = JobTable(here / "jobs.sqlite"), threading.Event()
+    >>> app = create_app(answers, tokens, table, log=open_log("server", here / "server.log"))
+    >>> open_server = serving(app)
+    >>> address = open_server.__enter__()
+    >>> client = QuantlabClient(address, token, patience=2.0)
+    >>> refused = [
+    ...     show_error(lambda: client.risk(["TSLA"])),
+    ...     show_error(lambda: client.trip("a test")),
+    ...     show_error(lambda: client.look("book")),
+    ... ]
+    >>> refused[:2]
+    ['DataError: no bars of TSLA; the data has 12 symbols, AAPL, AMZN, BA, BAC, CAT ...',
+     'ServerError: this needs the scope trade, the token has read, run']
+    """
 
     def __init__(
         self,
@@ -34,7 +88,43 @@ class _Away(Exception):
 
 
 class QuantlabClient:
-    "Ask a server of quantlab; raise ServerError where it gives no answer, DataError for what its bars do not know."
+    """Ask a server of quantlab; raise ServerError where it gives no answer, DataError for what its bars do not know.
+
+    Parameters
+    ----------
+    address : str
+        Such as http://127.0.0.1:8321.
+    token : str
+        Of quantlab token new.
+    patience : float, default 10.0
+        Seconds to ask again while the server is away or busy.
+    timeout : float, default 60.0
+        Seconds for one answer.
+    verify : bool | str, default True
+        TLS: certificates of this machine, or a PEM file.
+
+    Raises
+    ------
+    ServerError
+        Where it gives no answer, DataError for what its bars do not know.
+    ConfigError
+        "asking a server needs httpx; install quantlab with the extra [client]"
+        "{address} would carry the token in the open; write https://, or ask this machine"
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.client import QuantlabClient
+    >>> from quantlab.ops.tokens import TokenFile
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> tokens = TokenFile(here / "tokens.json")
+    >>> token = tokens.issue("notebook", ["read", "run"])
+    >>> show_error(lambda: QuantlabClient("http://example.com", token))
+    "ConfigError: 'http://example.com' would carry the token in the open; write https://, or ask this machine"
+    """
 
     def __init__(
         self,
@@ -99,7 +189,62 @@ class QuantlabClient:
         confidence: float = 0.99,  # share of sessions within value at risk
         cash: float = 0.0,  # money beside the positions
     ) -> dict:  # money; with its receipt
-        "Ask what positions may lose."
+        """Ask what positions may lose.
+
+        Parameters
+        ----------
+        portfolio : Sequence[str] | Sequence[Mapping] | Mapping[str, float]
+            As for risk.book.portfolio_risk.
+        confidence : float, default 0.99
+            Share of sessions within value at risk.
+        cash : float, default 0.0
+            Money beside the positions.
+
+        Returns
+        -------
+        dict
+            Money; with its receipt.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> import threading
+        >>> from pathlib import Path
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.monitor.logs import open_log
+        >>> from quantlab.ops.answers import Answers
+        >>> from quantlab.ops.client import QuantlabClient
+        >>> from quantlab.ops.jobs import JobTable
+        >>> from quantlab.ops.registry import register_recipe
+        >>> from quantlab.ops.server import create_app, serving
+        >>> from quantlab.ops.tokens import TokenFile
+        >>> from quantlab.recipe.run import run
+        >>> from quantlab.recipe.spec import Recipe
+        >>> symbols = "AAPL, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, IBM, KO, XOM"
+        >>> recipe = Recipe().replace(
+        ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21", "mom_63_5"],
+        ...     model__kind="ridge", split__train_sessions=252, split__test_sessions=126, policy__top_k=4, policy__buffer=2,
+        ... )  # fmt: skip
+        >>> work = tempfile.TemporaryDirectory()
+        >>> here = Path(work.name)
+        >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+        >>> done = run(recipe, ledger=ledger)
+        >>> register_recipe(done, store, ledger)
+        >>> evening = pd.Timestamp("2013-06-28 22:00", tz="UTC")
+        >>> answers = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening)
+        >>> answers.refresh()
+        >>> tokens = TokenFile(here / "tokens.json")
+        >>> token = tokens.issue("notebook", ["read", "run"])
+        >>> table, stop = JobTable(here / "jobs.sqlite"), threading.Event()
+        >>> app = create_app(answers, tokens, table, log=open_log("server", here / "server.log"))
+        >>> open_server = serving(app)
+        >>> address = open_server.__enter__()
+        >>> client = QuantlabClient(address, token, patience=2.0)
+        >>> risk, (scores, receipt) = client.risk({"AAPL": 500, "XOM": -300}), client.predict(sessions=200)
+        >>> {"var": risk["var"], "scores": len(scores), "of": receipt["as_of"], "version": receipt["version"]}
+        {'var': 537.3583125515903, 'scores': 2400, 'of': '2013-06-28', 'version': 1}
+        """
         if isinstance(portfolio, Mapping):
             portfolio = [{"symbol": name, "quantity": float(n)} for name, n in portfolio.items()]
         return self._ask("POST", "/risk", {"portfolio": list(portfolio), "confidence": confidence, "cash": cash})
@@ -110,7 +255,22 @@ class QuantlabClient:
         sessions: int = 1,  # closes, counted back
         symbols: Sequence[str] | None = None,  # None: all
     ) -> tuple[pd.Series, dict]:  # score by (date, symbol); the receipt
-        "Ask how the recipe ranks names."
+        """Ask how the recipe ranks names.
+
+        Parameters
+        ----------
+        as_of : str | None, default None
+            Last close asked for; None: the last one known.
+        sessions : int, default 1
+            closes, counted back.
+        symbols : Sequence[str] | None, default None
+            None: all.
+
+        Returns
+        -------
+        tuple[pd.Series, dict]
+            Score by (date, symbol); the receipt.
+        """
         body = {"as_of": as_of, "sessions": sessions, "symbols": None if symbols is None else list(symbols)}
         told = self._ask("POST", "/predict", {name: value for name, value in body.items() if value is not None})
         index = pd.MultiIndex.from_arrays([pd.to_datetime(told["dates"]), told["symbols"]], names=["date", "symbol"])
@@ -122,7 +282,22 @@ class QuantlabClient:
         book: Mapping[str, float] | None = None,  # shares held; None: the recipe's own account
         cash: float = 0.0,  # beside the book
     ) -> dict:  # weights and orders; with its receipt
-        "Ask what the recipe does at a close."
+        """Ask what the recipe does at a close.
+
+        Parameters
+        ----------
+        as_of : str | None, default None
+            The close that decides; None: the last one known.
+        book : Mapping[str, float] | None, default None
+            Shares held; None: the recipe's own account.
+        cash : float, default 0.0
+            Beside the book.
+
+        Returns
+        -------
+        dict
+            Weights and orders; with its receipt.
+        """
         body = {"as_of": as_of, "book": None if book is None else dict(book), "cash": cash}
         return self._ask("POST", "/decide", {name: value for name, value in body.items() if value is not None})
 
@@ -133,7 +308,24 @@ class QuantlabClient:
         overrides: Mapping[str, object] | None = None,  # typed, by parameter or setting
         idempotency: str = "",  # the same text is the same job; empty: a new one
     ) -> dict:  # of ops.jobs.JobRow
-        "Put a job down once, however often the line breaks."
+        """Put a job down once, however often the line breaks.
+
+        Parameters
+        ----------
+        kind : str
+            Of ops.jobs.JOB_KINDS.
+        name : str
+            Of a template or a registered recipe.
+        overrides : Mapping[str, object] | None, default None
+            typed, by parameter or setting.
+        idempotency : str, default ""
+            The same text is the same job; empty: a new one.
+
+        Returns
+        -------
+        dict
+            Of ops.jobs.JobRow.
+        """
         once = idempotency or uuid.uuid4().hex
         return self._ask("POST", "/jobs", {"kind": kind, "name": name, "overrides": dict(overrides or {}), "idempotency": once})
 
@@ -141,21 +333,92 @@ class QuantlabClient:
         self,
         id: str,  # of ask_job
     ) -> dict:  # of ops.jobs.JobRow
-        "Look at a job."
+        """Look at a job.
+
+        Parameters
+        ----------
+        id : str
+            Of ask_job.
+
+        Returns
+        -------
+        dict
+            Of ops.jobs.JobRow.
+        """
         return self._ask("GET", f"/jobs/{id}")
 
     def jobs(
         self,
         state: str | None = None,  # of ops.jobs.JOB_STATES; None: all
     ) -> list[dict]:  # newest first, without results
-        "List the jobs."
+        """List the jobs.
+
+        Parameters
+        ----------
+        state : str | None, default None
+            Of ops.jobs.JOB_STATES; None: all.
+
+        Returns
+        -------
+        list[dict]
+            Newest first, without results.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> import threading
+        >>> from pathlib import Path
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.monitor.logs import open_log
+        >>> from quantlab.ops.answers import Answers
+        >>> from quantlab.ops.client import QuantlabClient
+        >>> from quantlab.ops.jobs import JobTable
+        >>> from quantlab.ops.registry import register_recipe
+        >>> from quantlab.ops.server import create_app, serving
+        >>> from quantlab.ops.tokens import TokenFile
+        >>> from quantlab.recipe.run import run
+        >>> from quantlab.recipe.spec import Recipe
+        >>> symbols = "AAPL, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, IBM, KO, XOM"
+        >>> recipe = Recipe().replace(
+        ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21", "mom_63_5"],
+        ...     model__kind="ridge", split__train_sessions=252, split__test_sessions=126, policy__top_k=4, policy__buffer=2,
+        ... )  # fmt: skip
+        >>> work = tempfile.TemporaryDirectory()
+        >>> here = Path(work.name)
+        >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+        >>> done = run(recipe, ledger=ledger)
+        >>> register_recipe(done, store, ledger)
+        >>> evening = pd.Timestamp("2013-06-28 22:00", tz="UTC")
+        >>> answers = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening)
+        >>> answers.refresh()
+        >>> tokens = TokenFile(here / "tokens.json")
+        >>> token = tokens.issue("notebook", ["read", "run"])
+        >>> table, stop = JobTable(here / "jobs.sqlite"), threading.Event()
+        >>> app = create_app(answers, tokens, table, log=open_log("server", here / "server.log"))
+        >>> open_server = serving(app)
+        >>> address = open_server.__enter__()
+        >>> away = QuantlabClient(address, token, patience=0.3)
+        >>> assert "no answer" in show_error(away.jobs)
+        """
         return self._ask("GET", f"/jobs?state={state}" if state else "/jobs")
 
     def cancel(
         self,
         id: str,  # of ask_job
     ) -> dict:
-        "Take a job back."
+        """Take a job back.
+
+        Parameters
+        ----------
+        id : str
+            Of ask_job.
+
+        Returns
+        -------
+        dict
+        """
         return self._ask("DELETE", f"/jobs/{id}")
 
     def await_job(
@@ -164,7 +427,27 @@ class QuantlabClient:
         seconds: float = 3600.0,  # at most
         tell: Callable[[dict], None] | None = None,  # called with the job at each look
     ) -> dict:  # done
-        "Wait for a job; raise ServerError when it failed, was taken back, or takes longer."
+        """Wait for a job; raise ServerError when it failed, was taken back, or takes longer.
+
+        Parameters
+        ----------
+        id : str
+            Of ask_job.
+        seconds : float, default 3600.0
+            At most.
+        tell : Callable[[dict], None] | None, default None
+            Called with the job at each look.
+
+        Returns
+        -------
+        dict
+            Done.
+
+        Raises
+        ------
+        ServerError
+            When it failed, was taken back, or takes longer.
+        """
         until, pause = time.monotonic() + seconds, 0.1
         while True:
             row = self.job(id)
@@ -183,7 +466,63 @@ class QuantlabClient:
         self,
         what: str,  # ready, book, orders, switch
     ) -> Any:
-        "Look at the server or its trader."
+        """Look at the server or its trader.
+
+        Parameters
+        ----------
+        what : str
+            ready, book, orders, switch.
+
+        Returns
+        -------
+        Any
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> import threading
+        >>> from pathlib import Path
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.monitor.logs import open_log
+        >>> from quantlab.ops.answers import Answers
+        >>> from quantlab.ops.client import QuantlabClient
+        >>> from quantlab.ops.jobs import JobTable
+        >>> from quantlab.ops.registry import register_recipe
+        >>> from quantlab.ops.server import create_app, serving
+        >>> from quantlab.ops.tokens import TokenFile
+        >>> from quantlab.recipe.run import run
+        >>> from quantlab.recipe.spec import Recipe
+        >>> symbols = "AAPL, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, IBM, KO, XOM"
+        >>> recipe = Recipe().replace(
+        ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21", "mom_63_5"],
+        ...     model__kind="ridge", split__train_sessions=252, split__test_sessions=126, policy__top_k=4, policy__buffer=2,
+        ... )  # fmt: skip
+        >>> work = tempfile.TemporaryDirectory()
+        >>> here = Path(work.name)
+        >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+        >>> done = run(recipe, ledger=ledger)
+        >>> register_recipe(done, store, ledger)
+        >>> evening = pd.Timestamp("2013-06-28 22:00", tz="UTC")
+        >>> answers = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening)
+        >>> answers.refresh()
+        >>> tokens = TokenFile(here / "tokens.json")
+        >>> token = tokens.issue("notebook", ["read", "run"])
+        >>> table, stop = JobTable(here / "jobs.sqlite"), threading.Event()
+        >>> app = create_app(answers, tokens, table, log=open_log("server", here / "server.log"))
+        >>> open_server = serving(app)
+        >>> address = open_server.__enter__()
+        >>> client = QuantlabClient(address, token, patience=2.0)
+        >>> refused = [
+        ...     show_error(lambda: client.risk(["TSLA"])),
+        ...     show_error(lambda: client.trip("a test")),
+        ...     show_error(lambda: client.look("book")),
+        ... ]
+        >>> refused[:2]
+        ['DataError: no bars of TSLA; the data has 12 symbols, AAPL, AMZN, BA, BAC, CAT ...',
+         'ServerError: this needs the scope trade, the token has read, run']
+        """
         try:
             return self._ask("GET", f"/{what}")
         except ServerError as error:
@@ -195,14 +534,34 @@ class QuantlabClient:
         self,
         reason: str,  # in words
     ) -> dict:
-        "Pull the trader's kill switch."
+        """Pull the trader's kill switch.
+
+        Parameters
+        ----------
+        reason : str
+            In words.
+
+        Returns
+        -------
+        dict
+        """
         return self._ask("POST", "/switch/trip", {"reason": reason}, again=False)
 
     def rearm(
         self,
         reason: str,  # in a sentence
     ) -> dict:
-        "Take a stop back."
+        """Take a stop back.
+
+        Parameters
+        ----------
+        reason : str
+            In a sentence.
+
+        Returns
+        -------
+        dict
+        """
         return self._ask("POST", "/switch/rearm", {"reason": reason}, again=False)
 
 
@@ -222,7 +581,69 @@ def simulate(
     seconds: float = 3600.0,  # to wait at most
     tell: Callable[[dict], None] | None = None,  # called with the job at each look
 ) -> tuple[pd.DataFrame, dict]:  # by date: equity, cash, returns, turnover, costs by kind; all that the job says
-    "Run a backtest on a server; raise ServerError where it fails, DataError for a name or a setting that is none."
+    """Run a backtest on a server; raise ServerError where it fails, DataError for a name or a setting that is none.
+
+    Parameters
+    ----------
+    client : QuantlabClient
+        With the scope run.
+    name : str
+        Of a registered recipe.
+    overrides : Mapping[str, object] | None, default None
+        Settings by their paths, such as {"policy.top_k": 10}.
+    seconds : float, default 3600.0
+        To wait at most.
+    tell : Callable[[dict], None] | None, default None
+        Called with the job at each look.
+
+    Returns
+    -------
+    tuple[pd.DataFrame, dict]
+        By date: equity, cash, returns, turnover, costs by kind; all that the job says.
+
+    Raises
+    ------
+    ServerError
+        Where it fails, DataError for a name or a setting that is none.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> import threading
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.monitor.logs import open_log
+    >>> from quantlab.ops.answers import Answers
+    >>> from quantlab.ops.client import QuantlabClient, simulate
+    >>> from quantlab.ops.jobs import JobTable
+    >>> from quantlab.ops.registry import register_recipe
+    >>> from quantlab.ops.server import create_app, serving
+    >>> from quantlab.ops.tokens import TokenFile
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = "AAPL, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, IBM, KO, XOM"
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21", "mom_63_5"],
+    ...     model__kind="ridge", split__train_sessions=252, split__test_sessions=126, policy__top_k=4, policy__buffer=2,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> done = run(recipe, ledger=ledger)
+    >>> register_recipe(done, store, ledger)
+    >>> evening = pd.Timestamp("2013-06-28 22:00", tz="UTC")
+    >>> answers = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening)
+    >>> answers.refresh()
+    >>> tokens = TokenFile(here / "tokens.json")
+    >>> token = tokens.issue("notebook", ["read", "run"])
+    >>> table, stop = JobTable(here / "jobs.sqlite"), threading.Event()
+    >>> app = create_app(answers, tokens, table, log=open_log("server", here / "server.log"))
+    >>> open_server = serving(app)
+    >>> address = open_server.__enter__()
+    >>> client = QuantlabClient(address, token, patience=2.0)
+    >>> account, said = simulate(client, "small")
+    """
     asked = client.ask_job("backtest", name, overrides)
     result = dict(client.await_job(asked["id"], seconds, tell)["result"])
     told = result["account"]

@@ -52,14 +52,45 @@ def _revisions() -> list[str]:
 
 
 def migration_sql() -> str:  # a script for psql, one transaction
-    "Write the statements that bring an empty database to the newest revision."
+    """Write the statements that bring an empty database to the newest revision.
+
+    Returns
+    -------
+    str
+        A script for psql, one transaction.
+
+    Raises
+    ------
+    ConfigError
+        "migrations need {...}; install quantlab with the extra [migrate]"
+
+    Examples
+    --------
+    >>> from quantlab.ops.database import migration_sql
+    >>> script = migration_sql()
+    """
     out = io.StringIO()
     _library("alembic.command").upgrade(_alembic(out=out), "head", sql=True)
     return out.getvalue()
 
 # %% ../../nbs/ops/952_database.ipynb #ba617c7c
 class TableShape(NamedTuple):
-    "Say what a table is made of, in PostgreSQL's own words."
+    """Say what a table is made of, in PostgreSQL's own words.
+
+    Parameters
+    ----------
+    columns : tuple[str, ...]
+        In their order: name, type, and what else is said of it.
+    rules : tuple[str, ...], default ()
+        Keys and checks, sorted.
+
+    Examples
+    --------
+    >>> from quantlab.ops.database import TableShape, shape_gaps
+    >>> facts = TableShape(("name text NOT NULL", "value text NOT NULL"), ("PRIMARY KEY (name)",))
+    >>> odd = TableShape(("name text NOT NULL", "value integer NOT NULL"))
+    >>> shape_gaps({"facts": odd}, {"facts": facts})
+    """
 
     columns: tuple[str, ...]  # in their order: name, type, and what else is said of it
     rules: tuple[str, ...] = ()  # keys and checks, sorted
@@ -69,7 +100,27 @@ def shape_gaps(
     there: Mapping[str, TableShape],  # by table: what is in the database
     expected: Mapping[str, TableShape],  # by table: what the code expects; other tables are nobody's business
 ) -> list[str]:  # one line for each difference; empty: none
-    "Say in which tables, columns and keys a database differs from what is expected."
+    """Say in which tables, columns and keys a database differs from what is expected.
+
+    Parameters
+    ----------
+    there : Mapping[str, TableShape]
+        By table: what is in the database.
+    expected : Mapping[str, TableShape]
+        By table: what the code expects; other tables are nobody's business.
+
+    Returns
+    -------
+    list[str]
+        One line for each difference; empty: none.
+
+    Examples
+    --------
+    >>> from quantlab.ops.database import TableShape, shape_gaps
+    >>> facts = TableShape(("name text NOT NULL", "value text NOT NULL"), ("PRIMARY KEY (name)",))
+    >>> odd = TableShape(("name text NOT NULL", "value integer NOT NULL"))
+    >>> assert shape_gaps({"facts": facts, "theirs": odd}, {"facts": facts}) == []
+    """
     found = []
     for table, wanted in expected.items():
         if table not in there:
@@ -227,7 +278,32 @@ def _revision(
 def database_revision(
     url: str,  # libpq or postgresql://
 ) -> str:  # such as "0002"; empty: no migration was ever carried out
-    "Say at which revision a database is; raise DataError for one that this version does not know."
+    """Say at which revision a database is; raise DataError for one that this version does not know.
+
+    Parameters
+    ----------
+    url : str
+        Libpq or postgresql://.
+
+    Returns
+    -------
+    str
+        Such as "0002"; empty: no migration was ever carried out.
+
+    Raises
+    ------
+    DataError
+        For one that this version does not know.
+    ConfigError
+        "migrations need {...}; install quantlab with the extra [migrate]"
+        "no database is named; give --url or set [data] postgres in settings.ini: {form}"
+        "the address of PostgreSQL cannot be read; {form}"
+
+    Examples
+    --------
+    >>> from quantlab.ops.database import check_database, database_revision, upgrade_database
+    >>> calls = [upgrade_database, database_revision, check_database]
+    """
     with _transaction(url) as (link, _):
         return _revision(link)
 
@@ -236,7 +312,35 @@ def upgrade_database(
     url: str,  # libpq or postgresql://
     wait: float = 60.0,  # seconds, for another upgrade or a writer
 ) -> list[str]:  # the revisions that were carried out; empty: it was at the newest
-    "Bring a database to the newest revision, all of it or nothing; raise DataError where a table is not as expected."
+    """Bring a database to the newest revision, all of it or nothing; raise DataError where a table is not as expected.
+
+    Parameters
+    ----------
+    url : str
+        Libpq or postgresql://.
+    wait : float, default 60.0
+        seconds, for another upgrade or a writer.
+
+    Returns
+    -------
+    list[str]
+        The revisions that were carried out; empty: it was at the newest.
+
+    Raises
+    ------
+    DataError
+        Where a table is not as expected.
+    ConfigError
+        "migrations need {...}; install quantlab with the extra [migrate]"
+        "no database is named; give --url or set [data] postgres in settings.ini: {form}"
+        "the address of PostgreSQL cannot be read; {form}"
+        Its message names the lengths there are (see as_interval).
+
+    Examples
+    --------
+    >>> from quantlab.ops.database import check_database, database_revision, upgrade_database
+    >>> calls = [upgrade_database, database_revision, check_database]
+    """
     with _transaction(url) as (link, raw):
         _lock(raw, wait)
         before = _revision(link)
@@ -251,7 +355,37 @@ def upgrade_database(
 def check_database(
     url: str,  # libpq or postgresql://
 ) -> list[str]:  # what differs and what to do, one line each; empty: nothing
-    "Say in what a database differs from what the code expects; nothing is changed and nobody waits."
+    """Say in what a database differs from what the code expects; nothing is changed and nobody waits.
+
+    Parameters
+    ----------
+    url : str
+        Libpq or postgresql://.
+
+    Returns
+    -------
+    list[str]
+        What differs and what to do, one line each; empty: nothing.
+
+    Raises
+    ------
+    ConfigError
+        "migrations need {...}; install quantlab with the extra [migrate]"
+        "no database is named; give --url or set [data] postgres in settings.ini: {form}"
+        "the address of PostgreSQL cannot be read; {form}"
+        Its message names the lengths there are (see as_interval).
+    DataError
+        "no PostgreSQL answers ({reason}); start the server, or mend the address"
+        "no schema of the search path is there; create it, or mend the address"
+        "PostgreSQL refused ({said}); the database is as it was"
+        "the database is at revision {number}, and this quantlab knows {...}; install the version that
+        made it, or a later one"
+
+    Examples
+    --------
+    >>> from quantlab.ops.database import check_database, database_revision, upgrade_database
+    >>> calls = [upgrade_database, database_revision, check_database]
+    """
     with _transaction(url) as (link, raw):
         number, newest = _revision(link), _revisions()[-1]
         if number != newest:
@@ -264,7 +398,28 @@ def shape_losses(
     before: Mapping[str, TableShape],  # by table
     after: Mapping[str, TableShape],  # by table
 ) -> list[str]:  # tables that are gone, or have a column less
-    "Name the tables of which something is gone."
+    """Name the tables of which something is gone.
+
+    Parameters
+    ----------
+    before : Mapping[str, TableShape]
+        By table.
+    after : Mapping[str, TableShape]
+        By table.
+
+    Returns
+    -------
+    list[str]
+        Tables that are gone, or have a column less.
+
+    Examples
+    --------
+    >>> from quantlab.ops.database import TableShape, shape_losses
+    >>> facts = TableShape(("name text NOT NULL", "value text NOT NULL"), ("PRIMARY KEY (name)",))
+    >>> odd = TableShape(("name text NOT NULL", "value integer NOT NULL"))
+    >>> wider = TableShape((*facts.columns, "since text"))
+    >>> assert shape_losses({"facts": wider, "orders": odd}, {"facts": facts, "orders": odd}) == ["facts"]
+    """
     held = {table: set(after[table].columns) if table in after else set() for table in before}
     return [table for table, shape in before.items() if set(shape.columns) - held[table]]
 
@@ -274,7 +429,34 @@ def downgrade_database(
     to: str,  # a revision; "base": before the first
     wait: float = 60.0,  # seconds, for another upgrade or a writer
 ) -> None:
-    "Bring a database back to an earlier revision; raise DataError where a row would be lost."
+    """Bring a database back to an earlier revision; raise DataError where a row would be lost.
+
+    Parameters
+    ----------
+    url : str
+        Libpq or postgresql://.
+    to : str
+        A revision; "base": before the first.
+    wait : float, default 60.0
+        seconds, for another upgrade or a writer.
+
+    Raises
+    ------
+    DataError
+        Where a row would be lost.
+    ConfigError
+        "migrations need {...}; install quantlab with the extra [migrate]"
+        "there is no revision {to}; there are base, {...}"
+        "no database is named; give --url or set [data] postgres in settings.ini: {form}"
+        "the address of PostgreSQL cannot be read; {form}"
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.database import downgrade_database
+    >>> nowhere = "postgresql://quant:s3cret@127.0.0.1:9/nothing"
+    >>> show_error(lambda: downgrade_database(nowhere, "0000"))
+    """
     known = _revisions()
     if to not in [*known, "base"]:
         raise ConfigError(f"there is no revision {to}; there are base, {', '.join(known)}")
@@ -301,7 +483,30 @@ def hypertable_sql(
     dataset: str,  # a name such as "us"
     interval: str,  # "1d", "1h", "5min" ...
 ) -> str:  # one statement
-    "Write the statement with which TimescaleDB cuts a table of bars into pieces by time."
+    """Write the statement with which TimescaleDB cuts a table of bars into pieces by time.
+
+    Parameters
+    ----------
+    dataset : str
+        A name such as "us".
+    interval : str
+        "1d", "1h", "5min" ...
+
+    Returns
+    -------
+    str
+        One statement.
+
+    Raises
+    ------
+    ConfigError
+        Its message names the lengths there are (see as_interval).
+
+    Examples
+    --------
+    >>> from quantlab.ops.database import hypertable_sql
+    >>> hypertable_sql("us", "5min")
+    """
     name = _quote(f"{dataset}_{as_interval(interval)}").replace("'", "''")
     return f"SELECT create_hypertable('{name}', 'date', migrate_data => true, if_not_exists => true)"
 
@@ -314,7 +519,41 @@ def make_bars_table(
     timescale: bool = False,  # True: as a hypertable of TimescaleDB
     wait: float = 60.0,  # seconds, for another writer
 ) -> None:
-    "Make the table of a dataset and interval where it is not there; raise DataError for one that is there otherwise."
+    """Make the table of a dataset and interval where it is not there; raise DataError for one that is there otherwise.
+
+    Parameters
+    ----------
+    url : str
+        Libpq or postgresql://.
+    dataset : str
+        A name such as "us".
+    interval : str
+        "1d", "1h", "5min" ...
+    columns : Sequence[str]
+        Of the bars, in the order in which they will be written.
+    timescale : bool, default False
+        True: as a hypertable of TimescaleDB.
+    wait : float, default 60.0
+        seconds, for another writer.
+
+    Raises
+    ------
+    DataError
+        For one that is there otherwise.
+    ConfigError
+        "'{dataset}' cannot name a dataset; use small letters, digits and underscores"
+        "bars of '{dataset}' have no columns; name them, such as open, high, low, close, volume"
+        Its message names the lengths there are (see as_interval).
+        "migrations need {...}; install quantlab with the extra [migrate]"
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.database import make_bars_table
+    >>> show_error(
+    ...     lambda: make_bars_table("host=127.0.0.1 port=9 password=s3cret", "us", "1d", ["close"])
+    ... ).partition(" (")[0]
+    """
     if not _DATASET.fullmatch(dataset):
         raise ConfigError(f"'{dataset}' cannot name a dataset; use small letters, digits and underscores")
     if not columns:

@@ -56,7 +56,50 @@ def check_window(
     start: pd.Timestamp,  # its first session, in the bars that are asked about
     starts: list[str],  # of the windows that models were fitted for
 ) -> None:
-    "Raise ReportError for a window that no model was fitted for."
+    """Raise ReportError for a window that no model was fitted for.
+
+    Parameters
+    ----------
+    name : str
+        Of the recipe, for the message.
+    number : int
+        Of the window, from 0.
+    start : pd.Timestamp
+        Its first session, in the bars that are asked about.
+    starts : list[str]
+        Of the windows that models were fitted for.
+
+    Raises
+    ------
+    ReportError
+        For a window that no model was fitted for.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.fitted_recipe import check_window
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, policy__rebalance=10,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> done = run(recipe, ledger=Ledger(Path(work.name) / "ledger.sqlite"))
+    >>> starts = [f"{done.features.index[test[0]][0]}" for _, test in done.windows]
+    >>> [
+    ...     show_error(lambda: check_window("small", 5, pd.Timestamp("2013-07-01"), starts)),
+    ...     show_error(lambda: check_window("small", 1, pd.Timestamp("2011-07-01"), starts)),
+    ... ]
+    """
     refit = f"fit it again: quantlab register {name}"
     if number >= len(starts):
         raise ReportError(f"{name}: a window began on {start:%Y-%m-%d}, after the last model was fitted; {refit}")
@@ -70,7 +113,46 @@ def check_window(
 @keepable
 @dataclass(frozen=True, eq=False)
 class FittedRecipe:
-    "Hold a recipe and what was fitted for it."
+    """Hold a recipe and what was fitted for it.
+
+    Parameters
+    ----------
+    page : str
+        The recipe as YAML.
+    name : str
+        Of the recipe.
+    key : str
+        Of the run: settings, sources and data.
+    data_hash : str
+        Of the bars it was fitted on.
+    starts : list[str]
+        First predicted session of each window.
+    models : list
+        fitted, one for each window; none where a feature is the score.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.fitted_recipe import FittedRecipe
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, policy__rebalance=10,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> done = run(recipe, ledger=Ledger(Path(work.name) / "ledger.sqlite"))
+    >>> starts = [f"{done.features.index[test[0]][0]}" for _, test in done.windows]
+    >>> held = FittedRecipe(recipe.save("-"), "small", done.key, done.market.hash, starts, done.fits.models)
+    >>> [kind.__name__ for kind in held.kinds]
+    ['FittedRecipe', 'RidgeModel']
+    """
 
     page: str  # the recipe as YAML
     name: str  # of the recipe
@@ -81,19 +163,71 @@ class FittedRecipe:
 
     @cached_property
     def recipe(self) -> Recipe:
-        "Return the recipe."
+        """Return the recipe.
+
+        Returns
+        -------
+        Recipe
+            The recipe.
+
+        Raises
+        ------
+        ConfigError
+            With file and line (see parse).
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.ops.fitted_recipe import FittedRecipe
+        >>> from quantlab.recipe.run import run
+        >>> from quantlab.recipe.spec import Recipe
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
+        >>> recipe = Recipe().replace(
+        ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, policy__rebalance=10,
+        ... )  # fmt: skip
+        >>> work = tempfile.TemporaryDirectory()
+        >>> done = run(recipe, ledger=Ledger(Path(work.name) / "ledger.sqlite"))
+        >>> starts = [f"{done.features.index[test[0]][0]}" for _, test in done.windows]
+        >>> held = FittedRecipe(recipe.save("-"), "small", done.key, done.market.hash, starts, done.fits.models)
+        >>> assert held.recipe == recipe and held.predict(done.features.tail(40)).index.equals(
+        ...     done.features.index[-40:]
+        ... )
+        """
         return parse(self.page, self.name)
 
     @property
     def kinds(self) -> list[type]:
-        "Return the classes that its state is made of."
+        """Return the classes that its state is made of.
+
+        Returns
+        -------
+        list[type]
+            The classes that its state is made of.
+        """
         return [type(self), *dict.fromkeys(kind for model in self.models for kind in estimator_kinds(model))]
 
     def predict(
         self,
         X: pd.DataFrame,  # (date, symbol): features as the recipe makes them, whole dates
     ) -> pd.DataFrame:  # (date, symbol): score and what else the model says
-        "Score rows with the model that was fitted last."
+        """Score rows with the model that was fitted last.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            (date, symbol): features as the recipe makes them, whole dates.
+
+        Returns
+        -------
+        pd.DataFrame
+            (date, symbol): score and what else the model says.
+        """
         if not self.models:
             column = self.recipe.model.settings["column"]
             return X[[column]].rename(columns={column: "score"})
@@ -104,7 +238,20 @@ class FittedRecipe:
         as_of: str | pd.Timestamp,  # last session that is read
         market: MarketData | None = None,  # bars that end at as_of; None: they are read
     ) -> Stages:
-        "Return the chain of the recipe on bars up to a close, its models taken as they are."
+        """Return the chain of the recipe on bars up to a close, its models taken as they are.
+
+        Parameters
+        ----------
+        as_of : str | pd.Timestamp
+            Last session that is read.
+        market : MarketData | None, default None
+            Bars that end at as_of; None: they are read.
+
+        Returns
+        -------
+        Stages
+            The chain of the recipe on bars up to a close, its models taken as they are.
+        """
         return _Served(self.recipe, self.models, self.starts, str(as_of), market)
 
     def decide(
@@ -114,14 +261,93 @@ class FittedRecipe:
         cash: float = 0.0,  # beside the book; not used without one
         market: MarketData | None = None,  # bars that end at as_of; None: they are read
     ) -> DecisionRecord:
-        "Return the weights and orders of one close; raise ReportError where no model was fitted for it."
+        """Return the weights and orders of one close; raise ReportError where no model was fitted for it.
+
+        Parameters
+        ----------
+        as_of : str | pd.Timestamp
+            The close that decides.
+        book : pd.Series | None, default None
+            By symbol: held now, in shares of the recipe's bars; None: its own account.
+        cash : float, default 0.0
+            Beside the book; not used without one.
+        market : MarketData | None, default None
+            Bars that end at as_of; None: they are read.
+
+        Returns
+        -------
+        DecisionRecord
+            The weights and orders of one close.
+
+        Raises
+        ------
+        ReportError
+            Where no model was fitted for it.
+        ConfigError
+            Before the first one that can decide (see decide).
+        DataError
+            Before the first one that can decide (see decide).
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.ops.fitted_recipe import fitted_recipe
+        >>> from quantlab.recipe.run import run
+        >>> from quantlab.recipe.spec import Recipe
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
+        >>> recipe = Recipe().replace(
+        ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, policy__rebalance=10,
+        ... )  # fmt: skip
+        >>> work = tempfile.TemporaryDirectory()
+        >>> done = run(recipe, ledger=Ledger(Path(work.name) / "ledger.sqlite"))
+        >>> fitted = fitted_recipe(done)
+        >>> record = fitted.decide("2013-06-14")
+        >>> record
+        """
         return decide(self.recipe, as_of, book, cash, chain=self.stages(as_of, market))
 
 # %% ../../nbs/ops/905_fitted_recipe.ipynb #6e9a3475
 def fitted_recipe(
     run: Run,  # finished
 ) -> FittedRecipe:
-    "Take of a run what can decide without being fitted again."
+    """Take of a run what can decide without being fitted again.
+
+    Parameters
+    ----------
+    run : Run
+        Finished.
+
+    Returns
+    -------
+    FittedRecipe
+        A recipe and what was fitted for it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.fitted_recipe import fitted_recipe
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, policy__rebalance=10,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> done = run(recipe, ledger=Ledger(Path(work.name) / "ledger.sqlite"))
+    >>> fitted = fitted_recipe(done)
+    """
     starts = [f"{run.features.index[test[0]][0]}" for _, test in run.windows]
     page = run.recipe.save("-")
     return FittedRecipe(page, run.recipe.name, run.key, run.market.hash, starts, list(run.fits.models))
@@ -132,7 +358,50 @@ def check_key(
     key: str,  # that was kept with it
     data_hash: str,  # of the bars it was fitted on
 ) -> list[type]:  # the classes that its models are made of
-    "Raise ReportError for a fitted recipe that this code, or this page, would not make."
+    """Raise ReportError for a fitted recipe that this code, or this page, would not make.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of the page.
+    key : str
+        That was kept with it.
+    data_hash : str
+        Of the bars it was fitted on.
+
+    Returns
+    -------
+    list[type]
+        The classes that its models are made of.
+
+    Raises
+    ------
+    ReportError
+        For a fitted recipe that this code, or this page, would not make.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.fitted_recipe import FittedRecipe, check_key
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, policy__rebalance=10,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> done = run(recipe, ledger=Ledger(Path(work.name) / "ledger.sqlite"))
+    >>> starts = [f"{done.features.index[test[0]][0]}" for _, test in done.windows]
+    >>> held = FittedRecipe(recipe.save("-"), "small", done.key, done.market.hash, starts, done.fits.models)
+    >>> [kind.__name__ for kind in held.kinds]
+    >>> assert [kind.__name__ for kind in check_key(recipe, done.key, done.market.hash)] == ["RidgeModel"]
+    """
     now = recipe_key(recipe, data_hash)
     if now != key:
         raise ReportError(

@@ -38,15 +38,88 @@ JOB_STATES = ("queued", "running", "done", "failed", "cancelled")
 
 
 class JobError(QuantlabError):
-    "Signal a job that was asked for differently before, that has ended, or that another worker holds by now."
+    """Signal a job that was asked for differently before, that has ended, or that another worker holds by now.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.jobs import _Rows, _engine, _jobs
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> with _engine(here / "one.sqlite").begin() as db:
+    ...     _jobs().metadata.create_all(db)
+    >>> empty = _Rows(here / "empty.sqlite")
+    >>> [show_error(lambda: empty.row("nothing")), show_error(lambda: empty.rows("lost"))]
+    ["NoJobError: there is no job 'nothing'; quantlab jobs lists them",
+     "JobError: state is 'lost'; give one of queued, running, done, failed, cancelled"]
+    """
 
 
 class NoJobError(JobError):
-    "Signal the name of a job that there is not."
+    """Signal the name of a job that there is not.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.jobs import _Rows, _engine, _jobs
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> with _engine(here / "one.sqlite").begin() as db:
+    ...     _jobs().metadata.create_all(db)
+    >>> empty = _Rows(here / "empty.sqlite")
+    >>> [show_error(lambda: empty.row("nothing")), show_error(lambda: empty.rows("lost"))]
+    ["NoJobError: there is no job 'nothing'; quantlab jobs lists them",
+     "JobError: state is 'lost'; give one of queued, running, done, failed, cancelled"]
+    """
 
 
 class JobRow(NamedTuple):
-    "Hold a row of the table of jobs."
+    """Hold a row of the table of jobs.
+
+    Parameters
+    ----------
+    id : str
+        32 hex digits.
+    kind : str
+        One of JOB_KINDS.
+    name : str
+        Of a template, or of a registered recipe.
+    overrides : dict
+        What differs from its defaults.
+    idempotency : str
+        Key of the one who asked; with it the same request is the same job.
+    asked_by : str
+        Who asked.
+    state : str
+        One of JOB_STATES.
+    attempts : int
+        Begun so far.
+    lease_until : str
+        UTC; empty: nobody holds it.
+    worker : str
+        Who holds it, or held it last.
+    heartbeat : str
+        When its worker was last heard of, UTC.
+    created : str
+        When it was asked for, UTC.
+    started : str
+        When the last attempt began, UTC; empty: none did.
+    finished : str
+        When it ended, UTC; empty: it has not.
+    result : dict
+        Of a job that is done.
+    error : str
+        Why it failed, or who cancelled it.
+
+    Examples
+    --------
+    >>> from quantlab.ops.jobs import JobRow
+    >>> list(JobRow._fields)
+    """
 
     id: str  # 32 hex digits
     kind: str  # one of JOB_KINDS
@@ -222,7 +295,42 @@ class _Rows:
         self,
         id: str,  # of a job
     ) -> JobRow:
-        "Return a job; raise NoJobError where there is none of that name."
+        """Return a job; raise NoJobError where there is none of that name.
+
+        Parameters
+        ----------
+        id : str
+            Of a job.
+
+        Returns
+        -------
+        JobRow
+            A job.
+
+        Raises
+        ------
+        NoJobError
+            Where there is none of that name.
+        DataError
+            "the table of jobs refuses: {said}; see to the database of [serve] jobs"
+
+        Examples
+        --------
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.ops.jobs import open_jobs
+        >>> table = open_jobs()
+        >>> one = table.ask("run", "small", {}, "", "ann")
+        >>> died = [table.hand_back(one.id, "w", "it was killed", table.claim("w", 30).attempts) for _ in range(3)]
+        >>> two = table.ask("run", "small", {}, "", "ann")
+        >>> (
+        ...     died[-1].error,
+        ...     table.row(two.id).error,
+        ...     show_error(lambda: table.cancel(one.id, "bob")).replace(one.id, "..."),
+        ... )
+        ('it was killed, and no more than 3 attempts are allowed',
+         'cancelled by bob',
+         'JobError: job ... is failed; only one that waits or runs can be cancelled')
+        """
         import sqlalchemy as sa
 
         with self._begin(reads=True) as db:
@@ -236,7 +344,39 @@ class _Rows:
         state: str | None = None,  # one of JOB_STATES; None: any
         last: int = 100,  # so many, at most 10,000
     ) -> list[JobRow]:  # newest first
-        "List jobs."
+        """List jobs.
+
+        Parameters
+        ----------
+        state : str | None, default None
+            One of JOB_STATES; None: any.
+        last : int, default 100
+            So many, at most 10,000.
+
+        Returns
+        -------
+        list[JobRow]
+            Newest first.
+
+        Raises
+        ------
+        JobError
+            "state is {...}; give one of {...}"
+        DataError
+            "the table of jobs refuses: {said}; see to the database of [serve] jobs"
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.ops.jobs import _Rows, _engine, _jobs
+        >>> work = tempfile.TemporaryDirectory()
+        >>> here = Path(work.name)
+        >>> with _engine(here / "one.sqlite").begin() as db:
+        ...     _jobs().metadata.create_all(db)
+        >>> empty = _Rows(here / "empty.sqlite")
+        >>> assert empty.rows() == [] and set(empty.counts().values()) == {0}
+        """
         import sqlalchemy as sa
 
         if state is not None and state not in JOB_STATES:
@@ -246,7 +386,18 @@ class _Rows:
             return [_row(one) for one in db.execute(asked if state is None else asked.where(_jobs().c.state == state))]
 
     def counts(self) -> dict[str, int]:  # state -> jobs, every state
-        "Count jobs by their states."
+        """Count jobs by their states.
+
+        Returns
+        -------
+        dict[str, int]
+            State -> jobs, every state.
+
+        Raises
+        ------
+        DataError
+            "the table of jobs refuses: {said}; see to the database of [serve] jobs"
+        """
         import sqlalchemy as sa
 
         state = _jobs().c.state
@@ -266,7 +417,31 @@ class _Asked(_Rows):
         idempotency: str,  # key of the one who asks; empty: a new job in any case
         asked_by: str,  # who asks
     ) -> JobRow:  # new, or the one that was asked for before
-        "Put a job down; raise JobError where the key belongs to another request."
+        """Put a job down; raise JobError where the key belongs to another request.
+
+        Parameters
+        ----------
+        kind : str
+            One of JOB_KINDS.
+        name : str
+            Of a template, or of a registered recipe.
+        overrides : Mapping[str, object]
+            As check_job returned them.
+        idempotency : str
+            Key of the one who asks; empty: a new job in any case.
+        asked_by : str
+            Who asks.
+
+        Returns
+        -------
+        JobRow
+            new, or the one that was asked for before.
+
+        Raises
+        ------
+        JobError
+            Where the key belongs to another request.
+        """
         import sqlalchemy as sa
 
         if kind not in JOB_KINDS:
@@ -295,7 +470,25 @@ class _Held(_Asked):
         worker: str,  # who asks for work
         lease_seconds: float,  # until the job is free again, unless it beats
     ) -> JobRow | None:  # None: nothing is free
-        "Take the oldest job that is free; jobs that have no attempts left have failed."
+        """Take the oldest job that is free; jobs that have no attempts left have failed.
+
+        Parameters
+        ----------
+        worker : str
+            Who asks for work.
+        lease_seconds : float
+            Until the job is free again, unless it beats.
+
+        Returns
+        -------
+        JobRow | None
+            None: nothing is free.
+
+        Raises
+        ------
+        JobError
+            "{what} is {...}; give at most {most} printable characters in one line"
+        """
         import sqlalchemy as sa
 
         t, now = _jobs(), self._at()
@@ -330,7 +523,37 @@ class _Held(_Asked):
         lease_seconds: float,  # from now on
         attempt: int | None = None,  # the row's attempts when it was claimed; None: any of this worker
     ) -> bool:  # False: the job is no longer this worker's, which stops and writes nothing
-        "Make a lease longer."
+        """Make a lease longer.
+
+        Parameters
+        ----------
+        id : str
+            Of a job.
+        worker : str
+            As it claimed.
+        lease_seconds : float
+            From now on.
+        attempt : int | None, default None
+            The row's attempts when it was claimed; None: any of this worker.
+
+        Returns
+        -------
+        bool
+            False: the job is no longer this worker's, which stops and writes nothing.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.ops.jobs import _Held, _engine, _jobs
+        >>> work = tempfile.TemporaryDirectory()
+        >>> here = Path(work.name)
+        >>> with _engine(here / "one.sqlite").begin() as db:
+        ...     _jobs().metadata.create_all(db)
+        >>> held = _Held(here / "held.sqlite")
+        >>> one = held.ask("run", "small", {}, "", "ann")
+        >>> assert not held.beat(one.id, "slow", 30) and held.beat(one.id, "quick", 30)
+        """
         now = self._at()
         return self._change(id, worker, attempt, heartbeat=now, lease_until=_later(now, lease_seconds))
 
@@ -349,7 +572,58 @@ class _Held(_Asked):
         result: Mapping[str, object],  # JSON; what is no finite number becomes null
         attempt: int | None = None,  # the row's attempts when it was claimed; None: any of this worker
     ) -> JobRow:  # done
-        "Write the result of a job; raise JobError where the worker does not hold it."
+        """Write the result of a job; raise JobError where the worker does not hold it.
+
+        Parameters
+        ----------
+        id : str
+            Of a job.
+        worker : str
+            As it claimed.
+        result : Mapping[str, object]
+            JSON; what is no finite number becomes null.
+        attempt : int | None, default None
+            The row's attempts when it was claimed; None: any of this worker.
+
+        Returns
+        -------
+        JobRow
+            Done.
+
+        Raises
+        ------
+        JobError
+            Where the worker does not hold it.
+
+        Examples
+        --------
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.ops.jobs import _Child, open_jobs
+        >>> from toy_jobs import add
+        >>> table = open_jobs()
+        >>> one = table.ask("run", "small", {}, "", "ann")
+        >>> died = [table.hand_back(one.id, "w", "it was killed", table.claim("w", 30).attempts) for _ in range(3)]
+        >>> assert [(row.state, row.attempts) for row in died] == [("queued", 1), ("queued", 2), ("failed", 3)]
+        >>> asked = [
+        ...     table.ask("run", "toy", overrides, "", "ann") for overrides in ({"a": 1, "b": 2}, {"a": 1}, {"die": 1})
+        ... ]
+        >>> heard = []
+        >>> for _ in asked:
+        ...     child = _Child(table, table.claim("w", 30), 30, add)
+        ...     heard.append(child.heard(60))
+        ...     child.end()
+        >>> for row in asked:
+        ...     table.cancel(row.id, "ann")
+        >>> row = table.ask("run", "toy", {}, "", "ann")
+        >>> table.cancel(row.id, "ann")
+        >>> one = table.ask("run", "toy", {"a": 1, "b": 1}, "", "ann")
+        >>> asleep = table.claim("asleep", 0.01)
+        >>> refused = show_error(lambda: table.finish(one.id, "asleep", {"sum": 3}, asleep.attempts)).replace(
+        ...     one.id, "..."
+        ... )
+        >>> refused
+        "JobError: job ... is not asleep's any more, it is done; leave it, nothing was written"
+        """
         told = {"state": "done", "result": _result_json(result), "error": ""}
         return self._end(id, worker, attempt, finished=self._at(), **told)
 
@@ -360,12 +634,61 @@ class _Held(_Asked):
         error: str,  # why, one line
         attempt: int | None = None,  # the row's attempts when it was claimed; None: any of this worker
     ) -> JobRow:  # failed
-        "Write why a job failed; raise JobError where the worker does not hold it."
+        """Write why a job failed; raise JobError where the worker does not hold it.
+
+        Parameters
+        ----------
+        id : str
+            Of a job.
+        worker : str
+            As it claimed.
+        error : str
+            why, one line.
+        attempt : int | None, default None
+            The row's attempts when it was claimed; None: any of this worker.
+
+        Returns
+        -------
+        JobRow
+            Failed.
+
+        Raises
+        ------
+        JobError
+            Where the worker does not hold it.
+        """
         return self._end(id, worker, attempt, finished=self._at(), state="failed", error=_line(error))
 
 # %% ../../nbs/ops/953_jobs.ipynb #5cd42a0e
 class JobTable(_Held):
-    "Keep what was asked for, who does it and how it ended, in SQLite or PostgreSQL."
+    """Keep what was asked for, who does it and how it ended, in SQLite or PostgreSQL.
+
+    Parameters
+    ----------
+    place : str | Path
+        SQLite file, made where there is none, or postgresql://...
+    clock : Callable[[], str] | None, default None
+        ISO time with its zone; None: this machine's.
+    most_attempts : int, default 3
+        Begun of one job; a worker that dies uses one up.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.jobs import open_jobs
+    >>> table = open_jobs()
+    >>> one = table.ask("run", "small", {}, "", "ann")
+    >>> died = [table.hand_back(one.id, "w", "it was killed", table.claim("w", 30).attempts) for _ in range(3)]
+    >>> two = table.ask("run", "small", {}, "", "ann")
+    >>> (
+    ...     died[-1].error,
+    ...     table.row(two.id).error,
+    ...     show_error(lambda: table.cancel(one.id, "bob")).replace(one.id, "..."),
+    ... )
+    ('it was killed, and no more than 3 attempts are allowed',
+     'cancelled by bob',
+     'JobError: job ... is failed; only one that waits or runs can be cancelled')
+    """
 
     def hand_back(
         self,
@@ -374,7 +697,36 @@ class JobTable(_Held):
         why: str = "",  # the attempt died of it, and counts; empty: the worker was asked to stop, and it does not
         attempt: int | None = None,  # the row's attempts when it was claimed; None: any of this worker
     ) -> JobRow:  # queued, or failed where no attempt is left
-        "Let go of a job that did not end; raise JobError where the worker does not hold it."
+        """Let go of a job that did not end; raise JobError where the worker does not hold it.
+
+        Parameters
+        ----------
+        id : str
+            Of a job.
+        worker : str
+            As it claimed.
+        why : str, default ""
+            The attempt died of it, and counts; empty: the worker was asked to stop, and it does not.
+        attempt : int | None, default None
+            The row's attempts when it was claimed; None: any of this worker.
+
+        Returns
+        -------
+        JobRow
+            queued, or failed where no attempt is left.
+
+        Raises
+        ------
+        JobError
+            Where the worker does not hold it.
+
+        Examples
+        --------
+        >>> from quantlab.ops.jobs import open_jobs
+        >>> table = open_jobs()
+        >>> one = table.ask("run", "small", {}, "", "ann")
+        >>> drained = table.hand_back(one.id, "w", attempt=table.claim("w", 30).attempts)
+        """
         row = self.row(id)
         if why and row.attempts >= self.most_attempts:
             return self.fail(id, worker, f"{why}, and no more than {self.most_attempts} attempts are allowed", attempt)
@@ -386,7 +738,32 @@ class JobTable(_Held):
         id: str,  # of a job
         who: str,  # asks for it
     ) -> JobRow:  # cancelled, its worker ends it with the next beat
-        "Cancel a job that has not ended; raise JobError for one that has."
+        """Cancel a job that has not ended; raise JobError for one that has.
+
+        Parameters
+        ----------
+        id : str
+            Of a job.
+        who : str
+            Asks for it.
+
+        Returns
+        -------
+        JobRow
+            cancelled, its worker ends it with the next beat.
+
+        Raises
+        ------
+        JobError
+            For one that has.
+
+        Examples
+        --------
+        >>> from quantlab.ops.jobs import open_jobs
+        >>> table = open_jobs()
+        >>> two = table.ask("run", "small", {}, "", "ann")
+        >>> assert table.cancel(two.id, "bob") == table.cancel(two.id, "eve"), "the first one counts"
+        """
         import sqlalchemy as sa
 
         c, said = _jobs().c, f"cancelled by {_label(who, 'who', 100)}"
@@ -401,7 +778,36 @@ class JobTable(_Held):
 
 
 def open_jobs() -> JobTable:
-    "Open the table of jobs of the setting [serve] jobs."
+    """Open the table of jobs of the setting [serve] jobs.
+
+    Returns
+    -------
+    JobTable
+        What was asked for, who does it and how it ended, in SQLite or PostgreSQL.
+
+    Raises
+    ------
+    ConfigError
+        When absent or malformed (see setting).
+        When there is none (see root).
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.jobs import open_jobs
+    >>> table = open_jobs()
+    >>> one = table.ask("run", "small", {}, "", "ann")
+    >>> died = [table.hand_back(one.id, "w", "it was killed", table.claim("w", 30).attempts) for _ in range(3)]
+    >>> two = table.ask("run", "small", {}, "", "ann")
+    >>> (
+    ...     died[-1].error,
+    ...     table.row(two.id).error,
+    ...     show_error(lambda: table.cancel(one.id, "bob")).replace(one.id, "..."),
+    ... )
+    ('it was killed, and no more than 3 attempts are allowed',
+     'cancelled by bob',
+     'JobError: job ... is failed; only one that waits or runs can be cancelled')
+    """
     place = str(setting("serve", "jobs"))
     return JobTable(place if "://" in place else root() / place)
 
@@ -470,7 +876,60 @@ def registered_page(
     name: str,  # of a registered recipe
     store: Path | None = None,  # SQLite file; the setting [research] tracking
 ) -> "tuple[Version, str, Recipe]":  # version, its stage, its page
-    "Find a recipe at the highest stage that has it; raise ConfigError where it was never registered."
+    """Find a recipe at the highest stage that has it; raise ConfigError where it was never registered.
+
+    Parameters
+    ----------
+    name : str
+        Of a registered recipe.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+
+    Returns
+    -------
+    tuple[Version, str, Recipe]
+        version, its stage, its page.
+
+    Raises
+    ------
+    ConfigError
+        Where it was never registered.
+    ReportError
+        When there is none (see at_stage).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.jobs import _Asked, _check_template, _engine, _jobs, check_job
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> with _engine(here / "one.sqlite").begin() as db:
+    ...     _jobs().metadata.create_all(db)
+    >>> asked = _Asked(here / "asked.sqlite")
+    >>> refused = [
+    ...     ("tearsheet", {"top_k": 2.5}), ("tearsheet", {"data": "lake:x"}), ("tearsheet", {"recipe": "mine/x.yaml"}),
+    ...     ("tearsheet", {"model": "os:system"}), ("tearsheets", {}), ("tearsheet", {"topk": 3}),
+    ...     ("risk", {"symbols": '["../x"]'}),
+    ... ]  # fmt: skip
+    >>> [show_error(lambda name=name, asked=asked: _check_template(name, asked))[:110] for name, asked in refused]
+    >>> names = [
+    ...     "../tearsheet",
+    ...     "/etc/passwd",
+    ...     "tearsheet.ipynb",
+    ...     "os:system",
+    ...     "a b",
+    ...     "tear\\nsheet",
+    ...     "",
+    ...     "x" * 101,
+    ...     "name: y",
+    ... ]
+    >>> told = [show_error(lambda name=name: check_job("report", name, {})) for name in names]
+    >>> told[:2]
+    ["ConfigError: name is '../tearsheet'; give the name of a template: letters, digits, _ and -, at most 100",
+     "ConfigError: name is '/etc/passwd'; give the name of a template: letters, digits, _ and -, at most 100"]
+    """
     from quantlab.core.errors import ReportError
     from quantlab.ops.registry import STAGES, at_stage
     from quantlab.recipe.spec import parse
@@ -572,7 +1031,68 @@ def check_job(
     overrides: Mapping[str, object],  # parameters, settings by their paths, or what a search tries
     store: Path | None = None,  # where recipes are registered; the setting [research] tracking
 ) -> dict[str, object]:  # overrides with their types, settings by dotted paths
-    "Refuse what may not be asked from outside, before anything is put down; raise ConfigError."
+    """Refuse what may not be asked from outside, before anything is put down; raise ConfigError.
+
+    Parameters
+    ----------
+    kind : str
+        One of JOB_KINDS.
+    name : str
+        Of a template of the workspace, or of a registered recipe.
+    overrides : Mapping[str, object]
+        parameters, settings by their paths, or what a search tries.
+    store : Path | None, default None
+        Where recipes are registered; the setting [research] tracking.
+
+    Returns
+    -------
+    dict[str, object]
+        Overrides with their types, settings by dotted paths.
+
+    Raises
+    ------
+    ConfigError
+        "kind is {...}; give one of {...}"
+        "name is {...}; give the name of {what}: letters, digits, _ and -, at most 100"
+        "overrides are a mapping of at most {_MOST_OVERRIDES} names to values; give fewer"
+        "{...} is no name of a setting; write policy.top_k"
+    ReportError
+        When it breaks the convention (see read_parameters).
+        When there is none (see at_stage).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.jobs import _Asked, _check_template, _engine, _jobs, check_job
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> with _engine(here / "one.sqlite").begin() as db:
+    ...     _jobs().metadata.create_all(db)
+    >>> asked = _Asked(here / "asked.sqlite")
+    >>> refused = [
+    ...     ("tearsheet", {"top_k": 2.5}), ("tearsheet", {"data": "lake:x"}), ("tearsheet", {"recipe": "mine/x.yaml"}),
+    ...     ("tearsheet", {"model": "os:system"}), ("tearsheets", {}), ("tearsheet", {"topk": 3}),
+    ...     ("risk", {"symbols": '["../x"]'}),
+    ... ]  # fmt: skip
+    >>> [show_error(lambda name=name, asked=asked: _check_template(name, asked))[:110] for name, asked in refused]
+    >>> names = [
+    ...     "../tearsheet",
+    ...     "/etc/passwd",
+    ...     "tearsheet.ipynb",
+    ...     "os:system",
+    ...     "a b",
+    ...     "tear\\nsheet",
+    ...     "",
+    ...     "x" * 101,
+    ...     "name: y",
+    ... ]
+    >>> told = [show_error(lambda name=name: check_job("report", name, {})) for name in names]
+    >>> told[:2]
+    ["ConfigError: name is '../tearsheet'; give the name of a template: letters, digits, _ and -, at most 100",
+     "ConfigError: name is '/etc/passwd'; give the name of a template: letters, digits, _ and -, at most 100"]
+    """
     if kind not in JOB_KINDS:
         raise ConfigError(f"kind is {str(kind)[:40]!r}; give one of {', '.join(JOB_KINDS)}")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -706,7 +1226,51 @@ def run_job(
     row: JobRow,  # claimed
     beat: Beat,  # asks whether the job is still ours, and makes its lease longer
 ) -> dict:  # JSON
-    "Do a job; raise what its work raises, and ConfigError for what may not be asked from outside."
+    """Do a job; raise what its work raises, and ConfigError for what may not be asked from outside.
+
+    Parameters
+    ----------
+    row : JobRow
+        Claimed.
+    beat : Beat
+        Asks whether the job is still ours, and makes its lease longer.
+
+    Returns
+    -------
+    dict
+        JSON.
+
+    Raises
+    ------
+    ConfigError
+        "kind is {...}; give one of {...}"
+        "name is {...}; give the name of {what}: letters, digits, _ and -, at most 100"
+        "overrides are a mapping of at most {_MOST_OVERRIDES} names to values; give fewer"
+        "{...} is no name of a setting; write policy.top_k"
+    ReportError
+        When it breaks the convention (see read_parameters).
+        When there is none (see at_stage).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.jobs import _Asked, _engine, _frame_lists, _jobs, run_job
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> with _engine(here / "one.sqlite").begin() as db:
+    ...     _jobs().metadata.create_all(db)
+    >>> asked = _Asked(here / "asked.sqlite")
+    >>> first = asked.ask("report", "tearsheet", {"top_k": 20}, "monday", "ann")
+    >>> frame = pd.DataFrame(
+    ...     {"shares": [0.1 + 0.2]},
+    ...     pd.MultiIndex.from_tuples([(pd.Timestamp("2024-01-02"), "A")], names=["date", "symbol"]),
+    ... )
+    >>> stranger = first._replace(kind="run", name="../small", id="0")
+    >>> [_frame_lists(frame), show_error(lambda: run_job(stranger, lambda: True))]
+    """
     does = {"report": _report_job, "run": _run_job, "backtest": _run_job, "search": _search_job}
     return does[row.kind](row, check_job(row.kind, row.name, row.overrides), beat)
 
@@ -734,7 +1298,31 @@ def _bell(place: str) -> Any:
 def wake_workers(
     wake: str | Path,  # file, or redis://...; empty: nobody is woken, workers look by themselves
 ) -> bool:  # False: nobody heard, which costs seconds
-    "Ring so that a worker looks at the table at once."
+    """Ring so that a worker looks at the table at once.
+
+    Parameters
+    ----------
+    wake : str | Path
+        file, or redis://...; empty: nobody is woken, workers look by themselves.
+
+    Returns
+    -------
+    bool
+        False: nobody heard, which costs seconds.
+
+    Raises
+    ------
+    ConfigError
+        "waking workers needs huey; install quantlab with the extra [serve]"
+        "redis:// needs redis; install quantlab with the extra [bus]"
+        "workers are woken through a file or redis://, not {kind}://; mend [serve] wake"
+
+    Examples
+    --------
+    >>> from quantlab.ops.jobs import open_wake, wake_workers
+    >>> wake = open_wake()
+    >>> assert wake_workers(wake) and not wake_workers("")
+    """
     if not str(wake):
         return False
     bell = _bell(str(wake))
@@ -761,7 +1349,25 @@ def _await_wake(wake: str | Path, seconds: float, stop: threading.Event) -> None
 
 
 def open_wake() -> str:  # file, or redis://...
-    "Return where workers are woken, by the setting [serve] wake; empty: wake.sqlite in the lake."
+    """Return where workers are woken, by the setting [serve] wake; empty: wake.sqlite in the lake.
+
+    Returns
+    -------
+    str
+        file, or redis://...
+
+    Raises
+    ------
+    ConfigError
+        When absent or malformed (see setting).
+        When there is none (see root).
+        For an address (see path).
+
+    Examples
+    --------
+    >>> from quantlab.ops.jobs import open_wake
+    >>> wake = open_wake()
+    """
     place = str(setting("serve", "wake"))
     return place if "://" in place else str(root() / place if place else path("data", "lake") / "wake.sqlite")
 
@@ -961,14 +1567,99 @@ class _Attempts:
 
 # %% ../../nbs/ops/953_jobs.ipynb #c981a37c
 class Worker(_Attempts):
-    "Do the jobs of a table, one after the other, each in a process of its own."
+    """Do the jobs of a table, one after the other, each in a process of its own.
+
+    Parameters
+    ----------
+    table : JobTable
+        Of the jobs.
+    wake : str | Path, default ""
+        Where it is woken: file, or redis://...; empty: it looks by itself.
+    name : str, default ""
+        Of this worker; a number is added, so that no two are one.
+    lease_seconds : float, default 30.0
+        After which others may take its job when it has died.
+    runner : Callable[[JobRow, Beat], dict], default run_job
+        Does a job; importable by a fresh process.
+    limit_seconds : float, default 3600.0
+        That a job may take.
+    poll_seconds : float, default 2.0
+        Between two looks when nobody rings.
+    drain_seconds : float, default 10.0
+        That a job may still take when the worker is to stop.
+    tell : Callable[[str], None] | None, default None
+        Called with one line for what it does.
+
+    Examples
+    --------
+    >>> import threading
+    >>> from quantlab.ops.jobs import Worker, _Child, _await_wake, open_jobs, open_wake
+    >>> from toy_jobs import add
+    >>> table = open_jobs()
+    >>> one = table.ask("run", "small", {}, "", "ann")
+    >>> died = [table.hand_back(one.id, "w", "it was killed", table.claim("w", 30).attempts) for _ in range(3)]
+    >>> assert [(row.state, row.attempts) for row in died] == [("queued", 1), ("queued", 2), ("failed", 3)]
+    >>> wake = open_wake()
+    >>> _await_wake(wake, 30, threading.Event())
+    >>> asked = [
+    ...     table.ask("run", "toy", overrides, "", "ann") for overrides in ({"a": 1, "b": 2}, {"a": 1}, {"die": 1})
+    ... ]
+    >>> heard = []
+    >>> for _ in asked:
+    ...     child = _Child(table, table.claim("w", 30), 30, add)
+    ...     heard.append(child.heard(60))
+    ...     child.end()
+    >>> for row in asked:
+    ...     table.cancel(row.id, "ann")
+    >>> row = table.ask("run", "toy", {}, "", "ann")
+    >>> table.cancel(row.id, "ann")
+    >>> worker = Worker(table, wake, "desk", runner=add)
+    """
 
     def work(
         self,
         stop: threading.Event | None = None,  # set: the worker ends, and finishes its job or hands it back
         once: bool = False,  # True: end when nothing is free
     ) -> int:  # jobs that ended here
-        "Do what is free until it is to stop; a database that is away is waited for."
+        """Do what is free until it is to stop; a database that is away is waited for.
+
+        Parameters
+        ----------
+        stop : threading.Event | None, default None
+            set: the worker ends, and finishes its job or hands it back.
+        once : bool, default False
+            True: end when nothing is free.
+
+        Returns
+        -------
+        int
+            Jobs that ended here.
+
+        Examples
+        --------
+        >>> import threading
+        >>> from quantlab.ops.jobs import Worker, _Child, _await_wake, open_jobs, open_wake
+        >>> from toy_jobs import add
+        >>> table = open_jobs()
+        >>> one = table.ask("run", "small", {}, "", "ann")
+        >>> died = [table.hand_back(one.id, "w", "it was killed", table.claim("w", 30).attempts) for _ in range(3)]
+        >>> assert [(row.state, row.attempts) for row in died] == [("queued", 1), ("queued", 2), ("failed", 3)]
+        >>> wake = open_wake()
+        >>> _await_wake(wake, 30, threading.Event())
+        >>> asked = [
+        ...     table.ask("run", "toy", overrides, "", "ann") for overrides in ({"a": 1, "b": 2}, {"a": 1}, {"die": 1})
+        ... ]
+        >>> heard = []
+        >>> for _ in asked:
+        ...     child = _Child(table, table.claim("w", 30), 30, add)
+        ...     heard.append(child.heard(60))
+        ...     child.end()
+        >>> for row in asked:
+        ...     table.cancel(row.id, "ann")
+        >>> row = table.ask("run", "toy", {}, "", "ann")
+        >>> table.cancel(row.id, "ann")
+        >>> assert Worker(table, wake, "awake", runner=add).work(once=True) == 1
+        """
         stop, ended = stop or threading.Event(), 0
         while not stop.is_set():
             try:
@@ -985,7 +1676,38 @@ class Worker(_Attempts):
 
 
 def stop_on_signals() -> threading.Event:  # set by SIGTERM and Ctrl-C
-    "Let a worker end in order when its process is asked to."
+    """Let a worker end in order when its process is asked to.
+
+    Returns
+    -------
+    threading.Event
+        Set by SIGTERM and Ctrl-C.
+
+    Examples
+    --------
+    >>> import signal
+    >>> from quantlab.ops.jobs import _Child, open_jobs, stop_on_signals
+    >>> from toy_jobs import add
+    >>> table = open_jobs()
+    >>> one = table.ask("run", "small", {}, "", "ann")
+    >>> died = [table.hand_back(one.id, "w", "it was killed", table.claim("w", 30).attempts) for _ in range(3)]
+    >>> assert [(row.state, row.attempts) for row in died] == [("queued", 1), ("queued", 2), ("failed", 3)]
+    >>> asked = [
+    ...     table.ask("run", "toy", overrides, "", "ann") for overrides in ({"a": 1, "b": 2}, {"a": 1}, {"die": 1})
+    ... ]
+    >>> heard = []
+    >>> for _ in asked:
+    ...     child = _Child(table, table.claim("w", 30), 30, add)
+    ...     heard.append(child.heard(60))
+    ...     child.end()
+    >>> for row in asked:
+    ...     table.cancel(row.id, "ann")
+    >>> row = table.ask("run", "toy", {}, "", "ann")
+    >>> table.cancel(row.id, "ann")
+    >>> one = table.ask("run", "toy", {"a": 1, "b": 2}, "", "ann")
+    >>> before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    >>> assert not stop_on_signals().is_set() and signal.getsignal(signal.SIGTERM) != before[0]
+    """
     stop = threading.Event()
     for one in (signal.SIGTERM, signal.SIGINT):
         signal.signal(one, lambda *_: stop.set())

@@ -30,7 +30,35 @@ def testify(
     what: str,  # the paper: audit, tests, out-of-sample ...
     facts: dict[str, object],  # what was shown, as JSON can hold it
 ) -> str:  # the ledger's new head
-    "Append a paper to the ledger."
+    """Append a paper to the ledger.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        That receives the row.
+    what : str
+        The paper: audit, tests, out-of-sample ...
+    facts : dict[str, object]
+        What was shown, as JSON can hold it.
+
+    Returns
+    -------
+    str
+        The ledger's new head.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.papers import testify
+    >>> work = tempfile.TemporaryDirectory()
+    >>> apart = Ledger(Path(work.name) / "apart.sqlite")
+    >>> heads = [
+    ...     testify(apart, "tests", {"sources": code, "passed": passed})
+    ...     for code, passed in (("old", True), ("new", False))
+    ... ]
+    """
     return ledger.record("run", content_key(evidence=what, **facts), f"evidence: {what}", facts)
 
 
@@ -39,7 +67,36 @@ def testimonies(
     what: str,  # the paper
     **wanted: str,  # facts that must be equal
 ) -> list[dict]:  # facts, oldest first
-    "Return the facts of the papers of one kind."
+    """Return the facts of the papers of one kind.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        That holds the rows.
+    what : str
+        The paper.
+    **wanted : str
+        Facts that must be equal.
+
+    Returns
+    -------
+    list[dict]
+        facts, oldest first.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.papers import testify, testimonies
+    >>> work = tempfile.TemporaryDirectory()
+    >>> apart = Ledger(Path(work.name) / "apart.sqlite")
+    >>> heads = [
+    ...     testify(apart, "tests", {"sources": code, "passed": passed})
+    ...     for code, passed in (("old", True), ("new", False))
+    ... ]
+    >>> assert len({*heads}) == 2 and testimonies(apart, "audit") == []
+    """
     rows = ledger.rows()
     found = [json.loads(text) for text in rows.loc[rows["study"] == f"evidence: {what}", "params"]]
     return [facts for facts in found if all(facts.get(name) == value for name, value in wanted.items())]
@@ -56,7 +113,42 @@ def record_audit(
     ledger: Ledger | None = None,  # the workspace's own when absent
     key: str = "",  # of the recipe whose chain was audited
 ) -> str:  # the ledger's new head
-    "Record an audit of the present code; what is not PASS counts against the study. Raise ReportError for none."
+    """Record an audit of the present code; what is not PASS counts against the study. Raise ReportError for none.
+
+    Parameters
+    ----------
+    study : str
+        Whose features were audited.
+    verdicts : Iterable[Verdict]
+        Of core.audit, one for each feature or function; or the one of a recipe's chain.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+    key : str, default ""
+        Of the recipe whose chain was audited.
+
+    Returns
+    -------
+    str
+        The ledger's new head.
+
+    Raises
+    ------
+    ReportError
+        For none.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.audit import PASS, Verdict
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.papers import record_audit
+    >>> work = tempfile.TemporaryDirectory()
+    >>> apart = Ledger(Path(work.name) / "apart.sqlite")
+    >>> record_audit("demo", [Verdict(PASS, "reversal", ""), Verdict("LEAK", "peek", "moved")], apart)
+    """
     verdicts = list(verdicts)
     found = {v.function: str(v) for v in verdicts if v.status != PASS}
     if not verdicts:
@@ -75,7 +167,37 @@ def record_tests(
     passed: bool = True,  # whether all did
     ledger: Ledger | None = None,  # the workspace's own when absent
 ) -> str:  # the ledger's new head
-    "Record that the test suite ran on the present code."
+    """Record that the test suite ran on the present code.
+
+    Parameters
+    ----------
+    passed : bool, default True
+        Whether all did.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+
+    Returns
+    -------
+    str
+        The ledger's new head.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.audit import PASS, Verdict
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.papers import record_audit, record_tests
+    >>> work = tempfile.TemporaryDirectory()
+    >>> apart = Ledger(Path(work.name) / "apart.sqlite")
+    >>> record_audit("demo", [Verdict(PASS, "reversal", ""), Verdict("LEAK", "peek", "moved")], apart)
+    >>> record_tests(ledger=apart)
+    """
     return testify(ledger or _ours(), "tests", {"sources": tracking.sources_hash(), "passed": passed})
 
 
@@ -84,7 +206,41 @@ def open_out_of_sample(
     key: str,  # of the one configuration it is opened for, as in its trial
     ledger: Ledger | None = None,  # the workspace's own when absent
 ) -> str:  # the ledger's new head
-    "Record that the held-out period of a study is looked at; call it before looking."
+    """Record that the held-out period of a study is looked at; call it before looking.
+
+    Parameters
+    ----------
+    study : str
+        Whose held-out period is opened.
+    key : str
+        Of the one configuration it is opened for, as in its trial.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+
+    Returns
+    -------
+    str
+        The ledger's new head.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.audit import PASS, Verdict
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.papers import open_out_of_sample, record_audit, record_export, record_tests
+    >>> work = tempfile.TemporaryDirectory()
+    >>> apart = Ledger(Path(work.name) / "apart.sqlite")
+    >>> record_audit("demo", [Verdict(PASS, "reversal", ""), Verdict("LEAK", "peek", "moved")], apart)
+    >>> record_tests(ledger=apart)
+    >>> record_export(ledger=apart)
+    >>> open_out_of_sample("demo", "rule-1", apart)
+    """
     return testify(ledger or _ours(), "out-of-sample", {"study": study, "key": key})
 
 
@@ -92,7 +248,38 @@ def record_export(
     equal: bool = True,  # every module is what its notebook says
     ledger: Ledger | None = None,  # the workspace's own when absent
 ) -> str:  # the ledger's new head
-    "Record that the modules were compared with their notebooks."
+    """Record that the modules were compared with their notebooks.
+
+    Parameters
+    ----------
+    equal : bool, default True
+        Every module is what its notebook says.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+
+    Returns
+    -------
+    str
+        The ledger's new head.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.audit import PASS, Verdict
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.papers import record_audit, record_export, record_tests
+    >>> work = tempfile.TemporaryDirectory()
+    >>> apart = Ledger(Path(work.name) / "apart.sqlite")
+    >>> record_audit("demo", [Verdict(PASS, "reversal", ""), Verdict("LEAK", "peek", "moved")], apart)
+    >>> record_tests(ledger=apart)
+    >>> record_export(ledger=apart)
+    """
     return testify(ledger or _ours(), "notebooks", {"sources": tracking.sources_hash(), "equal": equal})
 
 # %% ../../nbs/ops/907_papers.ipynb #2b02e400
@@ -101,7 +288,64 @@ def record_reproduction(
     key: str = "",  # of the trial; empty: the key of the recipe in the run's manifest
     ledger: Ledger | None = None,  # the workspace's own when absent
 ) -> str:  # the ledger's new head
-    "Record how a stored run came out in a fresh kernel. Raise ReportError for a run of no recipe."
+    """Record how a stored run came out in a fresh kernel. Raise ReportError for a run of no recipe.
+
+    Parameters
+    ----------
+    found : Reproduction
+        Of runs.reproduce.
+    key : str, default ""
+        Of the trial; empty: the key of the recipe in the run's manifest.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+
+    Returns
+    -------
+    str
+        The ledger's new head.
+
+    Raises
+    ------
+    ReportError
+        For a run of no recipe.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.papers import record_checks, record_reproduction
+    >>> from quantlab.recipe.search import keep_returns, returns_folder
+    >>> from quantlab.report import tracking
+    >>> from quantlab.runs.reproduce import Reproduction
+    >>> from types import SimpleNamespace
+    >>> work = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(Path(work.name) / "ledger.sqlite")
+    >>> rng, days = np.random.default_rng(4), pd.bdate_range("2015-01-01", periods=1500)
+    >>> for i in range(12):
+    ...     returns = rng.normal(0.0004 + 0.0008 * (i == 11), 0.01, 1500)
+    ...     asked = {"lookback": 20 * (i + 1)}
+    ...     ledger.record(
+    ...         "trial", f"rule-{i}", "momentum", asked, 1500, 252, returns.mean() / returns.std(), 0.0, 3.0
+    ...     )
+    ...     keep_returns(returns_folder(ledger), f"rule-{i}", pd.DataFrame({"strategy": returns}, index=days))
+    >>> columns = ["value", "rule", "limit", "held"]
+    >>> checks = pd.DataFrame(
+    ...     [[0.05, "at most", 0.1, True], [0.021, "above", 0.0, True]],
+    ...     index=["largest position", "excess a year at twice the costs"], columns=columns,
+    ... )  # fmt: skip
+    >>> code = tracking.sources_hash()
+    >>> stored = SimpleNamespace(
+    ...     folder=Path("momentum-1"), manifest={"recipe": {"key": "rule-11"}, "code": {"sources": code}}
+    ... )
+    >>> same = Reproduction(stored, pd.DataFrame(), pd.DataFrame(), (), False)
+    >>> record_checks("rule-11", checks, ledger)
+    >>> record_reproduction(same, ledger=ledger)
+    """
     manifest = found.run.manifest
     key = key or manifest.get("recipe", {}).get("key", "")
     if not key:
@@ -118,7 +362,55 @@ def record_checks(
     checks: pd.DataFrame,  # of risk_checks: value, rule, limit, held
     ledger: Ledger | None = None,  # the workspace's own when absent
 ) -> str:  # the ledger's new head
-    "Record the answers to the risk checks. Raise ReportError for none."
+    """Record the answers to the risk checks. Raise ReportError for none.
+
+    Parameters
+    ----------
+    key : str
+        Of the trial.
+    checks : pd.DataFrame
+        Of risk_checks: value, rule, limit, held.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+
+    Returns
+    -------
+    str
+        The ledger's new head.
+
+    Raises
+    ------
+    ReportError
+        For none.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.papers import record_checks
+    >>> from quantlab.recipe.search import keep_returns, returns_folder
+    >>> work = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(Path(work.name) / "ledger.sqlite")
+    >>> rng, days = np.random.default_rng(4), pd.bdate_range("2015-01-01", periods=1500)
+    >>> for i in range(12):
+    ...     returns = rng.normal(0.0004 + 0.0008 * (i == 11), 0.01, 1500)
+    ...     asked = {"lookback": 20 * (i + 1)}
+    ...     ledger.record(
+    ...         "trial", f"rule-{i}", "momentum", asked, 1500, 252, returns.mean() / returns.std(), 0.0, 3.0
+    ...     )
+    ...     keep_returns(returns_folder(ledger), f"rule-{i}", pd.DataFrame({"strategy": returns}, index=days))
+    >>> columns = ["value", "rule", "limit", "held"]
+    >>> checks = pd.DataFrame(
+    ...     [[0.05, "at most", 0.1, True], [0.021, "above", 0.0, True]],
+    ...     index=["largest position", "excess a year at twice the costs"], columns=columns,
+    ... )  # fmt: skip
+    >>> record_checks("rule-11", checks, ledger)
+    """
     if checks.empty:
         raise ReportError(f"the risk checks of {key} have no answers; ask risk_checks")
     said = {
@@ -257,7 +549,78 @@ def evidence(
     ledger: Ledger | None = None,  # the workspace's own when absent
     least: float = 0.95,  # Deflated Sharpe Ratio that is asked for
 ) -> pd.DataFrame:  # by paper: held, shown (what it says), missing (what to do where it has not held)
-    "Look up the papers of a version, as they stand now."
+    """Look up the papers of a version, as they stand now.
+
+    Parameters
+    ----------
+    tags : Mapping[str, str]
+        Of a registered version: study, key, sources; of a recipe its name too.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+    least : float, default 0.95
+        Deflated Sharpe Ratio that is asked for.
+
+    Returns
+    -------
+    pd.DataFrame
+        By paper: held, shown (what it says), missing (what to do where it has not held).
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+    DataError
+        For a committed row that was changed (see openings).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.papers import evidence, record_checks, record_reproduction
+    >>> from quantlab.recipe.search import keep_returns, returns_folder
+    >>> from quantlab.report import tracking
+    >>> from quantlab.runs.reproduce import Reproduction
+    >>> from types import SimpleNamespace
+    >>> work = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(Path(work.name) / "ledger.sqlite")
+    >>> rng, days = np.random.default_rng(4), pd.bdate_range("2015-01-01", periods=1500)
+    >>> for i in range(12):
+    ...     returns = rng.normal(0.0004 + 0.0008 * (i == 11), 0.01, 1500)
+    ...     asked = {"lookback": 20 * (i + 1)}
+    ...     ledger.record(
+    ...         "trial", f"rule-{i}", "momentum", asked, 1500, 252, returns.mean() / returns.std(), 0.0, 3.0
+    ...     )
+    ...     keep_returns(returns_folder(ledger), f"rule-{i}", pd.DataFrame({"strategy": returns}, index=days))
+    >>> columns = ["value", "rule", "limit", "held"]
+    >>> checks = pd.DataFrame(
+    ...     [[0.05, "at most", 0.1, True], [0.021, "above", 0.0, True]],
+    ...     index=["largest position", "excess a year at twice the costs"], columns=columns,
+    ... )  # fmt: skip
+    >>> code = tracking.sources_hash()
+    >>> stored = SimpleNamespace(
+    ...     folder=Path("momentum-1"), manifest={"recipe": {"key": "rule-11"}, "code": {"sources": code}}
+    ... )
+    >>> same = Reproduction(stored, pd.DataFrame(), pd.DataFrame(), (), False)
+    >>> record_checks("rule-11", checks, ledger)
+    >>> record_reproduction(same, ledger=ledger)
+    >>> whole = {"study": "momentum", "sources": code, "key": "rule-11"}
+    >>> bare = evidence(whole, ledger)
+    >>> bare[["held", "missing"]].assign(missing=bare["missing"].str.replace(r"code \\w+", "this code", regex=True))
+                    held                                            missing
+    evidence
+    audit          False  no causality audit of study momentum on this c...
+    tests          False      no tests were run on this code; run make test
+    notebooks      False  nobody compared modules and notebooks of this ...
+    fresh kernel    True
+    ledger          True
+    overfitting     True
+    costs           True
+    risk            True
+    out-of-sample  False  the out-of-sample period of study momentum was...
+    """
     ledger = ledger or _ours()
     judged = {
         "audit": _judge_audit(ledger, tags),

@@ -27,7 +27,42 @@ from ..report.run import TEMPLATES
 def read_signers(
     file: Path | None = None,  # name, kind and key in each line; the setting [research] signers
 ) -> dict[str, set[str]]:  # name -> "ssh-ed25519 AAAA..."
-    "Read who may sign; nobody where there is no file. Raise ReportError for a line that is none."
+    """Read who may sign; nobody where there is no file. Raise ReportError for a line that is none.
+
+    Parameters
+    ----------
+    file : Path | None, default None
+        name, kind and key in each line; the setting [research] signers.
+
+    Returns
+    -------
+    dict[str, set[str]]
+        Name -> "ssh-ed25519 AAAA...".
+
+    Raises
+    ------
+    ReportError
+        For a line that is none.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    >>> from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+    >>> from pathlib import Path
+    >>> from quantlab.ops.passport import read_signers
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> public = {}
+    >>> for name in ("ann", "bob"):
+    ...     made = Ed25519PrivateKey.generate()
+    ...     (here / name).write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    ...     public[name] = made.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    >>> signers = here / "signers"
+    >>> known = read_signers(signers)
+    """
     file = Path(file or path("research", "signers"))
     found: dict[str, set[str]] = {}
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
@@ -41,7 +76,45 @@ def read_signers(
 
 # %% ../../nbs/ops/908_passport.ipynb #36c31523
 class Signer(NamedTuple):
-    "Name who decides, why, and where the key is."
+    """Name who decides, why, and where the key is.
+
+    Parameters
+    ----------
+    by : str
+        As the file of signers has it.
+    reason : str
+        One sentence; it stands on the page.
+    key_file : Path
+        Private key, ed25519, as ssh-keygen writes it.
+    passphrase : str, default ""
+        Of that file; empty: it has none.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    >>> from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.papers import evidence, open_out_of_sample, record_export, record_tests
+    >>> from quantlab.ops.passport import Signer, draw_passport, sign_passport
+    >>> from quantlab.report import tracking
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> public = {}
+    >>> for name in ("ann", "bob"):
+    ...     made = Ed25519PrivateKey.generate()
+    ...     (here / name).write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    ...     public[name] = made.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    >>> ledger = Ledger(here / "ledger.sqlite")
+    >>> ledger.record("trial", "rule-1", "demo", {}, 1500, 252, 0.1, 0.0, 3.0)
+    >>> record_tests(ledger=ledger)
+    >>> record_export(ledger=ledger)
+    >>> open_out_of_sample("demo", "rule-1", ledger)
+    >>> tags = {"study": "demo", "key": "rule-1", "sources": tracking.sources_hash(), "data_hash": "0"}
+    >>> draft = draw_passport("demo", 1, "staging", tags, evidence(tags, ledger), ledger)
+    >>> signed = sign_passport(draft, Signer("ann", "the edge is old, small and paid for", here / "ann"))
+    """
 
     by: str  # as the file of signers has it
     reason: str  # one sentence; it stands on the page
@@ -57,7 +130,68 @@ def draw_passport(
     papers: pd.DataFrame,  # of evidence, as it stands now
     ledger: Ledger,  # that holds the papers
 ) -> dict:
-    "Draw a passport up, unsigned."
+    """Draw a passport up, unsigned.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    version : int
+        Of the registry.
+    to : str
+        The step: staging or production.
+    tags : Mapping[str, str]
+        study, key, sources, data_hash; of a recipe its name and the hash of its models.
+    papers : pd.DataFrame
+        Of evidence, as it stands now.
+    ledger : Ledger
+        That holds the papers.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    DataError
+        For a committed row that was changed (see openings).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    >>> from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.papers import evidence, open_out_of_sample, record_export, record_tests
+    >>> from quantlab.ops.passport import draw_passport
+    >>> from quantlab.report import tracking
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> public = {}
+    >>> for name in ("ann", "bob"):
+    ...     made = Ed25519PrivateKey.generate()
+    ...     (here / name).write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    ...     public[name] = made.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    >>> ledger = Ledger(here / "ledger.sqlite")
+    >>> ledger.record("trial", "rule-1", "demo", {}, 1500, 252, 0.1, 0.0, 3.0)
+    >>> record_tests(ledger=ledger)
+    >>> record_export(ledger=ledger)
+    >>> open_out_of_sample("demo", "rule-1", ledger)
+    >>> tags = {"study": "demo", "key": "rule-1", "sources": tracking.sources_hash(), "data_hash": "0"}
+    >>> draft = draw_passport("demo", 1, "staging", tags, evidence(tags, ledger), ledger)
+    >>> assert [one["key"] for one in draft["openings"]] == ["rule-1"] and len(draft["papers"]) == 9
+    >>> {one["paper"]: one["held"] for one in draft["papers"]}
+    {'audit': False,
+     'tests': True,
+     'notebooks': True,
+     'fresh kernel': False,
+     'ledger': True,
+     'overfitting': True,
+     'costs': False,
+     'risk': False,
+     'out-of-sample': True}
+    """
     said = papers["shown"].where(papers["held"], papers["missing"])
     listed = [{"paper": paper, "held": bool(papers.at[paper, "held"]), "said": said[paper]} for paper in papers.index]
     kept = {tag: text for tag, text in tags.items() if not tag.endswith("_ledger_head")}
@@ -75,7 +209,51 @@ def sign_passport(
     passport: Mapping,  # of draw_passport
     signer: Signer,  # who decides
 ) -> dict:  # with decision and signature
-    "Sign a passport; raise ReportError for a reason that is empty, or a key that cannot be used."
+    """Sign a passport; raise ReportError for a reason that is empty, or a key that cannot be used.
+
+    Parameters
+    ----------
+    passport : Mapping
+        Of draw_passport.
+    signer : Signer
+        Who decides.
+
+    Returns
+    -------
+    dict
+        With decision and signature.
+
+    Raises
+    ------
+    ReportError
+        For a reason that is empty, or a key that cannot be used.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    >>> from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.papers import evidence, open_out_of_sample, record_export, record_tests
+    >>> from quantlab.ops.passport import Signer, draw_passport, sign_passport
+    >>> from quantlab.report import tracking
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> public = {}
+    >>> for name in ("ann", "bob"):
+    ...     made = Ed25519PrivateKey.generate()
+    ...     (here / name).write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    ...     public[name] = made.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    >>> ledger = Ledger(here / "ledger.sqlite")
+    >>> ledger.record("trial", "rule-1", "demo", {}, 1500, 252, 0.1, 0.0, 3.0)
+    >>> record_tests(ledger=ledger)
+    >>> record_export(ledger=ledger)
+    >>> open_out_of_sample("demo", "rule-1", ledger)
+    >>> tags = {"study": "demo", "key": "rule-1", "sources": tracking.sources_hash(), "data_hash": "0"}
+    >>> draft = draw_passport("demo", 1, "staging", tags, evidence(tags, ledger), ledger)
+    >>> signed = sign_passport(draft, Signer("ann", "the edge is old, small and paid for", here / "ann"))
+    """
     try:
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -106,7 +284,67 @@ def decision_gap(
     passport: Mapping,  # of sign_passport
     signers: Mapping[str, set[str]],  # of read_signers
 ) -> str:  # empty: it was signed by somebody who may
-    "Say what is wrong with the decision of a passport."
+    """Say what is wrong with the decision of a passport.
+
+    Parameters
+    ----------
+    passport : Mapping
+        Of sign_passport.
+    signers : Mapping[str, set[str]]
+        Of read_signers.
+
+    Returns
+    -------
+    str
+        empty: it was signed by somebody who may.
+
+    Examples
+    --------
+    >>> import json
+    >>> import tempfile
+    >>> from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    >>> from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.papers import evidence, open_out_of_sample, record_export, record_tests
+    >>> from quantlab.ops.passport import Signer, decision_gap, draw_passport, read_signers, sign_passport
+    >>> from quantlab.report import tracking
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> public = {}
+    >>> for name in ("ann", "bob"):
+    ...     made = Ed25519PrivateKey.generate()
+    ...     (here / name).write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    ...     public[name] = made.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    >>> signers = here / "signers"
+    >>> ledger = Ledger(here / "ledger.sqlite")
+    >>> ledger.record("trial", "rule-1", "demo", {}, 1500, 252, 0.1, 0.0, 3.0)
+    >>> record_tests(ledger=ledger)
+    >>> record_export(ledger=ledger)
+    >>> open_out_of_sample("demo", "rule-1", ledger)
+    >>> tags = {"study": "demo", "key": "rule-1", "sources": tracking.sources_hash(), "data_hash": "0"}
+    >>> draft = draw_passport("demo", 1, "staging", tags, evidence(tags, ledger), ledger)
+    >>> assert [one["key"] for one in draft["openings"]] == ["rule-1"] and len(draft["papers"]) == 9
+    >>> {one["paper"]: one["held"] for one in draft["papers"]}
+    >>> signed = sign_passport(draft, Signer("ann", "the edge is old, small and paid for", here / "ann"))
+    >>> known = read_signers(signers)
+    >>> by_bob = sign_passport(draft, Signer("bob", "it looks good", here / "bob"))
+    >>> as_ann = sign_passport(draft, Signer("ann", "it looks good", here / "bob"))
+    >>> changed = json.loads(json.dumps(signed))
+    >>> changed["papers"][1]["held"] = False
+    >>> gaps = {
+    ...     who: decision_gap(one, known)
+    ...     for who, one in {"nobody": draft, "bob": by_bob, "bob as ann": as_ann, "changed": changed}.items()
+    ... }
+    >>> {
+    ...     who: text.split(";")[0].replace(by_bob["decision"]["fingerprint"], "SHA256:...")
+    ...     for who, text in gaps.items()
+    ... }
+    {'nobody': 'nobody has signed the decision',
+     'bob': 'bob is not among those who may sign (ann)',
+     'bob as ann': "the key SHA256:... is not one of ann's",
+     'changed': 'the passport was changed after it was signed, or the signature is not its own'}
+    """
     decision = passport.get("decision")
     if not decision:
         return "nobody has signed the decision; say who and why: --by NAME --reason TEXT --key ~/.ssh/id_ed25519"
@@ -138,7 +376,45 @@ def decision_gap(
 def passport_page(
     passport: Mapping,  # of draw_passport or sign_passport
 ) -> str:  # HTML, whole
-    "Render a passport as a page."
+    """Render a passport as a page.
+
+    Parameters
+    ----------
+    passport : Mapping
+        Of draw_passport or sign_passport.
+
+    Returns
+    -------
+    str
+        HTML, whole.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    >>> from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.papers import evidence, open_out_of_sample, record_export, record_tests
+    >>> from quantlab.ops.passport import Signer, draw_passport, sign_passport, write_passport
+    >>> from quantlab.report import tracking
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> public = {}
+    >>> for name in ("ann", "bob"):
+    ...     made = Ed25519PrivateKey.generate()
+    ...     (here / name).write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    ...     public[name] = made.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    >>> ledger = Ledger(here / "ledger.sqlite")
+    >>> ledger.record("trial", "rule-1", "demo", {}, 1500, 252, 0.1, 0.0, 3.0)
+    >>> record_tests(ledger=ledger)
+    >>> record_export(ledger=ledger)
+    >>> open_out_of_sample("demo", "rule-1", ledger)
+    >>> tags = {"study": "demo", "key": "rule-1", "sources": tracking.sources_hash(), "data_hash": "0"}
+    >>> draft = draw_passport("demo", 1, "staging", tags, evidence(tags, ledger), ledger)
+    >>> signed = sign_passport(draft, Signer("ann", "the edge is old, small and paid for", here / "ann"))
+    >>> file = write_passport(signed, here / "passports")
+    """
     from jinja2 import Environment, FileSystemLoader
 
     facts, lacks = passport["facts"], [one["paper"] for one in passport["papers"] if not one["held"]]
@@ -159,7 +435,52 @@ def write_passport(
     passport: Mapping,  # of draw_passport or sign_passport
     folder: Path | None = None,  # made when it is not there; passports/ among the runs
 ) -> Path:  # of the JSON file; the page lies beside it
-    "Write a passport and its page; one that is signed is never overwritten by a draft."
+    """Write a passport and its page; one that is signed is never overwritten by a draft.
+
+    Parameters
+    ----------
+    passport : Mapping
+        Of draw_passport or sign_passport.
+    folder : Path | None, default None
+        Made when it is not there; passports/ among the runs.
+
+    Returns
+    -------
+    Path
+        Of the JSON file; the page lies beside it.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    >>> from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.papers import evidence, open_out_of_sample, record_export, record_tests
+    >>> from quantlab.ops.passport import Signer, draw_passport, sign_passport, write_passport
+    >>> from quantlab.report import tracking
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> public = {}
+    >>> for name in ("ann", "bob"):
+    ...     made = Ed25519PrivateKey.generate()
+    ...     (here / name).write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    ...     public[name] = made.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    >>> ledger = Ledger(here / "ledger.sqlite")
+    >>> ledger.record("trial", "rule-1", "demo", {}, 1500, 252, 0.1, 0.0, 3.0)
+    >>> record_tests(ledger=ledger)
+    >>> record_export(ledger=ledger)
+    >>> open_out_of_sample("demo", "rule-1", ledger)
+    >>> tags = {"study": "demo", "key": "rule-1", "sources": tracking.sources_hash(), "data_hash": "0"}
+    >>> draft = draw_passport("demo", 1, "staging", tags, evidence(tags, ledger), ledger)
+    >>> signed = sign_passport(draft, Signer("ann", "the edge is old, small and paid for", here / "ann"))
+    >>> file = write_passport(signed, here / "passports")
+    """
     folder, facts = Path(folder or path("research", "runs") / "passports"), passport["facts"]
     folder.mkdir(parents=True, exist_ok=True)
     draft = "" if "signature" in passport else ".draft"
@@ -178,7 +499,62 @@ def verify_passport(
     ledger: Ledger,  # that holds the papers
     signers: Path | None = None,  # the setting [research] signers
 ) -> dict:  # the passport
-    "Prove a passport's signature, and that its sealed period was not opened again; raise ReportError where not."
+    """Prove a passport's signature, and that its sealed period was not opened again; raise ReportError where not.
+
+    Parameters
+    ----------
+    file : Path
+        JSON, of write_passport.
+    ledger : Ledger
+        That holds the papers.
+    signers : Path | None, default None
+        The setting [research] signers.
+
+    Returns
+    -------
+    dict
+        The passport.
+
+    Raises
+    ------
+    ReportError
+        Where not.
+    ConfigError
+        For an address (see path).
+    DataError
+        For a committed row that was changed (see openings).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    >>> from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.papers import evidence, open_out_of_sample, record_export, record_tests
+    >>> from quantlab.ops.passport import Signer, draw_passport, sign_passport, verify_passport, write_passport
+    >>> from quantlab.report import tracking
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> public = {}
+    >>> for name in ("ann", "bob"):
+    ...     made = Ed25519PrivateKey.generate()
+    ...     (here / name).write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    ...     public[name] = made.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    >>> signers = here / "signers"
+    >>> ledger = Ledger(here / "ledger.sqlite")
+    >>> ledger.record("trial", "rule-1", "demo", {}, 1500, 252, 0.1, 0.0, 3.0)
+    >>> record_tests(ledger=ledger)
+    >>> record_export(ledger=ledger)
+    >>> open_out_of_sample("demo", "rule-1", ledger)
+    >>> tags = {"study": "demo", "key": "rule-1", "sources": tracking.sources_hash(), "data_hash": "0"}
+    >>> draft = draw_passport("demo", 1, "staging", tags, evidence(tags, ledger), ledger)
+    >>> signed = sign_passport(draft, Signer("ann", "the edge is old, small and paid for", here / "ann"))
+    >>> file = write_passport(signed, here / "passports")
+    >>> assert (
+    ...     verify_passport(file, ledger, signers) == signed and write_passport(draft, here / "passports") != file
+    ... )
+    """
     try:
         passport = json.loads(Path(file).read_text(encoding="utf-8"))
         facts, then = passport["facts"], passport["openings"]

@@ -15,13 +15,50 @@ from ..core.errors import QuantlabError
 
 # %% ../../nbs/ops/950_receipts.ipynb #a04a75d9
 class ReceiptError(QuantlabError):
-    "Signal a receipt that is none, or that was changed."
+    """Signal a receipt that is none, or that was changed.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.receipts import Receipt, json_hash, read_receipt
+    >>> answer = {"as_of": "2023-12-29", "var": 19068.316788452588, "scenario_losses": {"2020": 394187.0567749641}}
+    >>> receipt = Receipt(
+    ...     "/risk", {"portfolio": ["AAPL", "XOM"], "confidence": 0.99}, "momentum", 3, "production", "8f14e45fceea167a", "c9f0f895fb98",
+    ...     "2023-12-29", "45c48cce2e2d", "0.2.0", "0" * 64, 1e6, "2023-12-29T22:00:00+00:00", json_hash(answer),
+    ... )  # fmt: skip
+    >>> forged = receipt.to_dict() | {"capital": 2e6}
+    >>> show_error(lambda: read_receipt(forged))
+    'ReceiptError: receipt b97bcb2b68625432 was changed after it was given: its lines make 469f93d8c0fa104b'
+    """
 
 
 def canonical_json(
     value: object,  # of dicts, lists, text, numbers, None
 ) -> str:  # the same text for the same value, wherever it is written
-    "Write a value as JSON in one form; raise ReceiptError for what JSON does not have."
+    """Write a value as JSON in one form; raise ReceiptError for what JSON does not have.
+
+    Parameters
+    ----------
+    value : object
+        Of dicts, lists, text, numbers, None.
+
+    Returns
+    -------
+    str
+        The same text for the same value, wherever it is written.
+
+    Raises
+    ------
+    ReceiptError
+        For what JSON does not have.
+
+    Examples
+    --------
+    >>> import json
+    >>> from quantlab.ops.receipts import canonical_json
+    >>> answer = {"as_of": "2023-12-29", "var": 19068.316788452588, "scenario_losses": {"2020": 394187.0567749641}}
+    >>> assert json.loads(canonical_json(answer)) == answer
+    """
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
@@ -31,13 +68,78 @@ def canonical_json(
 def json_hash(
     value: object,  # as for canonical_json
 ) -> str:  # 64 hex digits
-    "Hash a value by its text; raise ReceiptError for what JSON does not have."
+    """Hash a value by its text; raise ReceiptError for what JSON does not have.
+
+    Parameters
+    ----------
+    value : object
+        As for canonical_json.
+
+    Returns
+    -------
+    str
+        64 hex digits.
+
+    Raises
+    ------
+    ReceiptError
+        For what JSON does not have.
+
+    Examples
+    --------
+    >>> from quantlab.ops.receipts import json_hash
+    >>> answer = {"as_of": "2023-12-29", "var": 19068.316788452588, "scenario_losses": {"2020": 394187.0567749641}}
+    >>> turned = dict(reversed(answer.items()))
+    >>> assert json_hash(turned) == json_hash(answer) != json_hash({**answer, "var": answer["var"] + 1e-11})
+    """
     return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 # %% ../../nbs/ops/950_receipts.ipynb #575ef032
 @dataclass(frozen=True)
 class Receipt:
-    "Say what an answer was made of; change a letter and its `id` does not fit any more."
+    """Say what an answer was made of; change a letter and its `id` does not fit any more.
+
+    Parameters
+    ----------
+    endpoint : str
+        What was asked: /risk, /predict or /decide.
+    request : dict
+        The body of the question.
+    model : str
+        Name in the registry.
+    version : int
+        Of the model.
+    stage : str
+        At which it stood.
+    key : str
+        Of the recipe: settings, sources of its stages, data it was fitted on.
+    data_hash : str
+        Of the bars up to as_of.
+    as_of : str
+        Date of the last close that was read.
+    code : str
+        Hash of the package's sources.
+    package : str
+        Its version.
+    ledger : str
+        Head of the ledger when it was answered.
+    capital : float
+        Of the service, money, for positions without quantities.
+    made : str
+        ISO time in UTC.
+    answer : str
+        Hash of the answer.
+
+    Examples
+    --------
+    >>> from quantlab.ops.receipts import Receipt, json_hash
+    >>> answer = {"as_of": "2023-12-29", "var": 19068.316788452588, "scenario_losses": {"2020": 394187.0567749641}}
+    >>> receipt = Receipt(
+    ...     "/risk", {"portfolio": ["AAPL", "XOM"], "confidence": 0.99}, "momentum", 3, "production", "8f14e45fceea167a", "c9f0f895fb98",
+    ...     "2023-12-29", "45c48cce2e2d", "0.2.0", "0" * 64, 1e6, "2023-12-29T22:00:00+00:00", json_hash(answer),
+    ... )  # fmt: skip
+    >>> receipt.to_dict()
+    """
 
     endpoint: str  # what was asked: /risk, /predict or /decide
     request: dict  # the body of the question
@@ -56,18 +158,75 @@ class Receipt:
 
     @property
     def id(self) -> str:
-        "Return 16 hex digits that name the receipt."
+        """Return 16 hex digits that name the receipt.
+
+        Returns
+        -------
+        str
+            16 hex digits that name the receipt.
+
+        Raises
+        ------
+        ReceiptError
+            "this cannot be written as JSON ({error}); give numbers that are finite, and text"
+        """
         return json_hash(asdict(self))[:16]
 
     def to_dict(self) -> dict:
-        "Return the receipt as it is sent, its name included."
+        """Return the receipt as it is sent, its name included.
+
+        Returns
+        -------
+        dict
+            The receipt as it is sent, its name included.
+
+        Examples
+        --------
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.ops.receipts import Receipt, json_hash, read_receipt
+        >>> answer = {"as_of": "2023-12-29", "var": 19068.316788452588, "scenario_losses": {"2020": 394187.0567749641}}
+        >>> receipt = Receipt(
+        ...     "/risk", {"portfolio": ["AAPL", "XOM"], "confidence": 0.99}, "momentum", 3, "production", "8f14e45fceea167a", "c9f0f895fb98",
+        ...     "2023-12-29", "45c48cce2e2d", "0.2.0", "0" * 64, 1e6, "2023-12-29T22:00:00+00:00", json_hash(answer),
+        ... )  # fmt: skip
+        >>> forged = receipt.to_dict() | {"capital": 2e6}
+        >>> show_error(lambda: read_receipt(forged))
+        'ReceiptError: receipt b97bcb2b68625432 was changed after it was given: its lines make 469f93d8c0fa104b'
+        """
         return {"id": self.id, **asdict(self)}
 
 
 def read_receipt(
     text: str | bytes | Mapping,  # JSON of a receipt, or of a whole answer that carries one
 ) -> Receipt:
-    "Read a receipt; raise ReceiptError for what is none, or was changed since."
+    """Read a receipt; raise ReceiptError for what is none, or was changed since.
+
+    Parameters
+    ----------
+    text : str | bytes | Mapping
+        JSON of a receipt, or of a whole answer that carries one.
+
+    Returns
+    -------
+    Receipt
+        What an answer was made of; change a letter and its `id` does not fit any more.
+
+    Raises
+    ------
+    ReceiptError
+        For what is none, or was changed since.
+
+    Examples
+    --------
+    >>> from quantlab.ops.receipts import Receipt, canonical_json, json_hash, read_receipt
+    >>> answer = {"as_of": "2023-12-29", "var": 19068.316788452588, "scenario_losses": {"2020": 394187.0567749641}}
+    >>> receipt = Receipt(
+    ...     "/risk", {"portfolio": ["AAPL", "XOM"], "confidence": 0.99}, "momentum", 3, "production", "8f14e45fceea167a", "c9f0f895fb98",
+    ...     "2023-12-29", "45c48cce2e2d", "0.2.0", "0" * 64, 1e6, "2023-12-29T22:00:00+00:00", json_hash(answer),
+    ... )  # fmt: skip
+    >>> sent = {**answer, "receipt": receipt.to_dict()}
+    >>> assert read_receipt(canonical_json(sent)) == read_receipt(receipt.to_dict()) == receipt
+    """
     try:
         told = text if isinstance(text, Mapping) else json.loads(text)
         told = dict(told.get("receipt", told))

@@ -31,7 +31,43 @@ _OF_RECIPE = ("recipe", "state")  # its name; sha256 of the file of its fitted m
 
 
 class Version(NamedTuple):
-    "Name a registered model and what it was made of."
+    """Name a registered model and what it was made of.
+
+    Parameters
+    ----------
+    name : str
+        Of the model, the same for all its versions.
+    version : int
+        Its number, from 1.
+    run_id : str
+        Of the logged run that made it.
+    tags : dict[str, str]
+        study, key, sources, data_hash; of a recipe its name and state; ledger heads of promotions.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.ops.registry import register
+    >>> from quantlab.report import tracking
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> bars = adjust(sample_bars(["AAPL", "KO", "XOM", "GE", "JPM"], "2018-01-02", "2020-12-31"))
+    >>> X = compute(bars, [momentum(60, 5), reversal(21)]).dropna()
+    >>> model = RidgeModel().fit(X, X["rev_21"].rename("y"))
+    >>> tags = {"run": "first", "study": "momentum", "key": "rule-11", **tracking.made_of(bars)}
+    >>> run_id = tracking.log_run(
+    ...     "momentum", {"alpha": 1.0}, {"ic": 0.03}, tags=tags, store=store, model=model, example=X.head()
+    ... )
+    >>> assert register("momentum", run_id, store).version == 1
+    """
 
     name: str  # of the model, the same for all its versions
     version: int  # its number, from 1
@@ -49,7 +85,53 @@ def register(
     run_id: str,  # of tracking.log_run, with model= and the tags _NEEDED
     store: Path | None = None,  # SQLite file; the setting [research] tracking
 ) -> Version:  # the new candidate
-    "Register the model of a run as the candidate; raise ReportError when the run does not say what it is made of."
+    """Register the model of a run as the candidate; raise ReportError when the run does not say what it is made of.
+
+    Parameters
+    ----------
+    name : str
+        Of the model, the same for all its versions.
+    run_id : str
+        Of tracking.log_run, with model= and the tags _NEEDED.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+
+    Returns
+    -------
+    Version
+        The new candidate.
+
+    Raises
+    ------
+    ReportError
+        When the run does not say what it is made of.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.ops.registry import register
+    >>> from quantlab.report import tracking
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> bars = adjust(sample_bars(["AAPL", "KO", "XOM", "GE", "JPM"], "2018-01-02", "2020-12-31"))
+    >>> X = compute(bars, [momentum(60, 5), reversal(21)]).dropna()
+    >>> model = RidgeModel().fit(X, X["rev_21"].rename("y"))
+    >>> tags = {"run": "first", "study": "momentum", "key": "rule-11", **tracking.made_of(bars)}
+    >>> run_id = tracking.log_run(
+    ...     "momentum", {"alpha": 1.0}, {"ic": 0.03}, tags=tags, store=store, model=model, example=X.head()
+    ... )
+    >>> assert register("momentum", run_id, store).version == 1
+    """
     service = tracking.client(_store(store))
     run = service.get_run(run_id)
     missing = [tag for tag in _NEEDED if not run.data.tags.get(tag)]
@@ -71,7 +153,40 @@ def at_stage(
     stage: str = "production",  # one of STAGES
     store: Path | None = None,  # SQLite file; the setting [research] tracking
 ) -> Version:  # with its run and its tags
-    "Return the version at a stage; raise ReportError when there is none."
+    """Return the version at a stage; raise ReportError when there is none.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    stage : str, default "production"
+        One of STAGES.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+
+    Returns
+    -------
+    Version
+        With its run and its tags.
+
+    Raises
+    ------
+    ReportError
+        When there is none.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.registry import at_stage, version_numbered
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> assert version_numbered("small", 1, store).run_id == at_stage("small", "staging", store).run_id
+    """
     if stage not in STAGES:
         raise ReportError(f"stage is {stage!r}, expected one of {', '.join(STAGES)}")
     file, aliases = _store(store), {}
@@ -93,7 +208,40 @@ def version_numbered(
     number: int,  # of the version
     store: Path | None = None,  # SQLite file; the setting [research] tracking
 ) -> Version:  # with its run and its tags
-    "Return a version whatever its stage is now; raise ReportError when there is none."
+    """Return a version whatever its stage is now; raise ReportError when there is none.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    number : int
+        Of the version.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+
+    Returns
+    -------
+    Version
+        With its run and its tags.
+
+    Raises
+    ------
+    ReportError
+        When there is none.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.registry import at_stage, version_numbered
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> assert version_numbered("small", 1, store).run_id == at_stage("small", "staging", store).run_id
+    """
     file = _store(store)
     rows = tracking.client(file).search_model_versions(f"name = '{name}'") if file.exists() else []
     found = {int(row.version): row for row in rows}
@@ -115,7 +263,44 @@ def draft_passport(
     store: Path | None = None,  # SQLite file; the setting [research] tracking
     least: float = 0.95,  # Deflated Sharpe Ratio that is asked for
 ) -> dict:  # of draw_passport, unsigned
-    "Look up what a model has to show for its next step; raise ReportError for a step or a model that there is not."
+    """Look up what a model has to show for its next step; raise ReportError for a step or a model that there is not.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    to : str, default "staging"
+        Or production.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+    least : float, default 0.95
+        Deflated Sharpe Ratio that is asked for.
+
+    Returns
+    -------
+    dict
+        Of draw_passport, unsigned.
+
+    Raises
+    ------
+    ReportError
+        For a step or a model that there is not.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.registry import draft_passport
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> drawn = draft_passport("momentum", ledger=ledger, store=store)
+    """
     if to not in STAGES[1:]:
         raise ReportError(f"cannot promote to {to!r}; the steps are {' and '.join(STAGES[1:])}")
     ledger = ledger or Ledger(path("research", "ledger"))
@@ -143,7 +328,46 @@ def promote(
     signers: Path | None = None,  # who may; the setting [research] signers
     folder: Path | None = None,  # of the passport; passports/ among the runs
 ) -> Version:
-    "Move a model one step up and write its passport; raise ReportError naming everything that is missing."
+    """Move a model one step up and write its passport; raise ReportError naming everything that is missing.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    to : str, default "staging"
+        Or production.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+    least : float, default 0.95
+        Deflated Sharpe Ratio that is asked for.
+    signer : Signer | None, default None
+        Who decides; None: nobody, which is refused.
+    signers : Path | None, default None
+        Who may; the setting [research] signers.
+    folder : Path | None, default None
+        Of the passport; passports/ among the runs.
+
+    Returns
+    -------
+    Version
+        A registered model and what it was made of.
+
+    Raises
+    ------
+    ReportError
+        Its message names everything that is missing.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.registry import promote
+    >>> show_error(lambda: promote("momentum", "the top"))
+    "ReportError: cannot promote to 'the top'; the steps are staging and production"
+    """
     ledger = ledger or Ledger(path("research", "ledger"))
     drawn = draft_passport(name, to, ledger, store, least)
     version = at_stage(name, STAGES[STAGES.index(to) - 1], store)
@@ -170,7 +394,67 @@ def register_recipe(
     store: Path | None = None,  # SQLite file; the setting [research] tracking
     ledger: Ledger | None = None,  # that gets the answers to the risk checks; the workspace's own when absent
 ) -> Version:  # the new candidate
-    "Register a recipe with what was fitted for it; raise ReportError for models that cannot be kept as data."
+    """Register a recipe with what was fitted for it; raise ReportError for models that cannot be kept as data.
+
+    Parameters
+    ----------
+    run : Run
+        finished, with its trial in the ledger.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+    ledger : Ledger | None, default None
+        That gets the answers to the risk checks; the workspace's own when absent.
+
+    Returns
+    -------
+    Version
+        The new candidate.
+
+    Raises
+    ------
+    ReportError
+        For models that cannot be kept as data.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.papers import record_checks
+    >>> from quantlab.ops.registry import register_recipe
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.search import keep_returns, returns_folder
+    >>> from quantlab.recipe.spec import Recipe
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> rng, days = np.random.default_rng(4), pd.bdate_range("2015-01-01", periods=1500)
+    >>> for i in range(12):
+    ...     returns = rng.normal(0.0004 + 0.0008 * (i == 11), 0.01, 1500)
+    ...     asked = {"lookback": 20 * (i + 1)}
+    ...     ledger.record(
+    ...         "trial", f"rule-{i}", "momentum", asked, 1500, 252, returns.mean() / returns.std(), 0.0, 3.0
+    ...     )
+    ...     keep_returns(returns_folder(ledger), f"rule-{i}", pd.DataFrame({"strategy": returns}, index=days))
+    >>> answers = [[0.05, "at most", 0.1, True], [0.02, "above", 0.0, True]]
+    >>> questions = ["largest position", "excess a year at twice the costs"]
+    >>> record_checks("rule-11", pd.DataFrame(answers, questions, ["value", "rule", "limit", "held"]), ledger)
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=5, policy__buffer=3, policy__rebalance=10,
+    ... )  # fmt: skip
+    >>> done = run(recipe, ledger=ledger)
+    >>> candidate = register_recipe(done, store, ledger)
+    >>> sorted(candidate.tags)
+    ['data_hash', 'key', 'recipe', 'sources', 'state', 'study']
+    """
     fitted, place = fitted_recipe(run), _store(store)
     name, trial = run.recipe.name, run.evidence.trials[-1]
     tags = {"run": f"{name}-{run.key[:8]}", "study": trial["study"], "key": run.key, "data_hash": run.market.hash}
@@ -207,7 +491,48 @@ def load_recipe(
     ledger: Ledger | None = None,  # the workspace's own when absent
     number: int | None = None,  # of a version, whatever its stage; None: the one at the stage
 ) -> FittedRecipe:
-    "Load the fitted recipe at a stage; raise ReportError when its file, its page or the code is another one."
+    """Load the fitted recipe at a stage; raise ReportError when its file, its page or the code is another one.
+
+    Parameters
+    ----------
+    name : str
+        Of the recipe.
+    stage : str, default "production"
+        One of STAGES.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+    number : int | None, default None
+        Of a version, whatever its stage; None: the one at the stage.
+
+    Returns
+    -------
+    FittedRecipe
+        A recipe and what was fitted for it.
+
+    Raises
+    ------
+    ReportError
+        When its file, its page or the code is another one.
+    ConfigError
+        For an address (see path).
+        With file and line (see parse).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.registry import load_recipe
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> touched = show_error(lambda: load_recipe("small", "staging", store, ledger))
+    >>> asked = show_error(lambda: load_recipe("small", "staging", store, ledger))
+    >>> touched, asked.rpartition(": settings")[2]
+    """
     version = at_stage(name, stage, store) if number is None else version_numbered(name, number, store)
     place = _store(store)
     if "recipe" not in version.tags:

@@ -16,7 +16,37 @@ def stressed_excess(
     run: Run,  # finished
     multiple: float = 2.0,  # of commission and slippage; 1: as they were
 ) -> pd.Series:  # float64[t]: excess over equal weight, by session; knowable at its close
-    "Charge trading costs several times over; the benchmark's stay as they were."
+    """Charge trading costs several times over; the benchmark's stay as they were.
+
+    Parameters
+    ----------
+    run : Run
+        Finished.
+    multiple : float, default 2.0
+        Of commission and slippage; 1: as they were.
+
+    Returns
+    -------
+    pd.Series
+        float64[t]: excess over equal weight, by session; knowable at its close.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.ops.risk_checks import stressed_excess
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21"], model__kind="feature",
+    ...     model__column="rev_21", policy__top_k=5, policy__buffer=3, policy__rebalance=10, limits__max_weight=0.25,
+    ... )  # fmt: skip
+    >>> done = run(recipe, record=False)
+    >>> steps = [1.0, 2.0, 3.0, 5.0]
+    >>> by_cost = pd.Series({step: stressed_excess(done, step).mean() * 252 for step in steps})
+    """
     trades, equity = run.account.trades, run.account.equity
     paid = (trades["commission"] + trades["slippage"]).groupby(trades["date"]).sum()
     before = equity.shift().fillna(run.recipe.capital)
@@ -64,7 +94,43 @@ def _measured(run: Run) -> dict[str, tuple[float, str, float]]:
 def risk_checks(
     run: Run,  # finished
 ) -> pd.DataFrame:  # by check: value, rule, limit, held
-    "Ask a finished run seven questions about its risk; a figure that is not finite has not held."
+    """Ask a finished run seven questions about its risk; a figure that is not finite has not held.
+
+    Parameters
+    ----------
+    run : Run
+        Finished.
+
+    Returns
+    -------
+    pd.DataFrame
+        By check: value, rule, limit, held.
+
+    Examples
+    --------
+    >>> from quantlab.ops.risk_checks import risk_checks
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21"], model__kind="feature",
+    ...     model__column="rev_21", policy__top_k=5, policy__buffer=3, policy__rebalance=10, limits__max_weight=0.25,
+    ... )  # fmt: skip
+    >>> done = run(recipe, record=False)
+    >>> checks = risk_checks(done)
+    >>> checks.round(4)
+                                       value     rule  limit   held
+    check
+    largest position                  0.2000  at most   0.25   True
+    gross exposure                    1.0000  at most   2.00   True
+    drawdown                          0.3989  at most   0.50   True
+    share of a day's volume           0.0023  at most   0.10   True
+    fills at their decision           0.0000  at most   0.01   True
+    cost of trading, bps              6.0000    above   0.00   True
+    excess a year at twice the costs -0.0670    above   0.00  False
+    """
     rows = {}
     for name, (value, rule, limit) in _measured(run).items():
         value = float(value)

@@ -47,7 +47,29 @@ def check_address(
     key: str = "",  # PEM file
     proxy: str = "",  # address of the proxy that ends TLS; only its word on who asks is taken
 ) -> None:
-    "Raise ConfigError for a host beyond this machine without TLS or a named proxy."
+    """Raise ConfigError for a host beyond this machine without TLS or a named proxy.
+
+    Parameters
+    ----------
+    host : str
+        To listen on.
+    certificate : str, default ""
+        PEM file.
+    key : str, default ""
+        PEM file.
+    proxy : str, default ""
+        Address of the proxy that ends TLS; only its word on who asks is taken.
+
+    Raises
+    ------
+    ConfigError
+        For a host beyond this machine without TLS or a named proxy.
+
+    Examples
+    --------
+    >>> from quantlab.ops.server import check_address
+    >>> check_address("127.0.0.1"), check_address("0.0.0.0", proxy="10.0.0.7")
+    """
     for file in filter(None, (certificate, key)):
         if not Path(file).is_file():
             raise ConfigError(f"[serve] names the file {Path(file).name}, which is not there; mend certificate and key")
@@ -65,7 +87,27 @@ def check_address(
 
 # %% ../../nbs/ops/957_server.ipynb #4acbcf53
 class RateLimit:
-    "Let each caller ask so often; the callers longest silent are forgotten."
+    """Let each caller ask so often; the callers longest silent are forgotten.
+
+    Parameters
+    ----------
+    rate : float
+        Questions a second in the long run.
+    burst : float | None, default None
+        At once; None: two seconds of them.
+    most : int, default 10_000
+        Callers that are remembered.
+
+    Raises
+    ------
+    ConfigError
+        "rate is {rate}, expected questions a second above 0; mend [serve] rate"
+
+    Examples
+    --------
+    >>> from quantlab.ops.server import RateLimit
+    >>> limit = RateLimit(10, burst=3)
+    """
 
     def __init__(
         self,
@@ -83,7 +125,28 @@ class RateLimit:
         caller: str,  # name of a token, or an address
         now: float,  # seconds, of a clock that only goes forward
     ) -> float:  # seconds until it may ask; 0: it may, and one is taken
-        "Take one question of a caller."
+        """Take one question of a caller.
+
+        Parameters
+        ----------
+        caller : str
+            Name of a token, or an address.
+        now : float
+            seconds, of a clock that only goes forward.
+
+        Returns
+        -------
+        float
+            Seconds until it may ask; 0: it may, and one is taken.
+
+        Examples
+        --------
+        >>> from quantlab.ops.server import RateLimit
+        >>> limit = RateLimit(10, burst=3)
+        >>> told = [round(limit.wait("ann", at), 2) for at in (0, 0, 0, 0, 0.1, 0.1)]
+        >>> told
+        [0.0, 0.0, 0.0, 0.1, 0.0, 0.1]
+        """
         left, at = self._left.pop(caller, (self.burst, now))
         left = min(self.burst, left + (now - at) * self.rate)
         may = left >= 1
@@ -114,7 +177,25 @@ def find_route(
     method: str,  # of HTTP
     place: str,  # path of the address
 ) -> tuple[str, str | None]:  # the route, empty for none; the scope it needs, empty for anybody, None for no such method
-    "Say which route an address is of."
+    """Say which route an address is of.
+
+    Parameters
+    ----------
+    method : str
+        Of HTTP.
+    place : str
+        Path of the address.
+
+    Returns
+    -------
+    tuple[str, str | None]
+        The route, empty for none; the scope it needs, empty for anybody, None for no such method.
+
+    Examples
+    --------
+    >>> from quantlab.ops.server import find_route
+    >>> assert find_route("POST", "/risk") == ("/risk", "read") and find_route("GET", "/risk") == ("/risk", None)
+    """
     route = "/jobs/{id}" if _ID.fullmatch(place) else place
     known = {**_NEEDS, **_OPEN}
     if not any(route == there for _, there in known):
@@ -123,7 +204,51 @@ def find_route(
 
 
 class DoorLimits(NamedTuple):
-    "Say what one question may be."
+    """Say what one question may be.
+
+    Parameters
+    ----------
+    rate : float, default 50.0
+        A second and caller.
+    bytes : int, default 4_000_000
+        Of a body.
+    seconds : float, default 10.0
+        For a body to arrive.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.monitor.logs import open_log
+    >>> from quantlab.ops.answers import Answers
+    >>> from quantlab.ops.jobs import JobTable
+    >>> from quantlab.ops.registry import register_recipe
+    >>> from quantlab.ops.server import create_app
+    >>> from quantlab.ops.tokens import TokenFile
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, HD, IBM, INTC, JNJ, JPM, KO, MSFT, PG, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21", "mom_63_5"],
+    ...     model__kind="ridge", split__train_sessions=252, split__test_sessions=126, policy__top_k=5, policy__buffer=3,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> done = run(recipe, ledger=ledger)
+    >>> register_recipe(done, store, ledger)
+    >>> evening = pd.Timestamp("2013-06-28 22:00", tz="UTC")
+    >>> answers = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening)
+    >>> answers.refresh()
+    >>> tokens = TokenFile(here / "tokens.json")
+    >>> app = create_app(
+    ...     answers, tokens, JobTable(here / "jobs.sqlite"), log=open_log("server", here / "server.log")
+    ... )
+    """
 
     rate: float = 50.0  # a second and caller
     bytes: int = 4_000_000  # of a body
@@ -139,7 +264,55 @@ class _Answered(Exception):
 
 
 class Door:
-    "Check each question before it is read, count it, and write it down (an ASGI middleware)."
+    """Check each question before it is read, count it, and write it down (an ASGI middleware).
+
+    Parameters
+    ----------
+    app : Callable
+        ASGI.
+    tokens : TokenFile
+        Who may ask.
+    metrics : ServerMetrics
+        What is counted.
+    log : Any
+        Of open_log.
+    limits : DoorLimits
+        Of one question.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.monitor.logs import open_log
+    >>> from quantlab.ops.answers import Answers
+    >>> from quantlab.ops.jobs import JobTable
+    >>> from quantlab.ops.registry import register_recipe
+    >>> from quantlab.ops.server import create_app
+    >>> from quantlab.ops.tokens import TokenFile
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, HD, IBM, INTC, JNJ, JPM, KO, MSFT, PG, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21", "mom_63_5"],
+    ...     model__kind="ridge", split__train_sessions=252, split__test_sessions=126, policy__top_k=5, policy__buffer=3,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> done = run(recipe, ledger=ledger)
+    >>> register_recipe(done, store, ledger)
+    >>> evening = pd.Timestamp("2013-06-28 22:00", tz="UTC")
+    >>> answers = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening)
+    >>> answers.refresh()
+    >>> tokens = TokenFile(here / "tokens.json")
+    >>> app = create_app(
+    ...     answers, tokens, JobTable(here / "jobs.sqlite"), log=open_log("server", here / "server.log")
+    ... )
+    """
 
     def __init__(
         self,
@@ -263,11 +436,51 @@ async def _refuse(send: Callable, refused: _Answered) -> None:
 
 # %% ../../nbs/ops/957_server.ipynb #b5efe9e0
 class NoTraderError(QuantlabError):
-    "Signal that no trader of this name was begun."
+    """Signal that no trader of this name was begun.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.server import TraderWindow
+    >>> nobody = TraderWindow(
+    ...     Path(tempfile.mkdtemp()) / "momentum", Ledger(Path(tempfile.mkdtemp()) / "ledger.sqlite")
+    ... )
+    >>> show_error(nobody.book)
+    'NoTraderError: no trader was begun in momentum; quantlab paper start momentum'
+    """
 
 
 class TraderWindow:
-    "Look at a trader from outside; raise NoTraderError where none was begun."
+    """Look at a trader from outside; raise NoTraderError where none was begun.
+
+    Parameters
+    ----------
+    home : Path
+        Folder of the trader.
+    ledger : Ledger
+        Keeps why trading goes on.
+
+    Raises
+    ------
+    NoTraderError
+        Where none was begun.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.server import TraderWindow
+    >>> nobody = TraderWindow(
+    ...     Path(tempfile.mkdtemp()) / "momentum", Ledger(Path(tempfile.mkdtemp()) / "ledger.sqlite")
+    ... )
+    >>> show_error(nobody.book)
+    'NoTraderError: no trader was begun in momentum; quantlab paper start momentum'
+    """
 
     def __init__(
         self,
@@ -289,7 +502,31 @@ class TraderWindow:
             store.close()
 
     def book(self) -> dict:
-        "Return what is held, by the last prices that were committed."
+        """Return what is held, by the last prices that were committed.
+
+        Returns
+        -------
+        dict
+            What is held, by the last prices that were committed.
+
+        Raises
+        ------
+        NoTraderError
+            "no trader was begun in {name}; quantlab paper start {name}"
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.ops.server import TraderWindow
+        >>> nobody = TraderWindow(
+        ...     Path(tempfile.mkdtemp()) / "momentum", Ledger(Path(tempfile.mkdtemp()) / "ledger.sqlite")
+        ... )
+        >>> show_error(nobody.book)
+        'NoTraderError: no trader was begun in momentum; quantlab paper start momentum'
+        """
         with self._open() as (store, switch):
             shares, cash = store.book()
             days = PaperLedger(self.home).days()
@@ -302,7 +539,18 @@ class TraderWindow:
             return {"decided": days[-1].decided if days else None, "cash": float(cash), "positions": held, "limits": limits}
 
     def orders(self) -> list[dict]:
-        "Return the orders of the last decision and those that are still open."
+        """Return the orders of the last decision and those that are still open.
+
+        Returns
+        -------
+        list[dict]
+            The orders of the last decision and those that are still open.
+
+        Raises
+        ------
+        NoTraderError
+            "no trader was begun in {name}; quantlab paper start {name}"
+        """
         with self._open() as (store, _):
             last = max((one.decided for one in store.orders()), default="")
             keep = [one for one in store.orders() if one.decided == last or one.state in ("created", "sent", "working")]
@@ -312,7 +560,18 @@ class TraderWindow:
             ]  # fmt: skip
 
     def switch(self) -> dict:
-        "Return what the kill switch says."
+        """Return what the kill switch says.
+
+        Returns
+        -------
+        dict
+            What the kill switch says.
+
+        Raises
+        ------
+        NoTraderError
+            "no trader was begun in {name}; quantlab paper start {name}"
+        """
         with self._open() as (_, switch):
             said = switch.verdict()
             return {"mode": said.mode, "why": list(said.why), "reduce_only": bool(said.reduce_only), "log": switch.log()[-20:]}
@@ -322,7 +581,26 @@ class TraderWindow:
         reason: str,  # in words
         who: str,  # owner of the token
     ) -> dict:
-        "Pull the kill switch; raise ExecutionError without a reason."
+        """Pull the kill switch; raise ExecutionError without a reason.
+
+        Parameters
+        ----------
+        reason : str
+            In words.
+        who : str
+            Owner of the token.
+
+        Returns
+        -------
+        dict
+
+        Raises
+        ------
+        ExecutionError
+            Without a reason.
+        NoTraderError
+            "no trader was begun in {name}; quantlab paper start {name}"
+        """
         with self._open() as (_, switch):
             switch.trip(f"{reason.strip()} ({who})" if reason.strip() else "")
         return self.switch()
@@ -332,14 +610,68 @@ class TraderWindow:
         reason: str,  # why trading may go on, in a sentence
         who: str,  # owner of the token
     ) -> dict:
-        "Take a stop back; raise ConfigError without a sentence, or where nothing was tripped."
+        """Take a stop back; raise ConfigError without a sentence, or where nothing was tripped.
+
+        Parameters
+        ----------
+        reason : str
+            Why trading may go on, in a sentence.
+        who : str
+            Owner of the token.
+
+        Returns
+        -------
+        dict
+
+        Raises
+        ------
+        ConfigError
+            Without a sentence, or where nothing was tripped.
+        NoTraderError
+            "no trader was begun in {name}; quantlab paper start {name}"
+        """
         with self._open() as (_, switch):
             head = switch.rearm(reason if len(reason.strip()) < 10 else f"{reason.strip()} ({who})", self.ledger)
         return {**self.switch(), "ledger": head}
 
 # %% ../../nbs/ops/957_server.ipynb #a8cf9d99
 class JobQuestion(Question):
-    "Ask for a report, a run, a search or a backtest, by name."
+    """Ask for a report, a run, a search or a backtest, by name.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.monitor.logs import open_log
+    >>> from quantlab.ops.answers import Answers
+    >>> from quantlab.ops.jobs import JobTable
+    >>> from quantlab.ops.registry import register_recipe
+    >>> from quantlab.ops.server import create_app
+    >>> from quantlab.ops.tokens import TokenFile
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, HD, IBM, INTC, JNJ, JPM, KO, MSFT, PG, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21", "mom_63_5"],
+    ...     model__kind="ridge", split__train_sessions=252, split__test_sessions=126, policy__top_k=5, policy__buffer=3,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> done = run(recipe, ledger=ledger)
+    >>> register_recipe(done, store, ledger)
+    >>> evening = pd.Timestamp("2013-06-28 22:00", tz="UTC")
+    >>> answers = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening)
+    >>> answers.refresh()
+    >>> tokens = TokenFile(here / "tokens.json")
+    >>> app = create_app(
+    ...     answers, tokens, JobTable(here / "jobs.sqlite"), log=open_log("server", here / "server.log")
+    ... )
+    """
 
     kind: str = Field(max_length=20, description="report, run, search or backtest")
     name: str = Field(max_length=100, description="of a template, or of a registered recipe")
@@ -348,7 +680,42 @@ class JobQuestion(Question):
 
 
 class ReasonQuestion(Question):
-    "Say why."
+    """Say why.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.monitor.logs import open_log
+    >>> from quantlab.ops.answers import Answers
+    >>> from quantlab.ops.jobs import JobTable
+    >>> from quantlab.ops.registry import register_recipe
+    >>> from quantlab.ops.server import create_app
+    >>> from quantlab.ops.tokens import TokenFile
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, HD, IBM, INTC, JNJ, JPM, KO, MSFT, PG, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21", "mom_63_5"],
+    ...     model__kind="ridge", split__train_sessions=252, split__test_sessions=126, policy__top_k=5, policy__buffer=3,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> done = run(recipe, ledger=ledger)
+    >>> register_recipe(done, store, ledger)
+    >>> evening = pd.Timestamp("2013-06-28 22:00", tz="UTC")
+    >>> answers = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening)
+    >>> answers.refresh()
+    >>> tokens = TokenFile(here / "tokens.json")
+    >>> app = create_app(
+    ...     answers, tokens, JobTable(here / "jobs.sqlite"), log=open_log("server", here / "server.log")
+    ... )
+    """
 
     reason: str = Field(min_length=1, max_length=1000, description="in a sentence")
 
@@ -492,7 +859,72 @@ def create_app(
     log: Any = None,  # of open_log; None: to stderr
     pause: float = 30.0,  # seconds between two looks at registry and bars
 ) -> "FastAPI":
-    "Make the application; raise ConfigError where FastAPI is absent."
+    """Make the application; raise ConfigError where FastAPI is absent.
+
+    Parameters
+    ----------
+    answers : Answers
+        What is answered.
+    tokens : TokenFile
+        Who may ask.
+    jobs : JobTable
+        What is done in the background.
+    wake : str, default ""
+        Where workers are woken; empty: they look by themselves.
+    trader : TraderWindow | None, default None
+        Whose book is shown; None: paper/NAME of the workspace.
+    limits : DoorLimits | None, default None
+        Of one question; None: those of DoorLimits.
+    hosts : tuple[str, ...], default ("127.0.0.1", "localhost", "[::1]")
+        Names by which it is asked.
+    log : Any, default None
+        Of open_log; None: to stderr.
+    pause : float, default 30.0
+        Seconds between two looks at registry and bars.
+
+    Yields
+    ------
+    FastAPI
+
+    Raises
+    ------
+    ConfigError
+        Where FastAPI is absent.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.monitor.logs import open_log
+    >>> from quantlab.ops.answers import Answers
+    >>> from quantlab.ops.jobs import JobTable
+    >>> from quantlab.ops.registry import register_recipe
+    >>> from quantlab.ops.server import create_app
+    >>> from quantlab.ops.tokens import TokenFile
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, HD, IBM, INTC, JNJ, JPM, KO, MSFT, PG, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21", "mom_63_5"],
+    ...     model__kind="ridge", split__train_sessions=252, split__test_sessions=126, policy__top_k=5, policy__buffer=3,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> done = run(recipe, ledger=ledger)
+    >>> register_recipe(done, store, ledger)
+    >>> evening = pd.Timestamp("2013-06-28 22:00", tz="UTC")
+    >>> answers = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening)
+    >>> answers.refresh()
+    >>> tokens = TokenFile(here / "tokens.json")
+    >>> app = create_app(
+    ...     answers, tokens, JobTable(here / "jobs.sqlite"), log=open_log("server", here / "server.log")
+    ... )
+    """
     try:
         from fastapi import FastAPI
         from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -528,7 +960,92 @@ def make_server(
     proxy: str = "",  # addresses of the proxy in front, separated by commas
     drain: int = 20,  # seconds that questions under way may take at the end
 ) -> Any:  # uvicorn.Server: run() serves until SIGTERM or Ctrl-C
-    "Make a server that was not started; raise ConfigError for an address that is open to everybody."
+    """Make a server that was not started; raise ConfigError for an address that is open to everybody.
+
+    Parameters
+    ----------
+    app : FastAPI
+        Of create_app.
+    host : str, default "127.0.0.1"
+        To listen on.
+    port : int, default 8321
+        To listen on; 0: any that is free.
+    certificate : str, default ""
+        PEM file.
+    key : str, default ""
+        PEM file.
+    proxy : str, default ""
+        Addresses of the proxy in front, separated by commas.
+    drain : int, default 20
+        Seconds that questions under way may take at the end.
+
+    Returns
+    -------
+    Any
+        Uvicorn.Server: run() serves until SIGTERM or Ctrl-C.
+
+    Raises
+    ------
+    ConfigError
+        For an address that is open to everybody.
+
+    Examples
+    --------
+    >>> import httpx
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.monitor.logs import open_log
+    >>> from quantlab.ops.answers import Answers
+    >>> from quantlab.ops.jobs import JobTable
+    >>> from quantlab.ops.registry import register_recipe
+    >>> from quantlab.ops.server import create_app, find_route, make_server, serving
+    >>> from quantlab.ops.tokens import TokenFile
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> {
+    ...     place: find_route("GET", place)
+    ...     for place in ("/health", "/metrics", "/../settings.ini", "/jobs/../../etc/passwd")
+    ... }
+    >>> symbols = (
+    ...     "AAPL, ABT, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, HD, IBM, INTC, JNJ, JPM, KO, MSFT, PG, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21", "mom_63_5"],
+    ...     model__kind="ridge", split__train_sessions=252, split__test_sessions=126, policy__top_k=5, policy__buffer=3,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> done = run(recipe, ledger=ledger)
+    >>> register_recipe(done, store, ledger)
+    >>> evening = pd.Timestamp("2013-06-28 22:00", tz="UTC")
+    >>> answers = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening)
+    >>> answers.refresh()
+    >>> tokens = TokenFile(here / "tokens.json")
+    >>> bearer = {"Authorization": f"Bearer {tokens.issue('notebook', ['read', 'run'])}"}
+    >>> app = create_app(
+    ...     answers, tokens, JobTable(here / "jobs.sqlite"), log=open_log("server", here / "server.log")
+    ... )
+    >>> asked = [
+    ...     ("GET", "/health", None, {}),
+    ...     ("GET", "/ready", None, {}),
+    ...     ("POST", "/risk", {"portfolio": ["AAPL", "KO"], "confidence": 0.99}, bearer),
+    ...     ("POST", "/risk", {"portfolio": ["AAPL", "KO"], "confidence": 0.99}, {}),
+    ...     ("POST", "/risk", {"portfolio": ["TSLA"]}, bearer),
+    ...     ("POST", "/decide", {}, bearer),
+    ...     ("POST", "/switch/rearm", {"reason": "the feed is back, all is well"}, bearer),
+    ...     ("POST", "/jobs", {"kind": "run", "name": "../secrets"}, bearer),
+    ...     ("GET", "/jobs", None, bearer),
+    ... ]
+    >>> with serving(app) as address, httpx.Client(base_url=address) as caller:
+    ...     got = [caller.request(method, place, json=body, headers=who) for method, place, body, who in asked]
+    ...     figures = caller.get("/metrics", headers=bearer).text
+    >>> show_error(lambda: make_server(app, "0.0.0.0"))
+    'ConfigError: 0.0.0.0 can be reached from outside; give [serve] certificate and key, or name its proxy'
+    """
     import uvicorn
 
     check_address(host, certificate, key, proxy)
@@ -545,7 +1062,85 @@ def make_server(
 def serving(
     app: "FastAPI",  # of create_app
 ) -> Iterator[str]:  # its address
-    "Serve from a thread of this process, on a free port of this machine, for a test or a notebook."
+    """Serve from a thread of this process, on a free port of this machine, for a test or a notebook.
+
+    Parameters
+    ----------
+    app : FastAPI
+        Of create_app.
+
+    Yields
+    ------
+    Iterator[str]
+        Its address.
+
+    Raises
+    ------
+    ConfigError
+        "[serve] names the file {name}, which is not there; mend certificate and key"
+        "TLS needs a certificate and a key; [serve] gives one of them"
+        "host is {host} and proxy {proxy}; give IP addresses, such as 127.0.0.1"
+        "proxy is {proxy}: that is everybody; name the address of the proxy"
+
+    Examples
+    --------
+    >>> import httpx
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.monitor.logs import open_log
+    >>> from quantlab.ops.answers import Answers
+    >>> from quantlab.ops.jobs import JobTable
+    >>> from quantlab.ops.registry import register_recipe
+    >>> from quantlab.ops.server import create_app, find_route, serving
+    >>> from quantlab.ops.tokens import TokenFile
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> {
+    ...     place: find_route("GET", place)
+    ...     for place in ("/health", "/metrics", "/../settings.ini", "/jobs/../../etc/passwd")
+    ... }
+    >>> symbols = (
+    ...     "AAPL, ABT, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, HD, IBM, INTC, JNJ, JPM, KO, MSFT, PG, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21", "mom_63_5"],
+    ...     model__kind="ridge", split__train_sessions=252, split__test_sessions=126, policy__top_k=5, policy__buffer=3,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> done = run(recipe, ledger=ledger)
+    >>> register_recipe(done, store, ledger)
+    >>> evening = pd.Timestamp("2013-06-28 22:00", tz="UTC")
+    >>> answers = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening)
+    >>> answers.refresh()
+    >>> tokens = TokenFile(here / "tokens.json")
+    >>> bearer = {"Authorization": f"Bearer {tokens.issue('notebook', ['read', 'run'])}"}
+    >>> app = create_app(
+    ...     answers, tokens, JobTable(here / "jobs.sqlite"), log=open_log("server", here / "server.log")
+    ... )
+    >>> asked = [
+    ...     ("GET", "/health", None, {}),
+    ...     ("GET", "/ready", None, {}),
+    ...     ("POST", "/risk", {"portfolio": ["AAPL", "KO"], "confidence": 0.99}, bearer),
+    ...     ("POST", "/risk", {"portfolio": ["AAPL", "KO"], "confidence": 0.99}, {}),
+    ...     ("POST", "/risk", {"portfolio": ["TSLA"]}, bearer),
+    ...     ("POST", "/decide", {}, bearer),
+    ...     ("POST", "/switch/rearm", {"reason": "the feed is back, all is well"}, bearer),
+    ...     ("POST", "/jobs", {"kind": "run", "name": "../secrets"}, bearer),
+    ...     ("GET", "/jobs", None, bearer),
+    ... ]
+    >>> with serving(app) as address, httpx.Client(base_url=address) as caller:
+    ...     got = [caller.request(method, place, json=body, headers=who) for method, place, body, who in asked]
+    ...     figures = caller.get("/metrics", headers=bearer).text
+    >>> assert [answer.status_code for answer in got] == [200, 200, 200, 401, 422, 200, 403, 422, 200]
+    >>> said = [answer.text if len(answer.text) < 150 else f"{answer.text[:110]} ..." for answer in got]
+    >>> pd.DataFrame(
+    ...     {"asked": [f"{m} {p}" for m, p, _, _ in asked], "status": [a.status_code for a in got], "said": said}
+    ... )
+    """
     server = make_server(app, port=0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

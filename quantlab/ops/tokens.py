@@ -29,7 +29,37 @@ _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,59}")
 
 
 class TokenRow(NamedTuple):
-    "Say whose a token is and what it may do; the token itself is not kept."
+    """Say whose a token is and what it may do; the token itself is not kept.
+
+    Parameters
+    ----------
+    name : str
+        8 hex digits, also the middle of the token.
+    owner : str
+        A person or a program.
+    scopes : tuple[str, ...]
+        Of SCOPES.
+    expires : str
+        ISO time in UTC.
+    created : str
+        ISO time in UTC.
+    digest : str
+        sha256 of the token.
+
+    Examples
+    --------
+    >>> from quantlab.ops.tokens import TokenRow
+    >>> example = TokenRow(
+    ...     "3f2a9c1e", "risk page", ("read",), "2027-01-01T00:00:00+00:00", "2026-01-01T00:00:00+00:00", "9b74..."
+    ... )
+    >>> example._asdict()
+    {'name': '3f2a9c1e',
+     'owner': 'risk page',
+     'scopes': ('read',),
+     'expires': '2027-01-01T00:00:00+00:00',
+     'created': '2026-01-01T00:00:00+00:00',
+     'digest': '9b74...'}
+    """
 
     name: str  # 8 hex digits, also the middle of the token
     owner: str  # a person or a program
@@ -40,7 +70,39 @@ class TokenRow(NamedTuple):
 
 # %% ../../nbs/ops/951_tokens.ipynb #b593a1f0
 class TokenFile:
-    "Keep tokens in a file; raise ConfigError for a file that is none."
+    """Keep tokens in a file; raise ConfigError for a file that is none.
+
+    Parameters
+    ----------
+    place : Path | str
+        Made at the first token.
+
+    Raises
+    ------
+    ConfigError
+        For a file that is none.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.ops.tokens import TokenFile
+    >>> work = tempfile.TemporaryDirectory()
+    >>> file = TokenFile(Path(work.name) / "tokens.json")
+    >>> [row._replace(digest="...", name="...")._asdict() for row in file.rows()]
+    [{'name': '...',
+      'owner': 'risk-page',
+      'scopes': ('read',),
+      'expires': '2027-02-26T22:54:17.754119+00:00',
+      'created': '2026-11-28T22:54:17.754119+00:00',
+      'digest': '...'},
+     {'name': '...',
+      'owner': 'night-run',
+      'scopes': ('read', 'run'),
+      'expires': '2026-11-29T22:54:17.755231+00:00',
+      'created': '2026-11-28T22:54:17.755231+00:00',
+      'digest': '...'}]
+    """
 
     def __init__(
         self,
@@ -49,7 +111,18 @@ class TokenFile:
         self.place = Path(place)
 
     def rows(self) -> list[TokenRow]:
-        "Return every token that was not revoked; raise ConfigError for a file that is damaged."
+        """Return every token that was not revoked; raise ConfigError for a file that is damaged.
+
+        Returns
+        -------
+        list[TokenRow]
+            Every token that was not revoked.
+
+        Raises
+        ------
+        ConfigError
+            For a file that is damaged.
+        """
         if not self.place.exists():
             return []
         try:
@@ -75,7 +148,38 @@ class TokenFile:
         days: float = 90,  # until it ends
         now: datetime | None = None,  # with a zone; None: this moment
     ) -> str:  # the token; it cannot be shown again
-        "Make a token; raise ConfigError for an owner, a scope or a time that is none."
+        """Make a token; raise ConfigError for an owner, a scope or a time that is none.
+
+        Parameters
+        ----------
+        owner : str
+            A person or a program: letters, digits, . _ @ -.
+        scopes : Sequence[str], default ("read",)
+            Of SCOPES.
+        days : float, default 90
+            Until it ends.
+        now : datetime | None, default None
+            With a zone; None: this moment.
+
+        Returns
+        -------
+        str
+            The token; it cannot be shown again.
+
+        Raises
+        ------
+        ConfigError
+            For an owner, a scope or a time that is none.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.ops.tokens import TokenFile
+        >>> work = tempfile.TemporaryDirectory()
+        >>> file = TokenFile(Path(work.name) / "tokens.json")
+        >>> token, short = file.issue("risk-page"), file.issue("night-run", ["read", "run"], days=1)
+        """
         now = now or datetime.now(UTC)
         if not _OWNER.fullmatch(owner):
             raise ConfigError(f"owner is {owner!r}, expected up to 60 letters, digits and . _ @ -")
@@ -96,7 +200,32 @@ class TokenFile:
         self,
         name: str,  # 8 hex digits
     ) -> TokenRow:  # that was
-        "Take a token away; raise ConfigError for one that is not there."
+        """Take a token away; raise ConfigError for one that is not there.
+
+        Parameters
+        ----------
+        name : str
+            8 hex digits.
+
+        Returns
+        -------
+        TokenRow
+            That was.
+
+        Raises
+        ------
+        ConfigError
+            For one that is not there.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.ops.tokens import TokenFile
+        >>> work = tempfile.TemporaryDirectory()
+        >>> file = TokenFile(Path(work.name) / "tokens.json")
+        >>> file.revoke(file.rows()[0].name)
+        """
         with FileLock(f"{self.place}.lock"):
             rows = self.rows()
             gone = [row for row in rows if row.name == name]
@@ -107,7 +236,30 @@ class TokenFile:
 
 # %% ../../nbs/ops/951_tokens.ipynb #57ceb763
 class Refused(Exception):
-    "Carry why a token is not enough: the status 401 or 403, and a sentence."
+    """Carry why a token is not enough: the status 401 or 403, and a sentence.
+
+    Parameters
+    ----------
+    status : int
+        401: not known; 403: known, and not allowed.
+    why : str
+        One sentence.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.ops.tokens import Refused, TokenFile, check_token
+    >>> work = tempfile.TemporaryDirectory()
+    >>> file = TokenFile(Path(work.name) / "tokens.json")
+    >>> def ask(header: str | None, scope: str = "read", days: float = 0) -> str:
+    ...     "Say how a question at the door ends."
+    ...     try:
+    ...         return check_token(file.rows(), header, scope, datetime.now(UTC) + timedelta(days=days)).owner
+    ...     except Refused as error:
+    ...         return f"{error.status}: {error.why.partition(';')[0]}"
+    """
 
     def __init__(
         self,
@@ -124,7 +276,39 @@ def check_token(
     scope: str,  # that the question needs
     now: datetime | None = None,  # with a zone; None: this moment
 ) -> TokenRow:
-    "Return whose token it is; raise Refused for none, a wrong, an expired or too weak one."
+    """Return whose token it is; raise Refused for none, a wrong, an expired or too weak one.
+
+    Parameters
+    ----------
+    rows : Sequence[TokenRow]
+        Of TokenFile.rows.
+    header : str | None
+        The Authorization header as it came.
+    scope : str
+        That the question needs.
+    now : datetime | None, default None
+        With a zone; None: this moment.
+
+    Returns
+    -------
+    TokenRow
+        Whose token it is.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.ops.tokens import Refused, TokenFile, check_token
+    >>> work = tempfile.TemporaryDirectory()
+    >>> file = TokenFile(Path(work.name) / "tokens.json")
+    >>> def ask(header: str | None, scope: str = "read", days: float = 0) -> str:
+    ...     "Say how a question at the door ends."
+    ...     try:
+    ...         return check_token(file.rows(), header, scope, datetime.now(UTC) + timedelta(days=days)).owner
+    ...     except Refused as error:
+    ...         return f"{error.status}: {error.why.partition(';')[0]}"
+    """
     kind, _, token = (header or "").partition(" ")
     if kind.lower() != "bearer" or not token.strip():
         raise Refused(401, "no token; send the header Authorization: Bearer TOKEN (quantlab token new makes one)")

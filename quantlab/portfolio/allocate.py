@@ -28,7 +28,75 @@ def strategy_evidence(
     past: pd.DataFrame,  # date x strategy, simple returns in excess of cash, net of costs, out of sample; NaN = none
     level: float = 0.05,  # chance that any of these strategies is paid when all are noise
 ) -> pd.DataFrame:  # by strategy: sharpe, se, left (what chance does not explain, >= 0), per period; known at the end
-    "Shrink each strategy's Sharpe ratio by its error; raise ConfigError for a level, DataError for infinite returns."
+    """Shrink each strategy's Sharpe ratio by its error; raise ConfigError for a level, DataError for infinite returns.
+
+    Parameters
+    ----------
+    past : pd.DataFrame
+        Date x strategy, simple returns in excess of cash, net of costs, out of sample; NaN = none.
+    level : float, default 0.05
+        Chance that any of these strategies is paid when all are noise.
+
+    Returns
+    -------
+    pd.DataFrame
+        By strategy: sharpe, se, left (what chance does not explain, >= 0), per period; known at the
+        end.
+
+    Raises
+    ------
+    ConfigError
+        For a level, DataError for infinite returns.
+    PanelError
+        "returns need distinct strategies and sorted, distinct dates: the last row is now"
+    DataError
+        "the returns of {...} are infinite in places; mend its account"
+
+    References
+    ----------
+    .. [1] James and Stein (1961).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.portfolio.allocate import strategy_evidence
+    >>> from quantlab.portfolio.policies import RankWeighted
+    >>> SYMBOLS = sorted(sample_bars(start="2012-01-03", end="2012-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, start="2011-01-01", end="2021-12-31"))
+    >>> moves = to_wide(bars["close"]).pct_change(fill_method=None)
+    >>> X = compute(bars, [momentum(252, 21), reversal(21)]).dropna()
+    >>> said = {"all alike": X.iloc[:, 0] * 0 + 1, "momentum": X["mom_252_21"], "reversal": X["rev_21"]}
+    >>> said["noise"] = pd.Series(np.random.default_rng(7).normal(size=len(X)), X.index)
+    >>> books = {
+    ...     name: RankWeighted(long_short=name != "all alike", max_weight=0.1)(score.to_frame("score"))
+    ...     for name, score in said.items()
+    ... }
+    >>> returns = {}
+    >>> for name, book in books.items():
+    ...     held = book["weight"].unstack().fillna(0.0).reindex(moves.index).ffill()
+    ...     cost = held.diff().abs().sum(axis=1) * 0.0005
+    ...     returns[name] = ((held.shift() * moves[held.columns]).sum(axis=1) - cost)[held.dropna().index[1] :]
+    >>> returns = pd.DataFrame(returns)
+    >>> fig, ax = figure(
+    ...     "One strategy earned, momentum and reversal mirror each other, one is noise", "", "sum of returns, %"
+    ... )
+    >>> ax.plot(returns.cumsum() * 100, label=list(returns))
+    >>> eleven = strategy_evidence(returns)
+    >>> (eleven * 252**0.5).round(2).rename_axis("a year")
+               sharpe    se  left
+    a year
+    all alike    0.93  0.36  0.24
+    momentum    -0.07  0.31  0.00
+    reversal     0.21  0.32  0.00
+    noise       -0.53  0.30  0.00
+    """
     if not 0 < level < 1:
         raise ConfigError(f"level is {level}; give a chance between 0 and 1, such as 0.05")
     _checked_returns(past)
@@ -58,7 +126,61 @@ def strategy_shares(
     min_history: int = 126,  # returns that risk and evidence need
     level: float = 0.05,  # of strategy_evidence
 ) -> pd.Series:  # by strategy, >= 0; sum 1 (evidence: the part of the ratio beyond chance), 0 where nothing is known
-    "Share one equity among strategies by their past; raise ConfigError, PanelError or DataError."
+    """Share one equity among strategies by their past; raise ConfigError, PanelError or DataError.
+
+    Parameters
+    ----------
+    past : pd.DataFrame
+        Date x strategy, simple returns in excess of cash up to the decision; NaN = none.
+    how : str, default "equal_risk"
+        One of ALLOCATIONS.
+    lookback : int, default 252
+        Sessions behind the risk; evidence reads all of the past.
+    min_history : int, default 126
+        Returns that risk and evidence need.
+    level : float, default 0.05
+        Of strategy_evidence.
+
+    Returns
+    -------
+    pd.Series
+        By strategy, >= 0; sum 1 (evidence: the part of the ratio beyond chance), 0 where nothing is
+        known.
+
+    Raises
+    ------
+    ConfigError
+        Or DataError.
+    PanelError
+        Or DataError.
+    DataError
+        "the returns of {...} are infinite in places; mend its account"
+        Or PanelError (see covariance).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.portfolio.allocate import strategy_shares
+    >>> def made(seed, years=20, ratios=(1.2, 0.6, 0.0)):
+    ...     "Daily returns of independent strategies with known Sharpe ratios a year."
+    ...     rng = np.random.default_rng(seed)
+    ...     values = rng.normal(0, 0.01, (252 * years, len(ratios))) + 0.01 * np.array(ratios) / 252**0.5
+    ...     return pd.DataFrame(values, columns=[f"ratio {ratio:g}" for ratio in ratios])
+    >>> one_idea = made(4)
+    >>> twice = one_idea.assign(
+    ...     again=one_idea["ratio 1.2"] + np.random.default_rng(9).normal(0, 1e-4, len(one_idea))
+    ... )
+    >>> pair = pd.DataFrame(
+    ...     {"as it is": strategy_shares(one_idea, "evidence"), "one twice": strategy_shares(twice, "evidence")}
+    ... )
+    >>> pair.round(3)
+               as it is  one twice
+    again           NaN      0.307
+    ratio 0       0.000      0.000
+    ratio 0.6     0.316      0.260
+    ratio 1.2     0.555      0.307
+    """
     if how not in ALLOCATIONS or not (_whole(min_history, 20) and _whole(lookback, min_history)):
         raise ConfigError(
             f"how {how!r}, lookback {lookback}, min_history {min_history}; use one of {', '.join(ALLOCATIONS)}, 20 "
@@ -89,7 +211,72 @@ def strategy_shares(
 # %% ../../nbs/portfolio/588_allocate.ipynb #588a0013
 @dataclass(frozen=True)
 class Allocation:
-    "Say how, and on which closes, one equity is shared among strategies."
+    """Say how, and on which closes, one equity is shared among strategies.
+
+    Parameters
+    ----------
+    how : str, default "equal_risk"
+        One of ALLOCATIONS.
+    lookback : int, default 252
+        Sessions behind the risk.
+    min_history : int, default 126
+        Returns that risk and evidence need.
+    level : float, default 0.05
+        Of strategy_evidence.
+    rebalance : str | int, default "month_end"
+        As portfolio.rebalance.scheduled.
+    exchange : str, default "XNYS"
+        As portfolio.rebalance.scheduled.
+
+    Raises
+    ------
+    ConfigError
+        "how {how}, lookback {lookback}, min_history {min_history}; use one of {...}, 20 returns or
+        more, a lookback of no fewer"
+        "level is {level}; give a chance between 0 and 1, such as 0.05"
+        For an unknown method (see sharpe_test).
+        Or PanelError (see covariance).
+    PanelError
+        "returns need distinct strategies and sorted, distinct dates: the last row is now"
+    DataError
+        "the returns of {...} are infinite in places; mend its account"
+        Or PanelError (see covariance).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.portfolio.allocate import ALLOCATIONS, Allocation, strategy_shares
+    >>> from quantlab.portfolio.policies import RankWeighted
+    >>> SYMBOLS = sorted(sample_bars(start="2012-01-03", end="2012-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, start="2011-01-01", end="2021-12-31"))
+    >>> moves = to_wide(bars["close"]).pct_change(fill_method=None)
+    >>> X = compute(bars, [momentum(252, 21), reversal(21)]).dropna()
+    >>> said = {"all alike": X.iloc[:, 0] * 0 + 1, "momentum": X["mom_252_21"], "reversal": X["rev_21"]}
+    >>> said["noise"] = pd.Series(np.random.default_rng(7).normal(size=len(X)), X.index)
+    >>> books = {
+    ...     name: RankWeighted(long_short=name != "all alike", max_weight=0.1)(score.to_frame("score"))
+    ...     for name, score in said.items()
+    ... }
+    >>> returns = {}
+    >>> for name, book in books.items():
+    ...     held = book["weight"].unstack().fillna(0.0).reindex(moves.index).ffill()
+    ...     cost = held.diff().abs().sum(axis=1) * 0.0005
+    ...     returns[name] = ((held.shift() * moves[held.columns]).sum(axis=1) - cost)[held.dropna().index[1] :]
+    >>> returns = pd.DataFrame(returns)
+    >>> fig, ax = figure(
+    ...     "One strategy earned, momentum and reversal mirror each other, one is noise", "", "sum of returns, %"
+    ... )
+    >>> ax.plot(returns.cumsum() * 100, label=list(returns))
+    >>> table = pd.DataFrame({how: strategy_shares(returns, how) for how in ALLOCATIONS})
+    >>> shares = {how: Allocation(how)(returns) for how in ALLOCATIONS}
+    """
 
     how: str = "equal_risk"  # one of ALLOCATIONS
     lookback: int = 252  # sessions behind the risk
@@ -123,7 +310,41 @@ def one_book(
     books: Mapping[str, pd.DataFrame],  # by strategy: (date, symbol), weight, decided at the close of date
     shares: pd.DataFrame,  # date x strategy, of Allocation, decided at the close of date
 ) -> pd.DataFrame:  # (date, symbol): weight, for every date on which a share or a book decides
-    "Add the books of strategies, each times its share; raise ConfigError, PanelError or DataError."
+    """Add the books of strategies, each times its share; raise ConfigError, PanelError or DataError.
+
+    Parameters
+    ----------
+    books : Mapping[str, pd.DataFrame]
+        By strategy: (date, symbol), weight, decided at the close of date.
+    shares : pd.DataFrame
+        Date x strategy, of Allocation, decided at the close of date.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol): weight, for every date on which a share or a book decides.
+
+    Raises
+    ------
+    ConfigError
+        Or DataError.
+    PanelError
+        Or DataError.
+    DataError
+        "a share is below 0 or not finite; a strategy that gets nothing has 0"
+        "a weight of {name} is not finite; a name that is not held has 0"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.portfolio.allocate import one_book
+    >>> day = pd.DatetimeIndex(["2020-01-02"])
+    >>> of = lambda **w: pd.DataFrame(
+    ...     {"weight": w.values()}, pd.MultiIndex.from_product([day, w], names=["date", "symbol"])
+    ... )
+    >>> half = pd.DataFrame({"long": [0.5], "short": [0.5]}, day)
+    >>> netted = one_book({"long": of(A=0.6, B=0.4), "short": of(A=-0.6, C=0.6)}, half)["weight"].droplevel("date")
+    """
     if set(books) != set(shares.columns) or shares.columns.has_duplicates:
         raise ConfigError(f"books are {sorted(books)}, shares {sorted(shares.columns)}; give one of each a strategy")
     check_zones(shares=shares, **{f"book_{k}": book for k, book in enumerate(books.values())})

@@ -29,7 +29,75 @@ from .weights import _choose, _gate_on, _ranked, _weights_panel
 # %% ../../nbs/portfolio/580_conflict.ipynb #b4314c9f
 @dataclass(frozen=True)
 class Mandate:
-    "Hold what is asked of a book at one decision; a limit of None is not there."
+    """Hold what is asked of a book at one decision; a limit of None is not there.
+
+    Parameters
+    ----------
+    covariance : pd.DataFrame
+        Symbols x symbols, a year, from the past only.
+    expected : pd.Series | None, default None
+        Returns by symbol, a year; None: variance alone.
+    risk_aversion : float, default 2.5
+        Above 0.
+    lower : float | pd.Series, default 0.0
+        Smallest weight, of all or by symbol: min_weight.
+    upper : float | pd.Series, default 1.0
+        Largest weight, of all or by symbol: max_weight.
+    budget : float | None, default 1.0
+        Sum of the weights.
+    gross : float | None, default None
+        Largest sum of |w|.
+    net : float | None, default None
+        Largest |sum of w|.
+    rows : Mapping[str, tuple[pd.Series, float, float]], default field(default_factory=dict)
+        Name -> by symbol, low, high.
+    turnover : float | None, default None
+        Largest sum of |change|.
+    trade : float | pd.Series | None, default None
+        Largest |change| of a name: max_adv.
+    previous : pd.Series | None, default None
+        Weights held, by symbol; None: nothing.
+    tracking_error : float | None, default None
+        A year.
+    benchmark : pd.Series | None, default None
+        Weights by symbol; None: 1/N.
+    volatility : float | None, default None
+        A year.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_sectors
+    >>> from quantlab.portfolio.conflict import Mandate
+    >>> from quantlab.portfolio.covariance import covariance
+    >>> bars = adjust(sample_bars(start="2015-06-01", end="2017-12-29"))
+    >>> returns = to_wide(bars["close"]).pct_change(fill_method=None)[1:]
+    >>> found = sample_sectors().drop_duplicates("symbol", keep="last").set_index("symbol")["sector"]
+    >>> names = ["AAPL", "MSFT", "INTC", "JPM", "BAC", "C", "XOM", "CVX", "JNJ", "PFE", "WMT", "PG"]
+    >>> sector = found.reindex(names)
+    >>> sigma = covariance(returns.loc["2017", names]).matrix * 252
+    >>> fig, ax = figure("Sectors move together", "", "", (4.2, 3.6))
+    >>> spread = np.sqrt(np.diag(sigma))
+    >>> ax.imshow(sigma / np.outer(spread, spread), cmap="Blues", vmin=0, vmax=1)
+    >>> ax.set_xticks(range(12), names, rotation=90, fontsize=7)
+    >>> ax.set_yticks(range(12), names, fontsize=7)
+    >>> def sectors_within(cap, lower=-1e3):
+    ...     "Return a row for each sector."
+    ...     return {f"sector {s}": ((sector == s).astype(float), lower, cap) for s in sector.unique()}
+    >>> ask = Mandate(
+    ...     sigma, expected=pd.Series(np.linspace(0.10, 0.04, 12), names), upper=0.2, rows=sectors_within(0.3)
+    ... )
+    >>> list(ask.rows)
+    ['sector Information Technology',
+     'sector Financials',
+     'sector Energy',
+     'sector Health Care',
+     'sector Consumer Staples']
+    """
 
     covariance: pd.DataFrame  # symbols x symbols, a year, from the past only
     expected: pd.Series | None = None  # returns by symbol, a year; None: variance alone
@@ -177,7 +245,58 @@ def conflict(
 ) -> (
     pd.DataFrame
 ):  # by limit: needs, how much it alone would have to give way (NaN: that is no cure); empty if feasible
-    "Name a smallest set of limits that cannot be kept together; raise ConfigError or DataError."
+    """Name a smallest set of limits that cannot be kept together; raise ConfigError or DataError.
+
+    Parameters
+    ----------
+    mandate : Mandate
+        Any.
+
+    Returns
+    -------
+    pd.DataFrame
+
+    Raises
+    ------
+    ConfigError
+        Or DataError.
+    PanelError
+        For what is none (see _square).
+        Where one lacks (see _side).
+    DataError
+        For what is none (see _square).
+        "{name} of the mandate is not finite; leave a limit out with None"
+        "the elastic problem ended {status}; look for limits of very different size"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_sectors
+    >>> from quantlab.portfolio.conflict import Mandate, conflict
+    >>> from quantlab.portfolio.covariance import covariance
+    >>> bars = adjust(sample_bars(start="2015-06-01", end="2017-12-29"))
+    >>> returns = to_wide(bars["close"]).pct_change(fill_method=None)[1:]
+    >>> found = sample_sectors().drop_duplicates("symbol", keep="last").set_index("symbol")["sector"]
+    >>> names = ["AAPL", "MSFT", "INTC", "JPM", "BAC", "C", "XOM", "CVX", "JNJ", "PFE", "WMT", "PG"]
+    >>> sector = found.reindex(names)
+    >>> sigma = covariance(returns.loc["2017", names]).matrix * 252
+    >>> fig, ax = figure("Sectors move together", "", "", (4.2, 3.6))
+    >>> spread = np.sqrt(np.diag(sigma))
+    >>> ax.imshow(sigma / np.outer(spread, spread), cmap="Blues", vmin=0, vmax=1)
+    >>> ax.set_xticks(range(12), names, rotation=90, fontsize=7)
+    >>> ax.set_yticks(range(12), names, fontsize=7)
+    >>> def sectors_within(cap, lower=-1e3):
+    ...     "Return a row for each sector."
+    ...     return {f"sector {s}": ((sector == s).astype(float), lower, cap) for s in sector.unique()}
+    >>> ask = Mandate(
+    ...     sigma, expected=pd.Series(np.linspace(0.10, 0.04, 12), names), upper=0.2, rows=sectors_within(0.3)
+    ... )
+    >>> assert conflict(ask).empty
+    """
     made, names = _shape(mandate, elastic=True), _limit_names(mandate)
     cost = lambda kept: float(_slacks(made, dict.fromkeys(kept, 1.0))[list(kept)].sum())
     empty = pd.DataFrame({"needs": pd.Series(dtype=np.float64)}, pd.Index([], dtype="str", name="limit"))
@@ -224,7 +343,66 @@ def _prices(mandate: Mandate, made: tuple) -> dict[str, float]:
 def limit_prices(
     mandate: Mandate,  # feasible
 ) -> pd.DataFrame:  # by limit: price (bp a year for 1 % more of it), cost (bp a year that it costs in all)
-    "Price every limit of a mandate; raise ConfigError when its limits cannot be kept."
+    """Price every limit of a mandate; raise ConfigError when its limits cannot be kept.
+
+    Parameters
+    ----------
+    mandate : Mandate
+        Feasible.
+
+    Returns
+    -------
+    pd.DataFrame
+        By limit: price (bp a year for 1 % more of it), cost (bp a year that it costs in all).
+
+    Raises
+    ------
+    ConfigError
+        When its limits cannot be kept.
+    PanelError
+        For what is none (see _square).
+        Where one lacks (see _side).
+    DataError
+        For what is none (see _square).
+        "{name} of the mandate is not finite; leave a limit out with None"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_sectors
+    >>> from quantlab.portfolio.conflict import Mandate, limit_prices
+    >>> from quantlab.portfolio.covariance import covariance
+    >>> bars = adjust(sample_bars(start="2015-06-01", end="2017-12-29"))
+    >>> returns = to_wide(bars["close"]).pct_change(fill_method=None)[1:]
+    >>> found = sample_sectors().drop_duplicates("symbol", keep="last").set_index("symbol")["sector"]
+    >>> names = ["AAPL", "MSFT", "INTC", "JPM", "BAC", "C", "XOM", "CVX", "JNJ", "PFE", "WMT", "PG"]
+    >>> sector = found.reindex(names)
+    >>> sigma = covariance(returns.loc["2017", names]).matrix * 252
+    >>> fig, ax = figure("Sectors move together", "", "", (4.2, 3.6))
+    >>> spread = np.sqrt(np.diag(sigma))
+    >>> ax.imshow(sigma / np.outer(spread, spread), cmap="Blues", vmin=0, vmax=1)
+    >>> ax.set_xticks(range(12), names, rotation=90, fontsize=7)
+    >>> ax.set_yticks(range(12), names, fontsize=7)
+    >>> def sectors_within(cap, lower=-1e3):
+    ...     "Return a row for each sector."
+    ...     return {f"sector {s}": ((sector == s).astype(float), lower, cap) for s in sector.unique()}
+    >>> ask = Mandate(
+    ...     sigma, expected=pd.Series(np.linspace(0.10, 0.04, 12), names), upper=0.2, rows=sectors_within(0.3)
+    ... )
+    >>> table = limit_prices(ask)
+    >>> table[table["cost"] != 0].round(2)
+                                   price    cost
+    limit
+    budget                          4.85  196.57
+    max_weight                      1.48   11.90
+    min_weight                     -2.13    9.99
+    sector Information Technology   3.06   59.48
+    sector Energy                   0.02    0.00
+    """
     made = _shape(mandate, elastic=False)
     if (status := _solve(made[0])) != "optimal":
         raise ConfigError(f"no weights keep all limits ({status}); conflict(mandate) names those that bite")
@@ -246,7 +424,56 @@ _ASKS = {"views": "markowitz", "min_variance": "markowitz"}  # objective of a po
 
 @dataclass(frozen=True)
 class Optimum:
-    "Hold the weights of one decision, who gave them, and who could not and why."
+    """Hold the weights of one decision, who gave them, and who could not and why.
+
+    Parameters
+    ----------
+    weights : pd.Series
+        By symbol.
+    method : str
+        Of the chain, that answered.
+    objective : float
+        Certain return a year that the weights are worth.
+    failures : tuple[tuple[str, str], ...]
+        method, why it had no answer; in the order of the chain.
+    breaches : dict[str, float]
+        Limit -> by how much the weights break it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from dataclasses import replace
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_sectors
+    >>> from quantlab.portfolio.conflict import Mandate, optimum
+    >>> from quantlab.portfolio.covariance import covariance
+    >>> bars = adjust(sample_bars(start="2015-06-01", end="2017-12-29"))
+    >>> returns = to_wide(bars["close"]).pct_change(fill_method=None)[1:]
+    >>> found = sample_sectors().drop_duplicates("symbol", keep="last").set_index("symbol")["sector"]
+    >>> names = ["AAPL", "MSFT", "INTC", "JPM", "BAC", "C", "XOM", "CVX", "JNJ", "PFE", "WMT", "PG"]
+    >>> sector = found.reindex(names)
+    >>> sigma = covariance(returns.loc["2017", names]).matrix * 252
+    >>> fig, ax = figure("Sectors move together", "", "", (4.2, 3.6))
+    >>> spread = np.sqrt(np.diag(sigma))
+    >>> ax.imshow(sigma / np.outer(spread, spread), cmap="Blues", vmin=0, vmax=1)
+    >>> ax.set_xticks(range(12), names, rotation=90, fontsize=7)
+    >>> ax.set_yticks(range(12), names, fontsize=7)
+    >>> def sectors_within(cap, lower=-1e3):
+    ...     "Return a row for each sector."
+    ...     return {f"sector {s}": ((sector == s).astype(float), lower, cap) for s in sector.unique()}
+    >>> ask = Mandate(
+    ...     sigma, expected=pd.Series(np.linspace(0.10, 0.04, 12), names), upper=0.2, rows=sectors_within(0.3)
+    ... )
+    >>> held = pd.Series(0.0, names)
+    >>> held[["JPM", "BAC", "C"]] = 0.6, 0.2, 0.2
+    >>> stuck = replace(ask, turnover=0.2, previous=held, upper=1.0)
+    >>> good, bad = optimum(ask), optimum(stuck)
+    >>> bad.failures
+    (('markowitz', 'cannot be kept together: turnover, sector Financials'),)
+    """
 
     weights: pd.Series  # by symbol
     method: str  # of the chain, that answered
@@ -256,7 +483,46 @@ class Optimum:
 
     @property
     def status(self) -> str:
-        "Say how it ended: optimal, fallback (an earlier method had no answer) or breach (a method without limits)."
+        """Say how it ended: optimal, fallback (an earlier method had no answer) or breach (a method without limits).
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from dataclasses import replace
+        >>> from quantlab.core.panel import to_wide
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars, sample_sectors
+        >>> from quantlab.portfolio.conflict import Mandate, optimum
+        >>> from quantlab.portfolio.covariance import covariance
+        >>> bars = adjust(sample_bars(start="2015-06-01", end="2017-12-29"))
+        >>> returns = to_wide(bars["close"]).pct_change(fill_method=None)[1:]
+        >>> found = sample_sectors().drop_duplicates("symbol", keep="last").set_index("symbol")["sector"]
+        >>> names = ["AAPL", "MSFT", "INTC", "JPM", "BAC", "C", "XOM", "CVX", "JNJ", "PFE", "WMT", "PG"]
+        >>> sector = found.reindex(names)
+        >>> sigma = covariance(returns.loc["2017", names]).matrix * 252
+        >>> fig, ax = figure("Sectors move together", "", "", (4.2, 3.6))
+        >>> spread = np.sqrt(np.diag(sigma))
+        >>> ax.imshow(sigma / np.outer(spread, spread), cmap="Blues", vmin=0, vmax=1)
+        >>> ax.set_xticks(range(12), names, rotation=90, fontsize=7)
+        >>> ax.set_yticks(range(12), names, fontsize=7)
+        >>> def sectors_within(cap, lower=-1e3):
+        ...     "Return a row for each sector."
+        ...     return {f"sector {s}": ((sector == s).astype(float), lower, cap) for s in sector.unique()}
+        >>> ask = Mandate(
+        ...     sigma, expected=pd.Series(np.linspace(0.10, 0.04, 12), names), upper=0.2, rows=sectors_within(0.3)
+        ... )
+        >>> held = pd.Series(0.0, names)
+        >>> held[["JPM", "BAC", "C"]] = 0.6, 0.2, 0.2
+        >>> stuck = replace(ask, turnover=0.2, previous=held, upper=1.0)
+        >>> good, bad = optimum(ask), optimum(stuck)
+        >>> assert good.status == "optimal" and good.method == "markowitz" and not good.breaches
+        """
         return "fallback" if self.failures else "breach" if self.breaches else "optimal"
 
 
@@ -265,7 +531,62 @@ def breaches(
     weights: pd.Series,  # by symbol of the mandate
     tolerance: float = 1e-6,  # of rounding
 ) -> dict[str, float]:  # limit -> by how much it is broken
-    "Measure by how much weights break each limit of a mandate."
+    """Measure by how much weights break each limit of a mandate.
+
+    Parameters
+    ----------
+    mandate : Mandate
+        Any.
+    weights : pd.Series
+        By symbol of the mandate.
+    tolerance : float, default 1e-6
+        Of rounding.
+
+    Returns
+    -------
+    dict[str, float]
+        Limit -> by how much it is broken.
+
+    Raises
+    ------
+    PanelError
+        For what is none (see _square).
+        Where one lacks (see _side).
+    DataError
+        For what is none (see _square).
+        "{name} of the mandate is not finite; leave a limit out with None"
+    ConfigError
+        "risk_aversion is {risk_aversion}; it is above 0"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_sectors
+    >>> from quantlab.portfolio.conflict import Mandate, breaches
+    >>> from quantlab.portfolio.covariance import covariance
+    >>> bars = adjust(sample_bars(start="2015-06-01", end="2017-12-29"))
+    >>> returns = to_wide(bars["close"]).pct_change(fill_method=None)[1:]
+    >>> found = sample_sectors().drop_duplicates("symbol", keep="last").set_index("symbol")["sector"]
+    >>> names = ["AAPL", "MSFT", "INTC", "JPM", "BAC", "C", "XOM", "CVX", "JNJ", "PFE", "WMT", "PG"]
+    >>> sector = found.reindex(names)
+    >>> sigma = covariance(returns.loc["2017", names]).matrix * 252
+    >>> fig, ax = figure("Sectors move together", "", "", (4.2, 3.6))
+    >>> spread = np.sqrt(np.diag(sigma))
+    >>> ax.imshow(sigma / np.outer(spread, spread), cmap="Blues", vmin=0, vmax=1)
+    >>> ax.set_xticks(range(12), names, rotation=90, fontsize=7)
+    >>> ax.set_yticks(range(12), names, fontsize=7)
+    >>> def sectors_within(cap, lower=-1e3):
+    ...     "Return a row for each sector."
+    ...     return {f"sector {s}": ((sector == s).astype(float), lower, cap) for s in sector.unique()}
+    >>> ask = Mandate(
+    ...     sigma, expected=pd.Series(np.linspace(0.10, 0.04, 12), names), upper=0.2, rows=sectors_within(0.3)
+    ... )
+    >>> assert breaches(ask, pd.Series(1 / 12, names)) == {}
+    """
     v, w = _values(mandate), weights.reindex(mandate.covariance.index).fillna(0.0).to_numpy()
     change, risk = np.abs(w - v["held"]), v["root"] @ w
     over = {
@@ -333,7 +654,61 @@ def optimum(
     mandate: Mandate,  # what is asked
     chain: Sequence[str] = ("markowitz", "relaxed", "hold"),  # methods, tried in order
 ) -> Optimum:
-    "Ask the methods of a chain in order and record who answered and why others did not; raise when nobody does."
+    """Ask the methods of a chain in order and record who answered and why others did not; raise when nobody does.
+
+    Parameters
+    ----------
+    mandate : Mandate
+        What is asked.
+    chain : Sequence[str], default ("markowitz", "relaxed", "hold")
+        methods, tried in order.
+
+    Returns
+    -------
+    Optimum
+        The weights of one decision, who gave them, and who could not and why.
+
+    Raises
+    ------
+    ConfigError
+        "the chain is {...}; name some of {...}"
+        "no method of the chain has weights: {...}"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from dataclasses import replace
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_sectors
+    >>> from quantlab.portfolio.conflict import Mandate, optimum
+    >>> from quantlab.portfolio.covariance import covariance
+    >>> bars = adjust(sample_bars(start="2015-06-01", end="2017-12-29"))
+    >>> returns = to_wide(bars["close"]).pct_change(fill_method=None)[1:]
+    >>> found = sample_sectors().drop_duplicates("symbol", keep="last").set_index("symbol")["sector"]
+    >>> names = ["AAPL", "MSFT", "INTC", "JPM", "BAC", "C", "XOM", "CVX", "JNJ", "PFE", "WMT", "PG"]
+    >>> sector = found.reindex(names)
+    >>> sigma = covariance(returns.loc["2017", names]).matrix * 252
+    >>> fig, ax = figure("Sectors move together", "", "", (4.2, 3.6))
+    >>> spread = np.sqrt(np.diag(sigma))
+    >>> ax.imshow(sigma / np.outer(spread, spread), cmap="Blues", vmin=0, vmax=1)
+    >>> ax.set_xticks(range(12), names, rotation=90, fontsize=7)
+    >>> ax.set_yticks(range(12), names, fontsize=7)
+    >>> def sectors_within(cap, lower=-1e3):
+    ...     "Return a row for each sector."
+    ...     return {f"sector {s}": ((sector == s).astype(float), lower, cap) for s in sector.unique()}
+    >>> ask = Mandate(
+    ...     sigma, expected=pd.Series(np.linspace(0.10, 0.04, 12), names), upper=0.2, rows=sectors_within(0.3)
+    ... )
+    >>> held = pd.Series(0.0, names)
+    >>> held[["JPM", "BAC", "C"]] = 0.6, 0.2, 0.2
+    >>> stuck = replace(ask, turnover=0.2, previous=held, upper=1.0)
+    >>> good, bad = optimum(ask), optimum(stuck)
+    >>> bad.failures
+    (('markowitz', 'cannot be kept together: turnover, sector Financials'),)
+    """
     if not chain or not set(chain) <= set(CHAIN_METHODS):
         raise ConfigError(f"the chain is {list(chain)}; name some of {', '.join(CHAIN_METHODS)}")
     failures: list[tuple[str, str]] = []
@@ -356,7 +731,62 @@ def optimum(
 # %% ../../nbs/portfolio/580_conflict.ipynb #ec28e1cf
 @dataclass(frozen=True)
 class Optimised:
-    "Choose the best names by score and weigh them by an optimiser within limits; a policy of a recipe."
+    """Choose the best names by score and weigh them by an optimiser within limits; a policy of a recipe.
+
+    Parameters
+    ----------
+    top_k : int, default 30
+        Names chosen.
+    buffer : int, default 0
+        Ranks beyond top_k at which a held name stays.
+    rebalance : int, default 20
+        Sessions of the predictions between decisions.
+    objective : str, default "min_variance"
+        min_variance, views (Black and Litterman), equal_risk, hrp.
+    covariance_kind : str, default "ledoit_wolf"
+        sample, ledoit_wolf, ewma, denoised.
+    lookback : int, default 252
+        Sessions of past returns.
+    min_history : int, default 60
+        Returns that a name must have among them.
+    limits : Limits, default field(default_factory=Limits)
+        weight, gross, net, sector, turnover, tracking error, ADV.
+    sectors : Mapping[str, str], default field(default_factory=dict, hash=False)
+        Symbol -> sector, known at every decision.
+    shorts : bool, default False
+        True: weights may be negative, to max_weight.
+    skill : float, default 0.05
+        Information coefficient of the scores, for views.
+    risk_aversion : float, default 2.5
+        For views.
+    capital : float | None, default None
+        money, for max_adv.
+    per_year : float | None, default None
+        Sessions in a year; None: measured from the bars, and moving with their last one.
+    chain : tuple[str, ...], default ("relaxed", "hold")
+        Who is asked when the objective has no answer.
+
+    Raises
+    ------
+    ConfigError
+        "Optimised: no objective {objective}; use min_variance, views, equal_risk or hrp"
+        "{self} is out of range; top_k and rebalance from 1, min_history from 2 to lookback"
+        "Optimised: max_adv is a share of traded money; give capital, the money of the book"
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_sectors
+    >>> from quantlab.portfolio.conflict import Optimised
+    >>> from quantlab.portfolio.limits import Limits
+    >>> found = sample_sectors().drop_duplicates("symbol", keep="last").set_index("symbol")["sector"]
+    >>> rule = Optimised(
+    ...     top_k=20,
+    ...     buffer=10,
+    ...     rebalance=21,
+    ...     limits=Limits(max_weight=0.1, max_sector=0.3),
+    ...     sectors=found.to_dict(),
+    ... )
+    """
 
     top_k: int = 30  # names chosen
     buffer: int = 0  # ranks beyond top_k at which a held name stays
@@ -486,7 +916,63 @@ def optimised_weights(
 ) -> tuple[
     pd.DataFrame, pd.DataFrame
 ]:  # (date, symbol): weight; by date: method, status, volatility, failures, left_out
-    "Walk through the decisions, each from the bars up to its close; return weights and who gave them."
+    """Walk through the decisions, each from the bars up to its close; return weights and who gave them.
+
+    Parameters
+    ----------
+    rule : Optimised
+        What is asked at every decision.
+    predictions : pd.DataFrame
+        Panel with column score, and doubt where there is one, known at the close of date.
+    past_bars : pd.DataFrame | None
+        Total-return bars: close, and volume for max_adv.
+    gate : pd.DataFrame | None, default None
+        By date, column gate in [0, 1], known at the close.
+    held : Sequence[str] | None, default None
+        Names held before the first decision, for the buffer.
+
+    Returns
+    -------
+    tuple[pd.DataFrame, pd.DataFrame]
+        (date, symbol): weight; by date: method, status, volatility, failures, left_out.
+
+    Raises
+    ------
+    ConfigError
+        "Optimised reads past_bars for its covariance; pass the bars that the engine will trade"
+    PanelError
+        On what cannot be ranked (see _ranked).
+        For fewer than two (see periods_per_year).
+        Where it is missing or outside [0, 1] (see _gate_on).
+    DataError
+        "no date could decide: no chosen name has enough past returns; start the bars earlier"
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_sectors
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.conflict import Optimised, optimised_weights
+    >>> from quantlab.portfolio.limits import Limits
+    >>> bars = adjust(sample_bars(start="2015-06-01", end="2017-12-29"))
+    >>> found = sample_sectors().drop_duplicates("symbol", keep="last").set_index("symbol")["sector"]
+    >>> rule = Optimised(
+    ...     top_k=20,
+    ...     buffer=10,
+    ...     rebalance=21,
+    ...     limits=Limits(max_weight=0.1, max_sector=0.3),
+    ...     sectors=found.to_dict(),
+    ... )
+    >>> predictions = (
+    ...     compute(bars, [momentum(126, 21)]).rename(columns={"mom_126_21": "score"}).dropna()["2016-06":]
+    ... )
+    >>> weights, log = optimised_weights(rule, predictions, bars)
+    >>> log.groupby(["method", "status"]).size().rename("decisions").to_frame()
+                       decisions
+    method    status
+    markowitz optimal         20
+    """
     if past_bars is None:
         raise ConfigError("Optimised reads past_bars for its covariance; pass the bars that the engine will trade")
     rank, _, dates, symbols = _ranked(predictions, past_bars, None, True)

@@ -68,7 +68,39 @@ def _pairwise(
 def nearest_psd(
     matrix: np.ndarray,  # float64[s, s], symmetric up to rounding
 ) -> np.ndarray:  # float64[s, s], symmetric, no eigenvalue below 0 beyond rounding
-    "Cut the negative eigenvalues of a symmetric matrix to zero, and touch nothing where there are none."
+    """Cut the negative eigenvalues of a symmetric matrix to zero, and touch nothing where there are none.
+
+    Parameters
+    ----------
+    matrix : np.ndarray
+        float64[s, s], symmetric up to rounding.
+
+    Returns
+    -------
+    np.ndarray
+        float64[s, s], symmetric, no eigenvalue below 0 beyond rounding.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.covariance import _pairwise, nearest_psd
+    >>> returns = to_wide(adjust(sample_bars(start="2015-01-02", end="2017-12-29"))["close"]).pct_change(
+    ...     fill_method=None
+    ... )[1:]
+    >>> fig, ax = figure(
+    ...     "A stormy year makes other covariances than a calm one", "", "volatility of a name, 21 days"
+    ... )
+    >>> ax.plot(returns.rolling(21).std().median(axis=1) * 252**0.5, lw=0.9, color=COLORS[0])
+    >>> year = returns.iloc[-252:]
+    >>> equal = np.full(252, 1 / 252)
+    >>> holes = year.mask(np.random.default_rng(0).random(year.shape) < 0.6)
+    >>> pairs = _pairwise(holes.to_numpy(), equal, 1)
+    >>> assert np.linalg.eigvalsh(nearest_psd(pairs))[0] > -1e-12 > np.linalg.eigvalsh(pairs)[0]
+    """
     even = (matrix + matrix.T) / 2
     values, vectors = np.linalg.eigh(even)
     if values[0] >= -1e-12 * max(values[-1], 0.0):
@@ -81,7 +113,47 @@ def noise_edge(
     ratio: float,  # T / N, observations per name
     bandwidth: float = 0.01,  # of the kernel density of the eigenvalues
 ) -> float:  # the largest eigenvalue that noise explains
-    "Fit the density of Marchenko and Pastur to the bulk of the eigenvalues and return its upper edge."
+    """Fit the density of Marchenko and Pastur to the bulk of the eigenvalues and return its upper edge.
+
+    Parameters
+    ----------
+    eigenvalues : np.ndarray
+        float64[s], of a correlation matrix.
+    ratio : float
+        T / N, observations per name.
+    bandwidth : float, default 0.01
+        Of the kernel density of the eigenvalues.
+
+    Returns
+    -------
+    float
+        The largest eigenvalue that noise explains.
+
+    References
+    ----------
+    .. [1] Marchenko and Pastur (1967).
+    .. [2] Laloux et al. (1999).
+    .. [3] Lopez de Prado (2020, section 2.4).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.covariance import noise_edge
+    >>> returns = to_wide(adjust(sample_bars(start="2015-01-02", end="2017-12-29"))["close"]).pct_change(
+    ...     fill_method=None
+    ... )[1:]
+    >>> fig, ax = figure(
+    ...     "A stormy year makes other covariances than a calm one", "", "volatility of a name, 21 days"
+    ... )
+    >>> ax.plot(returns.rolling(21).std().median(axis=1) * 252**0.5, lw=0.9, color=COLORS[0])
+    >>> year = returns.iloc[-252:]
+    >>> spectrum = np.linalg.eigvalsh(year.corr())
+    >>> edge = noise_edge(spectrum, 252 / year.shape[1])
+    """
     low, high = (1 - ratio**-0.5) ** 2, (1 + ratio**-0.5) ** 2
 
     def misfit(variance: np.ndarray) -> float:
@@ -114,7 +186,47 @@ COVARIANCES = ("sample", "ledoit_wolf", "ewma", "denoised")
 
 @dataclass(frozen=True)
 class Covariance:
-    "Hold a covariance matrix per session and what it could not measure."
+    """Hold a covariance matrix per session and what it could not measure.
+
+    Parameters
+    ----------
+    matrix : pd.DataFrame
+        Symbols x symbols, per session, positive semi-definite.
+    left_out : dict[str, str]
+        Symbol -> why it is not in the matrix.
+    kind : str
+        How it was estimated.
+    shrinkage : float
+        Share of the target in the answer, in [0, 1]; 0 where nothing is shrunk.
+    end : object
+        Label of the last row that was read: knowable at its close.
+
+    References
+    ----------
+    .. [1] Ledoit and Wolf (2004).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.covariance import Covariance
+    >>> returns = to_wide(adjust(sample_bars(start="2015-01-02", end="2017-12-29"))["close"]).pct_change(
+    ...     fill_method=None
+    ... )[1:]
+    >>> fig, ax = figure(
+    ...     "A stormy year makes other covariances than a calm one", "", "volatility of a name, 21 days"
+    ... )
+    >>> ax.plot(returns.rolling(21).std().median(axis=1) * 252**0.5, lw=0.9, color=COLORS[0])
+    >>> year = returns.iloc[-252:]
+    >>> by_hand = Covariance(
+    ...     pd.DataFrame([[1e-4]], ["A"], ["A"]), {"B": "its price has not moved"}, "sample", 0.0, year.index[-1]
+    ... )
+    >>> by_hand.left_out
+    {'B': 'its price has not moved'}
+    """
 
     matrix: pd.DataFrame  # symbols x symbols, per session, positive semi-definite
     left_out: dict[str, str]  # symbol -> why it is not in the matrix
@@ -129,7 +241,54 @@ def covariance(
     min_history: int = 60,  # returns that a name must have in the window
     half_life: float = 63.0,  # of ewma, sessions
 ) -> Covariance:  # knowable at the close of the last row
-    "Estimate how names move together from past returns alone; raise ConfigError, DataError or PanelError."
+    """Estimate how names move together from past returns alone; raise ConfigError, DataError or PanelError.
+
+    Parameters
+    ----------
+    past_returns : pd.DataFrame
+        Sessions x symbols, simple returns up to the decision; NaN = none.
+    kind : str, default "ledoit_wolf"
+        sample, ledoit_wolf, ewma, denoised.
+    min_history : int, default 60
+        Returns that a name must have in the window.
+    half_life : float, default 63.0
+        Of ewma, sessions.
+
+    Returns
+    -------
+    Covariance
+        Knowable at the close of the last row.
+
+    Raises
+    ------
+    ConfigError
+        Or PanelError.
+    DataError
+        Or PanelError.
+    PanelError
+        "past_returns must be a frame of sessions x distinct symbols; to_wide(bars['close']) gives it"
+        "past_returns must have sorted, distinct dates: the last row is now; use sort_index"
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.covariance import covariance
+    >>> returns = to_wide(adjust(sample_bars(start="2015-01-02", end="2017-12-29"))["close"]).pct_change(
+    ...     fill_method=None
+    ... )[1:]
+    >>> fig, ax = figure(
+    ...     "A stormy year makes other covariances than a calm one", "", "volatility of a name, 21 days"
+    ... )
+    >>> ax.plot(returns.rolling(21).std().median(axis=1) * 252**0.5, lw=0.9, color=COLORS[0])
+    >>> later = returns.copy()
+    >>> later.iloc[400:] = 9.9
+    >>> assert covariance(later[:400], "ewma").matrix.equals(
+    ...     covariance(returns[:400], "ewma").matrix
+    ... )  # past rows alone
+    """
     if kind not in COVARIANCES:
         raise ConfigError(f"no covariance {kind!r}; there are {', '.join(COVARIANCES)}")
     if min_history < 2 or not half_life > 0:

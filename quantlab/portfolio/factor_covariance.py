@@ -17,7 +17,34 @@ from .covariance import _measured
 # %% ../../nbs/portfolio/572_factor_covariance.ipynb #ede5f550
 @dataclass(frozen=True)
 class FactorModel:
-    "Hold loadings, factors and specific variances, all per session and knowable at the close of the last row."
+    """Hold loadings, factors and specific variances, all per session and knowable at the close of the last row.
+
+    Parameters
+    ----------
+    loadings : pd.DataFrame
+        Symbols x factors.
+    factors : pd.DataFrame
+        Sessions x factors, returns of the factors in the sample.
+    specific : pd.Series
+        By symbol, variance that no factor explains.
+    left_out : dict[str, str]
+        Symbol -> why it is not in the model.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.portfolio.factor_covariance import FactorModel
+    >>> one = FactorModel(
+    ...     pd.DataFrame({"market": [1.0, 2.0]}, ["A", "B"]),
+    ...     pd.DataFrame({"market": [-0.01, 0.0, 0.01]}),
+    ...     pd.Series([3e-4, 4e-4], ["A", "B"]),
+    ...     {},
+    ... )
+    >>> one.matrix()
+            A       B
+    A  0.0004  0.0002
+    B  0.0002  0.0008
+    """
 
     loadings: pd.DataFrame  # symbols x factors
     factors: pd.DataFrame  # sessions x factors, returns of the factors in the sample
@@ -25,13 +52,35 @@ class FactorModel:
     left_out: dict[str, str]  # symbol -> why it is not in the model
 
     def factor_covariance(self) -> pd.DataFrame:  # factors x factors
-        "Return the covariance of the factors in the sample."
+        """Return the covariance of the factors in the sample.
+
+        Returns
+        -------
+        pd.DataFrame
+            Factors x factors.
+        """
         names = self.factors.columns
         spread = np.cov(self.factors.to_numpy(), rowvar=False, ddof=1)
         return pd.DataFrame(np.atleast_2d(spread), names, names)
 
     def matrix(self) -> pd.DataFrame:  # symbols x symbols
-        "Return the covariance matrix of the names."
+        """Return the covariance matrix of the names.
+
+        Returns
+        -------
+        pd.DataFrame
+            Symbols x symbols.
+
+        Examples
+        --------
+        >>> from quantlab.core.panel import to_wide
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.portfolio.factor_covariance import pca_factors
+        >>> bars = adjust(sample_bars(start="2014-01-02", end="2017-12-29"))
+        >>> returns = to_wide(bars["close"]).pct_change(fill_method=None)[1:]
+        >>> short = pca_factors(returns[-70:-40], n_factors=3, min_history=20).matrix()
+        """
         B = self.loadings.to_numpy()
         common = B @ self.factor_covariance().to_numpy() @ B.T
         return pd.DataFrame(common + np.diag(self.specific), self.loadings.index, self.loadings.index)
@@ -41,7 +90,50 @@ def count_factors(
     past_returns: pd.DataFrame,  # sessions x symbols, simple returns without gaps
     at_most: int = 10,  # factors that are tried
 ) -> int:  # from 1 to at_most
-    "Count the common factors by the criterion IC_p2 of Bai and Ng (2002)."
+    """Count the common factors by the criterion IC_p2 of Bai and Ng (2002).
+
+    Parameters
+    ----------
+    past_returns : pd.DataFrame
+        Sessions x symbols, simple returns without gaps.
+    at_most : int, default 10
+        Factors that are tried.
+
+    Returns
+    -------
+    int
+        From 1 to at_most.
+
+    Raises
+    ------
+    DataError
+        "{rows} rows of {names} names hold no factor; use at least 2 of each"
+
+    References
+    ----------
+    .. [1] Bai and Ng (2002).
+    .. [2] Connor and Korajczyk (1986).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.factor_covariance import count_factors
+    >>> bars = adjust(sample_bars(start="2014-01-02", end="2017-12-29"))
+    >>> returns = to_wide(bars["close"]).pct_change(fill_method=None)[1:]
+    >>> fig, ax = figure(
+    ...     "One direction carries far more than any other", "eigenvalue, in order", "share of the variance"
+    ... )
+    >>> shares = np.linalg.eigvalsh(returns[-252:].dropna(axis=1).corr())[::-1]
+    >>> ax.bar(np.arange(1, 21), shares[:20] / shares.sum(), color=COLORS[0])
+    >>> rng = np.random.default_rng(3)
+    >>> planted = rng.normal(size=(500, 3)) @ (rng.normal(size=(3, 60))) + rng.normal(size=(500, 60))
+    >>> assert count_factors(pd.DataFrame(planted)) == 3
+    """
     x = _scaled(past_returns)[0]
     (rows, names), strength = x.shape, np.linalg.svd(x, compute_uv=False) ** 2
     most = min(at_most, min(rows, names) - 1)
@@ -64,7 +156,39 @@ def pca_factors(
     n_factors: int | None = None,  # None: counted by Bai and Ng
     min_history: int = 60,  # returns that a name must have in the window
 ) -> FactorModel:  # knowable at the close of the last row
-    "Fit statistical factors to past returns; raise ConfigError, DataError or PanelError."
+    """Fit statistical factors to past returns; raise ConfigError, DataError or PanelError.
+
+    Parameters
+    ----------
+    past_returns : pd.DataFrame
+        Sessions x symbols, simple returns up to the decision; NaN = none.
+    n_factors : int | None, default None
+        None: counted by Bai and Ng.
+    min_history : int, default 60
+        Returns that a name must have in the window.
+
+    Returns
+    -------
+    FactorModel
+        Knowable at the close of the last row.
+
+    Raises
+    ------
+    ConfigError
+        Or PanelError.
+    DataError
+        Or PanelError.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.factor_covariance import pca_factors
+    >>> bars = adjust(sample_bars(start="2014-01-02", end="2017-12-29"))
+    >>> returns = to_wide(bars["close"]).pct_change(fill_method=None)[1:]
+    >>> short = pca_factors(returns[-70:-40], n_factors=3, min_history=20).matrix()
+    """
     kept, why = _measured(past_returns, min_history)
     count = count_factors(kept) if n_factors is None else n_factors
     if not 1 <= count <= min(kept.shape):
@@ -155,7 +279,30 @@ def _alternate(
 # %% ../../nbs/portfolio/572_factor_covariance.ipynb #37baa412
 @dataclass(frozen=True)
 class IPCA:
-    "Hold what instrumented principal components learned; model() prices the names of a day."
+    """Hold what instrumented principal components learned; model() prices the names of a day.
+
+    Parameters
+    ----------
+    gamma : pd.DataFrame
+        Characteristics x factors.
+    factors : pd.DataFrame
+        Sessions x factors, returns.
+    errors : pd.DataFrame
+        symbol: squared (sum of squared errors), n (their number).
+    rounds : int
+        Of the alternation.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.portfolio.factor_covariance import IPCA
+    >>> known = IPCA(
+    ...     pd.DataFrame({"market": [1.0]}, ["beta"]),
+    ...     pd.DataFrame({"market": [-0.01, 0.0, 0.01]}),
+    ...     pd.DataFrame({"squared": [0.006], "n": [60]}, ["OLD"]),
+    ...     1,
+    ... )
+    """
 
     gamma: pd.DataFrame  # characteristics x factors
     factors: pd.DataFrame  # sessions x factors, returns
@@ -167,7 +314,41 @@ class IPCA:
         today: pd.DataFrame,  # symbols x characteristics, known at the decision
         prior: float = 60.0,  # days by which a specific variance is pulled to the mean of all
     ) -> FactorModel:  # of the names in today
-        "Return the factor model of the day's names; raise PanelError when their characteristics are others."
+        """Return the factor model of the day's names; raise PanelError when their characteristics are others.
+
+        Parameters
+        ----------
+        today : pd.DataFrame
+            Symbols x characteristics, known at the decision.
+        prior : float, default 60.0
+            Days by which a specific variance is pulled to the mean of all.
+
+        Returns
+        -------
+        FactorModel
+            Of the names in today.
+
+        Raises
+        ------
+        PanelError
+            When their characteristics are others.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.portfolio.factor_covariance import IPCA
+        >>> known = IPCA(
+        ...     pd.DataFrame({"market": [1.0]}, ["beta"]),
+        ...     pd.DataFrame({"market": [-0.01, 0.0, 0.01]}),
+        ...     pd.DataFrame({"squared": [0.006], "n": [60]}, ["OLD"]),
+        ...     1,
+        ... )
+        >>> two = known.model(pd.DataFrame({"beta": [1.0, 2.0]}, ["OLD", "NEW"]))
+        >>> two.matrix()
+                OLD     NEW
+        OLD  0.0002  0.0002
+        NEW  0.0002  0.0005
+        """
         if list(today.columns) != list(self.gamma.index):
             raise PanelError(f"today has {list(today.columns)}, the model was fitted to {list(self.gamma.index)}")
         whole = today.dropna()
@@ -185,7 +366,73 @@ def ipca(
     tolerance: float = 1e-8,  # largest move of gamma at which it rests
     rounds: int = 5000,  # at most
 ) -> IPCA:  # knowable at the close of the last row of returns
-    "Fit instrumented principal components (Kelly, Pruitt and Su 2019); raise ConfigError, DataError or PanelError."
+    """Fit instrumented principal components (Kelly, Pruitt and Su 2019); raise ConfigError, DataError or PanelError.
+
+    Parameters
+    ----------
+    characteristics : pd.DataFrame
+        panel (date, symbol), one column each, known at the close; ranks within a date.
+    returns : pd.DataFrame
+        Sessions x symbols, simple returns up to the decision.
+    n_factors : int, default 3
+        Common factors, from 1 to the number of characteristics.
+    tolerance : float, default 1e-8
+        Largest move of gamma at which it rests.
+    rounds : int, default 5000
+        At most.
+
+    Returns
+    -------
+    IPCA
+        Knowable at the close of the last row of returns.
+
+    Raises
+    ------
+    ConfigError
+        Or PanelError.
+    DataError
+        Or PanelError.
+    PanelError
+        "characteristics must have rows (date, symbol) and at least one column, known at the close"
+
+    References
+    ----------
+    .. [1] Kelly, Pruitt and Su (2019), *Characteristics are covariances*.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.portfolio.factor_covariance import ipca
+    >>> bars = adjust(sample_bars(start="2014-01-02", end="2017-12-29"))
+    >>> returns = to_wide(bars["close"]).pct_change(fill_method=None)[1:]
+    >>> fig, ax = figure(
+    ...     "One direction carries far more than any other", "eigenvalue, in order", "share of the variance"
+    ... )
+    >>> shares = np.linalg.eigvalsh(returns[-252:].dropna(axis=1).corr())[::-1]
+    >>> ax.bar(np.arange(1, 21), shares[:20] / shares.sum(), color=COLORS[0])
+    >>> features = compute(bars, [momentum(252, 21), reversal(21)])["2015-06":]
+    >>> ranks = features.groupby(level="date").rank(pct=True).sub(0.5).assign(constant=1.0).dropna()
+    >>> fitted = ipca(ranks, returns, n_factors=2)
+    >>> today = ranks.xs(ranks.index[-1][0], level="date")
+    >>> priced = fitted.model(today)
+    >>> newcomer = pd.DataFrame({"mom_252_21": [0.4], "rev_21": [0.0], "constant": [1.0]}, ["NEW"])[
+    ...     list(ranks.columns)
+    ... ]
+    >>> vol = lambda m: np.sqrt(252 * np.diag(m.matrix()))
+    >>> pd.Series(
+    ...     {"names of the day, mean": vol(priced).mean(), "a name listed today": vol(fitted.model(newcomer))[0]}
+    ... ).round(3)
+    names of the day, mean    0.261
+    a name listed today       0.261
+    dtype: float64
+    """
     if not 1 <= n_factors <= characteristics.shape[1]:
         raise ConfigError(f"{n_factors} factors from {characteristics.shape[1]} characteristics; ask for 1 to as many")
     squares, products, days = _moments(characteristics, returns)

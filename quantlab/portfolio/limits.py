@@ -40,7 +40,51 @@ _RANGES = {  # name -> above, at most, what it is
 # %% ../../nbs/portfolio/551_limits.ipynb #c5088b95
 @dataclass(frozen=True)
 class Limits:
-    "Say what a book may never be; None is not limited."
+    """Say what a book may never be; None is not limited.
+
+    Parameters
+    ----------
+    max_weight : float | None, default 0.25
+        |weight| of one name, share of equity.
+    max_gross : float | None, default 3.0
+        Sum of |weight|, times equity.
+    max_net : float | None, default None
+        |sum of weights|, share of equity.
+    max_sector : float | None, default None
+        |sum of weights| of one sector, share of equity.
+    max_turnover : float | None, default 0.2
+        Bought plus sold at one rebalance; not applied when nothing is held yet.
+    tracking_error : float | None, default None
+        Standard deviation of the return beyond the benchmark's, a year.
+    max_adv : float | None, default None
+        Traded at one rebalance, share of a name's mean daily traded value in the past.
+    intraday_loss : float | None, default None
+        Fall from the equity at the session's open, share of it.
+    daily_loss : float | None, default None
+        Fall from the equity at the last close, share of it.
+    kill_drawdown : float | None, default 0.15
+        Fall from the highest equity, share of it.
+    stops : Mapping[str, float], optional
+        Tier of a position -> fall from its entry price, share of it; empty: no stops.
+    max_age : pd.Timedelta | None, default None
+        Age of a price beyond which it is stale.
+    flatten : bool, default False
+        What a trip does with what is held: True closes it, False lets it be reduced.
+
+    Raises
+    ------
+    ConfigError
+        "Limits: {name}={value} is out of range; give {what}, or None for no limit"
+        "Limits: stops={stops}; give shares by tier such as {'L1': 0.03}, or {}"
+        "Limits: flatten={flatten}; give True or False"
+        "Limits: max_age={value}; give a time such as '15min' or pd.Timedelta(days=3), or None"
+
+    Examples
+    --------
+    >>> from quantlab.portfolio.limits import Limits
+    >>> limits = Limits(max_weight=0.1, max_sector=0.3)
+    >>> limits
+    """
 
     max_weight: float | None = 0.25  # |weight| of one name, share of equity
     max_gross: float | None = 3.0  # sum of |weight|, times equity
@@ -87,7 +131,30 @@ def limits_as_dict(
     limits: Limits,  # any
     all_of_it: bool = False,  # True: defaults too
 ) -> dict[str, object]:  # name -> number, text, truth, None or stops by tier
-    "Return limits as plain data, as YAML and JSON hold it."
+    """Return limits as plain data, as YAML and JSON hold it.
+
+    Parameters
+    ----------
+    limits : Limits
+        Any.
+    all_of_it : bool, default False
+        True: defaults too.
+
+    Returns
+    -------
+    dict[str, object]
+        Name -> number, text, truth, None or stops by tier.
+
+    Examples
+    --------
+    >>> from quantlab.portfolio.limits import Limits, limits_as_dict, limits_from
+    >>> limits = Limits(max_weight=0.1, max_sector=0.3)
+    >>> assert (
+    ...     limits_from(limits_as_dict(limits)) == limits
+    ...     and limits_from({}) == Limits()
+    ...     and limits_as_dict(Limits()) == {}
+    ... )
+    """
     plain = {f.name: getattr(limits, f.name) for f in fields(limits)}
     usual = Limits()
     plain = {k: v for k, v in plain.items() if all_of_it or v != getattr(usual, k)}
@@ -100,7 +167,33 @@ def limits_as_dict(
 def limits_from(
     given: Mapping[str, object],  # name -> value, as limits_as_dict writes it; what is not named stays at its default
 ) -> Limits:
-    "Read limits from plain data; raise ConfigError for a name or a value that cannot be."
+    """Read limits from plain data; raise ConfigError for a name or a value that cannot be.
+
+    Parameters
+    ----------
+    given : Mapping[str, object]
+        Name -> value, as limits_as_dict writes it; what is not named stays at its default.
+
+    Returns
+    -------
+    Limits
+        What a book may never be; None is not limited.
+
+    Raises
+    ------
+    ConfigError
+        For a name or a value that cannot be.
+
+    Examples
+    --------
+    >>> from quantlab.portfolio.limits import Limits, limits_as_dict, limits_from
+    >>> limits = Limits(max_weight=0.1, max_sector=0.3)
+    >>> assert (
+    ...     limits_from(limits_as_dict(limits)) == limits
+    ...     and limits_from({}) == Limits()
+    ...     and limits_as_dict(Limits()) == {}
+    ... )
+    """
     if not isinstance(given, Mapping):
         raise ConfigError(f"limits are {given!r}; give names and values such as {{'max_weight': 0.25}}")
     known = [f.name for f in fields(Limits)]
@@ -146,7 +239,37 @@ def limits_used(
     sectors: np.ndarray | None = None,  # text[s]; needed for max_sector
     traded: np.ndarray | None = None,  # float64[s], a day's traded value, mean of past sessions, share of equity
 ) -> pd.DataFrame:  # by limit: at (position of the name, or the sector, that uses most), used, allowed, breached
-    "Measure weights against the limits of a decision; raise PanelError where one cannot be measured."
+    """Measure weights against the limits of a decision; raise PanelError where one cannot be measured.
+
+    Parameters
+    ----------
+    weights : np.ndarray
+        float64[s], share of equity, decided now.
+    limits : Limits
+        Of a decision; those that are None are not measured.
+    before : np.ndarray | None, default None
+        float64[s], held just before the decision, share of equity; None: nothing.
+    sectors : np.ndarray | None, default None
+        text[s]; needed for max_sector.
+    traded : np.ndarray | None, default None
+        float64[s], a day's traded value, mean of past sessions, share of equity.
+
+    Returns
+    -------
+    pd.DataFrame
+        By limit: at (position of the name, or the sector, that uses most), used, allowed, breached.
+
+    Raises
+    ------
+    PanelError
+        Where one cannot be measured.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.portfolio.limits import Limits, limits_used
+    >>> hand = limits_used(np.array([0.5, -0.3]), Limits(max_net=0.1), before=np.array([0.4, 0.0]))
+    """
     w = _checked(weights, "weights")
     held = np.zeros(len(w)) if before is None else _checked(before, "weights before")
     if len(held) != len(w):
@@ -212,7 +335,50 @@ def fill_caps(
     limits: Limits,  # max_weight and max_sector are read
     sectors: np.ndarray | None = None,  # text[s]; needed for max_sector
 ) -> np.ndarray:  # float64[s], each name and sector within its cap; each side sums to what it did, or to less
-    "Cut weights to the caps by water-filling, longs and shorts apart; raise PanelError for what lacks."
+    """Cut weights to the caps by water-filling, longs and shorts apart; raise PanelError for what lacks.
+
+    Parameters
+    ----------
+    weights : np.ndarray
+        float64[s], share of equity, negative = short.
+    limits : Limits
+        max_weight and max_sector are read.
+    sectors : np.ndarray | None, default None
+        text[s]; needed for max_sector.
+
+    Returns
+    -------
+    np.ndarray
+        float64[s], each name and sector within its cap; each side sums to what it did, or to less.
+
+    Raises
+    ------
+    PanelError
+        For what lacks.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_sectors
+    >>> from quantlab.portfolio.limits import Limits, fill_caps
+    >>> bars = adjust(sample_bars(start="2015-06-01", end="2017-03-31"))
+    >>> close = to_wide(bars["close"])
+    >>> day = pd.Timestamp("2016-12-30")
+    >>> known = (
+    ...     sample_sectors()
+    ...     .query("valid and known_at <= @day")
+    ...     .sort_values("known_at")
+    ...     .groupby("symbol")["sector"]
+    ...     .last()
+    ... )
+    >>> rise = (close.loc[:day].iloc[-22] / close.loc[:day].iloc[-253] - 1).reindex(known.index).nlargest(20)
+    >>> book = pd.DataFrame({"weight": rise / rise.sum(), "sector": known.reindex(rise.index)})
+    >>> limits = Limits(max_weight=0.1, max_sector=0.3)
+    >>> wish = book["weight"].to_numpy()
+    >>> filled = fill_caps(wish, limits, book["sector"])
+    """
     w = _checked(weights, "weights")
     infinite = lambda limit: np.inf if limit is None else float(limit)
     codes = np.zeros(len(w), dtype=np.int64) if limits.max_sector is None else _groups(sectors, len(w))[1]

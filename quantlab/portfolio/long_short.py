@@ -17,7 +17,26 @@ from .weights import TopK
 # %% ../../nbs/portfolio/565_long_short.ipynb #642bad38
 @dataclass(frozen=True)
 class LongShort:
-    "Hold the top_k best names and short the top_k worst, each with its buffer, the short leg with a gate of its own."
+    """Hold the top_k best names and short the top_k worst, each with its buffer, the short leg with a gate of its own.
+
+    Parameters
+    ----------
+    top_k : int, default 30
+        Names in each leg.
+    buffer : int, default 0
+        Ranks beyond top_k at which a held name stays.
+    weighting : str, default "equal"
+        "equal", or "rank": more of what ranks further out.
+    max_weight : float, default 1.0
+        Of one name, as a share of equity.
+    rebalance : int, default 20
+        Sessions of the predictions between decisions.
+
+    Examples
+    --------
+    >>> from quantlab.portfolio.long_short import LongShort
+    >>> rule = LongShort(top_k=1, rebalance=1)
+    """
 
     top_k: int = 30  # names in each leg
     buffer: int = 0  # ranks beyond top_k at which a held name stays

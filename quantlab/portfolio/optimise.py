@@ -144,7 +144,68 @@ def min_variance(
     risk_aversion: float = 1.0,  # of expected returns: smaller means more of them
     start: pd.Series | None = None,  # weights of yesterday: a warm start
 ) -> pd.Series:  # weights by symbol
-    "Minimise the variance, less expected returns if given, in a box; raise ConfigError when nothing is allowed."
+    """Minimise the variance, less expected returns if given, in a box; raise ConfigError when nothing is allowed.
+
+    Parameters
+    ----------
+    cov : pd.DataFrame
+        Symbols x symbols, past only.
+    lower : float | pd.Series, default 0.0
+        Smallest weight, of all or by symbol.
+    upper : float | pd.Series, default 1.0
+        Largest weight, of all or by symbol.
+    budget : float, default 1.0
+        Sum of the weights.
+    gross : float | None, default None
+        Largest sum of absolute weights; None = not limited.
+    expected : pd.Series | None, default None
+        Returns of the same period as cov; None: variance alone.
+    risk_aversion : float, default 1.0
+        Of expected returns: smaller means more of them.
+    start : pd.Series | None, default None
+        Weights of yesterday: a warm start.
+
+    Returns
+    -------
+    pd.Series
+        Weights by symbol.
+
+    Raises
+    ------
+    ConfigError
+        When nothing is allowed.
+    PanelError
+        "a covariance has the same symbols in rows and columns; use covariance(...).matrix"
+        "the covariance names {...} twice; drop one of them"
+        "{what} has no number for {...}; give all {...} names one"
+    DataError
+        "the covariance of {...} and {...} is {...}; mend their returns"
+        "the covariance is zero, not symmetric or not positive semi-definite; try nearest_psd"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.covariance import covariance
+    >>> from quantlab.portfolio.optimise import min_variance
+    >>> returns = to_wide(adjust(sample_bars(start="2017-01-03", end="2017-12-29"))["close"]).pct_change(
+    ...     fill_method=None
+    ... )[1:]
+    >>> returns = returns.dropna(axis=1)
+    >>> sigma = covariance(returns).matrix * 252
+    >>> fig, ax = figure(
+    ...     "The calmest names are not those that move alone",
+    ...     "volatility a year",
+    ...     "mean correlation to others",
+    ...     (6, 3),
+    ... )
+    >>> spread = np.sqrt(np.diag(sigma))
+    >>> ax.plot(spread, (sigma / np.outer(spread, spread)).mean(), ".", color=COLORS[0])
+    >>> calm = min_variance(sigma, upper=0.1)
+    """
     S, names = _square(cov), cov.index
     lo, hi = _side(lower, names, "lower"), _side(upper, names, "upper")
     most = np.inf if gross is None else float(gross)
@@ -187,7 +248,75 @@ def equal_risk(
     budgets: pd.Series | None = None,  # share of the risk by symbol, above 0; None: the same of each
     start: pd.Series | None = None,  # weights of yesterday: a warm start
 ) -> pd.Series:  # weights by symbol, all above 0, sum 1
-    "Return the weights whose contributions to the risk are the budgets; raise ConfigError or DataError."
+    """Return the weights whose contributions to the risk are the budgets; raise ConfigError or DataError.
+
+    Parameters
+    ----------
+    cov : pd.DataFrame
+        Symbols x symbols, past only.
+    budgets : pd.Series | None, default None
+        Share of the risk by symbol, above 0; None: the same of each.
+    start : pd.Series | None, default None
+        Weights of yesterday: a warm start.
+
+    Returns
+    -------
+    pd.Series
+        Weights by symbol, all above 0, sum 1.
+
+    Raises
+    ------
+    ConfigError
+        Or DataError.
+    PanelError
+        "a covariance has the same symbols in rows and columns; use covariance(...).matrix"
+        "the covariance names {...} twice; drop one of them"
+        "{what} has no number for {...}; give all {...} names one"
+    DataError
+        "the covariance of {...} and {...} is {...}; mend their returns"
+        "the covariance is zero, not symmetric or not positive semi-definite; try nearest_psd"
+        "{...} has no risk, so no weight carries its budget; leave it out"
+        "equal risk is {gap} from its budgets: names hedge each other; shrink the covariance"
+
+    References
+    ----------
+    .. [1] Griveau-Billion, Richard and Roncalli (2013).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.covariance import covariance
+    >>> from quantlab.portfolio.optimise import equal_risk
+    >>> returns = to_wide(adjust(sample_bars(start="2017-01-03", end="2017-12-29"))["close"]).pct_change(
+    ...     fill_method=None
+    ... )[1:]
+    >>> returns = returns.dropna(axis=1)
+    >>> sigma = covariance(returns).matrix * 252
+    >>> fig, ax = figure(
+    ...     "The calmest names are not those that move alone",
+    ...     "volatility a year",
+    ...     "mean correlation to others",
+    ...     (6, 3),
+    ... )
+    >>> spread = np.sqrt(np.diag(sigma))
+    >>> ax.plot(spread, (sigma / np.outer(spread, spread)).mean(), ".", color=COLORS[0])
+    >>> pairs = np.array([[1, 0.8, 0, 0], [0.8, 1, 0, 0], [0, 0, 1, -0.5], [0, 0, -0.5, 1]])
+    >>> four = pd.DataFrame(
+    ...     pairs * np.outer([0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4]), list("ABCD"), list("ABCD")
+    ... )
+    >>> printed = equal_risk(four)
+    >>> (100 * printed).round(1)
+    A    38.4
+    B    19.2
+    C    24.3
+    D    18.2
+    dtype: float64
+    """
     S, names = _square(cov), cov.index
     share = _side(1.0 if budgets is None else budgets, names, "budgets")
     if not (np.isfinite(share) & (share > 0)).all():
@@ -209,7 +338,74 @@ def hrp_weights(
     method: str = "ward",  # linkage: ward, single, complete, average
     rows: bool = False,  # True: the paper's tree, on the rows of the distance matrix
 ) -> pd.Series:  # weights by symbol, all above 0, sum 1
-    "Return hierarchical risk parity weights; raise ConfigError or DataError."
+    """Return hierarchical risk parity weights; raise ConfigError or DataError.
+
+    Parameters
+    ----------
+    cov : pd.DataFrame
+        Symbols x symbols, past only.
+    method : str, default "ward"
+        linkage: ward, single, complete, average.
+    rows : bool, default False
+        True: the paper's tree, on the rows of the distance matrix.
+
+    Returns
+    -------
+    pd.Series
+        Weights by symbol, all above 0, sum 1.
+
+    Raises
+    ------
+    ConfigError
+        Or DataError.
+    PanelError
+        "a covariance has the same symbols in rows and columns; use covariance(...).matrix"
+        "the covariance names {...} twice; drop one of them"
+    DataError
+        "the covariance of {...} and {...} is {...}; mend their returns"
+        "the covariance is zero, not symmetric or not positive semi-definite; try nearest_psd"
+        "{...} has no risk; leave it out"
+
+    References
+    ----------
+    .. [1] Lopez de Prado (2016).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.covariance import covariance
+    >>> from quantlab.portfolio.optimise import hrp_weights
+    >>> returns = to_wide(adjust(sample_bars(start="2017-01-03", end="2017-12-29"))["close"]).pct_change(
+    ...     fill_method=None
+    ... )[1:]
+    >>> returns = returns.dropna(axis=1)
+    >>> sigma = covariance(returns).matrix * 252
+    >>> fig, ax = figure(
+    ...     "The calmest names are not those that move alone",
+    ...     "volatility a year",
+    ...     "mean correlation to others",
+    ...     (6, 3),
+    ... )
+    >>> spread = np.sqrt(np.diag(sigma))
+    >>> ax.plot(spread, (sigma / np.outer(spread, spread)).mean(), ".", color=COLORS[0])
+    >>> def paper_assets():
+    ...     "Draw the ten assets of Lopez de Prado (2016): five of their own, five that lean on one of them."
+    ...     rng = np.random.RandomState(12345)
+    ...     x = rng.normal(0, 1, (10000, 5))
+    ...     y = x[:, [2, 0, 4, 1, 1]] + rng.normal(0, 0.25, (10000, 5))
+    ...     return pd.DataFrame(np.hstack([x, y]), columns=range(1, 11))
+    >>> published = np.array([7.00, 7.59, 10.84, 19.03, 9.72, 10.19, 6.62, 9.10, 7.12, 12.79])
+    >>> ours = 100 * hrp_weights(paper_assets().cov(), "single", rows=True)
+    >>> pd.DataFrame({"published": published, "ours": ours.round(2)}).T
+                1     2      3      4     5      6     7    8     9      10
+    published  7.0  7.59  10.84  19.03  9.72  10.19  6.62  9.1  7.12  12.79
+    ours       7.0  7.59  10.84  19.03  9.72  10.19  6.62  9.1  7.12  12.79
+    """
     if method not in ("ward", "single", "complete", "average"):
         raise ConfigError(f"no linkage {method!r}; there are ward, single, complete and average")
     S = _square(cov)
@@ -236,7 +432,55 @@ def hrp_weights(
 # %% ../../nbs/portfolio/575_optimise.ipynb #02288201
 @dataclass(frozen=True)
 class Posterior:
-    "Hold expected returns and covariance after the views, in the period of the covariance that came in."
+    """Hold expected returns and covariance after the views, in the period of the covariance that came in.
+
+    Parameters
+    ----------
+    expected : pd.Series
+        By symbol.
+    covariance : pd.DataFrame
+        Symbols x symbols, of the returns: Sigma + M.
+    prior : pd.Series
+        By symbol, before the views.
+
+    References
+    ----------
+    .. [1] Black and Litterman (1992).
+    .. [2] He and Litterman (1999).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.covariance import covariance
+    >>> from quantlab.portfolio.optimise import black_litterman, views_from_scores
+    >>> returns = to_wide(adjust(sample_bars(start="2017-01-03", end="2017-12-29"))["close"]).pct_change(
+    ...     fill_method=None
+    ... )[1:]
+    >>> returns = returns.dropna(axis=1)
+    >>> sigma = covariance(returns).matrix * 252
+    >>> fig, ax = figure(
+    ...     "The calmest names are not those that move alone",
+    ...     "volatility a year",
+    ...     "mean correlation to others",
+    ...     (6, 3),
+    ... )
+    >>> spread = np.sqrt(np.diag(sigma))
+    >>> ax.plot(spread, (sigma / np.outer(spread, spread)).mean(), ".", color=COLORS[0])
+    >>> S = sigma.to_numpy() / np.diag(sigma).mean()
+    >>> n = len(S)
+    >>> market = pd.Series(1 / n, sigma.index)
+    >>> scores = returns[-252:-21].add(1).prod() - 1
+    >>> moved = {}
+    >>> for d in (0.01, 1.0, 100.0):
+    ...     said = views_from_scores(scores, pd.Series(d, scores.index), sigma, 2.5 * sigma @ market)
+    ...     post = black_litterman(sigma, market, *said)
+    ...     moved[d] = (post.expected - post.prior).abs().max()
+    """
 
     expected: pd.Series  # by symbol
     covariance: pd.DataFrame  # symbols x symbols, of the returns: Sigma + M
@@ -252,7 +496,80 @@ def black_litterman(
     tau: float = 0.05,  # doubt of the prior
     risk_aversion: float = 2.5,  # of the market, delta
 ) -> Posterior:
-    "Mix the market's implied returns with views by their doubt; raise ConfigError, DataError or PanelError."
+    """Mix the market's implied returns with views by their doubt; raise ConfigError, DataError or PanelError.
+
+    Parameters
+    ----------
+    cov : pd.DataFrame
+        Symbols x symbols, past only.
+    market : pd.Series
+        Weights by symbol that the prior makes optimal.
+    views : pd.DataFrame | None, default None
+        Views x symbols, the portfolios P; None: the prior alone.
+    returns : pd.Series | None, default None
+        By view, Q, in the period of cov.
+    doubt : pd.Series | None, default None
+        By view, variance of its error; None: that of the view's portfolio times tau.
+    tau : float, default 0.05
+        Doubt of the prior.
+    risk_aversion : float, default 2.5
+        Of the market, delta.
+
+    Returns
+    -------
+    Posterior
+        Expected returns and covariance after the views, in the period of the covariance that came in.
+
+    Raises
+    ------
+    ConfigError
+        Or PanelError.
+    DataError
+        Or PanelError.
+    PanelError
+        "a covariance has the same symbols in rows and columns; use covariance(...).matrix"
+        "the covariance names {...} twice; drop one of them"
+        "{what} has no number for {...}; give all {...} names one"
+        "views need returns by view and symbols of the covariance; drop views of other names"
+
+    References
+    ----------
+    .. [1] Black and Litterman (1992).
+    .. [2] He and Litterman (1999).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.covariance import covariance
+    >>> from quantlab.portfolio.optimise import black_litterman, views_from_scores
+    >>> returns = to_wide(adjust(sample_bars(start="2017-01-03", end="2017-12-29"))["close"]).pct_change(
+    ...     fill_method=None
+    ... )[1:]
+    >>> returns = returns.dropna(axis=1)
+    >>> sigma = covariance(returns).matrix * 252
+    >>> fig, ax = figure(
+    ...     "The calmest names are not those that move alone",
+    ...     "volatility a year",
+    ...     "mean correlation to others",
+    ...     (6, 3),
+    ... )
+    >>> spread = np.sqrt(np.diag(sigma))
+    >>> ax.plot(spread, (sigma / np.outer(spread, spread)).mean(), ".", color=COLORS[0])
+    >>> S = sigma.to_numpy() / np.diag(sigma).mean()
+    >>> n = len(S)
+    >>> market = pd.Series(1 / n, sigma.index)
+    >>> scores = returns[-252:-21].add(1).prod() - 1
+    >>> moved = {}
+    >>> for d in (0.01, 1.0, 100.0):
+    ...     said = views_from_scores(scores, pd.Series(d, scores.index), sigma, 2.5 * sigma @ market)
+    ...     post = black_litterman(sigma, market, *said)
+    ...     moved[d] = (post.expected - post.prior).abs().max()
+    """
     S, names = _square(cov), cov.index
     prior = risk_aversion * S @ _side(market, names, "market")
     if not tau > 0 or not risk_aversion > 0:
@@ -279,7 +596,70 @@ def views_from_scores(
     prior: pd.Series,  # by symbol, returns before the views
     skill: float = 0.05,  # information coefficient that a score is worth
 ) -> tuple[pd.DataFrame, pd.Series, pd.Series]:  # views x symbols; returns by view; doubt by view, a variance
-    "Turn the scores of a day and their doubt into views; raise DataError or PanelError for what is none."
+    """Turn the scores of a day and their doubt into views; raise DataError or PanelError for what is none.
+
+    Parameters
+    ----------
+    scores : pd.Series
+        By symbol, one day, higher is better.
+    doubt : pd.Series
+        By symbol, in the unit of the scores, >= 0.
+    cov : pd.DataFrame
+        Symbols x symbols, in the period of the views.
+    prior : pd.Series
+        By symbol, returns before the views.
+    skill : float, default 0.05
+        Information coefficient that a score is worth.
+
+    Returns
+    -------
+    tuple[pd.DataFrame, pd.Series, pd.Series]
+        Views x symbols; returns by view; doubt by view, a variance.
+
+    Raises
+    ------
+    DataError
+        For what is none.
+    PanelError
+        For what is none.
+
+    References
+    ----------
+    .. [1] Grinold (1994).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.covariance import covariance
+    >>> from quantlab.portfolio.optimise import black_litterman, views_from_scores
+    >>> returns = to_wide(adjust(sample_bars(start="2017-01-03", end="2017-12-29"))["close"]).pct_change(
+    ...     fill_method=None
+    ... )[1:]
+    >>> returns = returns.dropna(axis=1)
+    >>> sigma = covariance(returns).matrix * 252
+    >>> fig, ax = figure(
+    ...     "The calmest names are not those that move alone",
+    ...     "volatility a year",
+    ...     "mean correlation to others",
+    ...     (6, 3),
+    ... )
+    >>> spread = np.sqrt(np.diag(sigma))
+    >>> ax.plot(spread, (sigma / np.outer(spread, spread)).mean(), ".", color=COLORS[0])
+    >>> S = sigma.to_numpy() / np.diag(sigma).mean()
+    >>> n = len(S)
+    >>> market = pd.Series(1 / n, sigma.index)
+    >>> scores = returns[-252:-21].add(1).prod() - 1
+    >>> moved = {}
+    >>> for d in (0.01, 1.0, 100.0):
+    ...     said = views_from_scores(scores, pd.Series(d, scores.index), sigma, 2.5 * sigma @ market)
+    ...     post = black_litterman(sigma, market, *said)
+    ...     moved[d] = (post.expected - post.prior).abs().max()
+    """
     names = scores.dropna().index.intersection(cov.index)
     z, d = scores[names].astype(np.float64), _side(doubt, names, "doubt")
     if np.isinf(z).any() or not (np.isfinite(d) & (d >= 0)).all():
@@ -309,7 +689,43 @@ def skfolio_weights(
     kind: str,  # hrp, herc, nco, risk_budgeting, mean_risk, cvar, robust_cvar
     **settings: object,  # of the estimator, such as max_weights=0.1 or wasserstein_ball_radius=0.002
 ) -> pd.Series:  # weights by symbol, knowable at the close of the last row
-    "Ask an estimator of skfolio for weights; raise ConfigError with its reason when it has none."
+    """Ask an estimator of skfolio for weights; raise ConfigError with its reason when it has none.
+
+    Parameters
+    ----------
+    past_returns : pd.DataFrame
+        Sessions x symbols, simple returns without gaps, up to the decision.
+    kind : str
+        hrp, herc, nco, risk_budgeting, mean_risk, cvar, robust_cvar.
+    **settings : object
+        Of the estimator, such as max_weights=0.1 or wasserstein_ball_radius=0.002.
+
+    Returns
+    -------
+    pd.Series
+        Weights by symbol, knowable at the close of the last row.
+
+    Raises
+    ------
+    ConfigError
+        With its reason when it has none.
+    DataError
+        "past_returns has no row, or a gap or an infinity; drop or fill those names first"
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.optimise import skfolio_weights
+    >>> returns = to_wide(adjust(sample_bars(start="2017-01-03", end="2017-12-29"))["close"]).pct_change(
+    ...     fill_method=None
+    ... )[1:]
+    >>> returns = returns.dropna(axis=1)
+    >>> few = returns.iloc[-126:, :12]
+    >>> show_error(lambda: skfolio_weights(few, "mean_risk", min_weights=0.5))
+    """
     if kind not in PEERS:
         raise ConfigError(f"no estimator {kind!r}; there are {', '.join(PEERS)}")
     if not len(past_returns) or not np.isfinite(past_returns.to_numpy(dtype=np.float64)).all():

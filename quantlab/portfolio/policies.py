@@ -28,7 +28,36 @@ def strengths(
     centre: float = 0.0,  # of "proportional": score from which on a name is held
     temperature: float = 1.0,  # of "softmax": standard deviations of the score
 ) -> np.ndarray:  # float64[s], >= 0, sum to 1, or to 0 where nothing is to be held
-    "Turn the scores of one evening into shares; raise ConfigError for an unknown weighting or temperature."
+    """Turn the scores of one evening into shares; raise ConfigError for an unknown weighting or temperature.
+
+    Parameters
+    ----------
+    score : np.ndarray
+        float64[s], higher is better; NaN = not to be held.
+    weighting : str, default "proportional"
+        One of WEIGHTINGS.
+    centre : float, default 0.0
+        Of "proportional": score from which on a name is held.
+    temperature : float, default 1.0
+        Of "softmax": standard deviations of the score.
+
+    Returns
+    -------
+    np.ndarray
+        float64[s], >= 0, sum to 1, or to 0 where nothing is to be held.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown weighting or temperature.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.portfolio.policies import strengths
+    >>> three = np.array([3.0, 1.0, -1.0, np.nan])
+    >>> assert np.allclose(strengths(three), [0.75, 0.25, 0, 0])
+    """
     if weighting not in WEIGHTINGS or not temperature > 0:
         raise ConfigError(f"weighting {weighting!r}, temperature {temperature}; use one of {WEIGHTINGS}, above 0")
     known = np.isfinite(score)
@@ -139,7 +168,39 @@ class _Chosen(_Scored):
 # %% ../../nbs/portfolio/555_policies.ipynb #fa36e6ec
 @dataclass(frozen=True)
 class ScoreWeighted(_Chosen):
-    "Hold names by the strength of their score, on one side or on two."
+    """Hold names by the strength of their score, on one side or on two.
+
+    Parameters
+    ----------
+    top_k : int | None, default None
+        Names held on a side, best first; None: every name with a score.
+    buffer : int, default 0
+        Ranks beyond top_k at which a held name stays.
+    rebalance : int, default 20
+        Sessions of the predictions between decisions.
+    weighting : str, default "proportional"
+        One of WEIGHTINGS.
+    long_short : bool, default False
+        True: half of gross long, half short.
+    gross : float, default 1.0
+        Sum of absolute weights, shares of equity; less where caps allow no more.
+    max_weight : float, default 0.25
+        Of one name, absolute, as a share of equity.
+    temperature : float, default 1.0
+        Of "softmax".
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.policies import Proportional, ScoreWeighted
+    >>> SYMBOLS = sorted(sample_bars(start="2017-01-03", end="2017-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, start="2017-01-01", end="2021-12-31"))
+    >>> predictions = compute(bars, [momentum(252, 21)]).rename(columns={"mom_252_21": "score"}).dropna()
+    >>> assert Proportional()(predictions).equals(ScoreWeighted()(predictions))
+    """
 
     def __call__(
         self,
@@ -172,21 +233,117 @@ def _names(held: pd.Series | Sequence[str] | None) -> list[str]:
 # %% ../../nbs/portfolio/555_policies.ipynb #c1719ad1
 @dataclass(frozen=True)
 class Proportional(ScoreWeighted):
-    "Hold every name above 0 in proportion to its score; long and short: around the median."
+    """Hold every name above 0 in proportion to its score; long and short: around the median.
+
+    Parameters
+    ----------
+    top_k : int | None, default None
+        Names held on a side, best first; None: every name with a score.
+    buffer : int, default 0
+        Ranks beyond top_k at which a held name stays.
+    rebalance : int, default 20
+        Sessions of the predictions between decisions.
+    weighting : str, default "proportional"
+        One of WEIGHTINGS.
+    long_short : bool, default False
+        True: half of gross long, half short.
+    gross : float, default 1.0
+        Sum of absolute weights, shares of equity; less where caps allow no more.
+    max_weight : float, default 0.25
+        Of one name, absolute, as a share of equity.
+    temperature : float, default 1.0
+        Of "softmax".
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.policies import Proportional, ScoreWeighted
+    >>> SYMBOLS = sorted(sample_bars(start="2017-01-03", end="2017-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, start="2017-01-01", end="2021-12-31"))
+    >>> predictions = compute(bars, [momentum(252, 21)]).rename(columns={"mom_252_21": "score"}).dropna()
+    >>> assert Proportional()(predictions).equals(ScoreWeighted()(predictions))
+    """
 
     weighting: str = "proportional"  # one of WEIGHTINGS
 
 
 @dataclass(frozen=True)
 class RankWeighted(ScoreWeighted):
-    "Hold names by their rank: the best most, the worst least."
+    """Hold names by their rank: the best most, the worst least.
+
+    Parameters
+    ----------
+    top_k : int | None, default None
+        Names held on a side, best first; None: every name with a score.
+    buffer : int, default 0
+        Ranks beyond top_k at which a held name stays.
+    rebalance : int, default 20
+        Sessions of the predictions between decisions.
+    weighting : str, default "rank"
+        One of WEIGHTINGS.
+    long_short : bool, default False
+        True: half of gross long, half short.
+    gross : float, default 1.0
+        Sum of absolute weights, shares of equity; less where caps allow no more.
+    max_weight : float, default 0.25
+        Of one name, absolute, as a share of equity.
+    temperature : float, default 1.0
+        Of "softmax".
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.policies import RankWeighted
+    >>> SYMBOLS = sorted(sample_bars(start="2017-01-03", end="2017-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, start="2017-01-01", end="2021-12-31"))
+    >>> predictions = compute(bars, [momentum(252, 21)]).rename(columns={"mom_252_21": "score"}).dropna()
+    >>> best = RankWeighted(top_k=5, max_weight=1.0)(predictions)
+    """
 
     weighting: str = "rank"  # one of WEIGHTINGS
 
 
 @dataclass(frozen=True)
 class Softmax(ScoreWeighted):
-    "Hold names by the exponential of their standardised score."
+    """Hold names by the exponential of their standardised score.
+
+    Parameters
+    ----------
+    top_k : int | None, default None
+        Names held on a side, best first; None: every name with a score.
+    buffer : int, default 0
+        Ranks beyond top_k at which a held name stays.
+    rebalance : int, default 20
+        Sessions of the predictions between decisions.
+    weighting : str, default "softmax"
+        One of WEIGHTINGS.
+    long_short : bool, default False
+        True: half of gross long, half short.
+    gross : float, default 1.0
+        Sum of absolute weights, shares of equity; less where caps allow no more.
+    max_weight : float, default 0.25
+        Of one name, absolute, as a share of equity.
+    temperature : float, default 1.0
+        Of "softmax".
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.policies import Softmax
+    >>> SYMBOLS = sorted(sample_bars(start="2017-01-03", end="2017-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, start="2017-01-01", end="2021-12-31"))
+    >>> predictions = compute(bars, [momentum(252, 21)]).rename(columns={"mom_252_21": "score"}).dropna()
+    >>> alike = Softmax(temperature=100.0)(predictions)["weight"].groupby("date").agg(["min", "max"])
+    """
 
     weighting: str = "softmax"  # one of WEIGHTINGS
 
@@ -197,7 +354,38 @@ def without_exposure(
     gross: float = 1.0,  # sum of absolute weights wanted
     cap: float = np.inf,  # largest absolute weight; the whole book is scaled down to it
 ) -> np.ndarray:  # float64[s], exposures' sums 0; all 0 where nothing is left
-    "Take the exposures out of a book and scale it; raise PanelError for shapes that do not match."
+    """Take the exposures out of a book and scale it; raise PanelError for shapes that do not match.
+
+    Parameters
+    ----------
+    weights : np.ndarray
+        float64[s], shares of equity.
+    exposures : np.ndarray
+        float64[s, k], known at the decision; a name with NaN is not held.
+    gross : float, default 1.0
+        Sum of absolute weights wanted.
+    cap : float, default np.inf
+        Largest absolute weight; the whole book is scaled down to it.
+
+    Returns
+    -------
+    np.ndarray
+        float64[s], exposures' sums 0; all 0 where nothing is left.
+
+    Raises
+    ------
+    PanelError
+        For shapes that do not match.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.portfolio.policies import without_exposure
+    >>> betas = np.array([2.0, 1.0, 1.0, 0.0])
+    >>> free = without_exposure(np.array([0.4, 0.1, -0.2, -0.3]), np.column_stack([np.ones(4), betas]))
+    >>> free.round(3)
+    array([ 0.125,  0.25 , -0.5  ,  0.125])
+    """
     if exposures.ndim != 2 or len(exposures) != len(weights):
         raise PanelError(
             f"exposures have shape {exposures.shape} for {len(weights)} names; give one row a name, one column an "
@@ -219,7 +407,37 @@ def past_betas(
     market: np.ndarray | None = None,  # float64[n], returns of the market; None: mean of the names
     min_obs: int = 60,  # common returns that a beta needs
 ) -> np.ndarray:  # float64[s]; NaN with fewer returns, or where the market did not move
-    "Return the slope of each name's past returns on the market's."
+    """Return the slope of each name's past returns on the market's.
+
+    Parameters
+    ----------
+    returns : np.ndarray
+        float64[n, s], simple returns up to the decision; NaN = no return.
+    market : np.ndarray | None, default None
+        float64[n], returns of the market; None: mean of the names.
+    min_obs : int, default 60
+        Common returns that a beta needs.
+
+    Returns
+    -------
+    np.ndarray
+        float64[s]; NaN with fewer returns, or where the market did not move.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.policies import past_betas
+    >>> SYMBOLS = sorted(sample_bars(start="2017-01-03", end="2017-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, start="2017-01-01", end="2021-12-31"))
+    >>> moves = to_wide(bars["close"]).pct_change(fill_method=None).loc["2020-01-02":"2020-12-31"]
+    >>> beta = pd.Series(past_betas(moves.to_numpy()), moves.columns)
+    >>> beta.dropna().sort_values().iloc[[0, 1, -2, -1]].to_frame("beta, 2020").T.round(2)
+    symbol      COST  AMZN   DVN   APA
+    beta, 2020  0.39  0.42  1.78  2.01
+    """
     known = np.isfinite(returns)
     if market is None:
         filled = np.where(known, returns, 0.0)
@@ -258,7 +476,44 @@ class _Neutral(ScoreWeighted):
 
 @dataclass(frozen=True)
 class BetaNeutral(_Neutral):
-    "Hold names long and short with no net position and no beta, by betas of past returns."
+    """Hold names long and short with no net position and no beta, by betas of past returns.
+
+    Parameters
+    ----------
+    top_k : int | None, default None
+        Names held on a side, best first; None: every name with a score.
+    buffer : int, default 0
+        Ranks beyond top_k at which a held name stays.
+    rebalance : int, default 20
+        Sessions of the predictions between decisions.
+    weighting : str, default "proportional"
+        One of WEIGHTINGS.
+    long_short : bool, default True
+        A book that is long only has beta.
+    gross : float, default 1.0
+        Sum of absolute weights, shares of equity; less where caps allow no more.
+    max_weight : float, default 0.25
+        Of one name, absolute, as a share of equity.
+    temperature : float, default 1.0
+        Of "softmax".
+    lookback : int, default 252
+        Sessions of returns behind a beta.
+    market : str | None, default None
+        Its symbol in past_bars; None: mean of the names there.
+
+    Raises
+    ------
+    ConfigError
+        "BetaNeutral: lookback={lookback} is out of range; give 20 sessions or more"
+
+    Examples
+    --------
+    >>> from quantlab.portfolio.policies import BetaNeutral, ScoreWeighted
+    >>> pairs = {
+    ...     "long and short": ScoreWeighted(long_short=True, weighting="rank"),
+    ...     "beta-neutral": BetaNeutral(weighting="rank"),
+    ... }
+    """
 
     long_short: bool = True  # a book that is long only has beta
     lookback: int = 252  # sessions of returns behind a beta
@@ -286,7 +541,62 @@ class BetaNeutral(_Neutral):
 # %% ../../nbs/portfolio/555_policies.ipynb #72b1ed55
 @dataclass(frozen=True)
 class SectorNeutral(_Neutral):
-    "Hold names long and short with no net position in any sector."
+    """Hold names long and short with no net position in any sector.
+
+    Parameters
+    ----------
+    top_k : int | None, default None
+        Names held on a side, best first; None: every name with a score.
+    buffer : int, default 0
+        Ranks beyond top_k at which a held name stays.
+    rebalance : int, default 20
+        Sessions of the predictions between decisions.
+    weighting : str, default "proportional"
+        One of WEIGHTINGS.
+    long_short : bool, default True
+        A book that is long only has sectors.
+    gross : float, default 1.0
+        Sum of absolute weights, shares of equity; less where caps allow no more.
+    max_weight : float, default 0.25
+        Of one name, absolute, as a share of equity.
+    temperature : float, default 1.0
+        Of "softmax".
+    sectors : Mapping[str, str] | None, default None
+        Symbol -> sector, as known before the first decision.
+
+    Raises
+    ------
+    ConfigError
+        "SectorNeutral: sectors={sectors}; give a sector by symbol, such as {'KO': 'Food'}"
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_sectors
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.policies import BetaNeutral, ScoreWeighted, SectorNeutral
+    >>> SYMBOLS = sorted(sample_bars(start="2017-01-03", end="2017-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, start="2017-01-01", end="2021-12-31"))
+    >>> predictions = compute(bars, [momentum(252, 21)]).rename(columns={"mom_252_21": "score"}).dropna()
+    >>> pairs = {
+    ...     "long and short": ScoreWeighted(long_short=True, weighting="rank"),
+    ...     "beta-neutral": BetaNeutral(weighting="rank"),
+    ... }
+    >>> returns = to_wide(bars["close"]).pct_change(fill_method=None)
+    >>> market, earned = returns.mean(axis=1), {}
+    >>> for name, policy in pairs.items():
+    ...     wide = policy(predictions, bars)["weight"].unstack().fillna(0.0)
+    ...     earned[name] = (wide.reindex(returns.index).ffill().shift() * returns[wide.columns]).sum(axis=1)[
+    ...         "2018-03":
+    ...     ]
+    >>> table = sample_sectors()
+    >>> sectors = (
+    ...     table[table["symbol"].isin(SYMBOLS)].drop_duplicates("symbol").set_index("symbol")["sector"].to_dict()
+    ... )
+    >>> flat_book = SectorNeutral(weighting="rank", sectors=sectors)(predictions)["weight"]
+    """
 
     long_short: bool = True  # a book that is long only has sectors
     sectors: Mapping[str, str] | None = None  # symbol -> sector, as known before the first decision

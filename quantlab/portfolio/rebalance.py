@@ -30,7 +30,36 @@ def scheduled(
     rebalance: str | int = "month_end",  # one of SCHEDULES (a word alone: its first session), or each so many sessions
     exchange: str = "XNYS",  # whose calendar says what comes before and after, or 24/7
 ) -> np.ndarray:  # bool[t], True: this session decides; known at its close
-    "Say which sessions decide; raise ConfigError for an unknown schedule, PanelError for dates that are no sessions."
+    """Say which sessions decide; raise ConfigError for an unknown schedule, PanelError for dates that are no sessions.
+
+    Parameters
+    ----------
+    dates : pd.DatetimeIndex
+        Sessions without a zone, sorted and unique.
+    rebalance : str | int, default "month_end"
+        One of SCHEDULES (a word alone: its first session), or each so many sessions.
+    exchange : str, default "XNYS"
+        Whose calendar says what comes before and after, or 24/7.
+
+    Returns
+    -------
+    np.ndarray
+        bool[t], True: this session decides; known at its close.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown schedule, PanelError for dates that are no sessions.
+    PanelError
+        "a schedule needs sorted, distinct sessions without a zone; take data.calendar.session_of"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.portfolio.rebalance import scheduled
+    >>> turn = pd.DatetimeIndex(["2020-12-30", "2020-12-31", "2021-01-04", "2021-01-05"])
+    >>> assert scheduled(turn, "month_end").tolist() == [False, True, False, False]
+    """
     step = rebalance if isinstance(rebalance, (int, np.integer)) and not isinstance(rebalance, bool) else 0
     if step < 1 and rebalance not in SCHEDULES:
         raise ConfigError(
@@ -51,7 +80,31 @@ def drifted(
     weights: np.ndarray,  # float64[s], shares of equity after the last trade
     returns: np.ndarray,  # float64[s], simple returns since, known now; NaN = no price
 ) -> np.ndarray:  # float64[s], shares of equity now
-    "Let weights move with prices; raise DataError for weights that are none, or a book that lost all its equity."
+    """Let weights move with prices; raise DataError for weights that are none, or a book that lost all its equity.
+
+    Parameters
+    ----------
+    weights : np.ndarray
+        float64[s], shares of equity after the last trade.
+    returns : np.ndarray
+        float64[s], simple returns since, known now; NaN = no price.
+
+    Returns
+    -------
+    np.ndarray
+        float64[s], shares of equity now.
+
+    Raises
+    ------
+    DataError
+        For weights that are none, or a book that lost all its equity.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.portfolio.rebalance import drifted
+    >>> assert np.allclose(drifted(np.array([0.5, 0.5]), np.array([0.1, -0.1])), [0.55, 0.45])
+    """
     if np.shape(weights) != np.shape(returns) or not np.isfinite(weights).all():
         raise DataError(f"{np.size(weights)} weights for {np.size(returns)} returns, or one is not finite; give both")
     moved = np.nan_to_num(returns, nan=0.0, posinf=0.0, neginf=0.0)
@@ -79,7 +132,46 @@ def band_trades(
     book: float | None = None,  # share of the book in the wrong names beyond which all are traded
     to: str = "target",  # where a trade ends: "target", or the nearest "edge"
 ) -> np.ndarray:  # float64[s], shares of equity after trading
-    "Trade what has left its band; raise ConfigError for widths or an end that are none, DataError for such weights."
+    """Trade what has left its band; raise ConfigError for widths or an end that are none, DataError for such weights.
+
+    Parameters
+    ----------
+    held : np.ndarray
+        float64[s], shares of equity now.
+    target : np.ndarray
+        float64[s], wanted.
+    absolute : float | np.ndarray | None, default None
+        Half-width of the band of a name, or of each, share of equity.
+    relative : float | None, default None
+        Half-width, share of the target.
+    book : float | None, default None
+        Share of the book in the wrong names beyond which all are traded.
+    to : str, default "target"
+        Where a trade ends: "target", or the nearest "edge".
+
+    Returns
+    -------
+    np.ndarray
+        float64[s], shares of equity after trading.
+
+    Raises
+    ------
+    ConfigError
+        For widths or an end that are none, DataError for such weights.
+    DataError
+        "a held or wanted weight is missing or not finite; a name that is not held has weight 0"
+
+    References
+    ----------
+    .. [1] Davis and Norman (1990).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.portfolio.rebalance import band_trades
+    >>> held, goal = np.array([0.40, 0.32, 0.28]), np.array([0.34, 0.33, 0.33])
+    >>> assert np.allclose(band_trades(held, goal, absolute=0.055), [0.34, 0.32, 0.28])  # the first left its band
+    """
     if np.shape(held) != np.shape(target) or not (np.isfinite(held).all() and np.isfinite(target).all()):
         raise DataError("a held or wanted weight is missing or not finite; a name that is not held has weight 0")
     given = [width for width in (absolute, relative, book) if width is not None]
@@ -112,7 +204,38 @@ def no_trade_width(
     cost: float | np.ndarray,  # of a trade, share of its value, such as 0.001
     risk_aversion: float = 3.0,  # relative
 ) -> np.ndarray:  # float64[s], half-width, shares of equity
-    "Return how far each weight may stray before a trade is worth its cost; raise ConfigError below 0."
+    """Return how far each weight may stray before a trade is worth its cost; raise ConfigError below 0.
+
+    Parameters
+    ----------
+    target : np.ndarray
+        float64[s], shares of equity.
+    cost : float | np.ndarray
+        Of a trade, share of its value, such as 0.001.
+    risk_aversion : float, default 3.0
+        Relative.
+
+    Returns
+    -------
+    np.ndarray
+        float64[s], half-width, shares of equity.
+
+    Raises
+    ------
+    ConfigError
+        Below 0.
+
+    References
+    ----------
+    .. [1] Shreve and Soner (1994).
+    .. [2] Rogers (2004).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.portfolio.rebalance import no_trade_width
+    >>> assert np.isclose(no_trade_width(np.array([0.5]), 0.001, 3.0)[0], (0.0005 / 16) ** (1 / 3))
+    """
     if np.any(~(np.asarray(cost) >= 0)) or not risk_aversion > 0:
         raise ConfigError(f"cost {cost}, risk aversion {risk_aversion}; give a cost from 0, an aversion above 0")
     return np.cbrt(1.5 * cost / risk_aversion * target**2 * (1.0 - target) ** 2)
@@ -120,7 +243,50 @@ def no_trade_width(
 # %% ../../nbs/portfolio/585_rebalance.ipynb #a59e46e1
 @dataclass(frozen=True)
 class Rebalance:
-    "Say when a book is looked at, and which trades are worth making."
+    """Say when a book is looked at, and which trades are worth making.
+
+    Parameters
+    ----------
+    rebalance : str | int, default "session"
+        As scheduled.
+    exchange : str, default "XNYS"
+        As scheduled.
+    absolute : float | None, default None
+        Half-width of a name's band, share of equity.
+    relative : float | None, default None
+        Half-width, share of the target.
+    book : float | None, default None
+        Share of the book in the wrong names beyond which all are traded.
+    cost : float | None, default None
+        Of a trade, share of its value: the band is the no-trade zone; instead of a width.
+    risk_aversion : float, default 3.0
+        Of the no-trade zone.
+    to : str, default "target"
+        Where a trade ends: "target" or "edge".
+    min_trade : float, default 0.0
+        Smaller trades are left out, share of equity; a sale of all is not small.
+
+    Raises
+    ------
+    ConfigError
+        "Rebalance: {name}={value} is out of range; give a number {start} 0"
+        "Rebalance: cost makes the band itself; leave out absolute and relative"
+        "Rebalance: min_trade is {min_trade}, expected a share of equity in [0, 1)"
+        "cost {cost}, risk aversion {risk_aversion}; give a cost from 0, an aversion above 0"
+    DataError
+        "a held or wanted weight is missing or not finite; a name that is not held has weight 0"
+    PanelError
+        "a schedule needs sorted, distinct sessions without a zone; take data.calendar.session_of"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.portfolio.rebalance import Rebalance
+    >>> held, goal = np.array([0.40, 0.32, 0.28]), np.array([0.34, 0.33, 0.33])
+    >>> zone = Rebalance(cost=0.001, to="edge")
+    >>> zone.trade(held, goal).round(4)
+    array([0.3693, 0.32  , 0.301 ])
+    """
 
     rebalance: str | int = "session"  # as scheduled
     exchange: str = "XNYS"  # as scheduled
@@ -151,7 +317,37 @@ class Rebalance:
         held: np.ndarray,  # float64[s], shares of equity now
         target: np.ndarray,  # float64[s], wanted
     ) -> np.ndarray:  # float64[s], shares of equity after trading
-        "Make the trades that are worth it; raise DataError for a weight that is not finite."
+        """Make the trades that are worth it; raise DataError for a weight that is not finite.
+
+        Parameters
+        ----------
+        held : np.ndarray
+            float64[s], shares of equity now.
+        target : np.ndarray
+            float64[s], wanted.
+
+        Returns
+        -------
+        np.ndarray
+            float64[s], shares of equity after trading.
+
+        Raises
+        ------
+        DataError
+            For a weight that is not finite.
+        ConfigError
+            "cost {cost}, risk aversion {risk_aversion}; give a cost from 0, an aversion above 0"
+            "bands {absolute}, {relative}, {book} to {to}; give widths from 0, to 'target' or 'edge'"
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.portfolio.rebalance import Rebalance, no_trade_width
+        >>> held, goal = np.array([0.40, 0.32, 0.28]), np.array([0.34, 0.33, 0.33])
+        >>> zone = Rebalance(cost=0.001, to="edge")
+        >>> width = no_trade_width(goal, 0.001)
+        >>> assert np.allclose(zone.trade(held, goal), [goal[0] + width[0], 0.32, goal[2] - width[2]])
+        """
         absolute = self.absolute if self.cost is None else no_trade_width(target, self.cost, self.risk_aversion)
         wanted = self._bands(held, target, absolute)
         small = lambda after: (np.abs(after - held) < self.min_trade) & (target != 0)
@@ -187,7 +383,86 @@ def follow(
     bars: pd.DataFrame,  # (date, symbol): close, total return; its dates are the sessions
     rule: Rebalance,  # when to look, and what to trade
 ) -> pd.DataFrame:  # (date, symbol): weight, for the dates that trade; a name sold has weight 0
-    "Trade towards targets by a rule; raise PanelError where they do not meet the bars, DataError for no weight."
+    """Trade towards targets by a rule; raise PanelError where they do not meet the bars, DataError for no weight.
+
+    Parameters
+    ----------
+    targets : pd.DataFrame
+        (date, symbol): weight, decided at the close of date.
+    bars : pd.DataFrame
+        (date, symbol): close, total return; its dates are the sessions.
+    rule : Rebalance
+        When to look, and what to trade.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol): weight, for the dates that trade; a name sold has weight 0.
+
+    Raises
+    ------
+    PanelError
+        Where they do not meet the bars, DataError for no weight.
+    DataError
+        "a wanted weight is not finite; a name that is not held has weight 0"
+        "{...} weights for {...} returns, or one is not finite; give both"
+        "the book lost {...} of its equity between two closes; there is nothing to weigh"
+    ConfigError
+        "rebalance is {rebalance}; use one of {...}, or a number of sessions from 1"
+        "bars within a session decide each k-th bar or all, not {rebalance}; give a number"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.rebalance import Rebalance, _walk, drifted, follow, scheduled
+    >>> SYMBOLS = ["AAPL", "AMZN", "JNJ", "JPM", "KO", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(SYMBOLS, start="2018-01-01", end="2021-12-31"))
+    >>> close = to_wide(bars["close"])
+    >>> untouched = close / close.iloc[0] / 8
+    >>> untouched = untouched.div(untouched.sum(axis=1), axis=0)
+    >>> fig, ax = figure(
+    ...     "Four years without a trade: one name in eight becomes one in four", "", "share of the book, %"
+    ... )
+    >>> ax.plot(untouched * 100, label=SYMBOLS)
+    >>> still = np.array(
+    ...     [[0.0, 0.0], [1.0, 0.0], [0.0, 0.0]]
+    ... )  # the first of two doubles, and is looked at a session later
+    >>> after, traded = _walk(Rebalance(), np.full((3, 2), 0.5), still, np.array([True, False, True]))
+    >>> dates = close.index
+    >>> index = pd.MultiIndex.from_product([dates, SYMBOLS], names=["date", "symbol"])
+    >>> equal = pd.DataFrame({"weight": 1 / 8}, index)
+    >>> rules = {
+    ...     "every session": Rebalance(),
+    ...     "month end": Rebalance("month_end"),
+    ...     "band of 20 %": Rebalance(relative=0.2),
+    ...     "band of 20 %, to the edge": Rebalance(relative=0.2, to="edge"),
+    ...     "book off by 3 %": Rebalance(book=0.03),
+    ...     "zone at 10 bp": Rebalance(cost=0.001, to="edge"),
+    ... }
+    >>> R = close.pct_change(fill_method=None).fillna(0.0).to_numpy()
+    >>> rows, paths = {}, {}
+    >>> for name, rule in rules.items():
+    ...     after, traded = _walk(rule, np.full(R.shape, 1 / 8), R, scheduled(dates, rule.rebalance))
+    ...     before = np.array([drifted(w, r) for w, r in zip(after[:-1], R[1:])])
+    ...     turnover = np.abs(after[1:] - before).sum() / (len(dates) - 1) * 252
+    ...     paths[name] = pd.Series(np.abs(after - 1 / 8).sum(axis=1) / 2, dates)
+    ...     rows[name] = {
+    ...         "sessions traded": int(traded.sum()),
+    ...         "turnover a year": turnover,
+    ...         "off target": paths[name].mean(),
+    ...     }
+    >>> book = follow(equal, bars, rules["zone at 10 bp"])
+    >>> book.head(8).unstack().round(3)
+               weight
+    symbol       AAPL   AMZN    JNJ    JPM     KO     PG    WMT    XOM
+    date
+    2018-01-02  0.107  0.107  0.107  0.107  0.107  0.107  0.107  0.107
+    """
     check_panel(targets, ["weight"])
     check_panel(bars, ["close"])
     check_zones(targets=targets, bars=bars)

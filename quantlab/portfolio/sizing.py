@@ -27,7 +27,52 @@ def target_volatility(
     lookback: int = 63,  # sessions of returns up to the decision
     per_year: float | None = None,  # sessions in a year; None: measured from the bars
 ) -> pd.DataFrame:  # the same rows, decided at the same closes
-    "Scale each decision up or down to a volatility; raise ConfigError, PanelError or DataError for what means nothing."
+    """Scale each decision up or down to a volatility; raise ConfigError, PanelError or DataError for what means
+    nothing.
+
+    Parameters
+    ----------
+    weights : pd.DataFrame
+        (date, symbol): weight, decided at the close of date.
+    bars : pd.DataFrame
+        (date, symbol): close, total return.
+    target : float, default 0.15
+        Annual volatility, decimal.
+    max_gross : float, default 1.0
+        Sum of absolute weights that is never exceeded; 1: no leverage.
+    lookback : int, default 63
+        Sessions of returns up to the decision.
+    per_year : float | None, default None
+        Sessions in a year; None: measured from the bars.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same rows, decided at the same closes.
+
+    Raises
+    ------
+    ConfigError
+        For what means nothing.
+    PanelError
+        For what means nothing.
+    DataError
+        For what means nothing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.sizing import target_volatility
+    >>> SYMBOLS = ["AAPL", "AMZN", "JNJ", "JPM", "KO", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(SYMBOLS, start="2018-01-01", end="2021-12-31"))
+    >>> sessions = bars.index.unique("date")
+    >>> equal = pd.DataFrame(
+    ...     {"weight": 1 / 8}, pd.MultiIndex.from_product([sessions[::5], SYMBOLS], names=["date", "symbol"])
+    ... )
+    >>> aimed = {"as it is": equal, "down only": target_volatility(equal, bars)}
+    """
     if not (0 < target < np.inf and 0 < max_gross < np.inf and lookback >= 20):
         raise ConfigError(
             f"target {target}, max_gross {max_gross}, lookback {lookback}; give a target and a gross above 0, a "
@@ -57,7 +102,33 @@ def risk_weight(
     stop: float | np.ndarray | pd.Series,  # distance of the stop, share of the price, > 0; NaN = not known
     max_weight: float = 0.25,  # of one name, share of equity
 ) -> np.ndarray | pd.Series:  # share of equity, >= 0; 0 where the stop is not known
-    "Return the weight that loses a given share at its stop; raise ConfigError for a risk or a cap below 0."
+    """Return the weight that loses a given share at its stop; raise ConfigError for a risk or a cap below 0.
+
+    Parameters
+    ----------
+    risk : float | np.ndarray | pd.Series
+        Share of equity lost at the stop, >= 0.
+    stop : float | np.ndarray | pd.Series
+        Distance of the stop, share of the price, > 0; NaN = not known.
+    max_weight : float, default 0.25
+        Of one name, share of equity.
+
+    Returns
+    -------
+    np.ndarray | pd.Series
+        Share of equity, >= 0; 0 where the stop is not known.
+
+    Raises
+    ------
+    ConfigError
+        For a risk or a cap below 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.portfolio.sizing import risk_weight
+    >>> assert np.isclose(risk_weight(0.005, 0.03), 1 / 6) and risk_weight(0.005, np.nan) == 0
+    """
     if np.any(np.asarray(risk) < 0) or not max_weight > 0:
         raise ConfigError(
             f"risk {np.min(np.asarray(risk))}, max_weight {max_weight}; give a risk from 0, a cap above 0"
@@ -78,7 +149,53 @@ def atr_weights(
     max_weight: float = 0.25,  # of one name
     max_gross: float = 1.0,  # sum of absolute weights; a larger book is scaled down as a whole
 ) -> pd.DataFrame:  # the same rows; 0 where no range is known
-    "Size each side by its range; raise ConfigError for a multiple or a gross of 0, PanelError for other zones."
+    """Size each side by its range; raise ConfigError for a multiple or a gross of 0, PanelError for other zones.
+
+    Parameters
+    ----------
+    weights : pd.DataFrame
+        (date, symbol): weight, whose sign is the side.
+    ranges : pd.Series
+        (date, symbol): average true range over the close, known at the close of date.
+    risk : float, default 0.005
+        Share of equity that a position loses at its stop.
+    multiple : float, default 2.0
+        Average true ranges from the entry to the stop.
+    max_weight : float, default 0.25
+        Of one name.
+    max_gross : float, default 1.0
+        Sum of absolute weights; a larger book is scaled down as a whole.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same rows; 0 where no range is known.
+
+    Raises
+    ------
+    ConfigError
+        For a multiple or a gross of 0, PanelError for other zones.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.technical import average_true_range
+    >>> from quantlab.portfolio.sizing import atr_weights
+    >>> SYMBOLS = ["AAPL", "AMZN", "JNJ", "JPM", "KO", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(SYMBOLS, start="2018-01-01", end="2021-12-31"))
+    >>> sessions = bars.index.unique("date")
+    >>> equal = pd.DataFrame(
+    ...     {"weight": 1 / 8}, pd.MultiIndex.from_product([sessions[::5], SYMBOLS], names=["date", "symbol"])
+    ... )
+    >>> ranges = compute(bars, [average_true_range(14)])["natr_14"]
+    >>> ordinary = atr_weights(equal, ranges, risk=0.0025)
+    """
     if not (multiple > 0 and max_gross > 0):
         raise ConfigError(f"multiple {multiple}, max_gross {max_gross}; give numbers above 0")
     check_panel(weights, ["weight"])
@@ -96,7 +213,41 @@ def risk_curve(
     steepness: float = 10.0,  # of the S; near 0: a line
     middle: float = 0.5,  # confidence at which the S is steepest
 ) -> np.ndarray | pd.Series:  # share of equity to risk on the trade
-    "Turn confidence into a risk by an S-curve; raise ConfigError for a curve that is none, DataError outside [0, 1]."
+    """Turn confidence into a risk by an S-curve; raise ConfigError for a curve that is none, DataError outside [0, 1].
+
+    Parameters
+    ----------
+    sure : float | np.ndarray | pd.Series
+        Confidence in [0, 1]; NaN = none, risks nothing.
+    low : float, default 0.005
+        Share of equity risked at confidence 0.
+    high : float, default 0.025
+        The same at confidence 1.
+    steepness : float, default 10.0
+        Of the S; near 0: a line.
+    middle : float, default 0.5
+        Confidence at which the S is steepest.
+
+    Returns
+    -------
+    np.ndarray | pd.Series
+        Share of equity to risk on the trade.
+
+    Raises
+    ------
+    ConfigError
+        For a curve that is none, DataError outside [0, 1].
+    DataError
+        "a confidence lies outside [0, 1]; take signals.uncertainty.confidence"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.portfolio.sizing import risk_curve
+    >>> c = np.linspace(0, 1, 101)
+    >>> curves = pd.DataFrame({f"steepness {s:g}": risk_curve(c, steepness=s) for s in (0.1, 5.0, 10.0)}, c)
+    """
     if not (0 <= low <= high < 1 and 0 < steepness <= 100 and 0 <= middle <= 1):
         raise ConfigError(
             f"risk from {low} to {high}, steepness {steepness}, middle {middle}; use 0 <= low <= high < 1, a steepness "
@@ -117,7 +268,63 @@ def doubt_weights(
     floor: float = 0.25,  # size where nothing is sure
     lookback: int = 252,  # sessions of widths that a width is compared with
 ) -> pd.DataFrame:  # the same rows, none larger; a name without an opinion gets the floor
-    "Hold less of what is doubtful; raise PanelError for other zones."
+    """Hold less of what is doubtful; raise PanelError for other zones.
+
+    Parameters
+    ----------
+    weights : pd.DataFrame
+        (date, symbol): weight, decided at the close of date.
+    opinions : pd.DataFrame
+        (date, symbol): score, doubt, known at the close of date.
+    floor : float, default 0.25
+        Size where nothing is sure.
+    lookback : int, default 252
+        Sessions of widths that a width is compared with.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same rows, none larger; a name without an opinion gets the floor.
+
+    Raises
+    ------
+    PanelError
+        For other zones.
+    DataError
+        For a width that is none (see confidence).
+        For a size outside [0, 1] (see size_weights).
+    ConfigError
+        For a level outside (0, 1) (see interval_width).
+        For a floor outside [0, 1] (see confidence_size).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.sizing import doubt_weights
+    >>> SYMBOLS = ["AAPL", "AMZN", "JNJ", "JPM", "KO", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(SYMBOLS, start="2018-01-01", end="2021-12-31"))
+    >>> sessions = bars.index.unique("date")
+    >>> equal = pd.DataFrame(
+    ...     {"weight": 1 / 8}, pd.MultiIndex.from_product([sessions[::5], SYMBOLS], names=["date", "symbol"])
+    ... )
+    >>> moves = to_wide(bars["close"]).pct_change(fill_method=None)
+    >>> deviation = moves.rolling(60).std().stack()
+    >>> opinions = pd.DataFrame({"score": 0.0, "doubt": deviation}).dropna()
+    >>> smaller = doubt_weights(equal, opinions)
+    >>> smaller["weight"].groupby("date").sum().loc["2020-01":"2020-06"].iloc[::4].round(2).to_frame("gross")
+                gross
+    date
+    2020-01-06   0.83
+    2020-02-04   0.78
+    2020-03-04   0.33
+    2020-04-01   0.26
+    2020-04-30   0.29
+    2020-05-29   0.33
+    2020-06-26   0.45
+    """
     check_panel(weights, ["weight"])
     check_zones(weights=weights, opinions=opinions)
     sure = confidence(interval_width(opinions), lookback, weights.index.unique("date"))
@@ -131,7 +338,41 @@ def to_units(
     market: str | MarketSpec | Mapping[str, str | MarketSpec] = "us_equity",  # of all names, or of each
     lot: float | None = None,  # smallest order in units, instead of the market's; 0: fractions
 ) -> pd.DataFrame:  # by symbol: units (signed), value (money), weight (as rounded), left (weight not bought)
-    "Round a book towards zero to whole units; raise DataError for a price or an equity that buys nothing."
+    """Round a book towards zero to whole units; raise DataError for a price or an equity that buys nothing.
+
+    Parameters
+    ----------
+    weights : pd.Series
+        By symbol, shares of equity; negative = short.
+    prices : pd.Series
+        By symbol, raw, in the currency of the equity.
+    equity : float
+        Money.
+    market : str | MarketSpec | Mapping[str, str | MarketSpec], default "us_equity"
+        Of all names, or of each.
+    lot : float | None, default None
+        Smallest order in units, instead of the market's; 0: fractions.
+
+    Returns
+    -------
+    pd.DataFrame
+        By symbol: units (signed), value (money), weight (as rounded), left (weight not bought).
+
+    Raises
+    ------
+    DataError
+        For a price or an equity that buys nothing.
+    ConfigError
+        "no market is named for {symbol}; give one for each symbol"
+        Its message names those there are (see market_spec).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.portfolio.sizing import to_units
+    >>> es = pd.Series({"ES": 3000.0})
+    >>> assert to_units(pd.Series({"ES": 0.1}), es, 1e5, "us_index_future")["units"].item() == 0
+    """
     if not (np.isfinite(equity) and equity > 0) or (lot is not None and not 0 <= lot < np.inf):
         raise DataError(f"equity is {equity}, lot {lot}; give money above 0, a lot from 0")
     if weights.index.has_duplicates or not np.isfinite(weights.to_numpy(dtype=np.float64)).all():

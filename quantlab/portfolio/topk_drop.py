@@ -21,7 +21,47 @@ def topk_drop(
     top_k: int,  # names to hold
     n_drop: int,  # names that may be replaced in a session
 ) -> tuple[np.ndarray, np.ndarray, int]:  # names to sell, names to buy best first, buys before striking
-    "Choose the names that leave and the names that come in (Qlib's TopkDropoutStrategy)."
+    """Choose the names that leave and the names that come in (Qlib's TopkDropoutStrategy).
+
+    Parameters
+    ----------
+    held : np.ndarray
+        bool[s], held before this session.
+    score : np.ndarray
+        float64[s], known at the last close; NaN = none.
+    tradable : np.ndarray
+        bool[s], in this session, in either direction.
+    top_k : int
+        Names to hold.
+    n_drop : int
+        Names that may be replaced in a session.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray, int]
+        Names to sell, names to buy best first, buys before striking.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import reversal
+    >>> from quantlab.portfolio.topk_drop import topk_drop
+    >>> bars = adjust(sample_bars(start="2015-01-01", end="2016-12-30"))
+    >>> score = to_wide(compute(bars, [reversal(5)])["rev_5"]).dropna(how="all")
+    >>> def choose(held, score, top_k=3, n_drop=1, stuck=""):
+    ...     "Ask the rule about names A, B, C ...; the letters in stuck cannot trade."
+    ...     letters = np.array(list("ABCDEF"))
+    ...     own, free = np.isin(letters, list(held)), ~np.isin(letters, list(stuck))
+    ...     sell, buy, _ = topk_drop(own, np.array(score, dtype=float), free, top_k, n_drop)
+    ...     return "".join(letters[sell]), "".join(letters[buy])
+    >>> falling = [6, 5, 4, 3, 2, 1]
+    >>> choose("BEF", falling)
+    ('F', 'A')
+    """
     order = np.argsort(-score, kind="stable")  # NaN last
     room = top_k - np.count_nonzero(held)
     known = order[~np.isnan(score[order])]
@@ -37,7 +77,35 @@ def topk_drop(
 # %% ../../nbs/portfolio/560_topk_drop.ipynb #3ce099c2
 @dataclass(frozen=True)
 class TopKDrop:
-    "Hold about top_k names and replace at most n_drop of them in a session."
+    """Hold about top_k names and replace at most n_drop of them in a session.
+
+    Parameters
+    ----------
+    top_k : int, default 50
+        Names to hold.
+    n_drop : int, default 5
+        Names that may be replaced in a session.
+    invested : float, default 0.95
+        Share of the cash after the sales that buys.
+
+    Raises
+    ------
+    ConfigError
+        "{self} is out of range; top_k is a whole number from 1, n_drop from 0, invested in (0, 1]"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import reversal
+    >>> from quantlab.portfolio.topk_drop import TopKDrop
+    >>> bars = adjust(sample_bars(start="2015-01-01", end="2016-12-30"))
+    >>> score = to_wide(compute(bars, [reversal(5)])["rev_5"]).dropna(how="all")
+    >>> rule, nothing_held = TopKDrop(top_k=10, n_drop=2), np.zeros(score.shape[1], dtype=bool)
+    """
 
     top_k: int = 50  # names to hold
     n_drop: int = 5  # names that may be replaced in a session
@@ -69,7 +137,50 @@ def orders(
     scores: pd.Series,  # by symbol, known at the last close
     tradable: pd.Series,  # bool by symbol; a symbol that is absent cannot trade
 ) -> pd.DataFrame:  # symbol, side, share: of the holding to sell, of the cash after the sales to spend
-    "Ask a policy for a session's orders; raise PanelError for a symbol named twice, or for scores of almost nobody."
+    """Ask a policy for a session's orders; raise PanelError for a symbol named twice, or for scores of almost nobody.
+
+    Parameters
+    ----------
+    policy : TopKDrop
+        Or any rule of its signature.
+    holdings : pd.Series
+        Shares by symbol.
+    scores : pd.Series
+        By symbol, known at the last close.
+    tradable : pd.Series
+        Bool by symbol; a symbol that is absent cannot trade.
+
+    Returns
+    -------
+    pd.DataFrame
+        symbol, side, share: of the holding to sell, of the cash after the sales to spend.
+
+    Raises
+    ------
+    PanelError
+        For a symbol named twice, or for scores of almost nobody.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import reversal
+    >>> from quantlab.portfolio.topk_drop import TopKDrop, orders
+    >>> bars = adjust(sample_bars(start="2015-01-01", end="2016-12-30"))
+    >>> score = to_wide(compute(bars, [reversal(5)])["rev_5"]).dropna(how="all")
+    >>> some = score.columns[:30]
+    >>> today = orders(
+    ...     TopKDrop(top_k=10, n_drop=2), pd.Series(100.0, some[:10]), score.iloc[-1], pd.Series(True, some)
+    ... )
+    >>> today
+      symbol  side  share
+    0    ABT  SELL  1.000
+    1   AABA  SELL  1.000
+    2   ARNC   BUY  0.475
+    """
     for name, column in {"holdings": holdings, "scores": scores, "tradable": tradable}.items():
         if not column.index.is_unique:
             raise PanelError(f"{name} names {column.index[column.index.duplicated()][0]} twice; add the rows up first")

@@ -24,7 +24,36 @@ def select(
     top_k: int,  # names to hold
     buffer: int,  # ranks beyond top_k at which a held name still stays
 ) -> np.ndarray:  # bool[s], at most top_k True
-    "Choose names: those held that rank within top_k + buffer, filled up with the best of the rest."
+    """Choose names: those held that rank within top_k + buffer, filled up with the best of the rest.
+
+    Parameters
+    ----------
+    rank : np.ndarray
+        float64[s], 1 = best, NaN = no score.
+    held : np.ndarray
+        bool[s], held since the last decision.
+    top_k : int
+        Names to hold.
+    buffer : int
+        Ranks beyond top_k at which a held name still stays.
+
+    Returns
+    -------
+    np.ndarray
+        bool[s], at most top_k True.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.portfolio.weights import select
+    >>> held = np.array([False, False, True, False])
+    >>> assert select(np.array([1.0, 2.0, 3.0, 4.0]), held, top_k=2, buffer=1).tolist() == [
+    ...     True,
+    ...     False,
+    ...     True,
+    ...     False,
+    ... ]
+    """
     stays = held & (rank <= top_k + buffer)
     order = np.where(stays, rank, rank + len(rank))  # held names first, each group by rank
     order[np.isnan(rank)] = np.inf
@@ -64,7 +93,31 @@ def cap_weights(
     weights: np.ndarray,  # float64[s], >= 0
     cap: float,  # largest weight of one name, as a share of equity
 ) -> np.ndarray:  # float64[s], each <= cap; sums to the same total, or to less when the cap allows no more
-    "Limit single weights by water-filling; raise PanelError for a negative weight."
+    """Limit single weights by water-filling; raise PanelError for a negative weight.
+
+    Parameters
+    ----------
+    weights : np.ndarray
+        float64[s], >= 0.
+    cap : float
+        Largest weight of one name, as a share of equity.
+
+    Returns
+    -------
+    np.ndarray
+        float64[s], each <= cap; sums to the same total, or to less when the cap allows no more.
+
+    Raises
+    ------
+    PanelError
+        For a negative weight.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.portfolio.weights import cap_weights
+    >>> assert np.allclose(cap_weights(np.array([0.6, 0.3, 0.1]), 0.4), [0.4, 0.4, 0.2])
+    """
     if not (weights >= 0).all():
         raise PanelError("cap_weights takes weights >= 0, no NaN; cap the long and the short side separately")
     capped = np.zeros(len(weights), dtype=bool)
@@ -87,7 +140,40 @@ def vol_scale(
     periods_per_year: float,  # sessions in a year, such as 252
     most: float = 1.0,  # largest factor; above 1 the book may be scaled up
 ) -> float:  # in [0, most]; 1 when fewer than 20 returns are known
-    "Return the factor that brings the book's expected volatility to a target, within a limit."
+    """Return the factor that brings the book's expected volatility to a target, within a limit.
+
+    Parameters
+    ----------
+    weights : np.ndarray
+        float64[s], shares of equity.
+    past_returns : np.ndarray
+        float64[n, s], simple returns up to the decision; NaN = no return.
+    target : float
+        Annual volatility, decimal.
+    periods_per_year : float
+        Sessions in a year, such as 252.
+    most : float, default 1.0
+        Largest factor; above 1 the book may be scaled up.
+
+    Returns
+    -------
+    float
+        In [0, most]; 1 when fewer than 20 returns are known.
+
+    References
+    ----------
+    .. [1] Moreira and Muir (2017).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.portfolio.weights import vol_scale
+    >>> rng = np.random.default_rng(7)
+    >>> past = rng.normal(0, 0.02, (250, 1))
+    >>> scale = vol_scale(np.array([1.0]), past, target=0.10, periods_per_year=252)
+    >>> scale
+    0.3480692257239237
+    """
     held = weights != 0
     book = np.nan_to_num(past_returns[:, held]) @ weights[held]
     if len(book) < 20:
@@ -207,7 +293,48 @@ class _Sized(_Terms):
 # %% ../../nbs/portfolio/550_weights.ipynb #6f6c964f
 @dataclass(frozen=True)
 class TopK(_Sized):
-    "Hold the top_k best names, equally or by rank, within a hold buffer, a cap, a volatility target and a gate."
+    """Hold the top_k best names, equally or by rank, within a hold buffer, a cap, a volatility target and a gate.
+
+    Parameters
+    ----------
+    top_k : int, default 30
+        Names held.
+    buffer : int, default 0
+        Ranks beyond top_k at which a held name stays.
+    weighting : str, default "equal"
+        "equal", or "rank": top_k for the best down to 1.
+    max_weight : float, default 1.0
+        Of one name, as a share of equity.
+    rebalance : int, default 20
+        Sessions of the predictions between decisions.
+    vol_target : float | None, default None
+        Annual volatility that scales the book down.
+    vol_lookback : int, default 63
+        Sessions of past returns behind the estimate.
+    periods_per_year : float | None, default None
+        Sessions in a year, for the target; None: measured from past_bars.
+    sparse : bool, default False
+        True: dates on which hardly a name has a row are meant, and decide.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> bars = adjust(sample_bars(start="2012-01-01", end="2017-12-29"))
+    >>> predictions = compute(bars, [momentum(252, 21)]).rename(columns={"mom_252_21": "score"}).dropna()
+    >>> weights = TopK(top_k=20, rebalance=20)(predictions)
+    >>> weights.head()
+                       weight
+    date       symbol
+    2013-01-04 AAPL      0.05
+               AIG       0.05
+               AMGN      0.05
+               AMZN      0.05
+               BAC       0.05
+    """
 
     def __call__(
         self,
@@ -248,6 +375,70 @@ def top_k_many(
     past_bars: pd.DataFrame | None = None,  # total-return bars; needed for a volatility target
     gate: pd.DataFrame | None = None,  # by date, column gate in [0, 1], known at the close
 ) -> list[pd.DataFrame]:  # of each policy, (date, symbol): weight, for the dates that decide
-    "Call every policy on the same predictions, ranked once; raise ConfigError or PanelError."
+    """Call every policy on the same predictions, ranked once; raise ConfigError or PanelError.
+
+    Parameters
+    ----------
+    policies : list[TopK]
+        Of any settings.
+    predictions : pd.DataFrame
+        Panel with column score, known at the close of date.
+    past_bars : pd.DataFrame | None, default None
+        Total-return bars; needed for a volatility target.
+    gate : pd.DataFrame | None, default None
+        By date, column gate in [0, 1], known at the close.
+
+    Returns
+    -------
+    list[pd.DataFrame]
+        Of each policy, (date, symbol): weight, for the dates that decide.
+
+    Raises
+    ------
+    ConfigError
+        Or PanelError.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        Its message names the dates on which almost nobody is there (see check_stray).
+        "the gate has no value in [0, 1] on {...} dates, first {...}; start the predictions later or
+        extend the gate"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK, _choose, select, top_k_many
+    >>> bars = adjust(sample_bars(start="2012-01-01", end="2017-12-29"))
+    >>> predictions = compute(bars, [momentum(252, 21)]).rename(columns={"mom_252_21": "score"}).dropna()
+    >>> rank = to_wide(predictions["score"]).rank(axis=1, ascending=False, method="first").to_numpy()[::20]
+    >>> none = np.zeros(rank.shape[1], dtype=bool)
+    >>> chosen = _choose(rank, none, 20, 10)
+    >>> for row, now, before in zip(rank, chosen, [none, *chosen[:-1]]):
+    ...     assert now.tolist() == select(row, before, 20, 10).tolist()
+    >>> policies = [TopK(k, buffer=b, rebalance=every) for k in (5, 20) for b in (0, 10) for every in (1, 20)]
+    >>> at_once = top_k_many(policies, predictions)
+    >>> assert all(book.equals(policy(predictions)) for policy, book in zip(policies, at_once, strict=True))
+    >>> table = pd.DataFrame(
+    ...     [(p.top_k, p.buffer, p.rebalance) for p in policies], columns=["top", "buffer", "every"]
+    ... )
+    >>> table.assign(
+    ...     decisions=[len(book.index.unique("date")) for book in at_once], rows=[len(book) for book in at_once]
+    ... )
+       top  buffer  every  decisions   rows
+    0    5       0      1       1257   6285
+    1    5       0     20         63    315
+    2    5      10      1       1257   6285
+    3    5      10     20         63    315
+    4   20       0      1       1257  25140
+    5   20       0     20         63   1260
+    6   20      10      1       1257  25140
+    7   20      10     20         63   1260
+    """
     ranked = _ranked(predictions, past_bars, gate, sparse=all(policy.sparse for policy in policies))
     return [policy._decide(*ranked, past_bars) for policy in policies]

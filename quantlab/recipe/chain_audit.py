@@ -33,7 +33,44 @@ def cut_market(
     market: MarketData,  # bars of any length
     last: pd.Timestamp,  # session that is the last one
 ) -> MarketData:
-    "Return a market that ends at a close."
+    """Return a market that ends at a close.
+
+    Parameters
+    ----------
+    market : MarketData
+        Bars of any length.
+    last : pd.Timestamp
+        Session that is the last one.
+
+    Returns
+    -------
+    MarketData
+        A market that ends at a close.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.recipe.chain_audit import cut_market, false_market
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+    ... )  # fmt: skip
+    >>> whole = Stages(small)
+    >>> close = whole.market.bars.index.unique("date")[700]
+    >>> ended, false = cut_market(whole.market, close), false_market(whole.market, close, "scaled")
+    >>> pd.concat({"true": whole.market.index, "false": false.index}, axis=1).loc[close:].head(3).round(2)
+                  true   false
+    date
+    2012-10-11  113.34  113.34
+    2012-10-12  112.97  157.77
+    2012-10-15  113.91   19.57
+    """
     there = market.bars.index.get_level_values("date") <= last
     return market._replace(
         bars=market.bars[there], raw=market.raw[there], index=market.index[market.index.index <= last]
@@ -46,7 +83,48 @@ def false_market(
     change: str,  # one of CHANGES
     seed: int = 0,  # of what is drawn
 ) -> MarketData:
-    "Return a market with another future."
+    """Return a market with another future.
+
+    Parameters
+    ----------
+    market : MarketData
+        True.
+    last : pd.Timestamp
+        What is dated later changes.
+    change : str
+        One of CHANGES.
+    seed : int, default 0
+        Of what is drawn.
+
+    Returns
+    -------
+    MarketData
+        A market with another future.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.recipe.chain_audit import cut_market, false_market
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+    ... )  # fmt: skip
+    >>> whole = Stages(small)
+    >>> close = whole.market.bars.index.unique("date")[700]
+    >>> ended, false = cut_market(whole.market, close), false_market(whole.market, close, "scaled")
+    >>> pd.concat({"true": whole.market.index, "false": false.index}, axis=1).loc[close:].head(3).round(2)
+                  true   false
+    date
+    2012-10-11  113.34  113.34
+    2012-10-12  112.97  157.77
+    2012-10-15  113.91   19.57
+    """
     after = market.bars.index.get_level_values("date") > last
     alter = CHANGES[change]
     bars, raw = (alter(frame, after, np.random.default_rng(seed)) for frame in (market.bars, market.raw))
@@ -60,7 +138,49 @@ def false_market(
 def halts(
     index: pd.MultiIndex,  # (date, symbol), of bars
 ) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex]:  # sessions around suspensions; sessions around delistings
-    "Return the sessions on which names stop and come back, and those on which they stop for good."
+    """Return the sessions on which names stop and come back, and those on which they stop for good.
+
+    Parameters
+    ----------
+    index : pd.MultiIndex
+        (date, symbol), of bars.
+
+    Returns
+    -------
+    tuple[pd.DatetimeIndex, pd.DatetimeIndex]
+        Sessions around suspensions; sessions around delistings.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.recipe.chain_audit import cut_market, false_market, law_dates
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+    ... )  # fmt: skip
+    >>> whole = Stages(small)
+    >>> close = whole.market.bars.index.unique("date")[700]
+    >>> ended, false = cut_market(whole.market, close), false_market(whole.market, close, "scaled")
+    >>> fig, ax = figure(
+    ...     "Another future: the same market up to a close, and what may not matter before it", "", "index"
+    ... )
+    >>> pd.concat({"false": false.index, "true": whole.market.index}, axis=1).loc["2012":].plot(ax=ax)
+    >>> dates = law_dates(whole, 12)
+    >>> [f"{d:%Y-%m-%d}" for d in dates[:6]]
+    ['2012-01-04',
+     '2012-01-05',
+     '2012-04-30',
+     '2012-07-03',
+     '2012-07-05',
+     '2012-07-06']
+    """
     at = grid(index)
     order = np.lexsort((at.row, at.col))
     row, col = at.row[order], at.col[order]
@@ -75,7 +195,49 @@ def halts(
 def borders(
     chain: Stages,  # any
 ) -> list[pd.Timestamp]:  # empty where nothing is learned
-    "Return the first session of each block of predictions."
+    """Return the first session of each block of predictions.
+
+    Parameters
+    ----------
+    chain : Stages
+        Any.
+
+    Returns
+    -------
+    list[pd.Timestamp]
+        Empty where nothing is learned.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.recipe.chain_audit import cut_market, false_market, law_dates
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+    ... )  # fmt: skip
+    >>> whole = Stages(small)
+    >>> close = whole.market.bars.index.unique("date")[700]
+    >>> ended, false = cut_market(whole.market, close), false_market(whole.market, close, "scaled")
+    >>> fig, ax = figure(
+    ...     "Another future: the same market up to a close, and what may not matter before it", "", "index"
+    ... )
+    >>> pd.concat({"false": false.index, "true": whole.market.index}, axis=1).loc["2012":].plot(ax=ax)
+    >>> dates = law_dates(whole, 12)
+    >>> [f"{d:%Y-%m-%d}" for d in dates[:6]]
+    ['2012-01-04',
+     '2012-01-05',
+     '2012-04-30',
+     '2012-07-03',
+     '2012-07-05',
+     '2012-07-06']
+    """
     learns = chain.recipe.model.kind != "feature"
     return [chain.features.index[test[0]][0] for _, test in chain.folds] if learns else []
 
@@ -85,7 +247,53 @@ def law_dates(
     n: int = 40,  # how many at least, where there are so many closes
     seed: int = 7,  # of what is drawn
 ) -> pd.DatetimeIndex:  # sorted
-    "Choose the closes on which the law is tried."
+    """Choose the closes on which the law is tried.
+
+    Parameters
+    ----------
+    chain : Stages
+        On all bars.
+    n : int, default 40
+        How many at least, where there are so many closes.
+    seed : int, default 7
+        Of what is drawn.
+
+    Returns
+    -------
+    pd.DatetimeIndex
+        Sorted.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.recipe.chain_audit import cut_market, false_market, law_dates
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+    ... )  # fmt: skip
+    >>> whole = Stages(small)
+    >>> close = whole.market.bars.index.unique("date")[700]
+    >>> ended, false = cut_market(whole.market, close), false_market(whole.market, close, "scaled")
+    >>> fig, ax = figure(
+    ...     "Another future: the same market up to a close, and what may not matter before it", "", "index"
+    ... )
+    >>> pd.concat({"false": false.index, "true": whole.market.index}, axis=1).loc["2012":].plot(ax=ax)
+    >>> dates = law_dates(whole, 12)
+    >>> [f"{d:%Y-%m-%d}" for d in dates[:6]]
+    ['2012-01-04',
+     '2012-01-05',
+     '2012-04-30',
+     '2012-07-03',
+     '2012-07-05',
+     '2012-07-06']
+    """
     rng, sessions = np.random.default_rng(seed), chain.bars.index.unique("date")
     at = sessions.get_indexer(pd.DatetimeIndex(borders(chain)))
     around = {p for b in at for p in (b - 1, b, b + 1)} | {0, len(sessions) - 1}
@@ -135,7 +343,61 @@ def law(
     fresh: bool = False,  # True: each close fits everything again, nothing from the cache
     progress: Callable[[int, int, str], None] | None = None,  # called with closes done, how many, the last one
 ) -> pd.DataFrame:  # by date: due, scores, weights, orders, book, equity (whether each is equal), holds, why not
-    "Ask for one close after the other what was decided, and compare with the run."
+    """Ask for one close after the other what was decided, and compare with the run.
+
+    Parameters
+    ----------
+    recipe : Recipe | str | Path
+        Or the name of a committed one, or a YAML file.
+    dates : Iterable[pd.Timestamp] | None, default None
+        Sessions; None: see law_dates.
+    n : int, default 40
+        How many at least, where none are given.
+    seed : int, default 7
+        Of what is drawn.
+    market : MarketData | None, default None
+        Bars that are there already; None: they are read again for each close.
+    fresh : bool, default False
+        True: each close fits everything again, nothing from the cache.
+    progress : Callable[[int, int, str], None] | None, default None
+        Called with closes done, how many, the last one.
+
+    Returns
+    -------
+    pd.DataFrame
+        By date: due, scores, weights, orders, book, equity (whether each is equal), holds, why not.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.recipe.chain_audit import cut_market, false_market, law, law_dates
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+    ... )  # fmt: skip
+    >>> whole = Stages(small)
+    >>> close = whole.market.bars.index.unique("date")[700]
+    >>> ended, false = cut_market(whole.market, close), false_market(whole.market, close, "scaled")
+    >>> fig, ax = figure(
+    ...     "Another future: the same market up to a close, and what may not matter before it", "", "index"
+    ... )
+    >>> pd.concat({"false": false.index, "true": whole.market.index}, axis=1).loc["2012":].plot(ax=ax)
+    >>> dates = law_dates(whole, 12)
+    >>> held = law(small, dates[::4], market=whole.market)
+    >>> held.drop(columns="why")
+                 due  scores  weights  orders  book  equity  holds
+    date
+    2012-01-04  True    True     True    True  True    True   True
+    2012-07-05  True    True     True    True  True    True   True
+    2013-01-07  True    True     True    True  True    True   True
+    """
     asked = as_recipe(recipe)
     whole = Stages(asked, market=market)
     dates = law_dates(whole, n, seed) if dates is None else pd.DatetimeIndex(dates)
@@ -193,7 +455,48 @@ def chain_cuts(
     chain: Stages,  # on all bars
     cuts: int = 4,  # how many
 ) -> pd.DatetimeIndex:  # sorted
-    "Choose the closes after which the future is changed."
+    """Choose the closes after which the future is changed.
+
+    Parameters
+    ----------
+    chain : Stages
+        On all bars.
+    cuts : int, default 4
+        How many.
+
+    Returns
+    -------
+    pd.DatetimeIndex
+        Sorted.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.recipe.chain_audit import chain_cuts, cut_market, false_market, law_dates
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+    ... )  # fmt: skip
+    >>> whole = Stages(small)
+    >>> close = whole.market.bars.index.unique("date")[700]
+    >>> ended, false = cut_market(whole.market, close), false_market(whole.market, close, "scaled")
+    >>> fig, ax = figure(
+    ...     "Another future: the same market up to a close, and what may not matter before it", "", "index"
+    ... )
+    >>> pd.concat({"false": false.index, "true": whole.market.index}, axis=1).loc["2012":].plot(ax=ax)
+    >>> dates = law_dates(whole, 12)
+    >>> [f"{d:%Y-%m-%d}" for d in dates[:6]]
+    >>> places = chain_cuts(whole)
+    >>> [f"{d:%Y-%m-%d}" for d in places]
+    ['2012-06-26', '2012-11-19', '2012-12-27']
+    """
     dates, due = chain.features.index.unique("date"), chain.weights.index.unique("date")
     spread = lambda some, many: some[np.unique(np.linspace(0, len(some) - 1, many + 2).round().astype(int)[1:-1])]
     edges = dates.get_indexer(pd.DatetimeIndex(borders(chain)[1:])) - chain.recipe.split.embargo - 1
@@ -218,7 +521,43 @@ class _Until(Stages):
 # %% ../../nbs/recipe/759_chain_audit.ipynb #b2634ba7
 @dataclass(frozen=True)
 class ChainVerdict(Verdict):
-    "Hold the outcome of an audit of a whole chain."
+    """Hold the outcome of an audit of a whole chain.
+
+    Parameters
+    ----------
+    stage : str | None, default None
+        That leaks, the first one in the order of the chain.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.audit import Comparison
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.recipe.chain_audit import _TABLES, _compare, audit_recipe, cut_market, false_market
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+    ... )  # fmt: skip
+    >>> whole = Stages(small)
+    >>> close = whole.market.bars.index.unique("date")[700]
+    >>> ended, false = cut_market(whole.market, close), false_market(whole.market, close, "scaled")
+    >>> fig, ax = figure(
+    ...     "Another future: the same market up to a close, and what may not matter before it", "", "index"
+    ... )
+    >>> pd.concat({"false": false.index, "true": whole.market.index}, axis=1).loc["2012":].plot(ax=ax)
+    >>> ax.axvline(close, color="0.6")
+    >>> seen = {stage: Comparison() for stage in _TABLES}
+    >>> _compare(whole, Stages(small, market=false), close, "scaled", seen)
+    >>> verdict = audit_recipe(small, cuts=1, market=whole.market)
+    >>> str(verdict)
+    'PASS small: nothing moved at 1 cuts in 4 runs of features, outcomes, folds, fits, weights, account'
+    """
 
     stage: str | None = None  # that leaks, the first one in the order of the chain
 
@@ -303,7 +642,56 @@ def audit_recipe(
     fresh: bool = False,  # True: fit everything again, nothing from the cache
     progress: Callable[[int, int, str], None] | None = None,  # called with futures done, how many, the last one
 ) -> ChainVerdict:  # PASS, or LEAK with stage, column and first date, or NOT_ASSESSED
-    "Change the future of a whole chain, from bars to fills, and name the first stage that moves before it."
+    """Change the future of a whole chain, from bars to fills, and name the first stage that moves before it.
+
+    Parameters
+    ----------
+    recipe : Recipe | str | Path
+        Or the name of a committed one, or a YAML file.
+    cuts : int, default 4
+        Closes after which the future is changed, in each of the four ways.
+    market : MarketData | None, default None
+        Bars that are there already; None: they are read.
+    fresh : bool, default False
+        True: fit everything again, nothing from the cache.
+    progress : Callable[[int, int, str], None] | None, default None
+        Called with futures done, how many, the last one.
+
+    Returns
+    -------
+    ChainVerdict
+        PASS, or LEAK with stage, column and first date, or NOT_ASSESSED.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.audit import Comparison
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.recipe.chain_audit import _TABLES, _compare, audit_recipe, cut_market, false_market
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+    ... )  # fmt: skip
+    >>> whole = Stages(small)
+    >>> close = whole.market.bars.index.unique("date")[700]
+    >>> ended, false = cut_market(whole.market, close), false_market(whole.market, close, "scaled")
+    >>> fig, ax = figure(
+    ...     "Another future: the same market up to a close, and what may not matter before it", "", "index"
+    ... )
+    >>> pd.concat({"false": false.index, "true": whole.market.index}, axis=1).loc["2012":].plot(ax=ax)
+    >>> ax.axvline(close, color="0.6")
+    >>> seen = {stage: Comparison() for stage in _TABLES}
+    >>> _compare(whole, Stages(small, market=false), close, "scaled", seen)
+    >>> verdict = audit_recipe(small, cuts=1, market=whole.market)
+    >>> str(verdict)
+    'PASS small: nothing moved at 1 cuts in 4 runs of features, outcomes, folds, fits, weights, account'
+    """
     asked = as_recipe(recipe)
     whole = Stages(asked, market=market)
     try:

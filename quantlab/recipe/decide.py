@@ -24,7 +24,55 @@ from ..risk.orders import cut_decision
 # %% ../../nbs/recipe/756_decide.ipynb #5da55670
 @dataclass(frozen=True, eq=False)
 class DecisionRecord:
-    "Hold what one close decides."
+    """Hold what one close decides.
+
+    Parameters
+    ----------
+    recipe : str
+        Name.
+    date : pd.Timestamp
+        The close that decides; everything here was known then.
+    due : bool
+        Whether the recipe decides at this close; if not, nothing is traded.
+    next_due : int
+        Sessions until the next close that decides.
+    weights : pd.Series
+        By symbol: target share of equity; empty where nothing is due.
+    orders : pd.DataFrame
+        By symbol: held, target (shares), quantity (signed), price (close), value.
+    equity : float
+        Of the book at this close.
+    fill : str
+        In words: when the orders are meant to fill.
+    left_out : tuple[str, ...], default ()
+        Features that the recipe uses and the audit did not pass.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.recipe.decide import decide
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+    ... )  # fmt: skip
+    >>> whole = run(small, record=False)
+    >>> close = whole.weights.index.unique("date")[-3]
+    >>> mine = decide(small, close, book=pd.Series({"XOM": 1000.0}), cash=500_000.0)
+    >>> mine.orders.head()
+            held       target     quantity       price         value
+    symbol
+    AMZN     0.0  3695.507685  3695.507685   15.143000  55961.071577
+    BA       0.0   535.010673   535.010673  104.598047  55961.071577
+    BAC      0.0  4221.944783  4221.944783   13.254809  55961.071577
+    CAT      0.0   774.875073   774.875073   72.219476  55961.071577
+    COP      0.0  1129.987657  1129.987657   49.523613  55961.071577
+    """
 
     recipe: str  # name
     date: pd.Timestamp  # the close that decides; everything here was known then
@@ -51,7 +99,40 @@ def orders_for(
     price: pd.Series,  # by symbol: last known close
     equity: float,  # of the book
 ) -> pd.DataFrame:  # by symbol: held, target, quantity, price, value; only what changes
-    "Return the orders that bring a book to its targets; raise DataError for a name without a price."
+    """Return the orders that bring a book to its targets; raise DataError for a name without a price.
+
+    Parameters
+    ----------
+    target : pd.Series
+        By symbol: share of equity.
+    held : pd.Series
+        By symbol: shares.
+    price : pd.Series
+        By symbol: last known close.
+    equity : float
+        Of the book.
+
+    Returns
+    -------
+    pd.DataFrame
+        By symbol: held, target, quantity, price, value; only what changes.
+
+    Raises
+    ------
+    DataError
+        For a name without a price.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.recipe.decide import orders_for
+    >>> by_hand = orders_for(pd.Series({"A": 0.5}), pd.Series({"B": 10.0}), pd.Series({"A": 5.0, "B": 2.0}), 100.0)
+    >>> by_hand
+            held  target  quantity  price  value
+    symbol
+    A        0.0    10.0      10.0    5.0   50.0
+    B       10.0     0.0     -10.0    2.0  -20.0
+    """
     symbols = target.index.union(held.index)
     price = price.reindex(symbols)
     if price.isna().any():
@@ -134,7 +215,63 @@ def decide(
     progress: Callable[[int, int, str], None] | None = None,  # of the fits
     chain: Stages | None = None,  # on bars that end at as_of; None: they are read
 ) -> DecisionRecord:
-    "Return the weights and orders of one close; raise ConfigError or DataError before the first one that can decide."
+    """Return the weights and orders of one close; raise ConfigError or DataError before the first one that can decide.
+
+    Parameters
+    ----------
+    recipe : Recipe | str | Path
+        Or the name of a committed one, or a YAML file.
+    as_of : str | pd.Timestamp
+        The close that decides; a day without a session means the last one before it.
+    book : pd.Series | None, default None
+        By symbol: held now, in shares of the recipe's bars; None: its own account.
+    cash : float, default 0.0
+        Beside the book; not used without one.
+    progress : Callable[[int, int, str], None] | None, default None
+        Of the fits.
+    chain : Stages | None, default None
+        On bars that end at as_of; None: they are read.
+
+    Returns
+    -------
+    DecisionRecord
+        The weights and orders of one close.
+
+    Raises
+    ------
+    ConfigError
+        Before the first one that can decide.
+    DataError
+        Before the first one that can decide.
+    PanelError
+        For weights that are no numbers (see cut_decision).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.recipe.decide import decide
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+    ... )  # fmt: skip
+    >>> whole = run(small, record=False)
+    >>> close = whole.weights.index.unique("date")[-3]
+    >>> mine = decide(small, close, book=pd.Series({"XOM": 1000.0}), cash=500_000.0)
+    >>> mine.orders.head()
+            held       target     quantity       price         value
+    symbol
+    AMZN     0.0  3695.507685  3695.507685   15.143000  55961.071577
+    BA       0.0   535.010673   535.010673  104.598047  55961.071577
+    BAC      0.0  4221.944783  4221.944783   13.254809  55961.071577
+    CAT      0.0   774.875073   774.875073   72.219476  55961.071577
+    COP      0.0  1129.987657  1129.987657   49.523613  55961.071577
+    """
     asked = as_recipe(recipe)
     chain = chain or Stages(asked, as_of=str(as_of), progress=progress)
     sessions = chain.bars.index.unique("date")

@@ -98,7 +98,26 @@ def _sources(
 def code_hash(
     recipe: Recipe,  # one strategy
 ) -> str:  # sha256
-    "Hash what the code does that can move a recipe's numbers: the stages, its own parts, and all that they import."
+    """Hash what the code does that can move a recipe's numbers: the stages, its own parts, and all that they import.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+
+    Returns
+    -------
+    str
+        sha256.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.evidence import code_hash, recipe_key
+    >>> from quantlab.recipe.spec import Recipe
+    >>> one = Recipe()
+    >>> len(code_hash(one)), len(recipe_key(one, "0"))
+    (64, 16)
+    """
     own = {named.partition(":")[0] for named in executes(recipe)}
     return _sources(("quantlab.recipe.stages", *sorted(own)))
 
@@ -107,7 +126,27 @@ def recipe_key(
     recipe: Recipe,  # one strategy
     data_hash: str,  # of the raw bars that are read
 ) -> str:  # 16 hex digits
-    "Hash a recipe's settings, the sources it uses and its data; names, order and comments do not count."
+    """Hash a recipe's settings, the sources it uses and its data; names, order and comments do not count.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    data_hash : str
+        Of the raw bars that are read.
+
+    Returns
+    -------
+    str
+        16 hex digits.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.evidence import recipe_key
+    >>> from quantlab.recipe.spec import Recipe
+    >>> one = Recipe()
+    >>> assert recipe_key(one, "0") == recipe_key(one.replace("title", "Another"), "0")
+    """
     spec = as_dict(recipe, all_of_it=True)
     said = {name: value for name, value in spec.items() if name not in ("name", "title", "study", "chosen_until")}
     return content_key(spec=said, sources=code_hash(recipe), data=data_hash)
@@ -119,7 +158,29 @@ OPENED = "evidence: out-of-sample"  # the study of a row that says that held-out
 def trials_file(
     name: str,  # of a recipe
 ) -> Path:
-    "Return where the trials of a committed recipe lie."
+    """Return where the trials of a committed recipe lie.
+
+    Parameters
+    ----------
+    name : str
+        Of a recipe.
+
+    Returns
+    -------
+    Path
+        Where the trials of a committed recipe lie.
+
+    Raises
+    ------
+    ConfigError
+        When there is none (see root).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.evidence import trials_file
+    >>> trials_file("default").name
+    'default.trials.parquet'
+    """
     return root() / "recipes" / f"{name}.trials.parquet"
 
 
@@ -129,7 +190,53 @@ def save_trials(
     study: str,  # its trials, and the openings of its held-out years
     returns: Mapping[str, pd.DataFrame],  # key -> date x account, simple decimal returns, as kept_returns has them
 ) -> int:  # rows written
-    "Write the rows of a study with their hashes and return series, whole or not at all."
+    """Write the rows of a study with their hashes and return series, whole or not at all.
+
+    Parameters
+    ----------
+    file : Path
+        To write.
+    ledger : Ledger
+        That holds the rows.
+    study : str
+        Its trials, and the openings of its held-out years.
+    returns : Mapping[str, pd.DataFrame]
+        Key -> date x account, simple decimal returns, as kept_returns has them.
+
+    Returns
+    -------
+    int
+        Rows written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.evidence import read_trials, save_trials, trial_returns
+    >>> from quantlab.validation.inference import return_moments
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ledger = Ledger(Path(folder) / "ledger.sqlite")
+    ...     days = pd.bdate_range("2020-01-01", periods=300)
+    ...     tried = {f"{i:016x}": pd.Series(np.random.default_rng(i).normal(0, 0.01, 300), days) for i in range(5)}
+    ...     for key, r in tried.items():
+    ...         m = return_moments(r)
+    ...         ledger.record(
+    ...             "trial", key, "demo/sample/strategy", {}, m.n_obs, 252.0, m.sharpe, m.skew, m.kurtosis
+    ...         )
+    ...     file = Path(folder) / "demo.trials.parquet"
+    ...     save_trials(file, ledger, "demo", {key: r.to_frame("strategy") for key, r in tried.items()})
+    ...     rows, series = read_trials(file), trial_returns(file, "demo/sample/strategy")
+    ...     forged = pd.read_parquet(file)
+    ...     forged.loc[2, "sharpe"] = 9.0
+    ...     forged.to_parquet(file)
+    ...     refused = show_error(lambda: read_trials(file))
+    >>> refused
+    'DataError: demo.trials.parquet: the hash of row 3 does not hold; restore the file from its commit'
+    """
     rows, inside = ledger.rows(), f"{study}/"
     opens = (rows["study"] == OPENED) & rows["params"].str.contains(f'"study": "{inside}', regex=False)
     rows = rows[(rows["study"] == study) | rows["study"].str.startswith(inside) | opens].copy()
@@ -157,7 +264,52 @@ def _of_account(
 def read_trials(
     file: Path,  # of save_trials
 ) -> pd.DataFrame:  # the rows of the ledger, openings among them
-    "Read committed trials; raise DataError for a row whose hash does not hold. No file: no trials."
+    """Read committed trials; raise DataError for a row whose hash does not hold. No file: no trials.
+
+    Parameters
+    ----------
+    file : Path
+        Of save_trials.
+
+    Returns
+    -------
+    pd.DataFrame
+        The rows of the ledger, openings among them.
+
+    Raises
+    ------
+    DataError
+        For a row whose hash does not hold.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.evidence import read_trials, save_trials, trial_returns
+    >>> from quantlab.validation.inference import return_moments
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ledger = Ledger(Path(folder) / "ledger.sqlite")
+    ...     days = pd.bdate_range("2020-01-01", periods=300)
+    ...     tried = {f"{i:016x}": pd.Series(np.random.default_rng(i).normal(0, 0.01, 300), days) for i in range(5)}
+    ...     for key, r in tried.items():
+    ...         m = return_moments(r)
+    ...         ledger.record(
+    ...             "trial", key, "demo/sample/strategy", {}, m.n_obs, 252.0, m.sharpe, m.skew, m.kurtosis
+    ...         )
+    ...     file = Path(folder) / "demo.trials.parquet"
+    ...     save_trials(file, ledger, "demo", {key: r.to_frame("strategy") for key, r in tried.items()})
+    ...     rows, series = read_trials(file), trial_returns(file, "demo/sample/strategy")
+    ...     forged = pd.read_parquet(file)
+    ...     forged.loc[2, "sharpe"] = 9.0
+    ...     forged.to_parquet(file)
+    ...     refused = show_error(lambda: read_trials(file))
+    >>> refused
+    'DataError: demo.trials.parquet: the hash of row 3 does not hold; restore the file from its commit'
+    """
     if not file.is_file():
         return pd.DataFrame(columns=["key", "kind", "study", "params", "sharpe", "periods_per_year", "written"])
     rows = pq.read_table(file, columns=[c for c in pq.read_schema(file).names if c not in ("dates", "returns")])
@@ -172,7 +324,49 @@ def trial_returns(
     file: Path,  # of save_trials
     study: str,  # the trials of one kind of account on one source: study/source/strategy, study/source/excess
 ) -> pd.DataFrame:  # date x key, simple decimal; NaN where a trial had not begun
-    "Read the return series that were committed with trials."
+    """Read the return series that were committed with trials.
+
+    Parameters
+    ----------
+    file : Path
+        Of save_trials.
+    study : str
+        The trials of one kind of account on one source: study/source/strategy, study/source/excess.
+
+    Returns
+    -------
+    pd.DataFrame
+        Date x key, simple decimal; NaN where a trial had not begun.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.evidence import read_trials, save_trials, trial_returns
+    >>> from quantlab.validation.inference import return_moments
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ledger = Ledger(Path(folder) / "ledger.sqlite")
+    ...     days = pd.bdate_range("2020-01-01", periods=300)
+    ...     tried = {f"{i:016x}": pd.Series(np.random.default_rng(i).normal(0, 0.01, 300), days) for i in range(5)}
+    ...     for key, r in tried.items():
+    ...         m = return_moments(r)
+    ...         ledger.record(
+    ...             "trial", key, "demo/sample/strategy", {}, m.n_obs, 252.0, m.sharpe, m.skew, m.kurtosis
+    ...         )
+    ...     file = Path(folder) / "demo.trials.parquet"
+    ...     save_trials(file, ledger, "demo", {key: r.to_frame("strategy") for key, r in tried.items()})
+    ...     rows, series = read_trials(file), trial_returns(file, "demo/sample/strategy")
+    ...     forged = pd.read_parquet(file)
+    ...     forged.loc[2, "sharpe"] = 9.0
+    ...     forged.to_parquet(file)
+    ...     refused = show_error(lambda: read_trials(file))
+    >>> refused
+    'DataError: demo.trials.parquet: the hash of row 3 does not hold; restore the file from its commit'
+    """
     rows = pq.read_table(file, columns=["key", "dates", "returns"], filters=[("study", "=", study)]).to_pylist()
     series = {row["key"]: pd.Series(row["returns"], pd.DatetimeIndex(row["dates"])) for row in rows if row["returns"]}
     return pd.DataFrame(series).rename_axis("date")
@@ -184,7 +378,29 @@ TRIAL = ("key", "study", "params", "n_obs", "periods_per_year", "sharpe", "skew"
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    "Hold how sure one account can be."
+    """Hold how sure one account can be.
+
+    Parameters
+    ----------
+    ic : pd.Series
+        Rank IC by date.
+    ic_test : ICTest
+        Its mean against no skill.
+    summaries : dict[str, pd.DataFrame]
+        Account -> statistics with errors.
+    trials : list[dict]
+        Rows for the ledger: one for the strategy, one for its excess.
+    counted : int
+        Distinct trials of the study, this one included.
+    deflated : dict[str, Deflated]
+        Strategy and excess.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.evidence import Evidence
+    >>> list(Evidence.__dataclass_fields__)
+    ['ic', 'ic_test', 'summaries', 'trials', 'counted', 'deflated']
+    """
 
     ic: pd.Series  # rank IC by date
     ic_test: ICTest  # its mean against no skill
@@ -200,7 +416,66 @@ def known_trials(
     ledger: Ledger,  # that holds the rows
     head: str = "",  # count rows up to this one; empty: all so far
 ) -> list[pd.DataFrame]:  # key, sharpe, periods_per_year: of the ledger; committed beside the recipe
-    "Return the trials of a study that are known."
+    """Return the trials of a study that are known.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    study : str
+        The trials of one kind of account: study/source/strategy or study/source/excess.
+    ledger : Ledger
+        That holds the rows.
+    head : str, default ""
+        Count rows up to this one; empty: all so far.
+
+    Returns
+    -------
+    list[pd.DataFrame]
+        key, sharpe, periods_per_year: of the ledger; committed beside the recipe.
+
+    Raises
+    ------
+    DataError
+        "{name}: the hash of row {...} does not hold; restore the file from its commit"
+    ConfigError
+        When there is none (see root).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.evidence import known_trials, read_trials, save_trials, trial_returns
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.validation.inference import return_moments
+    >>> one = Recipe()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ledger = Ledger(Path(folder) / "ledger.sqlite")
+    ...     days = pd.bdate_range("2020-01-01", periods=300)
+    ...     tried = {f"{i:016x}": pd.Series(np.random.default_rng(i).normal(0, 0.01, 300), days) for i in range(5)}
+    ...     for key, r in tried.items():
+    ...         m = return_moments(r)
+    ...         ledger.record(
+    ...             "trial", key, "demo/sample/strategy", {}, m.n_obs, 252.0, m.sharpe, m.skew, m.kurtosis
+    ...         )
+    ...     file = Path(folder) / "demo.trials.parquet"
+    ...     save_trials(file, ledger, "demo", {key: r.to_frame("strategy") for key, r in tried.items()})
+    ...     rows, series = read_trials(file), trial_returns(file, "demo/sample/strategy")
+    ...     forged = pd.read_parquet(file)
+    ...     forged.loc[2, "sharpe"] = 9.0
+    ...     forged.to_parquet(file)
+    ...     refused = show_error(lambda: read_trials(file))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     here, there = known_trials(
+    ...         one, f"{one.study}/committed sample/excess", Ledger(Path(folder) / "none.sqlite")
+    ...     )
+    >>> list(here.columns[:4])
+    ['seq', 'prev_hash', 'hash', 'kind']
+    """
     committed, account = read_trials(trials_file(recipe.name)), study.rpartition("/")[2]
     plain = committed["study"].str.replace("/qlib:", "/", regex=False)  # a search may name a store without its kind
     same = plain.eq(study.replace("/qlib:", "/"))
@@ -215,7 +490,59 @@ def openings(
     ledger: Ledger,  # that holds the rows
     recipe: str = "",  # name of a committed one, whose openings count too
 ) -> list[dict[str, str]]:  # key of the trial, and at: when, UTC; oldest first
-    "List every opening of the held-out years of a study; raise DataError for a committed row that was changed."
+    """List every opening of the held-out years of a study; raise DataError for a committed row that was changed.
+
+    Parameters
+    ----------
+    study : str
+        study/source/account, or a plain name.
+    ledger : Ledger
+        That holds the rows.
+    recipe : str, default ""
+        Name of a committed one, whose openings count too.
+
+    Returns
+    -------
+    list[dict[str, str]]
+        Key of the trial, and at: when, UTC; oldest first.
+
+    Raises
+    ------
+    DataError
+        For a committed row that was changed.
+    ConfigError
+        When there is none (see root).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.evidence import openings, read_trials, save_trials, trial_returns
+    >>> from quantlab.validation.inference import return_moments
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ledger = Ledger(Path(folder) / "ledger.sqlite")
+    ...     days = pd.bdate_range("2020-01-01", periods=300)
+    ...     tried = {f"{i:016x}": pd.Series(np.random.default_rng(i).normal(0, 0.01, 300), days) for i in range(5)}
+    ...     for key, r in tried.items():
+    ...         m = return_moments(r)
+    ...         ledger.record(
+    ...             "trial", key, "demo/sample/strategy", {}, m.n_obs, 252.0, m.sharpe, m.skew, m.kurtosis
+    ...         )
+    ...     file = Path(folder) / "demo.trials.parquet"
+    ...     save_trials(file, ledger, "demo", {key: r.to_frame("strategy") for key, r in tried.items()})
+    ...     rows, series = read_trials(file), trial_returns(file, "demo/sample/strategy")
+    ...     forged = pd.read_parquet(file)
+    ...     forged.loc[2, "sharpe"] = 9.0
+    ...     forged.to_parquet(file)
+    ...     refused = show_error(lambda: read_trials(file))
+    >>> assert (
+    ...     len(openings("default/committed sample/excess", Ledger(Path("no ledger")), "default")) == 1
+    ... )  # seen as /strategy
+    """
     place = lambda name: name.replace("/qlib:", "/").rpartition("/")[0] or name
     rows = ledger.rows()[["hash", "study", "params", "written"]]
     committed = read_trials(trials_file(recipe)) if recipe else pd.DataFrame()
@@ -236,7 +563,88 @@ def judge_stages(
     ledger: Ledger | None = None,  # the workspace's own when absent
     head: str = "",  # count trials up to this row of the ledger; empty: all so far
 ) -> Evidence:
-    "Judge a finished chain."
+    """Judge a finished chain.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    key : str
+        Of recipe_key.
+    chain : Stages
+        Carried out.
+    returns : pd.DataFrame
+        Date x account: strategy, equal weight, and an index.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+    head : str, default ""
+        Count trials up to this row of the ledger; empty: all so far.
+
+    Returns
+    -------
+    Evidence
+        How sure one account can be.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+        When there is none (see root).
+        For an unknown method (see mean_ic).
+    DataError
+        "{name}: the hash of row {...} does not hold; restore the file from its commit"
+        For trials that cannot be pooled (see deflate).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.evidence import judge_stages, known_trials, read_trials, save_trials, trial_returns
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.validation.inference import return_moments
+    >>> one = Recipe()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ledger = Ledger(Path(folder) / "ledger.sqlite")
+    ...     days = pd.bdate_range("2020-01-01", periods=300)
+    ...     tried = {f"{i:016x}": pd.Series(np.random.default_rng(i).normal(0, 0.01, 300), days) for i in range(5)}
+    ...     for key, r in tried.items():
+    ...         m = return_moments(r)
+    ...         ledger.record(
+    ...             "trial", key, "demo/sample/strategy", {}, m.n_obs, 252.0, m.sharpe, m.skew, m.kurtosis
+    ...         )
+    ...     file = Path(folder) / "demo.trials.parquet"
+    ...     save_trials(file, ledger, "demo", {key: r.to_frame("strategy") for key, r in tried.items()})
+    ...     rows, series = read_trials(file), trial_returns(file, "demo/sample/strategy")
+    ...     forged = pd.read_parquet(file)
+    ...     forged.loc[2, "sharpe"] = 9.0
+    ...     forged.to_parquet(file)
+    ...     refused = show_error(lambda: read_trials(file))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     here, there = known_trials(
+    ...         one, f"{one.study}/committed sample/excess", Ledger(Path(folder) / "none.sqlite")
+    ...     )
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
+    >>> few = Recipe().replace(
+    ...     name="few", data__universe=symbols, data__end="2013-12-31", features__use=["mom_252_21"], model__kind="feature",
+    ...     model__column="mom_252_21", policy__top_k=5, policy__buffer=2, study="few",
+    ... )  # fmt: skip
+    >>> chain = Stages(few)
+    >>> returns = pd.DataFrame({"strategy": chain.account.returns, "equal weight": chain.benchmark.returns})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     judged = judge_stages(few, "0" * 16, chain, returns, Ledger(Path(folder) / "none.sqlite"))
+    >>> judged.summaries["excess"].iloc[:3].round(3)
+                   value     se    low   high
+    annual_return -0.113  0.054 -0.210 -0.008
+    volatility     0.115  0.011  0.093  0.135
+    sharpe        -0.985  0.585 -2.130  0.161
+    """
     ledger = ledger or Ledger(path("research", "ledger"))
     year, predictions = chain.market.periods_per_year, chain.signals
     active = (returns["strategy"] - returns["equal weight"]).rename("excess")

@@ -28,7 +28,31 @@ def parse_period(
     start: str,  # ISO date, or a moment with a zone: 2024-01-31 16:00Z
     end: str,  # as start
 ) -> tuple[pd.Timestamp, pd.Timestamp]:  # each with a zone where it was written with one
-    "Read two dates or moments; raise ConfigError when one cannot be read or they are in the wrong order."
+    """Read two dates or moments; raise ConfigError when one cannot be read or they are in the wrong order.
+
+    Parameters
+    ----------
+    start : str
+        ISO date, or a moment with a zone: 2024-01-31 16:00Z.
+    end : str
+        As start.
+
+    Returns
+    -------
+    tuple[pd.Timestamp, pd.Timestamp]
+        Each with a zone where it was written with one.
+
+    Raises
+    ------
+    ConfigError
+        When one cannot be read or they are in the wrong order.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.recipe.market import parse_period
+    >>> assert parse_period("2010-01-04", "2023-12-29")[1] == pd.Timestamp("2023-12-29")
+    """
     found = []
     for name, text in (("start", start), ("end", end)):
         try:
@@ -102,7 +126,28 @@ _FIELDS = ("open", "high", "low", "close", "vwap", "volume", "factor", "change")
 def store_folder(
     data: str,  # qlib:NAME
 ) -> Path:
-    "Find a Qlib store in data/lake/qlib or among the shared data; raise ConfigError where it is in neither."
+    """Find a Qlib store in data/lake/qlib or among the shared data; raise ConfigError where it is in neither.
+
+    Parameters
+    ----------
+    data : str
+        qlib:NAME.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ConfigError
+        Where it is in neither.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.recipe.market import store_folder
+    >>> show_error(lambda: store_folder("qlib:no_such_store"))
+    """
     name = data.removeprefix("qlib:")
     shared = Path(os.environ.get("QUANTLAB_SHARED") or root().parent / "shared") / "data"
     places = (root() / "data" / "lake" / "qlib", shared)
@@ -133,7 +178,28 @@ def _store_bars(
 def sector_snapshots(
     data: str,  # "sample", or qlib:NAME of a store with sectors.parquet
 ) -> pd.DataFrame:  # known_at, symbol, sector
-    "Read the dated sectors of a source; raise ConfigError where nobody knows them."
+    """Read the dated sectors of a source; raise ConfigError where nobody knows them.
+
+    Parameters
+    ----------
+    data : str
+        "sample", or qlib:NAME of a store with sectors.parquet.
+
+    Returns
+    -------
+    pd.DataFrame
+        known_at, symbol, sector.
+
+    Raises
+    ------
+    ConfigError
+        Where nobody knows them.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import sector_snapshots
+    >>> assert set(sector_snapshots("sample")) == {"known_at", "symbol", "sector"}
+    """
     if data == "sample":
         from quantlab.data.universe import sample_sectors  # brings pandera, which bars do not need
 
@@ -215,7 +281,40 @@ def _index(
 
 # %% ../../nbs/recipe/751_market.ipynb #b31095ed
 class MarketData(NamedTuple):
-    "Hold what a strategy may trade and the index it is compared with."
+    """Hold what a strategy may trade and the index it is compared with.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol): total-return prices, volume, amount; member where the universe is a market.
+    raw : pd.DataFrame
+        The same rows as they were read, factors not applied.
+    index : pd.Series
+        Close by date of the market index, total return.
+    index_name : str
+        "SPY", a symbol, or "mean of names".
+    source : str
+        Where the bars came from.
+    hash : str
+        Of the raw bars.
+    periods_per_year : int
+        Bars in a year, measured from the dates of the whole data.
+    stray : pd.DatetimeIndex
+        Dates left out because almost nobody traded.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import MarketData
+    >>> MarketData._fields
+    ('bars',
+     'raw',
+     'index',
+     'index_name',
+     'source',
+     'hash',
+     'periods_per_year',
+     'stray')
+    """
 
     bars: pd.DataFrame  # (date, symbol): total-return prices, volume, amount; member where the universe is a market
     raw: pd.DataFrame  # the same rows as they were read, factors not applied
@@ -235,7 +334,45 @@ def load_market(
     interval: str = "",  # of the bars, where a dataset has several: 1d, 4h, 5min ...
     index: str = "",  # of the market: a symbol of the universe, or of a Qlib store
 ) -> MarketData:
-    "Read and adjust bars; raise ConfigError or DataError when what was asked is not there."
+    """Read and adjust bars; raise ConfigError or DataError when what was asked is not there.
+
+    Parameters
+    ----------
+    data : str
+        "sample", synth:crypto, lake:NAME, qlib:NAME, or a CSV or Parquet file, path from the
+        workspace's root.
+    universe : str
+        "all", symbols separated by commas, or a market of a Qlib store.
+    start : str
+        ISO date, first session; for intraday bars the first UTC day, or a moment such as 2024-01-31
+        16:00Z.
+    end : str
+        ISO date, last session; for intraday bars the last UTC day, whole, or a moment.
+    interval : str, default ""
+        Of the bars, where a dataset has several: 1d, 4h, 5min ...
+    index : str, default ""
+        Of the market: a symbol of the universe, or of a Qlib store.
+
+    Returns
+    -------
+    MarketData
+        What a strategy may trade and the index it is compared with.
+
+    Raises
+    ------
+    ConfigError
+        When what was asked is not there.
+    DataError
+        When what was asked is not there.
+    PanelError
+        For fewer than two (see periods_per_year).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import load_market
+    >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
+    >>> market.bars.head()
+    """
     limits = parse_period(start, end)
     raw = _raw(data, interval, universe)
     if raw.empty:
@@ -264,7 +401,42 @@ def market_bars(
     recipe: Recipe,  # one strategy
     as_of: str | None = None,  # last session to be read; None: the recipe's
 ) -> MarketData:
-    "Read the bars of a recipe; raise ConfigError or DataError for what is not there."
+    """Read the bars of a recipe; raise ConfigError or DataError for what is not there.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    as_of : str | None, default None
+        Last session to be read; None: the recipe's.
+
+    Returns
+    -------
+    MarketData
+        What a strategy may trade and the index it is compared with.
+
+    Raises
+    ------
+    ConfigError
+        For what is not there.
+    DataError
+        For what is not there.
+    PanelError
+        For fewer than two (see periods_per_year).
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> recipe = Recipe().replace(data__universe="KO, PEP", data__end="2012-12-31", data__periods_per_year=250)
+    >>> whole, earlier = market_bars(recipe), market_bars(recipe, "2011-06-30")
+    >>> alone = show_error(lambda: market_bars(recipe.replace("data.universe", "KO")))
+    >>> [*(f"{m.bars.index[-1][0]:%Y-%m-%d}" for m in (whole, earlier)), alone]
+    ['2012-12-31',
+     '2011-06-30',
+     'DataError: data.universe: 1 symbol has bars, and a recipe chooses among names; name more']
+    """
     d = recipe.data
     market = load_market(d.source, d.universe, d.start, as_of or d.end, d.interval, d.index)
     if (names := market.bars.index.unique("symbol").size) < 2:
@@ -281,7 +453,50 @@ def check_market(
     symbols: int = 1,  # needed for there to be a choice
     interval: str = "",  # as for load_market
 ) -> MarketData:  # for further questions
-    "Load a market; raise ConfigError when it has too few sessions or symbols, and what load_market raises."
+    """Load a market; raise ConfigError when it has too few sessions or symbols, and what load_market raises.
+
+    Parameters
+    ----------
+    data : str
+        As for load_market.
+    universe : str
+        As for load_market.
+    start : str
+        As for load_market.
+    end : str
+        As for load_market.
+    sessions : int
+        Needed for features, training and at least one test block.
+    symbols : int, default 1
+        Needed for there to be a choice.
+    interval : str, default ""
+        As for load_market.
+
+    Returns
+    -------
+    MarketData
+        For further questions.
+
+    Raises
+    ------
+    ConfigError
+        When it has too few sessions or symbols, and what load_market raises.
+    DataError
+        For what the source cannot give (see get_bars).
+        For what it does not have or means otherwise (see read_qlib).
+        Its message names the first offending rows, repair nothing (see read_bars).
+        "{data} holds no bars; export it again"
+    PanelError
+        For fewer than two (see periods_per_year).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import check_market
+    >>> assert (
+    ...     len(check_market("sample", "AAPL, XOM", "2015-01-01", "2015-12-31", sessions=252, symbols=2).bars)
+    ...     == 2 * 252
+    ... )
+    """
     market = load_market(data, universe, start, end, interval)
     there, names = market.bars.index.unique("date").size, market.bars.index.unique("symbol").size
     if names < symbols:

@@ -53,7 +53,30 @@ def own_part(
     kind: str,  # feature, transform, label, model, regime, expert, policy, fill
     word: str,  # as in the recipe
 ) -> Any:  # the part; None: the word is one of ours
-    "Import a part of one's own, by module:name or by the word of an installed package."
+    """Import a part of one's own, by module:name or by the word of an installed package.
+
+    Parameters
+    ----------
+    kind : str
+        feature, transform, label, model, regime, expert, policy, fill.
+    word : str
+        As in the recipe.
+
+    Returns
+    -------
+    Any
+        The part; None: the word is one of ours.
+
+    Raises
+    ------
+    ConfigError
+        When it is not there (see import_named).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.parts import own_part
+    >>> assert own_part("model", "gbm") is None
+    """
     named = plugins().get(f"{kind}.{word}", word)
     return import_named(named) if ":" in named else None
 
@@ -91,7 +114,31 @@ def _reads(made: Callable) -> bool:
 def features_of(
     names: tuple[str, ...],  # as in features.use
 ) -> list[Feature]:  # each once, in the order of the words
-    "Return the features that names stand for; raise ConfigError for a word that names none."
+    """Return the features that names stand for; raise ConfigError for a word that names none.
+
+    Parameters
+    ----------
+    names : tuple[str, ...]
+        As in features.use.
+
+    Returns
+    -------
+    list[Feature]
+        Each once, in the order of the words.
+
+    Raises
+    ------
+    ConfigError
+        For a word that names none.
+    ValueError
+        "not a call"
+
+    Examples
+    --------
+    >>> from quantlab.recipe.parts import features_of
+    >>> words = ("mom_252_21", "momentum(252, 21)", "reversal(10)", "quantlab.features.price:high_52w")
+    >>> assert len(features_of(words)) == 3
+    """
     found: dict[str, Feature] = {}
     for word in names:
         made = own_part("feature", word)
@@ -119,7 +166,30 @@ def features_of(
 def transforms_of(
     names: tuple[str, ...],  # as in features.transform
 ) -> list[Callable[[pd.DataFrame], pd.DataFrame]]:  # each reads one date at a time
-    "Return the transforms that names stand for, in their order."
+    """Return the transforms that names stand for, in their order.
+
+    Parameters
+    ----------
+    names : tuple[str, ...]
+        As in features.transform.
+
+    Returns
+    -------
+    list[Callable[[pd.DataFrame], pd.DataFrame]]
+        Each reads one date at a time.
+
+    Raises
+    ------
+    ConfigError
+        When it is not there (see import_named).
+
+    Examples
+    --------
+    >>> from quantlab.features import transform
+    >>> from quantlab.recipe.parts import transforms_of
+    >>> [transform.__name__ for transform in transforms_of(("winsorise", "rank"))]
+    ['winsorise', 'rank']
+    """
     return [own_part("transform", w) or getattr(xsection, w) for w in names]
 
 # %% ../../nbs/recipe/752_parts.ipynb #e1a2e018
@@ -129,7 +199,49 @@ def make_model(
     seed: int = 7,  # of the generator that draws
     settings: Mapping[str, Any] | None = None,  # of that model; of GBMModel for those that are made of it
 ) -> BaseEstimator:  # unfitted
-    "Return an unfitted model by its name; raise ConfigError for a word that names none."
+    """Return an unfitted model by its name; raise ConfigError for a word that names none.
+
+    Parameters
+    ----------
+    name : str
+        One of MODEL_SETTINGS but feature, or module:name of a class or of an unfitted model.
+    purge : int
+        Dates of the panel from a decision to the end of its outcome.
+    seed : int, default 7
+        Of the generator that draws.
+    settings : Mapping[str, Any] | None, default None
+        Of that model; of GBMModel for those that are made of it.
+
+    Returns
+    -------
+    BaseEstimator
+        Unfitted.
+
+    Raises
+    ------
+    ConfigError
+        For a word that names none.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.features.xsection import rank
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.models.base import check_model
+    >>> from quantlab.recipe.parts import make_model
+    >>> names = list(sample_bars(start="2019-12-02", end="2019-12-02").index.get_level_values("symbol")[:30])
+    >>> bars = adjust(sample_bars(names, start="2014-01-02", end="2019-12-31"))
+    >>> X = rank(compute(bars, SETS["price"])).iloc[260 * len(names) :]
+    >>> outcome = forward_returns(bars, 20)["y"].reindex(X.index)
+    >>> X, y = X[outcome.notna()], rank(outcome.dropna()).rename("y")
+    >>> small = dict(n_estimators=20, num_leaves=8, num_threads=1)
+    >>> for kind in ("gbm", "lambdarank", "ridge"):
+    ...     given = {} if kind == "ridge" else small
+    ...     assert check_model(make_model(kind, 21, settings=given), X.iloc[:3000], y.iloc[:3000]).eq("pass").all()
+    """
     given = dict(settings or {})
     if name == "qlib":
         return qlib_model(str(given.pop("name", "LightGBM")), given, gap=purge)
@@ -170,7 +282,32 @@ def make_model(
 def model_of(
     recipe: Recipe,  # one strategy
 ) -> BaseEstimator | None:  # unfitted; None: the score is a feature
-    "Return the model of a recipe."
+    """Return the model of a recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+
+    Returns
+    -------
+    BaseEstimator | None
+        Unfitted; None: the score is a feature.
+
+    Raises
+    ------
+    ConfigError
+        For one that is not known (see qlib_model).
+        When it is not there (see import_named).
+        "model {name} does not take {...} ({error})"
+        "{name} has no fit and predict; name a class or an object of an estimator"
+
+    Examples
+    --------
+    >>> from quantlab.recipe.parts import model_of
+    >>> from quantlab.recipe.spec import Recipe
+    >>> assert model_of(Recipe().replace(model__kind="feature", model__column="mom_252_21")) is None
+    """
     if recipe.model.kind == "feature":
         return None
     purge = -(-(recipe.label.reach + 1) // recipe.split.learn_every)
@@ -183,7 +320,29 @@ _LEVELS = {2: (1.0,), 3: (0.8, 1.5), 4: (0.8, 1.5, 2.5)}  # of change points: vo
 def detector_of(
     recipe: Recipe,  # one strategy
 ) -> tuple[Detector, Callable[[pd.Series], pd.DataFrame]] | None:  # unfitted, and what it reads of closes; None: none
-    "Return the detector of a recipe; raise ConfigError for names that it does not give."
+    """Return the detector of a recipe; raise ConfigError for names that it does not give.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+
+    Returns
+    -------
+    tuple[Detector, Callable[[pd.Series], pd.DataFrame]] | None
+        unfitted, and what it reads of closes; None: none.
+
+    Raises
+    ------
+    ConfigError
+        For names that it does not give.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.parts import detector_of, experts_of
+    >>> from quantlab.recipe.spec import Recipe
+    >>> assert experts_of(Recipe()) == {} and detector_of(Recipe()) is None
+    """
     asked = recipe.regime
     if asked.kind == "none" or own_part("regime", asked.kind) is not None:
         return None
@@ -205,7 +364,29 @@ def detector_of(
 def experts_of(
     recipe: Recipe,  # one strategy
 ) -> dict[str, Expert]:  # by the word of the recipe; empty: the score is traded as it is
-    "Return the experts of a recipe; raise ConfigError for what cannot be called like one."
+    """Return the experts of a recipe; raise ConfigError for what cannot be called like one.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+
+    Returns
+    -------
+    dict[str, Expert]
+        By the word of the recipe; empty: the score is traded as it is.
+
+    Raises
+    ------
+    ConfigError
+        For what cannot be called like one.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.parts import detector_of, experts_of
+    >>> from quantlab.recipe.spec import Recipe
+    >>> assert experts_of(Recipe()) == {} and detector_of(Recipe()) is None
+    """
     found: dict[str, Expert] = {}
     for word in recipe.signals.experts:
         own = own_part("expert", word)
@@ -253,7 +434,34 @@ def policy_of(
     names: int | None = None,  # hold so many instead, equally, without limits: the benchmark
     sectors: Mapping[str, str] | None = None,  # symbol -> sector, known at the first decision; for policies that ask
 ) -> Callable:  # (predictions, past_bars, gate) -> weights; a TopKDrop is asked at each close instead
-    "Return the policy of a recipe, or its equally weighted benchmark."
+    """Return the policy of a recipe, or its equally weighted benchmark.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    names : int | None, default None
+        Hold so many instead, equally, without limits: the benchmark.
+    sectors : Mapping[str, str] | None, default None
+        Symbol -> sector, known at the first decision; for policies that ask.
+
+    Returns
+    -------
+    Callable
+        (predictions, past_bars, gate) -> weights; a TopKDrop is asked at each close instead.
+
+    Raises
+    ------
+    ConfigError
+        When it is not there (see import_named).
+
+    Examples
+    --------
+    >>> from quantlab.portfolio.weights import TopK
+    >>> from quantlab.recipe.parts import policy_of
+    >>> from quantlab.recipe.spec import Recipe
+    >>> assert policy_of(Recipe()) == TopK(30, 15, "equal", 0.1, rebalance=20)
+    """
     p, sizing = recipe.policy, recipe.sizing
     if names is not None:
         return TopK(names, 0, "equal", 1.0, rebalance=p.rebalance)
@@ -278,7 +486,36 @@ def policy_of(
 def costs_and_rules(
     recipe: Recipe,  # one strategy
 ) -> dict[str, Costs | Rules | FillModel | float]:  # costs, rules, fill, cash: keywords of every door of backtest
-    "Return what an account of a recipe pays and obeys."
+    """Return what an account of a recipe pays and obeys.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+
+    Returns
+    -------
+    dict[str, Costs | Rules | FillModel | float]
+        costs, rules, fill, cash: keywords of every door of backtest.
+
+    Raises
+    ------
+    ConfigError
+        When it is not there (see import_named).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.parts import costs_and_rules
+    >>> from quantlab.recipe.spec import Recipe
+    >>> chinese = Recipe().replace(
+    ...     costs__commission_bps=5.0, costs__slippage_bps=0.0, costs__minimum=5.0, costs__sell_tax_bps=10.0,
+    ...     limits__lot=100.0, limits__price_limit=0.095, limits__stale_after=None, fill="same_close",
+    ... )  # fmt: skip
+    >>> terms, plain = costs_and_rules(chinese), costs_and_rules(Recipe())
+    >>> terms["fill"].name, terms["rules"]
+    ('same close',
+     Rules(lot=100.0, max_gross=2.0, price_limit=0.095, stale_after=inf, delisting_return=0.0))
+    """
     made = own_part("fill", recipe.fill) or getattr(fill_model, recipe.fill)
     fill = made() if callable(made) and not isinstance(made, FillModel) else made
     none = lambda given: float("inf") if given is None else given
@@ -293,7 +530,24 @@ _WATCHED = ("max_sector", "max_turnover", "max_adv", "stop", "daily_loss", "kill
 def limits_of(
     recipe: Recipe,  # one strategy
 ) -> Limits | None:  # None: the recipe names none that needs watching
-    "Return the limits that a guard watches at every close."
+    """Return the limits that a guard watches at every close.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+
+    Returns
+    -------
+    Limits | None
+        None: the recipe names none that needs watching.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.parts import limits_of
+    >>> from quantlab.recipe.spec import Recipe
+    >>> assert limits_of(Recipe()) is None
+    """
     t = recipe.limits
     if not any(getattr(t, name) is not None for name in _WATCHED):
         return None
@@ -308,7 +562,27 @@ def limits_of(
 def check_parts(
     recipe: Recipe,  # one strategy
 ) -> None:
-    "Make every part of a recipe once; raise ConfigError for one that cannot be made."
+    """Make every part of a recipe once; raise ConfigError for one that cannot be made.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+
+    Raises
+    ------
+    ConfigError
+        For one that cannot be made.
+    ValueError
+        "not a call"
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.recipe.parts import check_parts
+    >>> from quantlab.recipe.spec import Recipe
+    >>> show_error(lambda: check_parts(Recipe().replace("policy.kind", "nowhere:policy")))
+    """
     transforms_of(recipe.features.transform)
     for part in (model_of, detector_of, policy_of, costs_and_rules):
         part(recipe)

@@ -51,21 +51,128 @@ class _Carried:
 
     @property
     def predictions(self) -> pd.DataFrame:
-        "Return the scores, out of sample."
+        """Return the scores, out of sample.
+
+        Returns
+        -------
+        pd.DataFrame
+            The scores, out of sample.
+
+        Examples
+        --------
+        >>> from quantlab.recipe.run import run
+        >>> from quantlab.recipe.spec import Recipe
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
+        >>> small = Recipe().replace(
+        ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+        ... )  # fmt: skip
+        >>> first = run(small, record=False)
+        >>> judged = run(small, record=False, predictions=first.predictions)
+        >>> judged.table()
+        period             2012-01-05 to 2014-12-31, 752 sessions
+        return a year                                       14.1%
+        Sharpe                                               1.31
+        drawdown                                            -7.2%
+        excess a year                                       -7.3%
+        rank IC                                   0.0055 (p 0.73)
+        deflated Sharpe               0.02 of the excess, 1 tried
+        windows                                          0 fitted
+        Name: small, dtype: str
+        """
         return self.fits.predictions
 
     @property
     def active(self) -> pd.Series:
-        "Return the strategy's returns less those of equal weight."
+        """Return the strategy's returns less those of equal weight.
+
+        Returns
+        -------
+        pd.Series
+            The strategy's returns less those of equal weight.
+        """
         return (self.returns["strategy"] - self.returns["equal weight"]).rename("excess")
 
 # %% ../../nbs/recipe/755_run.ipynb #af42de5d
 @dataclass(frozen=True, eq=False)
 class Run(_Carried):
-    "Hold every stage of a finished recipe."
+    """Hold every stage of a finished recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What was asked.
+    key : str
+        Of settings, sources and data.
+    market : MarketData
+        The bars.
+    causality : pd.DataFrame
+        By feature: verdict, why.
+    features : pd.DataFrame
+        (date, symbol): known at the close of date.
+    outcomes : pd.DataFrame
+        (date, symbol): y, target, t1.
+    folds : pd.DataFrame
+        By window: dates and rows; empty where nothing is learned.
+    windows : list
+        (rows to learn from, rows to predict) of each window, positions in features.
+    fits : Fits
+        predictions, fitted models, how many were fitted now.
+    regime : Filtered | None
+        filtered: known at the close.
+    gate : pd.DataFrame | None
+        By date: share of the book.
+    signals : pd.DataFrame
+        (date, symbol): the scores that are traded; the predictions where nothing is said of them.
+    sizes : pd.Series | None
+        (date, symbol): share of a weight that is held; None: all.
+    weights : pd.DataFrame
+        (date, symbol): decided at the close of date.
+    account : Result
+        After costs.
+    benchmark : Result
+        Every scored name, equally.
+    gated : Result
+        The benchmark under the gate.
+    returns : pd.DataFrame
+        Date x account: strategy, equal weight, and the index where there is one.
+    evidence : Evidence
+        What it is worth.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.run import Run, _Carried
+    >>> assert list(Run.__dataclass_fields__) == list(_Carried.__dataclass_fields__)
+    """
 
     def table(self) -> pd.Series:
-        "Return the few figures that a first look needs."
+        """Return the few figures that a first look needs.
+
+        Returns
+        -------
+        pd.Series
+            The few figures that a first look needs.
+
+        Examples
+        --------
+        >>> from quantlab.recipe.run import run
+        >>> from quantlab.recipe.spec import Recipe
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
+        >>> small = Recipe().replace(
+        ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+        ... )  # fmt: skip
+        >>> first = run(small, record=False)
+        >>> again = run(small, "policy.top_k=12", record=False)
+        >>> again.table()["return a year"], first.table()["return a year"]
+        ('19.2%', '14.1%')
+        """
         s, x = (self.evidence.summaries[name]["value"] for name in ("strategy", "excess"))
         test, dsr, days = self.evidence.ic_test, self.evidence.deflated["excess"].dsr, self.returns.index
         gone = left_out(self.causality)
@@ -88,7 +195,13 @@ class Run(_Carried):
         self,
         folder: Path,  # exists
     ) -> None:
-        "Write recipe, verdicts of its features, predictions, weights, returns and trades into a folder."
+        """Write recipe, verdicts of its features, predictions, weights, returns and trades into a folder.
+
+        Parameters
+        ----------
+        folder : Path
+            Exists.
+        """
         self.recipe.save(folder / "recipe.yaml")
         self.causality.to_parquet(folder / "causality.parquet")
         self.predictions.to_parquet(folder / "predictions.parquet")
@@ -101,7 +214,33 @@ def as_recipe(
     recipe: Recipe | str | Path,  # or the name of a committed one, or a YAML file
     overrides: str | dict[str, object] = "",  # "policy.top_k=20, model.num_leaves=63"
 ) -> Recipe:
-    "Return a recipe by whatever names it."
+    """Return a recipe by whatever names it.
+
+    Parameters
+    ----------
+    recipe : Recipe | str | Path
+        Or the name of a committed one, or a YAML file.
+    overrides : str | dict[str, object], default ""
+        "policy.top_k=20, model.num_leaves=63".
+
+    Returns
+    -------
+    Recipe
+        A recipe by whatever names it.
+
+    Raises
+    ------
+    ConfigError
+        That names file, line and the nearest valid name (see load).
+        For what cannot be (see override).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.run import as_recipe
+    >>> asked = as_recipe("momentum", "policy.top_k=20, costs.slippage_bps=10")
+    >>> asked.policy.top_k, asked.costs.slippage_bps
+    (20, 10.0)
+    """
     found = recipe if isinstance(recipe, Recipe) else load(recipe)
     return override(found, overrides)
 
@@ -116,7 +255,65 @@ def run(
     chain: Stages | None = None,  # whose stages are taken where they agree
     predictions: pd.DataFrame | None = None,  # made elsewhere: (date, symbol), score; they are judged instead
 ) -> Run:
-    "Carry a recipe out and judge it; finished stages and fits are taken from the cache."
+    """Carry a recipe out and judge it; finished stages and fits are taken from the cache.
+
+    Parameters
+    ----------
+    recipe : Recipe | str | Path
+        Or the name of a committed one, or a YAML file.
+    overrides : str | dict[str, object], default ""
+        "policy.top_k=20, model.num_leaves=63".
+    record : bool, default True
+        Write the trial to the ledger.
+    head : str, default ""
+        Count trials up to this row of the ledger; empty: all so far.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+    progress : Callable[[int, int, str], None] | None, default None
+        Called with windows done, how many, the last one's name.
+    chain : Stages | None, default None
+        Whose stages are taken where they agree.
+    predictions : pd.DataFrame | None, default None
+        Made elsewhere: (date, symbol), score; they are judged instead.
+
+    Returns
+    -------
+    Run
+        Every stage of a finished recipe.
+
+    Raises
+    ------
+    ConfigError
+        That names file, line and the nearest valid name (see load).
+        For what cannot be (see override).
+        For an address (see path).
+    LeakError
+        Its message names fold, row and dates if one does (see audit_splits).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+    ... )  # fmt: skip
+    >>> first = run(small, record=False)
+    >>> first
+    Run of small
+      period          2012-01-05 to 2014-12-31, 752 sessions
+      return a year   14.1%
+      Sharpe          1.31
+      drawdown        -7.2%
+      excess a year   -7.3%
+      rank IC         0.0055 (p 0.73)
+      deflated Sharpe 0.02 of the excess, 1 tried
+      windows         6 fitted
+    """
     asked = as_recipe(recipe, overrides)
     if predictions is not None:
         asked = as_made_elsewhere(asked)
@@ -151,7 +348,34 @@ def diff(
 ) -> (
     pd.DataFrame
 ):  # by stage, in the order of the chain: what differs in the spec, and the largest difference in numbers
-    "Say where two runs part: which settings differ, and the first stage whose numbers do."
+    """Say where two runs part: which settings differ, and the first stage whose numbers do.
+
+    Parameters
+    ----------
+    a : Run
+        Finished.
+    b : Run
+        Finished.
+
+    Returns
+    -------
+    pd.DataFrame
+
+    Examples
+    --------
+    >>> from quantlab.recipe.run import diff, run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+    ... )  # fmt: skip
+    >>> first = run(small, record=False)
+    >>> assert diff(first, first).empty
+    """
     rows = []
     for name in type(a.recipe).model_fields:
         x, y = getattr(a.recipe, name), getattr(b.recipe, name)
@@ -190,7 +414,45 @@ def _apart(x: pd.DataFrame | None, y: pd.DataFrame | None) -> tuple[str, float |
 def plain_accounts(
     chain: Stages,  # of one recipe
 ) -> dict[str, Result]:  # buy and hold; volatility target alone, where the recipe has a target
-    "Trade what needs no model, at the recipe's costs, from its first decision on."
+    """Trade what needs no model, at the recipe's costs, from its first decision on.
+
+    Parameters
+    ----------
+    chain : Stages
+        Of one recipe.
+
+    Returns
+    -------
+    dict[str, Result]
+        Buy and hold; volatility target alone, where the recipe has a target.
+
+    Raises
+    ------
+    ConfigError
+        For what means nothing (see target_volatility).
+    PanelError
+        For what means nothing (see target_volatility).
+    DataError
+        For what means nothing (see target_volatility).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.run import plain_accounts, run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+    ... )  # fmt: skip
+    >>> first = run(small, record=False)
+    >>> aimed = small.replace(sizing__vol_target=0.1, data__periods_per_year=252, regime__kind="hmm", name="aimed")
+    >>> chain = Stages(aimed, market=first.market)
+    >>> beside = {"the recipe": chain.account} | plain_accounts(chain)
+    """
     r, names = chain.recipe, chain.bars.index.unique("symbol").size
     alike = weights(r, chain.market, chain.predictions, None, names)
     once = alike[alike.index.get_level_values("date") == alike.index[0][0]]
@@ -207,7 +469,62 @@ def compared(
     members: Mapping[str, Recipe],  # name -> recipe that differs somewhere
     progress: Callable[[int, int, str], None] | None = None,  # called with members done, how many, the last one's name
 ) -> pd.DataFrame:  # date x name: simple decimal returns after costs
-    "Carry recipes out and return what each account earned."
+    """Carry recipes out and return what each account earned.
+
+    Parameters
+    ----------
+    chain : Stages
+        Whose stages are taken where they agree.
+    members : Mapping[str, Recipe]
+        Name -> recipe that differs somewhere.
+    progress : Callable[[int, int, str], None] | None, default None
+        Called with members done, how many, the last one's name.
+
+    Returns
+    -------
+    pd.DataFrame
+        Date x name: simple decimal returns after costs.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.recipe.run import Run, compared, plain_accounts, run
+    >>> from quantlab.recipe.space import taken_out
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> [name for name in vars(Run) if not name.startswith("_")]
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4,
+    ... )  # fmt: skip
+    >>> first = run(small, record=False)
+    >>> again = run(small, "policy.top_k=12", record=False)
+    >>> fig, ax = figure("Eight names or twelve, and all of them equally", "", "growth of 1 after costs")
+    >>> paths = {
+    ...     "top 8": first.returns["strategy"],
+    ...     "top 12": again.returns["strategy"],
+    ...     "all": first.returns["equal weight"],
+    ... }
+    >>> (1 + pd.DataFrame(paths)).cumprod().plot(ax=ax)
+    >>> aimed = small.replace(sizing__vol_target=0.1, data__periods_per_year=252, regime__kind="hmm", name="aimed")
+    >>> chain = Stages(aimed, market=first.market)
+    >>> beside = {"the recipe": chain.account} | plain_accounts(chain)
+    >>> without = compared(chain, taken_out(aimed))
+    >>> volatility = {name: one.returns.std() * 252**0.5 for name, one in beside.items()}
+    >>> pd.Series(volatility | {f"without {name}": without[name].std() * 252**0.5 for name in without}).round(3)
+    the recipe                       0.096
+    buy and hold                     0.120
+    volatility target alone          0.100
+    without the regime               0.096
+    without the gate                 0.096
+    without the volatility target    0.105
+    dtype: float64
+    """
     found = {}
     for number, (name, one) in enumerate(members.items()):
         found[name] = chain.like(one).account.returns

@@ -80,7 +80,45 @@ def carry_out(
     recipe: Recipe,  # a member
     data_hash: str = "",  # of the bars the search is about; empty: any
 ) -> pd.DataFrame:  # date x account: strategy, equal weight; simple decimal returns after costs
-    "Return what a member and equal weight would have earned; raise DataError where other bars lie."
+    """Return what a member and equal weight would have earned; raise DataError where other bars lie.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A member.
+    data_hash : str, default ""
+        Of the bars the search is about; empty: any.
+
+    Returns
+    -------
+    pd.DataFrame
+        Date x account: strategy, equal weight; simple decimal returns after costs.
+
+    Raises
+    ------
+    DataError
+        Where other bars lie.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.search import carry_out
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+    ... )  # fmt: skip
+    >>> alone = carry_out(small)
+    >>> alone.tail(3)
+                strategy  equal weight
+    date
+    2014-12-29  0.001993      0.000385
+    2014-12-30 -0.005269     -0.003750
+    2014-12-31 -0.007760     -0.009632
+    """
     chain = _chain(recipe)
     if data_hash and chain.market.hash != data_hash:
         _WARM.clear()  # a worker of an earlier search
@@ -100,7 +138,40 @@ def carry_out_all(
     members: list[Recipe],  # that share predictions
     data_hash: str,  # of the bars
 ) -> list[pd.DataFrame | str]:  # of each: returns, or why there are none
-    "Carry members out one after the other; what cannot be done is said, not raised."
+    """Carry members out one after the other; what cannot be done is said, not raised.
+
+    Parameters
+    ----------
+    members : list[Recipe]
+        That share predictions.
+    data_hash : str
+        Of the bars.
+
+    Returns
+    -------
+    list[pd.DataFrame | str]
+        Of each: returns, or why there are none.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.search import carry_out_all
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+    ... )  # fmt: skip
+    >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
+    >>> (one["strategy"] - other["strategy"]).tail(3).round(6)
+    date
+    2014-12-29    0.001622
+    2014-12-30    0.000061
+    2014-12-31    0.002241
+    Name: strategy, dtype: float64
+    """
     done: list[pd.DataFrame | str] = []
     for one in members:
         try:
@@ -116,7 +187,37 @@ def carry_out_all(
 def returns_folder(
     ledger: Ledger,  # that holds the rows
 ) -> Path:
-    "Return where the return series of its trials lie when no other folder is named."
+    """Return where the return series of its trials lie when no other folder is named.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        That holds the rows.
+
+    Returns
+    -------
+    Path
+        Where the return series of its trials lie when no other folder is named.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.search import carry_out_all, keep_returns, returns_folder
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+    ... )  # fmt: skip
+    >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> keep_returns(returns_folder(ledger), "0" * 16, one)
+    """
     return ledger.file.with_name(f"{ledger.file.stem}.returns")
 
 
@@ -125,7 +226,36 @@ def keep_returns(
     key: str,  # of the member
     returns: pd.DataFrame,  # date x account
 ) -> None:
-    "Write the series of one member, whole or not at all."
+    """Write the series of one member, whole or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when it is not there.
+    key : str
+        Of the member.
+    returns : pd.DataFrame
+        Date x account.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.search import carry_out_all, keep_returns, returns_folder
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+    ... )  # fmt: skip
+    >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> keep_returns(returns_folder(ledger), "0" * 16, one)
+    """
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{key}.{os.getpid()}.part"
     returns.to_parquet(part)
@@ -136,7 +266,40 @@ def kept_returns(
     folder: Path,  # of keep_returns
     keys: Iterable[str],  # of members
 ) -> dict[str, pd.DataFrame]:  # key -> date x account, of those that are there
-    "Read the series that were kept."
+    """Read the series that were kept.
+
+    Parameters
+    ----------
+    folder : Path
+        Of keep_returns.
+    keys : Iterable[str]
+        Of members.
+
+    Returns
+    -------
+    dict[str, pd.DataFrame]
+        Key -> date x account, of those that are there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.search import carry_out_all, keep_returns, kept_returns, returns_folder
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+    ... )  # fmt: skip
+    >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> keep_returns(returns_folder(ledger), "0" * 16, one)
+    >>> back = kept_returns(returns_folder(ledger), ["0" * 16, "1" * 16])
+    """
     return {key: pd.read_parquet(file) for key in keys if (file := folder / f"{key}.parquet").is_file()}
 
 # %% ../../nbs/recipe/758_search.ipynb #6ec7e5b4
@@ -144,7 +307,40 @@ def account_of(
     returns: pd.DataFrame,  # date x account: strategy, equal weight
     by: str,  # strategy or excess
 ) -> pd.Series:
-    "Return the series by which members are compared."
+    """Return the series by which members are compared.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x account: strategy, equal weight.
+    by : str
+        Strategy or excess.
+
+    Returns
+    -------
+    pd.Series
+        The series by which members are compared.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.search import account_of, carry_out_all, keep_returns, returns_folder
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+    ... )  # fmt: skip
+    >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> keep_returns(returns_folder(ledger), "0" * 16, one)
+    >>> earned = account_of(one, "excess")
+    """
     return returns["strategy"] if by == "strategy" else (returns["strategy"] - returns["equal weight"]).rename("excess")
 
 
@@ -171,7 +367,37 @@ def batches(
     members: list[Recipe],  # to be carried out
     processes: int,  # that share the work
 ) -> list[list[int]]:  # positions in members, each list with predictions in common
-    "Group members by what they refit, and cut the groups into pieces."
+    """Group members by what they refit, and cut the groups into pieces.
+
+    Parameters
+    ----------
+    members : list[Recipe]
+        To be carried out.
+    processes : int
+        That share the work.
+
+    Returns
+    -------
+    list[list[int]]
+        Positions in members, each list with predictions in common.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.search import batches
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+    ... )  # fmt: skip
+    >>> grid = [small.replace(policy__top_k=k, label__horizon=h) for h in (5, 20) for k in range(4, 14)]
+    >>> lots = batches(grid, 2)
+    >>> [len(lot) for lot in lots]
+    [3, 3, 3, 1, 3, 3, 3, 1]
+    """
     groups: dict[str, list[int]] = {}
     for i, one in enumerate(members):
         groups.setdefault(_refit(one), []).append(i)
@@ -183,7 +409,44 @@ def shared_fits(
     members: list[Recipe],  # to be carried out
     lots: list[list[int]],  # of batches
 ) -> list[Recipe]:  # one member of each group that several batches share and that has models to fit
-    "Choose the members whose fits more than one process would make."
+    """Choose the members whose fits more than one process would make.
+
+    Parameters
+    ----------
+    members : list[Recipe]
+        To be carried out.
+    lots : list[list[int]]
+        Of batches.
+
+    Returns
+    -------
+    list[Recipe]
+        One member of each group that several batches share and that has models to fit.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.search import batches, carry_out_all, keep_returns, returns_folder, shared_fits
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+    ... )  # fmt: skip
+    >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> keep_returns(returns_folder(ledger), "0" * 16, one)
+    >>> grid = [small.replace(policy__top_k=k, label__horizon=h) for h in (5, 20) for k in range(4, 14)]
+    >>> lots = batches(grid, 2)
+    >>> assert [one.label.horizon for one in shared_fits(grid, lots)] == [5, 20] and not shared_fits(
+    ...     grid[:2], [[0, 1]]
+    ... )
+    """
     groups = [_refit(members[lot[0]]) for lot in lots]
     often, firsts = Counter(groups), dict(zip(groups, lots, strict=True))
     shared = [members[firsts[group][0]] for group in often if often[group] > 1]
@@ -329,21 +592,103 @@ class _Searched:
 
     @property
     def null(self) -> float:
-        "Return the Sharpe ratio a year that the best of as many independent tries without skill would show."
+        """Return the Sharpe ratio a year that the best of as many independent tries without skill would show.
+
+        Returns
+        -------
+        float
+            The Sharpe ratio a year that the best of as many independent tries without skill would show.
+        """
         return self.deflated.benchmark * self.periods_per_year**0.5
 
     @property
     def column(self) -> str:
-        "Return the column of the table by which members are compared."
+        """Return the column of the table by which members are compared.
+
+        Returns
+        -------
+        str
+            The column of the table by which members are compared.
+        """
         return "excess" if self.space.by == "excess" else "sharpe"
 
 # %% ../../nbs/recipe/758_search.ipynb #459b959a
 @dataclass(frozen=True, eq=False)
 class SearchResult(_Searched):
-    "Hold a finished search."
+    """Hold a finished search.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Around which was searched.
+    space : Space
+        What varied, and how.
+    table : pd.DataFrame
+        One row a member: settings, sharpe and excess (a year), sessions, key, failed.
+    returns : pd.DataFrame
+        Date x key: the account by which members are compared.
+    best : Recipe
+        The chosen member.
+    best_key : str
+        Its row.
+    deflated : Deflated
+        Of the best, per session.
+    overfit : Overfit | None
+        None with fewer than two members or too short a history.
+    neighbours : pd.DataFrame
+        Rows of table near the best, itself first.
+    periods_per_year : float
+        Of the sessions.
+    ran : int
+        Members that were carried out now, the others were there.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.search import SearchResult, _Searched
+    >>> assert list(SearchResult.__dataclass_fields__) == list(_Searched.__dataclass_fields__)
+    """
 
     def summary(self) -> pd.Series:
-        "Return the few figures that a first look needs."
+        """Return the few figures that a first look needs.
+
+        Returns
+        -------
+        pd.Series
+            The few figures that a first look needs.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.recipe.search import search
+        >>> from quantlab.recipe.spec import Recipe
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+        ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
+        >>> small = Recipe().replace(
+        ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+        ... )  # fmt: skip
+        >>> workspace = tempfile.TemporaryDirectory()
+        >>> ledger = Ledger(f"{workspace.name}/search.sqlite")
+        >>> page = Path(workspace.name) / "search.yaml"
+        >>> small.save(page.with_name("small.yaml"))
+        >>> noise = small.replace(model__kind="feature", model__column="rev_5", features__use=["rev_5"], study="noise")
+        >>> lucky = search(
+        ...     noise,
+        ...     {"policy.top_k": {"low": 3, "high": 14, "step": 1}, "policy.rebalance": [5, 10, 15, 20, 25]},
+        ...     n_jobs=1,
+        ...     ledger=ledger,
+        ... )
+        >>> lucky.summary()[["Sharpe of the best", "best of as many without skill", "deflated Sharpe", "PBO"]]
+        Sharpe of the best                       -0.05 ± 0.45, 1,251 sessions, after costs
+        best of as many without skill    0.67 (as related as these), 1.05 (were all ind...
+        deflated Sharpe                                                               0.05
+        PBO                                                                           0.22
+        Name: small, dtype: str
+        """
         year, d, row = self.periods_per_year**0.5, self.deflated, self.table["key"] == self.best_key
         near, failed = self.neighbours[self.column].iloc[1:], int(self.table["failed"].ne("").sum())
         alone = expected_max_sharpe(d.n_trials, 1 / max(d.n_obs - 1, 1)) * year
@@ -393,7 +738,31 @@ def near(
     space: Space,  # that was searched
     key: str,  # of the member in the middle
 ) -> pd.DataFrame:  # rows, the middle first, then by distance
-    "Return the members one step from one, or the eight nearest where fewer than two are that near."
+    """Return the members one step from one, or the eight nearest where fewer than two are that near.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Of a search.
+    space : Space
+        That was searched.
+    key : str
+        Of the member in the middle.
+
+    Returns
+    -------
+    pd.DataFrame
+        rows, the middle first, then by distance.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.recipe.search import near
+    >>> from quantlab.recipe.space import Space, grid_points
+    >>> square = Space(vary={"policy.top_k": (4, 8, 12), "policy.buffer": (0, 4)})
+    >>> hand = pd.DataFrame(grid_points(square)).assign(key=list("abcdef"), failed=["", "", "", "", "no bars", ""])
+    >>> assert near(hand, square, "d")["key"].tolist() == ["d", "b", "c", "f"]
+    """
     places = pd.DataFrame(
         {path: [_place(space, path, v) for v in table[path]] for path in space.vary}, index=table.index
     )
@@ -460,7 +829,64 @@ def search_space(
     folder: Path | None = None,  # of the return series; beside the ledger when absent
     progress: Callable[[int, int, str], None] | None = None,  # called with members done, how many are asked for, a word
 ) -> SearchResult:
-    "Search a space that was checked; raise DataError when no member could be carried out."
+    """Search a space that was checked; raise DataError when no member could be carried out.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Around which is searched.
+    space : Space
+        Of space_of or read_space.
+    n_jobs : int | None, default None
+        Processes; None: one per core, or the scheduler of the settings.
+    scheduler : str | None, default None
+        Address of a Dask scheduler, used when n_jobs is None.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+    folder : Path | None, default None
+        Of the return series; beside the ledger when absent.
+    progress : Callable[[int, int, str], None] | None, default None
+        Called with members done, how many are asked for, a word.
+
+    Returns
+    -------
+    SearchResult
+        A finished search.
+
+    Raises
+    ------
+    DataError
+        When no member could be carried out.
+    ConfigError
+        "n_jobs is {n_jobs}; give a whole number, at least 1, or None for one per core"
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.search import carry_out_all, keep_returns, returns_folder, search_space
+    >>> from quantlab.recipe.space import space_of
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+    ... )  # fmt: skip
+    >>> one, other = carry_out_all([small, small.replace("policy.top_k", 12)], "")
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> keep_returns(returns_folder(ledger), "0" * 16, one)
+    >>> few = space_of(small, {"vary": {"policy.top_k": [4, 8]}})
+    >>> two = search_space(small, few, n_jobs=1, ledger=ledger)
+    >>> two.table.drop(columns="key").round(3)
+       policy.top_k  sharpe  excess  sessions failed
+    0             4   1.534  -1.494       752
+    1             8   1.312  -1.219       752
+    """
     if n_jobs is not None and (not isinstance(n_jobs, int) or n_jobs < 1):
         raise ConfigError(f"n_jobs is {n_jobs!r}; give a whole number, at least 1, or None for one per core")
     ledger = ledger or Ledger(path("research", "ledger"))
@@ -490,7 +916,80 @@ def search(
     folder: Path | None = None,  # of the return series; beside the ledger when absent
     progress: Callable[[int, int, str], None] | None = None,  # called with members done, how many are asked for, a word
 ) -> SearchResult:
-    "Try members of a space, record every one, judge the best; a search that was stopped goes on where it was."
+    """Try members of a space, record every one, judge the best; a search that was stopped goes on where it was.
+
+    Parameters
+    ----------
+    recipe : Recipe | str | Path
+        Around which is searched, or its name or file.
+    vary : dict[str, object]
+        Path of a setting -> its values, or low, high and step.
+    method : str, default "grid"
+        Or "staged", or "optuna".
+    trials : int, default 0
+        At most so many members; 0: all, of optuna 100.
+    preset : str, default "quick"
+        Of staged: quick, medium, thorough.
+    by : str, default "excess"
+        The account by whose Sharpe ratio the best is chosen; or "strategy".
+    seed : int, default 7
+        Of optuna's sampler.
+    n_jobs : int | None, default None
+        Processes; None: one per core, or the scheduler of the settings.
+    scheduler : str | None, default None
+        Address of a Dask scheduler, used when n_jobs is None.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+    folder : Path | None, default None
+        Of the return series; beside the ledger when absent.
+    progress : Callable[[int, int, str], None] | None, default None
+        Called with members done, how many are asked for, a word.
+
+    Returns
+    -------
+    SearchResult
+        A finished search.
+
+    Raises
+    ------
+    ConfigError
+        "n_jobs is {n_jobs}; give a whole number, at least 1, or None for one per core"
+        For an address (see path).
+        With file, line and the nearest valid name (see space_of).
+    DataError
+        "none of the {...} members has a Sharpe ratio, first: {why}"
+        For trials that cannot be pooled (see deflate).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.search import search
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+    ... )  # fmt: skip
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(f"{workspace.name}/search.sqlite")
+    >>> vary = {"policy.top_k": [4, 6, 8, 12, 16], "policy.buffer": [0, 4, 8], "costs.slippage_bps": [5.0, 15.0]}
+    >>> found = search(small, vary, n_jobs=1, ledger=ledger)
+    >>> found
+    Search around small
+      members                        30 of 30 in the space, 0 failed, 30 carried out now
+      chosen                         policy.top_k=16, policy.buffer=8, costs.slippage_bps=5.0
+      by                             Sharpe ratio of the excess over equal weight
+      Sharpe of the best             -0.20 ± 0.58, 752 sessions, after costs
+      trials of the study            30 distinct, worth 2.8 independent ones
+      best of as many without skill  0.81 (as related as these), 1.20 (were all independent)
+      deflated Sharpe                0.04
+      PBO                            0.02
+      neighbours                     3, Sharpe from -0.40 to -0.30, mean -0.34
+    """
     asked = as_recipe(recipe)
     told = {"vary": vary, "method": method, "trials": trials, "preset": preset, "by": by, "seed": seed}
     return search_space(asked, space_of(asked, told), n_jobs, scheduler, ledger, folder, progress)
@@ -500,7 +999,56 @@ def search_file(
     file: str | Path,  # YAML: recipe, vary, method ...
     **how: object,  # as search_space takes it: n_jobs, scheduler, ledger, folder, progress
 ) -> SearchResult:
-    "Search what a file says; raise ConfigError with file and line."
+    """Search what a file says; raise ConfigError with file and line.
+
+    Parameters
+    ----------
+    file : str | Path
+        YAML: recipe, vary, method ...
+    **how : object
+        As search_space takes it: n_jobs, scheduler, ledger, folder, progress.
+
+    Returns
+    -------
+    SearchResult
+        A finished search.
+
+    Raises
+    ------
+    ConfigError
+        With file and line.
+    DataError
+        "none of the {...} members has a Sharpe ratio, first: {why}"
+        For trials that cannot be pooled (see deflate).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.search import search_file
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+    ... )  # fmt: skip
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(f"{workspace.name}/search.sqlite")
+    >>> page = Path(workspace.name) / "search.yaml"
+    >>> small.save(page.with_name("small.yaml"))
+    >>> page.write_text("recipe: small.yaml\\nvary:\\n  policy.top_k: [4, 6]\\n  policy.buffer: [4, 8]\\n")
+    >>> from_file = search_file(page, n_jobs=1, ledger=ledger)
+    >>> from_file.table.drop(columns="key").round(3)
+       policy.top_k  policy.buffer  sharpe  excess  sessions failed
+    0             4              4   1.534  -1.494       752
+    1             4              8   1.433  -1.522       752
+    2             6              4   1.594  -1.158       752
+    3             6              8   1.173  -1.580       752
+    """
     return search_space(*read_space(file), **how)
 
 # %% ../../nbs/recipe/758_search.ipynb #180dfce7
@@ -509,7 +1057,44 @@ def setting_map(
     across: str | None = None,  # a setting that varies; None: the first
     down: str | None = None,  # another; None: the second
 ) -> "Figure":
-    "Draw the Sharpe ratios of a search over two settings, or along the one that varies."
+    """Draw the Sharpe ratios of a search over two settings, or along the one that varies.
+
+    Parameters
+    ----------
+    found : SearchResult
+        Finished.
+    across : str | None, default None
+        A setting that varies; None: the first.
+    down : str | None, default None
+        Another; None: the second.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.search import search, setting_map
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, study="small search",
+    ... )  # fmt: skip
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(f"{workspace.name}/search.sqlite")
+    >>> vary = {"policy.top_k": [4, 6, 8, 12, 16], "policy.buffer": [0, 4, 8], "costs.slippage_bps": [5.0, 15.0]}
+    >>> found = search(small, vary, n_jobs=1, ledger=ledger)
+    >>> again = search(small, vary, n_jobs=1, ledger=ledger)
+    >>> pd.testing.assert_frame_equal(again.table, found.table)
+    >>> setting_map(found)
+    """
     names = [name for name, values in found.space.vary.items() if len(values) > 1] or list(found.space.vary)
     across = across or names[0]
     down = down or next((name for name in names if name != across), None)

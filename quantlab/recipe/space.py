@@ -26,7 +26,28 @@ from .spec import Recipe, as_dict, lines_of, load, nearest_name
 def spread(
     told: dict[str, object],  # low, high and step, or low, high, points and perhaps log
 ) -> tuple[float, ...]:  # whole numbers where all of it is whole
-    "Write out a range of values; raise ValueError for one that cannot be."
+    """Write out a range of values; raise ValueError for one that cannot be.
+
+    Parameters
+    ----------
+    told : dict[str, object]
+        low, high and step, or low, high, points and perhaps log.
+
+    Returns
+    -------
+    tuple[float, ...]
+        Whole numbers where all of it is whole.
+
+    Raises
+    ------
+    ValueError
+        For one that cannot be.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.space import spread
+    >>> assert spread({"low": 5, "high": 20, "step": 5}) == (5, 10, 15, 20)
+    """
     wrong = sorted(set(told) - {"low", "high", "step", "points", "log"})
     if wrong or not {"low", "high"} <= set(told) or ("step" in told) == ("points" in told):
         raise ValueError(f"a range is low, high and step, or low, high, points and log; got {', '.join(told)}")
@@ -46,7 +67,34 @@ def spread(
 
 # %% ../../nbs/recipe/757_space.ipynb #007ab396
 class Space(BaseModel):
-    "Say what varies around a recipe, and how it is searched."
+    """Say what varies around a recipe, and how it is searched.
+
+    Parameters
+    ----------
+    recipe : str, default "default"
+        Name of a committed recipe, or a YAML file.
+    vary : dict[str, tuple[Any, ...]]
+        Path of a setting -> its values, in order.
+    method : Literal['grid', 'staged', 'optuna'], default "grid"
+        All of them; coarse to fine; where good ones were.
+    trials : int, 0 to 1000000, default 0
+        At most so many members; 0: all, of optuna 100.
+    preset : Literal['quick', 'medium', 'thorough'], default "quick"
+        Of staged: how coarse it starts, how widely it goes on.
+    by : Literal['excess', 'strategy'], default "excess"
+        The account by whose Sharpe ratio the best is chosen.
+    seed : int, 0 to 2, default 7
+        Of optuna's sampler.
+    study : str, default ""
+        Over which trials are counted; empty: the recipe's.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.space import Space
+    >>> wide = Space(vary={"policy.top_k": [5, 10, 20, 40], "sizing.weighting": ["equal", "rank"]})
+    >>> wide.size, {path: wide.ordered(path) for path in wide.vary}
+    (8, {'policy.top_k': True, 'sizing.weighting': False})
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     recipe: str = "default"  # name of a committed recipe, or a YAML file
@@ -67,14 +115,30 @@ class Space(BaseModel):
 
     @property
     def size(self) -> int:
-        "Return how many members the whole grid has."
+        """Return how many members the whole grid has.
+
+        Returns
+        -------
+        int
+            How many members the whole grid has.
+        """
         return math.prod(len(values) for values in self.vary.values())
 
     def ordered(
         self,
         path: str,  # of a setting that varies
     ) -> bool:
-        "Say whether the values of a setting have an order: numbers that only rise or only fall."
+        """Say whether the values of a setting have an order: numbers that only rise or only fall.
+
+        Parameters
+        ----------
+        path : str
+            Of a setting that varies.
+
+        Returns
+        -------
+        bool
+        """
         v = self.vary[path]
         if len(v) < 2 or not all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in v):
             return False
@@ -96,7 +160,32 @@ def member(
     recipe: Recipe,  # around which is searched
     settings: dict[str, object],  # path -> value
 ) -> Recipe:
-    "Return the recipe of one member; raise ConfigError for settings that do not go together."
+    """Return the recipe of one member; raise ConfigError for settings that do not go together.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Around which is searched.
+    settings : dict[str, object]
+        Path -> value.
+
+    Returns
+    -------
+    Recipe
+        The recipe of one member.
+
+    Raises
+    ------
+    ConfigError
+        For settings that do not go together.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.space import member
+    >>> from quantlab.recipe.spec import Recipe
+    >>> base = Recipe()
+    >>> assert member(base, {"model.alpha": 3.0, "model.kind": "ridge"}).model.settings == {"alpha": 3.0}
+    """
     first = {path: settings[path] for path in settings if path == "model.kind"}  # it clears the settings of a model
     return recipe.replace(**{path.replace(".", "__"): value for path, value in (first | settings).items()})
 
@@ -133,7 +222,46 @@ def space_of(
     file: str | None = None,  # for messages
     lines: dict[tuple, int] | None = None,  # of lines_of
 ) -> Space:
-    "Check a space against its recipe; raise ConfigError with file, line and the nearest valid name."
+    """Check a space against its recipe; raise ConfigError with file, line and the nearest valid name.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Around which is searched.
+    told : dict[str, object]
+        What a page says: vary, method ...
+    file : str | None, default None
+        For messages.
+    lines : dict[tuple, int] | None, default None
+        Of lines_of.
+
+    Returns
+    -------
+    Space
+        What varies around a recipe, and how it is searched.
+
+    Raises
+    ------
+    ConfigError
+        With file, line and the nearest valid name.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.recipe.space import space_of
+    >>> from quantlab.recipe.spec import Recipe
+    >>> base = Recipe()
+    >>> [
+    ...     show_error(lambda: space_of(base, {"vary": {"policy.topk": [10, 20]}})),
+    ...     show_error(lambda: space_of(base, {"vary": {"policy.top_k": [10, 0]}})),
+    ...     show_error(lambda: space_of(base, {"vary": {"policy.top_k": 10}})),
+    ...     show_error(lambda: space_of(base, {"vary": {"policy.top_k": [10]}, "method": "stagd"})),
+    ... ]
+    ['ConfigError: policy.topk: policy has no topk; did you mean top_k?',
+     'ConfigError: policy.top_k is 0: input should be greater than or equal to 1',
+     'ConfigError: policy.top_k is 10; give a list of values, or low, high and step',
+     "ConfigError: method is 'stagd': input should be 'grid', 'staged' or 'optuna'; did you mean staged?"]
+    """
     lines = lines or {}
     try:
         space = Space.model_validate(told)
@@ -156,7 +284,44 @@ def space_of(
 def read_space(
     file: str | Path,  # YAML
 ) -> tuple[Recipe, Space]:  # the recipe, in the study of the search
-    "Read a search from a file; raise ConfigError that names file and line."
+    """Read a search from a file; raise ConfigError that names file and line.
+
+    Parameters
+    ----------
+    file : str | Path
+        YAML.
+
+    Returns
+    -------
+    tuple[Recipe, Space]
+        The recipe, in the study of the search.
+
+    Raises
+    ------
+    ConfigError
+        That names file and line.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.recipe.space import read_space
+    >>> from quantlab.recipe.spec import Recipe
+    >>> base = Recipe()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     base.save(f"{folder}/mine.yaml")
+    ...     page = Path(folder) / "names.yaml"
+    ...     page.write_text(
+    ...         "recipe: mine.yaml\\nvary:\\n  policy.top_k: {low: 10, high: 50, step: 10}\\n  policy.buffer: [0, 15]\\n"
+    ...     )
+    ...     recipe, found = read_space(page)
+    ...     page.write_text("recipe: mine.yaml\\nvary:\\n  policy.top_k: [10, 20]\\n  policy.bufer: [0, 15]\\n")
+    ...     said = show_error(lambda: read_space(page)).replace(folder, "...")
+    >>> found.size, said
+    (10,
+     'ConfigError: .../names.yaml, line 4: policy.bufer: policy has no bufer; did you mean buffer?')
+    """
     shown = display_path(Path(file))
     try:
         text = Path(file).read_text(encoding="utf-8")
@@ -187,7 +352,26 @@ Ask = Callable[[list[dict[str, object]]], list[float]]  # settings of members ->
 def grid_points(
     space: Space,  # any
 ) -> list[dict[str, object]]:  # settings of each member, the last path fastest
-    "List every member."
+    """List every member.
+
+    Parameters
+    ----------
+    space : Space
+        Any.
+
+    Returns
+    -------
+    list[dict[str, object]]
+        Settings of each member, the last path fastest.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.space import Space, by_grid, grid_points
+    >>> wide = Space(vary={"policy.top_k": [5, 10, 20, 40], "sizing.weighting": ["equal", "rank"]})
+    >>> asked = []
+    >>> by_grid(wide, lambda settings: (asked.extend(settings), [0.0] * len(settings))[1])
+    >>> assert asked == grid_points(wide) and len(asked) == wide.size
+    """
     return grid_of(space.vary)
 
 
@@ -195,7 +379,27 @@ def by_grid(
     space: Space,  # any
     ask: Ask,  # gives the scores of some members
 ) -> None:
-    "Ask for every member; raise ConfigError when they are more than the page allows."
+    """Ask for every member; raise ConfigError when they are more than the page allows.
+
+    Parameters
+    ----------
+    space : Space
+        Any.
+    ask : Ask
+        Gives the scores of some members.
+
+    Raises
+    ------
+    ConfigError
+        When they are more than the page allows.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.space import Space, by_grid
+    >>> wide = Space(vary={"policy.top_k": [5, 10, 20, 40], "sizing.weighting": ["equal", "rank"]})
+    >>> asked = []
+    >>> by_grid(wide, lambda settings: (asked.extend(settings), [0.0] * len(settings))[1])
+    """
     if space.trials and space.size > space.trials:
         raise ConfigError(
             f"the grid has {space.size:,} members and trials allows {space.trials:,}; "
@@ -217,7 +421,30 @@ def by_stages(
     space: Space,  # any
     ask: Ask,  # gives the scores of some members
 ) -> None:
-    "Ask for a coarse grid, then for finer and finer steps around the best."
+    """Ask for a coarse grid, then for finer and finer steps around the best.
+
+    Parameters
+    ----------
+    space : Space
+        Any.
+    ask : Ask
+        Gives the scores of some members.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.space import Space, by_grid, by_stages
+    >>> wide = Space(vary={"policy.top_k": [5, 10, 20, 40], "sizing.weighting": ["equal", "rank"]})
+    >>> asked = []
+    >>> by_grid(wide, lambda settings: (asked.extend(settings), [0.0] * len(settings))[1])
+    >>> hill = Space(
+    ...     vary={"policy.top_k": list(range(1, 61)), "policy.buffer": list(range(0, 40))}, method="staged"
+    ... )
+    >>> seen = []
+    >>> def height(settings):
+    ...     seen.extend(settings)
+    ...     return [-((s["policy.top_k"] - 22) ** 2) - (s["policy.buffer"] - 9) ** 2 for s in settings]
+    >>> by_stages(hill, height)
+    """
     points, best_of = PRESETS[space.preset]
     paths, scores = list(space.vary), {}
 
@@ -261,7 +488,43 @@ def by_optuna(
     space: Space,  # any
     ask: Ask,  # gives the scores of some members
 ) -> None:
-    "Ask for members near good ones."
+    """Ask for members near good ones.
+
+    Parameters
+    ----------
+    space : Space
+        Any.
+    ask : Ask
+        Gives the scores of some members.
+
+    References
+    ----------
+    .. [1] Bergstra, Bardenet, Bengio and Kégl (2011).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.recipe.space import Space, WAYS, by_grid, by_optuna, by_stages
+    >>> wide = Space(vary={"policy.top_k": [5, 10, 20, 40], "sizing.weighting": ["equal", "rank"]})
+    >>> asked = []
+    >>> by_grid(wide, lambda settings: (asked.extend(settings), [0.0] * len(settings))[1])
+    >>> hill = Space(
+    ...     vary={"policy.top_k": list(range(1, 61)), "policy.buffer": list(range(0, 40))}, method="staged"
+    ... )
+    >>> seen = []
+    >>> def height(settings):
+    ...     seen.extend(settings)
+    ...     return [-((s["policy.top_k"] - 22) ** 2) - (s["policy.buffer"] - 9) ** 2 for s in settings]
+    >>> by_stages(hill, height)
+    >>> walks = {}
+    >>> for name in ("staged", "optuna"):
+    ...     seen = []
+    ...     WAYS[name](hill.model_copy(update={"method": name, "trials": 80}), height)
+    ...     walks[name] = pd.DataFrame(seen)
+    >>> again = []
+    >>> height_again = lambda settings: (again.extend(settings), height(settings))[1]
+    >>> by_optuna(hill.model_copy(update={"method": "optuna", "trials": 80}), height_again)
+    """
     from quantlab.models import tune
 
     optuna = tune.optuna  # which is adapted there
@@ -297,7 +560,25 @@ WAYS = {"grid": by_grid, "staged": by_stages, "optuna": by_optuna}
 def taken_out(
     recipe: Recipe,  # whole
 ) -> dict[str, Recipe]:  # what is left out -> the recipe without it; only what the recipe has
-    "Return the recipe without each of its parts, the rest as it was."
+    """Return the recipe without each of its parts, the rest as it was.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Whole.
+
+    Returns
+    -------
+    dict[str, Recipe]
+        What is left out -> the recipe without it; only what the recipe has.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.space import taken_out
+    >>> from quantlab.recipe.spec import load
+    >>> gated = load("gated_trees")
+    >>> assert list(taken_out(gated)) == ["the regime", "the gate"] and taken_out(load("momentum")) == {}
+    """
     r, found = recipe, {}
     if r.signals.experts:
         others = [word for word in r.signals.experts if word != "model"]
@@ -372,7 +653,33 @@ def nudged(
     recipe: Recipe,  # whole
     share: float = 0.2,  # of each number, up and down; a whole number moves by 1 at least
 ) -> dict[str, tuple[Recipe | None, Recipe | None]]:  # path -> lower, higher; None: not allowed there
-    "Return the recipe with each number that was chosen a little lower and a little higher."
+    """Return the recipe with each number that was chosen a little lower and a little higher.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Whole.
+    share : float, default 0.2
+        Of each number, up and down; a whole number moves by 1 at least.
+
+    Returns
+    -------
+    dict[str, tuple[Recipe | None, Recipe | None]]
+        Path -> lower, higher; None: not allowed there.
+
+    Raises
+    ------
+    ConfigError
+        "share is {share}; give a part between 0 and 1, such as 0.2"
+        For a word that names none (see features_of).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.space import nudged
+    >>> from quantlab.recipe.spec import load
+    >>> whole = load("crypto")
+    >>> around = nudged(whole)
+    """
     if not 0 < share < 1:
         raise ConfigError(f"share is {share}; give a part between 0 and 1, such as 0.2")
     said, whole = as_dict(recipe), as_dict(recipe, all_of_it=True)

@@ -80,7 +80,19 @@ def _brought(places: tuple[str, ...]) -> dict[str, str]:
 
 
 def plugins() -> dict[str, str]:  # kind.word -> module:name
-    "List the words that installed packages bring."
+    """List the words that installed packages bring.
+
+    Returns
+    -------
+    dict[str, str]
+        Kind.word -> module:name.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import plugins
+    >>> sorted(plugins())
+    []
+    """
     return dict(_brought(tuple(sys.path)))
 
 # %% ../../nbs/recipe/750_spec.ipynb #c5d6ffd1
@@ -88,7 +100,25 @@ def nearest_name(
     word: object,  # as it was written
     options: Iterable[object],  # the valid names
 ) -> str:  # "; did you mean ...?", empty where nothing is near
-    "Return the closest valid name as half a sentence, or nothing."
+    """Return the closest valid name as half a sentence, or nothing.
+
+    Parameters
+    ----------
+    word : object
+        As it was written.
+    options : Iterable[object]
+        The valid names.
+
+    Returns
+    -------
+    str
+        "; did you mean ...?", empty where nothing is near.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import FEATURE_SETS, nearest_name
+    >>> assert nearest_name("nothing like it", FEATURE_SETS) == ""
+    """
     near = get_close_matches(str(word), [str(o) for o in options], n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
@@ -96,7 +126,33 @@ def nearest_name(
 def lines_of(
     text: str,  # YAML
 ) -> dict[tuple, int]:  # path of keys -> line, from 1
-    "Map each key of a YAML text to its line."
+    """Map each key of a YAML text to its line.
+
+    Parameters
+    ----------
+    text : str
+        YAML.
+
+    Returns
+    -------
+    dict[tuple, int]
+        Path of keys -> line, from 1.
+
+    Raises
+    ------
+    MarkedYAMLError
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import lines_of
+    >>> assert lines_of("a:\\n  b: 1\\nc: [2,\\n 3]") == {
+    ...     ("a",): 1,
+    ...     ("a", "b"): 2,
+    ...     ("c",): 3,
+    ...     ("c", 0): 3,
+    ...     ("c", 1): 4,
+    ... }
+    """
     found: dict[tuple, int] = {}
 
     def walk(node: yaml.Node, path: tuple) -> None:
@@ -168,7 +224,33 @@ _Day = Annotated[str, BeforeValidator(_iso), Field(pattern=r"^(\d{4}-\d\d-\d\d)?
 
 
 class Data(_Section):
-    "Say which bars, of whom, between which sessions."
+    """Say which bars, of whom, between which sessions.
+
+    Parameters
+    ----------
+    source : str, default "sample"
+        "sample", synth:crypto, lake:NAME, qlib:NAME (below ../shared/data), a CSV, Parquet file.
+    universe : str, default "all"
+        "all", symbols separated by commas, or a market of a Qlib store: its members of each day.
+    start : _Moment, default "2010-01-04"
+        First session.
+    end : _Moment, default "2023-12-29"
+        Last session that a run reads; decide may be asked for a later one.
+    market : str, default ""
+        Whose year, lot and fees stand where none are written.
+    interval : str, default ""
+        Of the bars, where a dataset has several: 1d, 4h, 5min.
+    index : str, default ""
+        Of the market, a symbol of the universe or of a Qlib store; empty: SPY of the sample, or the
+        mean.
+    periods_per_year : int, 0 to 10, default 0
+        Sessions a year; 0: as the data's own dates show.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Data
+    >>> Data(universe="AAPL, XOM", start="2015-01-02")
+    """
 
     source: str = "sample"  # "sample", synth:crypto, lake:NAME, qlib:NAME (below ../shared/data), a CSV, Parquet file
     universe: str = "all"  # "all", symbols separated by commas, or a market of a Qlib store: its members of each day
@@ -193,7 +275,28 @@ Styles = Literal["none", "sector", "size", "sector_size"]  # size: the log of th
 
 
 class Features(_Section):
-    "Say what is computed from the bars, and how it is brought to one scale."
+    """Say what is computed from the bars, and how it is brought to one scale.
+
+    Parameters
+    ----------
+    use : tuple[Annotated[str, AfterValidator(_a_feature)], ...], default ("base",)
+        sets, features, calls, or module:name.
+    transform : tuple[Annotated[str, _one_of(TRANSFORMS, 'transform')], ...], default ("rank",)
+        Within each date, in order.
+    neutralise : Styles, default "none"
+        What is taken out of each column, within the date.
+    beside : Literal['none', 'ranks', 'neutral_ranks'], default "none"
+        r_NAME; neutral: of size and volatility.
+    path : int, 0 to 250, default 0
+        Sessions of returns beside them, path_00 on; a cascade has its own.
+    drop : tuple[str, ...], default ()
+        Names such as mom_252_21 or path_* that are left out; sessions count as if they stayed.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Features
+    >>> Features(use=("base", "reversal(10)"))
+    """
 
     use: tuple[Annotated[str, AfterValidator(_a_feature)], ...] = ("base",)  # sets, features, calls, or module:name
     transform: tuple[Annotated[str, _one_of(TRANSFORMS, "transform")], ...] = ("rank",)  # within each date, in order
@@ -222,7 +325,36 @@ _Part = Annotated[float, Field(gt=0, lt=1, strict=False)]
 
 
 class Label(_Section):
-    "Say which outcome is learned."
+    """Say which outcome is learned.
+
+    Parameters
+    ----------
+    kind : str, default "forward_returns"
+        "close_returns": from the next close on.
+    horizon : int, 1 to 250, default 20
+        Sessions from entry to exit; of "triple_barrier" at most.
+    entry : Literal['open', 'close'], default "open"
+        Bought at the next open, or at the close of the decision.
+    target : _Target, default "uniform"
+        Ranks of the date, standardised in it, plain, or less its median.
+    weight : Literal['equal', 'uniqueness'], default "equal"
+        Of a row that is learned: by how much of its outcome is its own.
+    profit : float, default 1.0
+        Of "triple_barrier": target, in volatilities.
+    loss : float, default 1.0
+        Of "triple_barrier": stop, in volatilities.
+    blend : dict[_Sessions, _Part], default {}
+        Further horizon -> its share of the target; the rest is that of horizon.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Label
+    >>> (
+    ...     Label(horizon=60),
+    ...     Label(kind="close_returns", horizon=1, target="zscore"),
+    ...     Label(kind="triple_barrier", profit=2.0),
+    ... )
+    """
 
     kind: Annotated[str, _one_of(LABELS, "label")] = "forward_returns"  # "close_returns": from the next close on
     horizon: Annotated[int, Field(ge=1, le=250)] = 20  # sessions from entry to exit; of "triple_barrier" at most
@@ -235,7 +367,13 @@ class Label(_Section):
 
     @property
     def reach(self) -> int:
-        "Return the sessions from entry to the last exit that is learned from."
+        """Return the sessions from entry to the last exit that is learned from.
+
+        Returns
+        -------
+        int
+            The sessions from entry to the last exit that is learned from.
+        """
         return max(self.horizon, *self.blend, 1)
 
     @model_validator(mode="after")
@@ -251,7 +389,33 @@ class Label(_Section):
 
 # %% ../../nbs/recipe/750_spec.ipynb #eac17ef0
 class Split(_Section):
-    "Say on which sessions a model is fitted: windows from the first row that has features on, or dates."
+    """Say on which sessions a model is fitted: windows from the first row that has features on, or dates.
+
+    Parameters
+    ----------
+    train_sessions : int, 60 to 5000, default 756
+        In each training window.
+    test_sessions : int, 1 to 5000, default 252
+        Predicted before the next fit.
+    embargo : int, 0 to 1000, default 5
+        Left out between training and test.
+    expanding : bool, default False
+        True: every window starts at the first session.
+    learn_every : int, 1 to 50, default 1
+        Each so many sessions a date is learned from.
+    learn_last : int, 0 to 5000, default 0
+        Of a window only the latest so many sessions; 0: all.
+    train_end : _Day, default ""
+        Last date that is trained on: one fit, everything later is predicted; empty: windows.
+    valid_end : _Day, default ""
+        Dates after train_end up to this one say when a model stops; empty: none.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Split
+    >>> dated = Split(train_end="2014-12-31", valid_end="2016-12-31", embargo=0)
+    >>> dated, Split(expanding=True)
+    """
 
     train_sessions: Annotated[int, Field(ge=60, le=5000)] = 756  # in each training window
     test_sessions: Annotated[int, Field(ge=1, le=5000)] = 252  # predicted before the next fit
@@ -272,14 +436,32 @@ class Split(_Section):
 
 # %% ../../nbs/recipe/750_spec.ipynb #82ddf502
 class Model(BaseModel):
-    "Name the model and its settings."
+    """Name the model and its settings.
+
+    Parameters
+    ----------
+    kind : str, default "gbm"
+        Or module:name of an estimator.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Model
+    >>> Model(kind="ridge", alpha=10.0), Model(num_leaves=63).settings
+    (Model(kind='ridge', alpha=10.0), {'num_leaves': 63})
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
     kind: Annotated[str, _one_of(tuple(MODEL_SETTINGS), "model")] = "gbm"  # or module:name of an estimator
 
     @property
     def settings(self) -> dict[str, Any]:
-        "Return what stands beside kind."
+        """Return what stands beside kind.
+
+        Returns
+        -------
+        dict[str, Any]
+            What stands beside kind.
+        """
         return dict(self.__pydantic_extra__ or {})
 
     @model_validator(mode="after")
@@ -324,7 +506,41 @@ def _a_state(value: str) -> str:
 
 
 class Regime(_Section):
-    "Say how the market's weather scales exposure; none: it does not."
+    """Say how the market's weather scales exposure; none: it does not.
+
+    Parameters
+    ----------
+    kind : str, default "none"
+        A detector of the index, filtered, or module:name.
+    n_states : int, 2 to 4, default 3
+        Of the detector, where it has a choice.
+    names : Literal['volatility', 'weather'], default "volatility"
+        Calm to turbulent, or trending, mean_reverting, choppy.
+    first : int, 0 to 5000, default 0
+        Sessions before the first fit; 0: 504, or fewer before a trade.
+    refit : int, 1 to 5000, default 252
+        Sessions between fits.
+    exposure : dict[Annotated[str, AfterValidator(_a_state)], _Share], default {}
+        Of a state; not named: that of regime.gate.
+    gate : bool, default True
+        False: the regime is described, and exposure left alone.
+    hysteresis : float, default 0.0
+        Lead in probability that a new state needs.
+    min_dwell : int, 1 to 1000, default 1
+        Sessions that a state is kept; 1 and no lead: as filtered.
+    max_stale : int, 0 to 1000, default 0
+        Sessions after which an old gate closes; 0: it must be there.
+    managed : Annotated[float, Field(gt=0, le=5, strict=False)] | None, default None
+        Annual volatility of the index aimed at.
+    short_leg : Literal['none', 'momentum'], default "none"
+        Of long_short: short only while the index falls.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Regime
+    >>> stormy = Regime(kind="hmm", n_states=2, exposure={"turbulent": 0.5}, min_dwell=5)
+    >>> stormy
+    """
 
     kind: Annotated[str, _one_of(REGIMES, "regime")] = "none"  # a detector of the index, filtered, or module:name
     n_states: Annotated[int, Field(ge=2, le=4)] = 3  # of the detector, where it has a choice
@@ -341,7 +557,19 @@ class Regime(_Section):
 
     @property
     def states(self) -> tuple[str, ...]:
-        "Return the names that a detector of ours gives its states."
+        """Return the names that a detector of ours gives its states.
+
+        Returns
+        -------
+        tuple[str, ...]
+            The names that a detector of ours gives its states.
+
+        Examples
+        --------
+        >>> from quantlab.recipe.spec import Regime
+        >>> stormy = Regime(kind="hmm", n_states=2, exposure={"turbulent": 0.5}, min_dwell=5)
+        >>> assert stormy.states == ("calm", "turbulent") and Regime(names="weather").states[-1] == "choppy"
+        """
         by_volatility = {2: ("calm", "turbulent"), 3: STATE_NAMES[:3], 4: STATE_NAMES[:4]}[self.n_states]
         return STATE_NAMES[4:] if self.names == "weather" else by_volatility
 
@@ -368,7 +596,28 @@ def _an_expert(value: str) -> str:
 
 
 class Signals(_Section):
-    "Say how beliefs become the score that is traded; as they are unless something is said here."
+    """Say how beliefs become the score that is traded; as they are unless something is said here.
+
+    Parameters
+    ----------
+    experts : tuple[Annotated[str, AfterValidator(_an_expert)], ...], default ()
+        Mixed by record; empty: the model alone.
+    lookback : int, 20 to 5000, default 756
+        Decisions behind the record of an expert.
+    half_life : float, 0 to 5000, default 0.0
+        Sessions; scores fade so; 0: as they are.
+    confidence : bool, default False
+        True: weights shrink with doubt, which experts, quantiles or an ensemble tell.
+    floor : _Share, default 0.25
+        Of a weight that is left where nothing is sure.
+    neutralise : Styles, default "none"
+        What is taken out of the score, within the date.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Signals
+    >>> Signals(experts=["model", "-std_20"], half_life=63)
+    """
 
     experts: tuple[Annotated[str, AfterValidator(_an_expert)], ...] = ()  # mixed by record; empty: the model alone
     lookback: Annotated[int, Field(ge=20, le=5000)] = 756  # decisions behind the record of an expert
@@ -394,7 +643,36 @@ _Some = Annotated[float, Field(gt=0, le=1, strict=False)]
 
 
 class Policy(_Section):
-    "Say which names are held, and how often that is decided."
+    """Say which names are held, and how often that is decided.
+
+    Parameters
+    ----------
+    kind : str, default "topk"
+        One of POLICIES, or module:name without arguments.
+    top_k : int, 1 to 5000, default 30
+        Names held, on each side of a book that is short too.
+    buffer : int, 0 to 1000, default 15
+        A held name stays while its rank is at most top_k + buffer.
+    rebalance : int, 1 to 5000, default 20
+        Sessions between decisions, from the first prediction on.
+    n_drop : int, 0 to 5000, default 5
+        Of topk_drop: names that may be replaced at a decision.
+    shorts : bool, default False
+        Of proportional, rank_weighted, softmax, optimised: True holds the worst names short.
+    temperature : float, default 1.0
+        Of softmax: higher is more equal.
+    lookback : int, 20 to 5000, default 252
+        Of beta_neutral, optimised: sessions of past returns.
+    objective : Literal['min_variance', 'views', 'equal_risk', 'hrp'], default "min_variance"
+        Of optimised.
+    covariance : Literal['sample', 'ledoit_wolf', 'ewma', 'denoised'], default "ledoit_wolf"
+        Of optimised.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Policy
+    >>> Policy(kind="topk_drop"), Policy(kind="optimised", objective="equal_risk")
+    """
 
     kind: Annotated[str, _one_of(POLICIES, "policy")] = "topk"  # one of POLICIES, or module:name without arguments
     top_k: Annotated[int, Field(ge=1, le=5000)] = 30  # names held, on each side of a book that is short too
@@ -410,7 +688,40 @@ class Policy(_Section):
 
 # %% ../../nbs/recipe/750_spec.ipynb #454ba898
 class LimitTerms(_Section):
-    "Say what must never be exceeded."
+    """Say what must never be exceeded.
+
+    Parameters
+    ----------
+    max_weight : float, default 0.1
+        Of one name, as a share of equity.
+    max_gross : float, default 2.0
+        Longs plus shorts, times equity.
+    lot : float, 0 to 1000000.0, default 0.0
+        Traded shares in a lot; 0: fractions.
+    price_limit : Annotated[float, Field(gt=0, le=10, strict=False)] | None, default None
+        Daily change that stops trading.
+    stale_after : Annotated[int, Field(ge=1, le=5000)] | None, default 5
+        Sessions without a bar; then sold. null: never.
+    max_sector : _Share | None, default None
+        Of one sector's names together, net; null: no limit.
+    max_turnover : Annotated[float, Field(gt=0, le=40, strict=False)] | None, default None
+        Bought plus sold at one decision.
+    max_adv : _Some | None, default None
+        Traded at one decision, of a name's mean daily traded value.
+    stop : _Some | None, default None
+        Fall of a position from its entry price, then it is sold.
+    daily_loss : _Some | None, default None
+        Fall of equity since the last close of a day; then only reducing orders pass.
+    kill_drawdown : _Some | None, default None
+        Fall from the highest equity that stops the strategy for good.
+    flatten : bool, default False
+        What a trip does with what is held: True sells it.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import LimitTerms, Sizing
+    >>> LimitTerms(lot=100, price_limit=0.095), LimitTerms(kill_drawdown=0.15, stop=0.03), Sizing(weighting="rank")
+    """
 
     max_weight: Annotated[float, Field(gt=0, le=1, strict=False)] = 0.1  # of one name, as a share of equity
     max_gross: Annotated[float, Field(gt=0, le=20, strict=False)] = 2.0  # longs plus shorts, times equity
@@ -427,7 +738,30 @@ class LimitTerms(_Section):
 
 
 class Sizing(_Section):
-    "Say how much of each name is held."
+    """Say how much of each name is held.
+
+    Parameters
+    ----------
+    weighting : Literal['equal', 'rank'], default "equal"
+        Or more of what ranks higher.
+    vol_target : Annotated[float, Field(gt=0, le=5, strict=False)] | None, default None
+        Annual; scales the book.
+    vol_lookback : int, 20 to 5000, default 63
+        Sessions behind the estimate.
+    max_gross : float, default 1.0
+        Up to which a volatility target may scale up.
+    atr_risk : _Some | None, default None
+        Share of equity that a position loses at its stop; its weight follows.
+    atr_stop : float, default 2.0
+        Of atr_risk: distance, in average true ranges.
+    sure_risk : _Some | None, default None
+        Of atr_risk: the same where confidence is 1, on an S-curve between.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import LimitTerms, Sizing
+    >>> LimitTerms(lot=100, price_limit=0.095), LimitTerms(kill_drawdown=0.15, stop=0.03), Sizing(weighting="rank")
+    """
 
     weighting: Literal["equal", "rank"] = "equal"  # or more of what ranks higher
     vol_target: Annotated[float, Field(gt=0, le=5, strict=False)] | None = None  # annual; scales the book
@@ -443,7 +777,36 @@ _Bps = Annotated[float, Field(ge=0, le=1000, strict=False)]
 
 
 class CostTerms(_Section):
-    "Say what trading costs, in bps of traded value or a year."
+    """Say what trading costs, in bps of traded value or a year.
+
+    Parameters
+    ----------
+    commission_bps : _Bps, default 1.0
+        Of traded value.
+    slippage_bps : _Bps, default 5.0
+        Of traded value.
+    per_share : float, 0 to 1000000.0, default 0.0
+        Money per share, coin or unit of price.
+    minimum : float, 0 to 1000000.0, default 0.0
+        Commission of an order, at least, in money.
+    half_spread_bps : _Bps, default 0.0
+        Of traded value.
+    impact : float, 0 to 1000, default 0.0
+        Of the square-root law.
+    borrow_bps : _Bps, default 0.0
+        A year, of what is short.
+    interest_bps : _Bps, default 0.0
+        A year, of cash.
+    funding_bps : float, -10000.0 to 10000.0, default 0.0
+        A year, longs pay it to shorts.
+    sell_tax_bps : _Bps, default 0.0
+        Of what is sold.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import CostTerms
+    >>> CostTerms(commission_bps=0.5)
+    """
 
     commission_bps: _Bps = 1.0  # of traded value
     slippage_bps: _Bps = 5.0  # of traded value
@@ -540,7 +903,53 @@ def _write(
 
 # %% ../../nbs/recipe/750_spec.ipynb #e34941b9
 class Recipe(_Section):
-    "Hold one strategy, from bars to orders."
+    """Hold one strategy, from bars to orders.
+
+    Parameters
+    ----------
+    name : str, default "recipe"
+        Of the file, and of what is kept about it.
+    title : str, default "Cross-sectional strategy"
+        What a reader sees.
+    data : Data, default Data()
+        Which bars.
+    features : Features, default Features()
+        What is known of them.
+    label : Label, default Label()
+        What is learned.
+    split : Split, default Split()
+        When.
+    model : Model, default Model()
+        By what.
+    regime : Regime, default Regime()
+        In which weather.
+    signals : Signals, default Signals()
+        How beliefs become one score.
+    policy : Policy, default Policy()
+        Which names are held.
+    limits : LimitTerms, default LimitTerms()
+        Within what.
+    sizing : Sizing, default Sizing()
+        How much of each.
+    costs : CostTerms, default CostTerms()
+        At what price.
+    fill : str, default "next_open"
+        When and how an order becomes a fill.
+    capital : float, 1 to 1000000000000000.0, default 1_000_000.0
+        Cash at the start.
+    seed : int, 0 to 2, default 7
+        Of every random number.
+    study : str, default "tearsheet"
+        What is being searched: trials are counted within it.
+    chosen_until : _Day, default ""
+        Last session that was looked at when this recipe was chosen; empty: not said.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Policy, Recipe, as_dict
+    >>> as_dict(Recipe(name="mine", policy=Policy(top_k=20)))
+    {'name': 'mine', 'policy': {'top_k': 20}}
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] = "recipe"  # of the file, and of what is kept about it
     title: str = "Cross-sectional strategy"  # what a reader sees
@@ -570,7 +979,36 @@ class Recipe(_Section):
         value: object = None,  # the new value
         **paths: object,  # the same with __ for the dot: policy__top_k=20
     ) -> "Recipe":
-        "Return a recipe with other settings; raise ConfigError for a path or a value that cannot be."
+        """Return a recipe with other settings; raise ConfigError for a path or a value that cannot be.
+
+        Parameters
+        ----------
+        path : str | None, default None
+            dotted, such as model.num_leaves.
+        value : object, default None
+            The new value.
+        **paths : object
+            The same with __ for the dot: policy__top_k=20.
+
+        Returns
+        -------
+        Recipe
+            A recipe with other settings.
+
+        Raises
+        ------
+        ConfigError
+            For a path or a value that cannot be.
+
+        Examples
+        --------
+        >>> from quantlab.recipe.spec import Recipe
+        >>> coins = Recipe.model_validate(
+        ...     {"data": {"market": "crypto_spot", "interval": "4h"}, "costs": {"commission_bps": 4}}
+        ... )
+        >>> shares = coins.replace(data__market="cn_equity", data__interval="1d")
+        >>> shares.costs
+        """
         changes = ({path: value} if path else {}) | {name.replace("__", "."): v for name, v in paths.items()}
         tree = self.model_dump(mode="python")
         for dotted, new in changes.items():
@@ -581,7 +1019,32 @@ class Recipe(_Section):
         self,
         file: str | Path,  # of YAML, or "-" for text only
     ) -> str:  # what was written
-        "Write the recipe as YAML, whole or not at all, without what stands at its default."
+        """Write the recipe as YAML, whole or not at all, without what stands at its default.
+
+        Parameters
+        ----------
+        file : str | Path
+            Of YAML, or "-" for text only.
+
+        Returns
+        -------
+        str
+            What was written.
+
+        Examples
+        --------
+        >>> from quantlab.recipe.spec import parse
+        >>> page = \"\"\"
+        ... title: Momentum
+        ... features: {use: ["momentum(252, 21)"], transform: [rank]}
+        ... model:
+        ...   kind: feature
+        ...   column: mom_252_21
+        ... policy: {top_k: 20, rebalance: 21}
+        ... \"\"\"
+        >>> momentum = parse(page, "momentum")
+        >>> assert parse(momentum.save("-"), "x") == momentum
+        """
         return _write(yaml.safe_dump(as_dict(self), sort_keys=False, allow_unicode=True, width=110), file)
 
 # %% ../../nbs/recipe/750_spec.ipynb #36530874
@@ -589,7 +1052,26 @@ def as_dict(
     recipe: Recipe,  # any
     all_of_it: bool = False,  # True: defaults too
 ) -> dict[str, Any]:  # numbers, texts, lists, in the order of the chain
-    "Return a recipe as plain data, as YAML and a manifest hold it."
+    """Return a recipe as plain data, as YAML and a manifest hold it.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Any.
+    all_of_it : bool, default False
+        True: defaults too.
+
+    Returns
+    -------
+    dict[str, Any]
+        numbers, texts, lists, in the order of the chain.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Policy, Recipe, as_dict
+    >>> as_dict(Recipe(name="mine", policy=Policy(top_k=20)))
+    {'name': 'mine', 'policy': {'top_k': 20}}
+    """
     tree = recipe.model_dump(mode="json", exclude_defaults=not all_of_it)
     if recipe.data.market:  # its terms are written out, so that they stay when the table of markets changes
         limits = tree.get("limits", {}) | {"lot": recipe.limits.lot}
@@ -660,7 +1142,36 @@ def parse(
     name: str,  # of the recipe, where the text has none
     file: str | None = None,  # for messages
 ) -> Recipe:
-    "Read a recipe from YAML text; raise ConfigError with file and line."
+    """Read a recipe from YAML text; raise ConfigError with file and line.
+
+    Parameters
+    ----------
+    text : str
+        YAML.
+    name : str
+        Of the recipe, where the text has none.
+    file : str | None, default None
+        For messages.
+
+    Returns
+    -------
+    Recipe
+        One strategy, from bars to orders.
+
+    Raises
+    ------
+    ConfigError
+        With file and line.
+
+    Examples
+    --------
+    >>> import yaml
+    >>> from quantlab.recipe.spec import Recipe, as_dict, parse
+    >>> coins = Recipe.model_validate(
+    ...     {"data": {"market": "crypto_spot", "interval": "4h"}, "costs": {"commission_bps": 4}}
+    ... )
+    >>> assert parse(yaml.safe_dump(as_dict(coins)), "recipe") == coins
+    """
     try:
         tree, lines = yaml.safe_load(text), lines_of(text)
     except yaml.YAMLError as error:
@@ -671,14 +1182,72 @@ def parse(
 
 # %% ../../nbs/recipe/750_spec.ipynb #7f4d72da
 def recipe_names() -> list[str]:
-    "List the committed recipes."
+    """List the committed recipes.
+
+    Returns
+    -------
+    list[str]
+
+    Raises
+    ------
+    ConfigError
+        When there is none (see root).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import load, recipe_names
+    >>> load("momentum").model, recipe_names()
+    (Model(kind='feature', column='mom_252_21'),
+     ['cascade',
+      'crypto',
+      'csi300',
+      'csi300_published',
+      'default',
+      'gated_trees',
+      'momentum',
+      'momentum_timed',
+      'trees',
+      'us'])
+    """
     return sorted(file.stem for file in (root() / "recipes").glob("*.yaml"))
 
 
 def load(
     name: str | Path,  # of a committed recipe, or a YAML file
 ) -> Recipe:
-    "Read a recipe; raise ConfigError that names file, line and the nearest valid name."
+    """Read a recipe; raise ConfigError that names file, line and the nearest valid name.
+
+    Parameters
+    ----------
+    name : str | Path
+        Of a committed recipe, or a YAML file.
+
+    Returns
+    -------
+    Recipe
+        One strategy, from bars to orders.
+
+    Raises
+    ------
+    ConfigError
+        That names file, line and the nearest valid name.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import load, recipe_names
+    >>> load("momentum").model, recipe_names()
+    (Model(kind='feature', column='mom_252_21'),
+     ['cascade',
+      'crypto',
+      'csi300',
+      'csi300_published',
+      'default',
+      'gated_trees',
+      'momentum',
+      'momentum_timed',
+      'trees',
+      'us'])
+    """
     text = str(name)
     file = Path(text) if text.endswith((".yaml", ".yml")) else root() / "recipes" / f"{text}.yaml"
     own = root() / "mine" / "recipes" / file.name  # of quantlab new recipe
@@ -701,7 +1270,24 @@ def load(
 def as_value(
     text: str,  # as on a command line
 ) -> object:  # number, truth, list or text
-    "Read one value as YAML would."
+    """Read one value as YAML would.
+
+    Parameters
+    ----------
+    text : str
+        As on a command line.
+
+    Returns
+    -------
+    object
+        number, truth, list or text.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import as_value
+    >>> [as_value(text) for text in ("20", "0.1", "true", "[rank, zscore]", "momentum", "alpha: [")]
+    [20, 0.1, True, ['rank', 'zscore'], 'momentum', 'alpha: [']
+    """
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
@@ -712,7 +1298,40 @@ def override(
     recipe: Recipe,  # one strategy
     given: str | dict[str, object],  # {path: value}, or text: "policy.top_k=20, model.num_leaves=63"
 ) -> Recipe:
-    "Change settings by their paths; raise ConfigError for what cannot be."
+    """Change settings by their paths; raise ConfigError for what cannot be.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    given : str | dict[str, object]
+        {path: value}, or text: "policy.top_k=20, model.num_leaves=63".
+
+    Returns
+    -------
+    Recipe
+        One strategy, from bars to orders.
+
+    Raises
+    ------
+    ConfigError
+        For what cannot be.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import override, parse
+    >>> page = \"\"\"
+    ... title: Momentum
+    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
+    ... model:
+    ...   kind: feature
+    ...   column: mom_252_21
+    ... policy: {top_k: 20, rebalance: 21}
+    ... \"\"\"
+    >>> momentum = parse(page, "momentum")
+    >>> changed = override(momentum, "policy.top_k=20, capital=5e5")
+    >>> changed.policy
+    """
     if isinstance(given, str):
         parts = [part.strip() for part in re.split(r",(?=\s*[\w.]+\s*=)", given) if part.strip()]
         bad = [part for part in parts if "=" not in part]
@@ -725,7 +1344,33 @@ def override(
 def executes(
     recipe: Recipe,  # one strategy
 ) -> list[str]:  # module:name of each part that is code of one's own
-    "List what a recipe would import beside quantlab."
+    """List what a recipe would import beside quantlab.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+
+    Returns
+    -------
+    list[str]
+        module:name of each part that is code of one's own.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import executes, override, parse
+    >>> page = \"\"\"
+    ... title: Momentum
+    ... features: {use: ["momentum(252, 21)"], transform: [rank]}
+    ... model:
+    ...   kind: feature
+    ...   column: mom_252_21
+    ... policy: {top_k: 20, rebalance: 21}
+    ... \"\"\"
+    >>> momentum = parse(page, "momentum")
+    >>> changed = override(momentum, "policy.top_k=20, capital=5e5")
+    >>> assert changed.capital == 5e5 and override(momentum, "") is momentum and executes(momentum) == []
+    """
     named = [("feature", word) for word in recipe.features.use] + [
         ("transform", word) for word in recipe.features.transform
     ]

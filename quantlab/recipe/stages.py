@@ -69,7 +69,45 @@ def judge_features(
     features: list[Feature],  # what is asked for
     bars: pd.DataFrame,  # (date, symbol), total-return prices; some names and more sessions than the longest look-back
 ) -> pd.DataFrame:  # by feature: verdict (PASS, LEAK, NOT_ASSESSED), why
-    "Audit features, together when nothing moves, else each alone."
+    """Audit features, together when nothing moves, else each alone.
+
+    Parameters
+    ----------
+    features : list[Feature]
+        What is asked for.
+    bars : pd.DataFrame
+        (date, symbol), total-return prices; some names and more sessions than the longest look-back.
+
+    Returns
+    -------
+    pd.DataFrame
+        By feature: verdict (PASS, LEAK, NOT_ASSESSED), why.
+
+    Raises
+    ------
+    ConfigError
+        When two share a name, PanelError for a missing input (see compute).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import causality
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> verdicts["verdict"].value_counts().to_frame("features")
+             features
+    verdict
+    PASS           11
+    """
     together = audit(partial(compute, features=features), bars, name="all features")
     there = (
         compute(bars, features).notna().any()
@@ -85,7 +123,40 @@ def judge_features(
 def lookback_of(
     recipe: Recipe,  # one strategy
 ) -> int:  # sessions before the first row of features
-    "Return the longest look-back of a recipe's features."
+    """Return the longest look-back of a recipe's features.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+
+    Returns
+    -------
+    int
+        Sessions before the first row of features.
+
+    Raises
+    ------
+    ConfigError
+        For a word that names none (see features_of).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import left_in, lookback_of
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> fewer = recipe.replace("features.drop", ["mom_*", "rev_5"])
+    >>> assert left_in(fewer, ["mom_252_21", "rev_5", "rev_21"]) == ["rev_21"] and lookback_of(
+    ...     fewer
+    ... ) == lookback_of(recipe)
+    """
     longest = max(f.lookback for f in features_of(recipe.features.use))
     return max(longest, _path(recipe))
 
@@ -111,7 +182,42 @@ def left_in(
     recipe: Recipe,  # one strategy
     columns: Sequence[str],  # of the features, the path's among them
 ) -> list[str]:  # those that no word of features.drop matches
-    "Leave out what a recipe drops; raise ConfigError for a word that matches nothing, or when nothing is left."
+    """Leave out what a recipe drops; raise ConfigError for a word that matches nothing, or when nothing is left.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    columns : Sequence[str]
+        Of the features, the path's among them.
+
+    Returns
+    -------
+    list[str]
+        Those that no word of features.drop matches.
+
+    Raises
+    ------
+    ConfigError
+        For a word that matches nothing, or when nothing is left.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import left_in, lookback_of
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> fewer = recipe.replace("features.drop", ["mom_*", "rev_5"])
+    >>> assert left_in(fewer, ["mom_252_21", "rev_5", "rev_21"]) == ["rev_21"] and lookback_of(
+    ...     fewer
+    ... ) == lookback_of(recipe)
+    """
     for word in recipe.features.drop:
         if not any(fnmatch(name, word) for name in columns):
             known = ", ".join(columns[:12])
@@ -126,7 +232,51 @@ def causality(
     recipe: Recipe,  # one strategy
     market: MarketData,  # of market_bars
 ) -> pd.DataFrame:  # by feature: verdict, why
-    "Judge the features of a recipe on its first sessions; raise LeakError when none passes."
+    """Judge the features of a recipe on its first sessions; raise LeakError when none passes.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    market : MarketData
+        Of market_bars.
+
+    Returns
+    -------
+    pd.DataFrame
+        By feature: verdict, why.
+
+    Raises
+    ------
+    LeakError
+        When none passes.
+    ConfigError
+        For a word that names none (see features_of).
+        When two share a name, PanelError for a missing input (see compute).
+    DataError
+        "{...} sessions from {start} on, and the longest feature looks back {lookback}: nothing is known
+        yet; ask for a later day, or start earlier"
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import causality
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> verdicts["verdict"].value_counts().to_frame("features")
+             features
+    verdict
+    PASS           11
+    """
     features, dates, lookback = features_of(recipe.features.use), market.bars.index.unique("date"), lookback_of(recipe)
     if len(dates) <= lookback + 1:
         raise DataError(
@@ -150,7 +300,35 @@ def causality(
 def left_out(
     verdicts: pd.DataFrame,  # of causality
 ) -> tuple[str, ...]:  # feature and verdict; nothing where the score was made elsewhere
-    "Name the features that do not enter a decision because the audit did not pass them."
+    """Name the features that do not enter a decision because the audit did not pass them.
+
+    Parameters
+    ----------
+    verdicts : pd.DataFrame
+        Of causality.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Feature and verdict; nothing where the score was made elsewhere.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import causality, left_out
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> assert left_out(verdicts) == ()
+    """
     bad = verdicts[verdicts["verdict"].ne(PASS) & verdicts["why"].ne("made elsewhere")]
     return tuple(f"{name} ({verdict})" for name, verdict in bad["verdict"].items())
 
@@ -162,7 +340,56 @@ def without_styles(
     market: MarketData,  # of market_bars
     source: str,  # of its bars, which knows the sectors
 ) -> pd.DataFrame:  # on the same index; NaN where size is not known yet
-    "Leave of each column what sector and size do not explain within the date; raise ConfigError without sectors."
+    """Leave of each column what sector and size do not explain within the date; raise ConfigError without sectors.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        (date, symbol), numeric.
+    styles : Styles
+        What is taken out.
+    market : MarketData
+        Of market_bars.
+    source : str
+        Of its bars, which knows the sectors.
+
+    Returns
+    -------
+    pd.DataFrame
+        On the same index; NaN where size is not known yet.
+
+    Raises
+    ------
+    ConfigError
+        Without sectors.
+    PanelError
+        For another index (see neutralise).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.parts import features_of
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import _computed, without_styles
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> apart = without_styles(
+    ...     _computed(recipe, market, features_of(("mom_252_21",))), "sector_size", market, "sample"
+    ... )
+    >>> apart.tail(3).round(3)
+                       mom_252_21
+    date       symbol
+    2014-12-31 WFC          0.131
+               WMT         -0.062
+               XOM         -0.011
+    """
     if styles == "none":
         return frame
     groups = exposures = None
@@ -199,7 +426,56 @@ def features(
     market: MarketData,  # of market_bars
     verdicts: pd.DataFrame,  # of causality
 ) -> pd.DataFrame:  # (date, symbol), one column a feature, known at the close of date
-    "Compute the causal features of a recipe and bring them to one scale."
+    """Compute the causal features of a recipe and bring them to one scale.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    market : MarketData
+        Of market_bars.
+    verdicts : pd.DataFrame
+        Of causality.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol), one column a feature, known at the close of date.
+
+    Raises
+    ------
+    ConfigError
+        For a word that names none (see features_of).
+        When two share a name, PanelError for a missing input (see compute).
+        Where nobody knows them (see sector_snapshots).
+        "features.drop: {word} is none of {known}{...}"
+    PanelError
+        For another index (see neutralise).
+    LeakError
+        Unless it passes (see require_causal).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import causality, features
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> X.iloc[[0, -1], :5].round(3)
+                       mom_252_21  mom_126_21  mom_63_5  rev_5  rev_21
+    date       symbol
+    2011-01-04 AAPL         0.412       0.188     0.213 -0.088   0.037
+    2014-12-31 XOM         -0.412      -0.362    -0.188  0.338  -0.013
+    """
     causal = [f for f in features_of(recipe.features.use) if verdicts.at[f.name, "verdict"] == PASS]
     X = _computed(recipe, market, causal)
     for transform in transforms_of(recipe.features.transform):
@@ -222,7 +498,46 @@ def shorten(
     index: pd.MultiIndex,  # (date, symbol), of the panel
     sessions: int,  # dates to keep, the latest of each training window
 ) -> list[Fold]:  # the same rows to predict
-    "Cut each window's training rows to its latest dates; raise ConfigError for a window without any."
+    """Cut each window's training rows to its latest dates; raise ConfigError for a window without any.
+
+    Parameters
+    ----------
+    folds : Sequence[Fold]
+        Of one panel.
+    index : pd.MultiIndex
+        (date, symbol), of the panel.
+    sessions : int
+        Dates to keep, the latest of each training window.
+
+    Returns
+    -------
+    list[Fold]
+        The same rows to predict.
+
+    Raises
+    ------
+    ConfigError
+        For a window without any.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import causality, features, shorten
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> [(train, test)] = shorten([(np.arange(8000), np.arange(8000, 9000))], X.index, 60)
+    """
     if sessions < 1:
         raise ConfigError(f"sessions is {sessions}; keep at least one date to train on")
     number = np.repeat(np.arange(len(date_starts(index)[0])), np.diff(date_starts(index)[1]))
@@ -237,7 +552,41 @@ def close_returns(
     bars: pd.DataFrame,  # (date, symbol), total-return close
     horizon: int,  # sessions held
 ) -> pd.DataFrame:  # y (decimal), t1 (when it was known), entry; NaN and NaT where either close is missing
-    "Label rows with what holding from the next close on returned: close[t + 1 + horizon] / close[t + 1] - 1."
+    """Label rows with what holding from the next close on returned: close[t + 1 + horizon] / close[t + 1] - 1.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), total-return close.
+    horizon : int
+        Sessions held.
+
+    Returns
+    -------
+    pd.DataFrame
+        y (decimal), t1 (when it was known), entry; NaN and NaT where either close is missing.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import close_returns
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> next_close = close_returns(market.bars, 1)
+    >>> next_close.iloc[[0, -200]]
+                              y         t1      entry
+    date       symbol
+    2010-01-04 AAPL   -0.015908 2010-01-06 2010-01-05
+    2014-12-24 AAPL   -0.000702 2014-12-29 2014-12-26
+    """
     at = grid(bars.index)
     close = to_wide(bars["close"], at)
     y = to_long(close.shift(-1 - horizon) / close.shift(-1) - 1, bars.index, at)
@@ -267,7 +616,45 @@ def outcomes(
     market: MarketData,  # of market_bars
     X: pd.DataFrame,  # of features
 ) -> pd.DataFrame:  # on X's index: y (the return), target (what is learned), t1, own_t1 (when each is known)
-    "Label the rows of a recipe."
+    """Label the rows of a recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    market : MarketData
+        Of market_bars.
+    X : pd.DataFrame
+        Of features.
+
+    Returns
+    -------
+    pd.DataFrame
+        On X's index: y (the return), target (what is learned), t1, own_t1 (when each is known).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import causality, features, outcomes
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> known.iloc[[0, -30 * 40]]
+                              y  target         t1     own_t1
+    date       symbol
+    2011-01-04 AAPL    0.043247  0.1625 2011-02-03 2011-02-03
+    2014-11-18 AAPL   -0.030925 -0.1625 2014-12-18 2014-12-18
+    """
     label = recipe.label
     make = partial(forward_returns, horizon=label.horizon, entry=label.entry)
     if label.kind == "close_returns":
@@ -291,7 +678,54 @@ def dated_rows(
     X: pd.DataFrame,  # of features
     t1: pd.Series,  # of outcomes
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # rows to learn from, rows that are watched, rows to predict
-    "Cut rows at the dates of a recipe, each part purged of outcomes that reach into the next."
+    """Cut rows at the dates of a recipe, each part purged of outcomes that reach into the next.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        With split.train_end.
+    X : pd.DataFrame
+        Of features.
+    t1 : pd.Series
+        Of outcomes.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray, np.ndarray]
+        Rows to learn from, rows that are watched, rows to predict.
+
+    Raises
+    ------
+    ConfigError
+        For labels that cannot be purged (see label_spans).
+    PanelError
+        For labels that cannot be purged (see label_spans).
+    DataError
+        "rows have features from {...} to {...}; split.train_end and what comes after {...} must lie
+        within; move them, or ask for a later day"
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import causality, dated_rows, features, outcomes
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> dated = recipe.replace(split__train_end="2012-12-31", split__embargo=0, label__horizon=1)
+    >>> soon = outcomes(dated, market, X)
+    >>> learned, watched, asked = dated_rows(dated, X, soon["t1"])
+    >>> [f"{X.index[row][0]:%Y-%m-%d}" for row in (learned[0], learned[-1], asked[0], asked[-1])]
+    ['2011-01-04', '2012-12-27', '2013-01-02', '2014-12-31']
+    """
     s, (dates, starts, ends) = recipe.split, label_spans(X, t1)
     whole = pd.Timedelta(0 if dates.tz is None else "1D")  # of bars dated by their end in UTC: the whole day
     cuts = [pd.Timestamp(text, tz=dates.tz) + whole for text in (s.train_end, s.valid_end or s.train_end)]
@@ -316,7 +750,61 @@ def folds(
     X: pd.DataFrame,  # of features
     t1: pd.Series,  # of outcomes
 ) -> list[Fold]:
-    "Lay the windows of a recipe over its rows, or its dates."
+    """Lay the windows of a recipe over its rows, or its dates.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    X : pd.DataFrame
+        Of features.
+    t1 : pd.Series
+        Of outcomes.
+
+    Returns
+    -------
+    list[Fold]
+
+    Raises
+    ------
+    ConfigError
+        For labels that cannot be purged (see label_spans).
+        "sessions is {sessions}; keep at least one date to train on"
+    PanelError
+        For labels that cannot be purged (see label_spans).
+    DataError
+        "rows have features from {...} to {...}; split.train_end and what comes after {...} must lie
+        within; move them, or ask for a later day"
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import causality, features, folds, outcomes
+    >>> from quantlab.validation.splits import audit_splits
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> audit_splits(windows, X.index, known["t1"])[["train_first", "train_last_t1", "test_first", "test_last"]]
+         train_first train_last_t1 test_first  test_last
+    fold
+    0     2011-01-04    2011-12-23 2012-01-04 2012-07-03
+    1     2011-07-06    2012-06-26 2012-07-05 2013-01-04
+    2     2012-01-04    2012-12-27 2013-01-07 2013-07-08
+    3     2012-07-05    2013-06-28 2013-07-09 2014-01-06
+    4     2013-01-07    2013-12-27 2014-01-07 2014-07-08
+    5     2013-07-09    2014-06-30 2014-07-09 2014-12-31
+    """
     s = recipe.split
     if s.train_end:
         train, _, test = dated_rows(recipe, X, t1)
@@ -334,7 +822,51 @@ def row_weights(
     known: pd.DataFrame,  # of outcomes, the rows that a window learns from
     sessions: pd.DatetimeIndex,  # of the recipe's calendar
 ) -> pd.Series | None:  # on the rows of known; None: all equal
-    "Weigh the rows of a window as label.weight says."
+    """Weigh the rows of a window as label.weight says.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    known : pd.DataFrame
+        Of outcomes, the rows that a window learns from.
+    sessions : pd.DatetimeIndex
+        Of the recipe's calendar.
+
+    Returns
+    -------
+    pd.Series | None
+        On the rows of known; None: all equal.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import causality, features, folds, outcomes, row_weights
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> unequal = recipe.replace("label.weight", "uniqueness")
+    >>> spans = outcomes(unequal, market, X).iloc[windows[0][0]]
+    >>> weighed = row_weights(unequal, spans, X.index.unique("date"))
+    >>> weighed.groupby("date").mean().iloc[[0, 60, 120, -1]].round(3).to_frame()
+                uniqueness
+    date
+    2011-01-04        0.18
+    2011-03-31        0.05
+    2011-06-27        0.05
+    2011-11-23        0.18
+    """
     if recipe.label.weight == "equal":
         return None
     spans = known[["entry", "own_t1"]].rename(columns={"own_t1": "t1"})
@@ -343,7 +875,43 @@ def row_weights(
 # %% ../../nbs/recipe/753_stages.ipynb #b8782c74
 @dataclass(frozen=True, eq=False)
 class Fits:
-    "Hold the fitted model of each window, and what they say."
+    """Hold the fitted model of each window, and what they say.
+
+    Parameters
+    ----------
+    predictions : pd.DataFrame
+        (date, symbol): score, what else the model says, fold; out of sample.
+    models : list
+        fitted, one for each fold.
+    done : int
+        Fits that were made now, not taken from the cache.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, outcomes
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> fits = fit_and_score(recipe, X, known, windows)
+    >>> fits.predictions.tail(3)
+                          score  fold
+    date       symbol
+    2014-12-31 WFC     0.005894     5
+               WMT    -0.029966     5
+               XOM     0.008410     5
+    """
 
     predictions: pd.DataFrame  # (date, symbol): score, what else the model says, fold; out of sample
     models: list  # fitted, one for each fold
@@ -378,7 +946,45 @@ def score(
     fitted: BaseEstimator,  # of fit
     X: pd.DataFrame,  # rows of any dates
 ) -> pd.DataFrame:  # score and what else the model says
-    "Ask a model for one date at a time; trees, which read row by row, for all of them."
+    """Ask a model for one date at a time; trees, which read row by row, for all of them.
+
+    Parameters
+    ----------
+    fitted : BaseEstimator
+        Of fit.
+    X : pd.DataFrame
+        Rows of any dates.
+
+    Returns
+    -------
+    pd.DataFrame
+        Score and what else the model says.
+
+    Examples
+    --------
+    >>> from quantlab.core.cache import content_hash
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.parts import model_of
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import _fit, causality, features, folds, outcomes, score
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> rows = windows[0][0][known["target"].iloc[windows[0][0]].notna()]
+    >>> first, _ = _fit(content_hash(["an example", X]), model_of(recipe), X.iloc[rows], known["target"].iloc[rows])
+    >>> block = X.iloc[windows[0][1]]
+    >>> assert score(first, block).iloc[-40:].equals(score(first, block.iloc[-40:]))
+    """
     by_row = isinstance(fitted.model if isinstance(fitted, SeedAverage) else fitted, (GBMModel, QuantileModel))
     parts = [X] if by_row else [part for _, part in X.groupby(level="date", sort=False)]
     said = [fitted.predict(part) for part in parts]
@@ -399,7 +1005,63 @@ def fit_and_score(
     windows: list[Fold],  # of folds
     progress: Callable[[int, int, str], None] | None = None,  # called with folds done, how many, the last one's name
 ) -> Fits:
-    "Fit each window on its past and score the block after it; finished ones are taken from the cache."
+    """Fit each window on its past and score the block after it; finished ones are taken from the cache.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    X : pd.DataFrame
+        Of features.
+    known : pd.DataFrame
+        Of outcomes.
+    windows : list[Fold]
+        Of folds.
+    progress : Callable[[int, int, str], None] | None, default None
+        Called with folds done, how many, the last one's name.
+
+    Returns
+    -------
+    Fits
+        The fitted model of each window, and what they say.
+
+    Raises
+    ------
+    DataError
+        "fold {number}: none of its {...} training rows has an outcome; give it a longer past"
+        "rows have features from {...} to {...}; split.train_end and what comes after {...} must lie
+        within; move them, or ask for a later day"
+    ConfigError
+        For labels that cannot be purged (see label_spans).
+    PanelError
+        For labels that cannot be purged (see label_spans).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, outcomes
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> fits = fit_and_score(recipe, X, known, windows)
+    >>> fits.predictions.tail(3)
+                          score  fold
+    date       symbol
+    2014-12-31 WFC     0.005894     5
+               WMT    -0.029966     5
+               XOM     0.008410     5
+    """
     model, hashes, target = model_of(recipe), _hashes(X), known["target"].to_numpy()
     common = content_hash([_fit, score, estimator_code(model), model, list(X.columns)])
     models, blocks, done = [], [], 0
@@ -431,7 +1093,48 @@ def as_it_is(
     recipe: Recipe,  # one strategy
     X: pd.DataFrame,  # of features
 ) -> Fits:
-    "Take one feature as the score; raise ConfigError when it is not among them."
+    """Take one feature as the score; raise ConfigError when it is not among them.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    X : pd.DataFrame
+        Of features.
+
+    Returns
+    -------
+    Fits
+        The fitted model of each window, and what they say.
+
+    Raises
+    ------
+    ConfigError
+        When it is not among them.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import as_it_is, causality, features
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> plain = as_it_is(recipe.replace(model__kind="feature", model__column="mom_252_21"), X)
+    >>> plain.predictions.tail(2)
+                        score  fold
+    date       symbol
+    2014-12-31 WMT    -0.0125     0
+               XOM    -0.4125     0
+    """
     column = recipe.model.settings["column"]
     if column not in X:
         raise ConfigError(f"model.column is {column!r}, the features are {', '.join(X.columns[:12])}; use one of them")
@@ -442,7 +1145,44 @@ def made_elsewhere(
     market: MarketData,  # of market_bars
     scores: pd.DataFrame,  # (date, symbol): score, known at the close of date; what else it holds is not read
 ) -> pd.DataFrame:  # (date, symbol): score
-    "Take the scores that the bars know; raise DataError when there are none."
+    """Take the scores that the bars know; raise DataError when there are none.
+
+    Parameters
+    ----------
+    market : MarketData
+        Of market_bars.
+    scores : pd.DataFrame
+        (date, symbol): score, known at the close of date; what else it holds is not read.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol): score.
+
+    Raises
+    ------
+    DataError
+        When there are none.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import as_it_is, causality, features, made_elsewhere
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> plain = as_it_is(recipe.replace(model__kind="feature", model__column="mom_252_21"), X)
+    >>> other = made_elsewhere(market, plain.predictions.iloc[-80:])
+    """
     known = scores.loc[scores.index.isin(market.bars.index), ["score"]].dropna().sort_index()
     if known.empty:
         raise DataError(
@@ -454,7 +1194,38 @@ def made_elsewhere(
 def as_made_elsewhere(
     recipe: Recipe,  # one strategy
 ) -> Recipe:
-    "Say of a recipe that its score is not made by its own model."
+    """Say of a recipe that its score is not made by its own model.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+
+    Returns
+    -------
+    Recipe
+        One strategy, from bars to orders.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import as_it_is, as_made_elsewhere, causality, features, made_elsewhere
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> plain = as_it_is(recipe.replace(model__kind="feature", model__column="mom_252_21"), X)
+    >>> other = made_elsewhere(market, plain.predictions.iloc[-80:])
+    >>> assert len(other) == 80 and as_made_elsewhere(recipe).model.settings == {"column": "score"}
+    """
     return recipe.replace(model__kind="feature", model__column="score")
 
 # %% ../../nbs/recipe/753_stages.ipynb #9b664a58
@@ -482,7 +1253,47 @@ def regime(
     recipe: Recipe,  # one strategy
     market: MarketData,  # of market_bars
 ) -> Filtered | None:  # None: the recipe has no regime
-    "Filter the weather of the market's index with parameters from the past only."
+    """Filter the weather of the market's index with parameters from the past only.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    market : MarketData
+        Of market_bars.
+
+    Returns
+    -------
+    Filtered | None
+        None: the recipe has no regime.
+
+    Raises
+    ------
+    ConfigError
+        For names that it does not give (see detector_of).
+        For a word that names none (see features_of).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import regime
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> weather = regime(recipe.replace(regime__kind="hmm", regime__first=252), market)
+    >>> weather.probabilities.tail(2).round(3)
+                calm  normal  turbulent
+    date
+    2014-12-30   0.0   0.999        0.0
+    2014-12-31   0.0   1.000        0.0
+    """
     own, made = own_part("regime", recipe.regime.kind), detector_of(recipe)
     if own is not None:  # of the closes of the index
         return own(market.index.dropna())
@@ -509,7 +1320,55 @@ def gate_of(
     filtered: Filtered | None,  # of regime
     market: MarketData | None = None,  # of market_bars; needed for what reads the index itself
 ) -> pd.DataFrame | None:  # by date: gate in [0, 1], short where the short leg has its own; None: always 1
-    "Turn a regime, and what the index did, into a share of the book; raise DataError without the index it needs."
+    """Turn a regime, and what the index did, into a share of the book; raise DataError without the index it needs.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    filtered : Filtered | None
+        Of regime.
+    market : MarketData | None, default None
+        Of market_bars; needed for what reads the index itself.
+
+    Returns
+    -------
+    pd.DataFrame | None
+        By date: gate in [0, 1], short where the short leg has its own; None: always 1.
+
+    Raises
+    ------
+    DataError
+        Without the index it needs.
+    ConfigError
+        "regime.exposure names {...}, the states are {...}{near}"
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import gate_of, regime
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> weather = regime(recipe.replace(regime__kind="hmm", regime__first=252), market)
+    >>> open_ = gate_of(recipe.replace(regime__kind="hmm"), weather)
+    >>> slow = gate_of(recipe.replace(regime__kind="hmm", regime__min_dwell=20, regime__hysteresis=0.2), weather)
+    >>> timed = recipe.replace(policy__kind="long_short", regime__short_leg="momentum", regime__max_stale=5)
+    >>> both = gate_of(timed, None, market)
+    >>> open_.join(slow.add_suffix(" that dwells")).join(both["short"]).tail(3).round(3)
+                gate  gate that dwells  short
+    date
+    2014-12-29   1.0               1.0    0.0
+    2014-12-30   1.0               1.0    0.0
+    2014-12-31   1.0               1.0    0.0
+    """
     asked, parts = recipe.regime, []
     if filtered is not None and asked.gate:
         slow = asked.hysteresis > 0 or asked.min_dwell > 1
@@ -546,7 +1405,68 @@ def signals(
     predictions: pd.DataFrame,  # of fit_and_score
     filtered: Filtered | None,  # of regime
 ) -> pd.DataFrame:  # (date, symbol): score, doubt where somebody told it; where nothing is said the predictions
-    "Mix experts by their record, and let the score fade."
+    """Mix experts by their record, and let the score fade.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    X : pd.DataFrame
+        Of features.
+    known : pd.DataFrame
+        Of outcomes.
+    predictions : pd.DataFrame
+        Of fit_and_score.
+    filtered : Filtered | None
+        Of regime.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol): score, doubt where somebody told it; where nothing is said the predictions.
+
+    Raises
+    ------
+    ConfigError
+        For what cannot be called like one (see experts_of).
+        For what cannot be (see decay_scores).
+    DataError
+        For what cannot be (see decay_scores).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, outcomes, regime, signals
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> fits = fit_and_score(recipe, X, known, windows)
+    >>> weather = regime(recipe.replace(regime__kind="hmm", regime__first=252), market)
+    >>> mixed = recipe.replace(
+    ...     signals__experts=["model", "rev_5", "-max_21"], signals__half_life=21, signals__confidence=True
+    ... )
+    >>> said, still = (
+    ...     signals(mixed, X, known, fits.predictions, weather),
+    ...     signals(recipe, X, known, fits.predictions, None),
+    ... )
+    >>> said.tail(3).round(3)
+                       score  doubt  fold
+    date       symbol
+    2014-12-31 WFC     0.087  1.293     5
+               WMT    -0.405  1.474     5
+               XOM     0.257  1.440     5
+    """
     asked, said = recipe.signals, predictions
     if experts := experts_of(recipe):
         rows = known.reindex(predictions.index)
@@ -565,7 +1485,59 @@ def position_sizes(
     recipe: Recipe,  # one strategy
     said: pd.DataFrame,  # of signals
 ) -> pd.Series | None:  # (date, symbol), in [0, 1], on the dates that are due; None: weights stay as they are
-    "Size names by how sure their scores are; raise ConfigError where nobody tells a doubt."
+    """Size names by how sure their scores are; raise ConfigError where nobody tells a doubt.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    said : pd.DataFrame
+        Of signals.
+
+    Returns
+    -------
+    pd.Series | None
+        (date, symbol), in [0, 1], on the dates that are due; None: weights stay as they are.
+
+    Raises
+    ------
+    ConfigError
+        Where nobody tells a doubt.
+    DataError
+        For quantiles that cross (see stated_doubt).
+        For a width that is none (see confidence).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import (
+    ...     causality, features, fit_and_score, folds, outcomes, position_sizes, regime, signals,
+    ... )
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> fits = fit_and_score(recipe, X, known, windows)
+    >>> weather = regime(recipe.replace(regime__kind="hmm", regime__first=252), market)
+    >>> mixed = recipe.replace(
+    ...     signals__experts=["model", "rev_5", "-max_21"], signals__half_life=21, signals__confidence=True
+    ... )
+    >>> said, still = (
+    ...     signals(mixed, X, known, fits.predictions, weather),
+    ...     signals(recipe, X, known, fits.predictions, None),
+    ... )
+    >>> assert position_sizes(recipe, still) is None and position_sizes(mixed, said).between(0.25, 1).all()
+    """
     if not recipe.signals.confidence:
         return None
     doubt = stated_doubt(said)
@@ -581,7 +1553,44 @@ def traded_bars(
     market: MarketData,  # of market_bars
     predictions: pd.DataFrame,  # of fit_and_score
 ) -> pd.DataFrame:
-    "Return the bars from the first close that has a score."
+    """Return the bars from the first close that has a score.
+
+    Parameters
+    ----------
+    market : MarketData
+        Of market_bars.
+    predictions : pd.DataFrame
+        Of fit_and_score.
+
+    Returns
+    -------
+    pd.DataFrame
+        The bars from the first close that has a score.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import (
+    ...     account, causality, features, fit_and_score, folds, outcomes, traded_bars, weights,
+    ... )
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> fits = fit_and_score(recipe, X, known, windows)
+    >>> decided = weights(recipe, market, fits.predictions, None)
+    >>> assert account(recipe, traded_bars(market, fits.predictions), decided).equity.iloc[-1] > 0
+    """
     return market.bars[market.bars.index.get_level_values("date") >= predictions.index[0][0]]
 
 
@@ -661,7 +1670,46 @@ def sectors_at_first(
     recipe: Recipe,  # one strategy
     predictions: pd.DataFrame,  # of fit_and_score
 ) -> dict[str, str] | None:  # symbol -> sector; None: nothing in the recipe asks for them
-    "Return the sector of each name as it was known at the first decision; None where nothing asks."
+    """Return the sector of each name as it was known at the first decision; None where nothing asks.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    predictions : pd.DataFrame
+        Of fit_and_score.
+
+    Returns
+    -------
+    dict[str, str] | None
+        Symbol -> sector; None: nothing in the recipe asks for them.
+
+    Raises
+    ------
+    ConfigError
+        Where nobody knows them (see sector_snapshots).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, outcomes, sectors_at_first
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> fits = fit_and_score(recipe, X, known, windows)
+    >>> assert sectors_at_first(recipe, fits.predictions) is None
+    """
     if recipe.policy.kind != "sector_neutral" and recipe.limits.max_sector is None:
         return None
     first, names = predictions.index[0][0], predictions.index.unique("symbol")
@@ -684,7 +1732,78 @@ def sized(
     gates: pd.DataFrame | None,  # of gate_of
     size: pd.Series | None,  # of position_sizes
 ) -> pd.DataFrame:  # the same rows, known at the same closes
-    "Size a book by the risk at its stops or by its volatility, then by gate and doubt, within the cap of a name."
+    """Size a book by the risk at its stops or by its volatility, then by gate and doubt, within the cap of a name.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    market : MarketData
+        Of market_bars.
+    decided : pd.DataFrame
+        (date, symbol): weight, of a policy without a gate.
+    gates : pd.DataFrame | None
+        Of gate_of.
+    size : pd.Series | None
+        Of position_sizes.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same rows, known at the same closes.
+
+    Raises
+    ------
+    ConfigError
+        For a curve that is none, DataError outside [0, 1] (see risk_curve).
+        For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
+        For what means nothing (see target_volatility).
+    PanelError
+        For what means nothing (see target_volatility).
+    DataError
+        For what means nothing (see target_volatility).
+        For a size outside [0, 1] (see size_weights).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.parts import policy_of
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, outcomes, sized
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> fits = fit_and_score(recipe, X, known, windows)
+    >>> equal = policy_of(recipe)(fits.predictions)
+    >>> quiet = recipe.replace(sizing__vol_target=0.05, sizing__max_gross=2.0, data__periods_per_year=252)
+    >>> stops = recipe.replace(sizing__atr_risk=0.001, sizing__atr_stop=3.0)
+    >>> books = {"as decided": equal, "5 % a year": sized(quiet, market, equal, None, None)}
+    >>> books |= {"0.1 % at a stop": sized(stops, market, equal, None, None)}
+    >>> assert all(book["weight"].abs().le(0.1 + 1e-12).all() for book in list(books.values())[1:])
+    >>> pd.DataFrame({name: book["weight"].groupby("date").sum() for name, book in books.items()}).describe().round(
+    ...     3
+    ... )
+           as decided  5 % a year  0.1 % at a stop
+    count        38.0      38.000           38.000
+    mean          0.8       0.403            0.174
+    std           0.0       0.111            0.043
+    min           0.8       0.255            0.103
+    25%           0.8       0.341            0.153
+    50%           0.8       0.387            0.173
+    75%           0.8       0.422            0.192
+    max           0.8       0.800            0.293
+    """
     s, cap = recipe.sizing, recipe.limits.max_weight
     if s.atr_risk:
         risk = risk_curve(size.reindex(decided.index), s.atr_risk, s.sure_risk) if s.sure_risk else s.atr_risk
@@ -710,7 +1829,72 @@ def weights(
     book: tuple[pd.Series, float] | None = None,  # shares by symbol and equity, for a rule that is asked at one close
     size: pd.Series | None = None,  # of position_sizes
 ) -> pd.DataFrame:  # (date, symbol): weight, decided at the close of date; of a rule the score too
-    "Decide what is held after each close that is due."
+    """Decide what is held after each close that is due.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    market : MarketData
+        Of market_bars.
+    predictions : pd.DataFrame
+        Of fit_and_score.
+    gates : pd.DataFrame | None
+        Of gate_of.
+    names : int | None, default None
+        Hold so many, equally: the benchmark.
+    held : Sequence[str] | None, default None
+        Symbols of a book, which keep their place at the first decision.
+    book : tuple[pd.Series, float] | None, default None
+        Shares by symbol and equity, for a rule that is asked at one close.
+    size : pd.Series | None, default None
+        Of position_sizes.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol): weight, decided at the close of date; of a rule the score too.
+
+    Raises
+    ------
+    ConfigError
+        Where nobody knows them (see sector_snapshots).
+        For a curve that is none, DataError outside [0, 1] (see risk_curve).
+        For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
+        For what means nothing (see target_volatility).
+    PanelError
+        For what means nothing (see target_volatility).
+    DataError
+        For what means nothing (see target_volatility).
+        For a size outside [0, 1] (see size_weights).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, outcomes, weights
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> fits = fit_and_score(recipe, X, known, windows)
+    >>> decided = weights(recipe, market, fits.predictions, None)
+    >>> decided.head(3)
+                       weight
+    date       symbol
+    2012-01-04 ABT        0.1
+               CVX        0.1
+               GILD       0.1
+    """
     if names is None and recipe.policy.kind == "topk_drop":
         return _asked(recipe, market, predictions, book)
     asks, scales = recipe.policy.kind in ("beta_neutral", "optimised"), _scales(recipe) and names is None
@@ -729,7 +1913,47 @@ def account(
     bars: pd.DataFrame,  # of traded_bars
     decided: pd.DataFrame,  # of weights
 ) -> Result:
-    "Trade weights, or the scores of a rule, under the costs, rules and fill model of a recipe."
+    """Trade weights, or the scores of a rule, under the costs, rules and fill model of a recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    bars : pd.DataFrame
+        Of traded_bars.
+    decided : pd.DataFrame
+        Of weights.
+
+    Returns
+    -------
+    Result
+        One backtest: equity, cash, returns, trades, orders, unfilled, closed, positions, costs,
+        turnover, glance.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import (
+    ...     account, causality, features, fit_and_score, folds, outcomes, traded_bars, weights,
+    ... )
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> market = market_bars(recipe)
+    >>> verdicts = causality(recipe, market)
+    >>> X = features(recipe, market, verdicts)
+    >>> known = outcomes(recipe, market, X)
+    >>> windows = folds(recipe, X, known["t1"])
+    >>> fits = fit_and_score(recipe, X, known, windows)
+    >>> decided = weights(recipe, market, fits.predictions, None)
+    >>> assert account(recipe, traded_bars(market, fits.predictions), decided).equity.iloc[-1] > 0
+    """
     bars, terms = _priced(recipe, bars), costs_and_rules(recipe)
     if "score" in decided:
         return from_rule(policy_of(recipe), decided[["score"]].dropna(), bars, **terms)
@@ -779,7 +2003,33 @@ class _Chain:
         self,
         recipe: Recipe,  # differs somewhere
     ) -> Self:
-        "Return the chain of another recipe that shares what both agree on."
+        """Return the chain of another recipe that shares what both agree on.
+
+        Parameters
+        ----------
+        recipe : Recipe
+            Differs somewhere.
+
+        Returns
+        -------
+        Self
+            The chain of another recipe that shares what both agree on.
+
+        Examples
+        --------
+        >>> from quantlab.recipe.spec import Recipe
+        >>> from quantlab.recipe.stages import Stages
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> chain = Stages(recipe)
+        >>> other = chain.like(recipe.replace("policy.top_k", 12))
+        """
         return type(self)(recipe, self.as_of, self.progress, self.memory, self.given, self.scores)
 
 # %% ../../nbs/recipe/753_stages.ipynb #03265fae
@@ -788,43 +2038,291 @@ class _Learned(_Chain):
 
     @_stage("data")
     def market(self) -> MarketData:
-        "Return the bars."
+        """Return the bars.
+
+        Returns
+        -------
+        MarketData
+            The bars.
+
+        Raises
+        ------
+        ConfigError
+            For what is not there (see market_bars).
+        DataError
+            For what is not there (see market_bars).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.recipe.market import market_bars
+        >>> from quantlab.recipe.parts import policy_of
+        >>> from quantlab.recipe.spec import Recipe
+        >>> from quantlab.recipe.stages import (
+        ...     Stages, _Chain, as_made_elsewhere, causality, features, fit_and_score, folds, outcomes, sized,
+        ... )
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> market = market_bars(recipe)
+        >>> verdicts = causality(recipe, market)
+        >>> X = features(recipe, market, verdicts)
+        >>> known = outcomes(recipe, market, X)
+        >>> windows = folds(recipe, X, known["t1"])
+        >>> fits = fit_and_score(recipe, X, known, windows)
+        >>> equal = policy_of(recipe)(fits.predictions)
+        >>> quiet = recipe.replace(sizing__vol_target=0.05, sizing__max_gross=2.0, data__periods_per_year=252)
+        >>> stops = recipe.replace(sizing__atr_risk=0.001, sizing__atr_stop=3.0)
+        >>> books = {"as decided": equal, "5 % a year": sized(quiet, market, equal, None, None)}
+        >>> books |= {"0.1 % at a stop": sized(stops, market, equal, None, None)}
+        >>> assert all(book["weight"].abs().le(0.1 + 1e-12).all() for book in list(books.values())[1:])
+        >>> pd.DataFrame({name: book["weight"].groupby("date").sum() for name, book in books.items()}).describe().round(
+        ...     3
+        ... )
+        >>> one = _Chain(recipe)
+        >>> chain = Stages(recipe)
+        >>> other = chain.like(recipe.replace("policy.top_k", 12))
+        >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
+        >>> for name, one in {"top 8": chain, "top 12": other, "equal weight": chain}.items():
+        ...     result = one.benchmark if name == "equal weight" else one.account
+        ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
+        >>> judged = Stages(as_made_elsewhere(recipe), scores=chain.predictions, market=chain.market)
+        >>> judged.causality
+                    verdict             why
+        score  NOT_ASSESSED  made elsewhere
+        """
         return market_bars(self.recipe, self.as_of) if self.given is None else self.given
 
     @_stage("features", "split", "model", needs="market")
     def causality(self) -> pd.DataFrame:
-        "Return the verdict on each feature."
+        """Return the verdict on each feature.
+
+        Returns
+        -------
+        pd.DataFrame
+            The verdict on each feature.
+
+        Raises
+        ------
+        ConfigError
+            For a word that names none (see features_of).
+            When two share a name, PanelError for a missing input (see compute).
+        DataError
+            "{...} sessions from {start} on, and the longest feature looks back {lookback}: nothing is known
+            yet; ask for a later day, or start earlier"
+        LeakError
+            "none of the {...} features passes the causality audit, first: {...}; lengthen the period or
+            mend them"
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.core.audit import NOT_ASSESSED
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.recipe.market import market_bars
+        >>> from quantlab.recipe.parts import policy_of
+        >>> from quantlab.recipe.spec import Recipe
+        >>> from quantlab.recipe.stages import (
+        ...     Stages, _Chain, as_made_elsewhere, causality, features, fit_and_score, folds, outcomes, sized,
+        ... )
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> market = market_bars(recipe)
+        >>> verdicts = causality(recipe, market)
+        >>> X = features(recipe, market, verdicts)
+        >>> known = outcomes(recipe, market, X)
+        >>> windows = folds(recipe, X, known["t1"])
+        >>> fits = fit_and_score(recipe, X, known, windows)
+        >>> equal = policy_of(recipe)(fits.predictions)
+        >>> quiet = recipe.replace(sizing__vol_target=0.05, sizing__max_gross=2.0, data__periods_per_year=252)
+        >>> stops = recipe.replace(sizing__atr_risk=0.001, sizing__atr_stop=3.0)
+        >>> books = {"as decided": equal, "5 % a year": sized(quiet, market, equal, None, None)}
+        >>> books |= {"0.1 % at a stop": sized(stops, market, equal, None, None)}
+        >>> assert all(book["weight"].abs().le(0.1 + 1e-12).all() for book in list(books.values())[1:])
+        >>> pd.DataFrame({name: book["weight"].groupby("date").sum() for name, book in books.items()}).describe().round(
+        ...     3
+        ... )
+        >>> one = _Chain(recipe)
+        >>> chain = Stages(recipe)
+        >>> other = chain.like(recipe.replace("policy.top_k", 12))
+        >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
+        >>> for name, one in {"top 8": chain, "top 12": other, "equal weight": chain}.items():
+        ...     result = one.benchmark if name == "equal weight" else one.account
+        ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
+        >>> judged = Stages(as_made_elsewhere(recipe), scores=chain.predictions, market=chain.market)
+        >>> assert (
+        ...     judged.account.equity.equals(chain.account.equity)
+        ...     and judged.causality["verdict"].eq(NOT_ASSESSED).all()
+        ... )
+        """
         if self.scores is not None:
             return pd.DataFrame({"verdict": NOT_ASSESSED, "why": "made elsewhere"}, index=["score"])
         return causality(self.recipe, self.market)
 
     @_stage("features", "model", needs="market")
     def features(self) -> pd.DataFrame:
-        "Return the features."
+        """Return the features.
+
+        Returns
+        -------
+        pd.DataFrame
+            The features.
+
+        Raises
+        ------
+        DataError
+            "none of the predictions has a bar of its date and symbol; compare their dates and names with
+            the data"
+        ConfigError
+            For a word that names none (see features_of).
+            When two share a name, PanelError for a missing input (see compute).
+            Where nobody knows them (see sector_snapshots).
+            "features.drop: {word} is none of {known}{...}"
+        PanelError
+            For another index (see neutralise).
+        LeakError
+            Unless it passes (see require_causal).
+
+        Examples
+        --------
+        >>> from quantlab.recipe.spec import Recipe
+        >>> from quantlab.recipe.stages import _Learned
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> learned = _Learned(recipe)
+        >>> assert learned.like(recipe.replace("policy.top_k", 12)).features is learned.features
+        """
         if self.scores is not None:
             return made_elsewhere(self.market, self.scores)
         return features(self.recipe, self.market, self.causality)
 
     @_stage("label", needs="features")
     def outcomes(self) -> pd.DataFrame:
-        "Return the outcomes."
+        """Return the outcomes.
+
+        Returns
+        -------
+        pd.DataFrame
+            The outcomes.
+        """
         return outcomes(self.recipe, self.market, self.features)
 
     @_stage("split", "seed", needs="outcomes")
     def folds(self) -> list[Fold]:
-        "Return the rows of each window."
+        """Return the rows of each window.
+
+        Returns
+        -------
+        list[Fold]
+            The rows of each window.
+
+        Raises
+        ------
+        ConfigError
+            For labels that cannot be purged (see label_spans).
+            "sessions is {sessions}; keep at least one date to train on"
+        PanelError
+            For labels that cannot be purged (see label_spans).
+        DataError
+            "rows have features from {...} to {...}; split.train_end and what comes after {...} must lie
+            within; move them, or ask for a later day"
+        """
         return folds(self.recipe, self.features, self.outcomes["t1"])
 
     @_stage("split", "seed", needs="outcomes")
     def fits(self) -> Fits:
-        "Return the fitted models and the predictions."
+        """Return the fitted models and the predictions.
+
+        Returns
+        -------
+        Fits
+            The fitted models and the predictions.
+
+        Raises
+        ------
+        ConfigError
+            "model.column is {column}, the features are {...}; use one of them"
+            For labels that cannot be purged (see label_spans).
+        DataError
+            "fold {number}: none of its {...} training rows has an outcome; give it a longer past"
+            "rows have features from {...} to {...}; split.train_end and what comes after {...} must lie
+            within; move them, or ask for a later day"
+        PanelError
+            For labels that cannot be purged (see label_spans).
+
+        Examples
+        --------
+        >>> from quantlab.recipe.spec import Recipe
+        >>> from quantlab.recipe.stages import _Learned
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> learned = _Learned(recipe)
+        >>> learned.fits.predictions.shape
+        (30120, 2)
+        """
         if self.recipe.model.kind == "feature":
             return as_it_is(self.recipe, self.features)
         return fit_and_score(self.recipe, self.features, self.outcomes, self.folds, self.progress)
 
     @property
     def predictions(self) -> pd.DataFrame:
-        "Return the scores, out of sample."
+        """Return the scores, out of sample.
+
+        Returns
+        -------
+        pd.DataFrame
+            The scores, out of sample.
+
+        Examples
+        --------
+        >>> from quantlab.recipe.market import market_bars
+        >>> from quantlab.recipe.spec import Recipe
+        >>> from quantlab.recipe.stages import causality, features, fit_and_score, folds, outcomes
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> market = market_bars(recipe)
+        >>> verdicts = causality(recipe, market)
+        >>> X = features(recipe, market, verdicts)
+        >>> known = outcomes(recipe, market, X)
+        >>> windows = folds(recipe, X, known["t1"])
+        >>> fits = fit_and_score(recipe, X, known, windows)
+        >>> fits.predictions.tail(3)
+                              score  fold
+        date       symbol
+        2014-12-31 WFC     0.005894     5
+                   WMT    -0.029966     5
+                   XOM     0.008410     5
+        """
         return self.fits.predictions
 
 # %% ../../nbs/recipe/753_stages.ipynb #31f30473
@@ -833,17 +2331,74 @@ class _Decided(_Learned):
 
     @_stage("features", "split", "model", "regime", needs="market")
     def regime(self) -> Filtered | None:
-        "Return the filtered regime."
+        """Return the filtered regime.
+
+        Returns
+        -------
+        Filtered | None
+            The filtered regime.
+
+        Raises
+        ------
+        ConfigError
+            For names that it does not give (see detector_of).
+            For a word that names none (see features_of).
+        """
         return regime(self.recipe, self.market)
 
     @_stage("regime", needs="regime")
     def gate(self) -> pd.DataFrame | None:
-        "Return the gate."
+        """Return the gate.
+
+        Returns
+        -------
+        pd.DataFrame | None
+            The gate.
+
+        Raises
+        ------
+        ConfigError
+            "regime.exposure names {...}, the states are {...}{near}"
+        DataError
+            "regime: managed, short_leg and max_stale read the index; give the market"
+        """
         return gate_of(self.recipe, self.regime, self.market)
 
     @_stage("regime", "signals", needs="fits")
     def signals(self) -> pd.DataFrame:
-        "Return the scores that are traded."
+        """Return the scores that are traded.
+
+        Returns
+        -------
+        pd.DataFrame
+            The scores that are traded.
+
+        Raises
+        ------
+        ConfigError
+            For what cannot be called like one (see experts_of).
+            For what cannot be (see decay_scores).
+            Where nobody knows them (see sector_snapshots).
+        DataError
+            For what cannot be (see decay_scores).
+        PanelError
+            For another index (see neutralise).
+
+        Examples
+        --------
+        >>> from quantlab.recipe.spec import Recipe
+        >>> from quantlab.recipe.stages import _Decided
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> decided = _Decided(recipe)
+        >>> assert decided.signals is decided.predictions, "a recipe without signals trades its scores"
+        """
         asked, said = self.recipe.signals, self.predictions
         if asked.experts or asked.half_life:
             known = self.outcomes if asked.experts else pd.DataFrame()
@@ -854,26 +2409,200 @@ class _Decided(_Learned):
 
     @_stage("regime", "signals", "policy", "sizing", needs="fits")
     def sizes(self) -> pd.Series | None:
-        "Return how much of each weight is held."
+        """Return how much of each weight is held.
+
+        Returns
+        -------
+        pd.Series | None
+            How much of each weight is held.
+
+        Raises
+        ------
+        DataError
+            For quantiles that cross (see stated_doubt).
+            For a width that is none (see confidence).
+        ConfigError
+            "signals.confidence: this score comes without doubt; name experts, or a quantile or ensemble"
+            For a floor outside [0, 1] (see confidence_size).
+            For a level outside (0, 1) (see interval_width).
+        """
         return position_sizes(self.recipe, self.signals)
 
     @_stage("regime", "signals", "policy", "limits", "sizing", needs="fits", asked=("costs", "fill", "capital"))
     def weights(self) -> pd.DataFrame:
-        "Return what is held after each decision."
+        """Return what is held after each decision.
+
+        Returns
+        -------
+        pd.DataFrame
+            What is held after each decision.
+
+        Raises
+        ------
+        ConfigError
+            Where nobody knows them (see sector_snapshots).
+            For a curve that is none, DataError outside [0, 1] (see risk_curve).
+            For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
+            For what means nothing (see target_volatility).
+        PanelError
+            For what means nothing (see target_volatility).
+        DataError
+            For what means nothing (see target_volatility).
+            For a size outside [0, 1] (see size_weights).
+
+        Examples
+        --------
+        >>> from quantlab.recipe.spec import Recipe
+        >>> from quantlab.recipe.stages import Stages
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> chain = Stages(recipe)
+        >>> other = chain.like(recipe.replace("policy.top_k", 12))
+        >>> assert other.predictions is chain.predictions and other.weights is not chain.weights
+        """
         return weights(self.recipe, self.market, self.signals, self.gate, size=self.sizes)
 
 # %% ../../nbs/recipe/753_stages.ipynb #ccea1e68
 class Stages(_Decided):
-    "Carry a recipe out, stage by stage, as far as it is asked."
+    """Carry a recipe out, stage by stage, as far as it is asked.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+    as_of : str | None, default None
+        Last session that is read; None: the recipe's.
+    progress : Callable[[int, int, str], None] | None, default None
+        Of the fits.
+    memory : dict | None, default None
+        Of a chain on the same bars.
+    market : MarketData | None, default None
+        Bars that are there already; None: they are read.
+    scores : pd.DataFrame | None, default None
+        Predictions made elsewhere, for a recipe whose model is as_made_elsewhere.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+    ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+    ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    """
 
     @_stage(needs="fits")
     def bars(self) -> pd.DataFrame:
-        "Return the bars from the first close that has a score."
+        """Return the bars from the first close that has a score.
+
+        Returns
+        -------
+        pd.DataFrame
+            The bars from the first close that has a score.
+
+        Examples
+        --------
+        >>> from quantlab.recipe.market import market_bars
+        >>> from quantlab.recipe.spec import Recipe
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> market = market_bars(recipe)
+        >>> market.bars.iloc[[0, -1]]
+                                open       high        low      close       volume  \\
+        date       symbol
+        2010-01-04 AAPL     6.453204   6.485544   6.421457   6.470729  493729600.0
+        2014-12-31 XOM     61.247223  61.717743  61.008649  61.267103   11337200.0
+
+                           adj        amount
+        date       symbol
+        2010-01-04 AAPL    1.0  3.773674e+09
+        2014-12-31 XOM     1.0  1.048124e+09
+        """
         return traded_bars(self.market, self.predictions)
 
     @_stage("costs", "fill", "capital", needs="weights")
     def guard(self) -> Guarded | None:
-        "Return the account under its guard, with what the guard wrote; None where no limit of the recipe is watched."
+        """Return the account under its guard, with what the guard wrote; None where no limit of the recipe is watched.
+
+        Returns
+        -------
+        Guarded | None
+            The account under its guard, with what the guard wrote.
+
+        Raises
+        ------
+        ConfigError
+            Where nobody knows them (see sector_snapshots).
+            For what cannot be traded or watched (see guarded).
+        DataError
+            For what cannot be traded or watched (see guarded).
+        PanelError
+            For what cannot be traded or watched (see guarded).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.recipe.market import market_bars
+        >>> from quantlab.recipe.parts import policy_of
+        >>> from quantlab.recipe.spec import Recipe
+        >>> from quantlab.recipe.stages import (
+        ...     Stages, _Chain, causality, features, fit_and_score, folds, outcomes, sized,
+        ... )
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> market = market_bars(recipe)
+        >>> verdicts = causality(recipe, market)
+        >>> X = features(recipe, market, verdicts)
+        >>> known = outcomes(recipe, market, X)
+        >>> windows = folds(recipe, X, known["t1"])
+        >>> fits = fit_and_score(recipe, X, known, windows)
+        >>> equal = policy_of(recipe)(fits.predictions)
+        >>> quiet = recipe.replace(sizing__vol_target=0.05, sizing__max_gross=2.0, data__periods_per_year=252)
+        >>> stops = recipe.replace(sizing__atr_risk=0.001, sizing__atr_stop=3.0)
+        >>> books = {"as decided": equal, "5 % a year": sized(quiet, market, equal, None, None)}
+        >>> books |= {"0.1 % at a stop": sized(stops, market, equal, None, None)}
+        >>> assert all(book["weight"].abs().le(0.1 + 1e-12).all() for book in list(books.values())[1:])
+        >>> pd.DataFrame({name: book["weight"].groupby("date").sum() for name, book in books.items()}).describe().round(
+        ...     3
+        ... )
+        >>> one = _Chain(recipe)
+        >>> chain = Stages(recipe)
+        >>> other = chain.like(recipe.replace("policy.top_k", 12))
+        >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
+        >>> for name, one in {"top 8": chain, "top 12": other, "equal weight": chain}.items():
+        ...     result = one.benchmark if name == "equal weight" else one.account
+        ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
+        >>> careful = chain.like(recipe.replace("limits.kill_drawdown", 0.05))
+        >>> assert (
+        ...     chain.guard is None
+        ...     and chain.sent is chain.weights
+        ...     and "kill" in [one.event for one in careful.guard.log]
+        ... )
+        """
         limits = limits_of(self.recipe)
         if limits is None:
             return None
@@ -882,22 +2611,115 @@ class Stages(_Decided):
 
     @property
     def sent(self) -> pd.DataFrame:
-        "Return (date, symbol): weight as it is sent at each close: the decisions, or what the guard lets through."
+        """Return (date, symbol): weight as it is sent at each close: the decisions, or what the guard lets through.
+
+        Returns
+        -------
+        pd.DataFrame
+            (date, symbol): weight as it is sent at each close: the decisions, or what the guard lets
+            through.
+        """
         return self.weights if self.guard is None else self.guard.decided
 
     @_stage("costs", "fill", "capital", needs="weights")
     def account(self) -> Result:
-        "Return the account."
+        """Return the account.
+
+        Returns
+        -------
+        Result
+            The account.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.recipe.market import market_bars
+        >>> from quantlab.recipe.parts import policy_of
+        >>> from quantlab.recipe.spec import Recipe
+        >>> from quantlab.recipe.stages import (
+        ...     Stages, _Chain, causality, features, fit_and_score, folds, outcomes, sized,
+        ... )
+        >>> symbols = (
+        ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, "
+        ...     "GS, HD, HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+        ... )
+        >>> recipe = Recipe().replace(
+        ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], model__kind="ridge",
+        ...     split__train_sessions=252, split__test_sessions=126, policy__top_k=8, policy__buffer=4, name="small",
+        ... )  # fmt: skip
+        >>> market = market_bars(recipe)
+        >>> verdicts = causality(recipe, market)
+        >>> X = features(recipe, market, verdicts)
+        >>> known = outcomes(recipe, market, X)
+        >>> windows = folds(recipe, X, known["t1"])
+        >>> fits = fit_and_score(recipe, X, known, windows)
+        >>> equal = policy_of(recipe)(fits.predictions)
+        >>> quiet = recipe.replace(sizing__vol_target=0.05, sizing__max_gross=2.0, data__periods_per_year=252)
+        >>> stops = recipe.replace(sizing__atr_risk=0.001, sizing__atr_stop=3.0)
+        >>> books = {"as decided": equal, "5 % a year": sized(quiet, market, equal, None, None)}
+        >>> books |= {"0.1 % at a stop": sized(stops, market, equal, None, None)}
+        >>> assert all(book["weight"].abs().le(0.1 + 1e-12).all() for book in list(books.values())[1:])
+        >>> pd.DataFrame({name: book["weight"].groupby("date").sum() for name, book in books.items()}).describe().round(
+        ...     3
+        ... )
+        >>> one = _Chain(recipe)
+        >>> chain = Stages(recipe)
+        >>> other = chain.like(recipe.replace("policy.top_k", 12))
+        >>> fig, ax = figure("Two recipes that differ in one number share everything before it", "", "growth of 1")
+        >>> for name, one in {"top 8": chain, "top 12": other, "equal weight": chain}.items():
+        ...     result = one.benchmark if name == "equal weight" else one.account
+        ...     (result.equity / recipe.capital).plot(ax=ax, label=name)
+        """
         return account(self.recipe, self.bars, self.weights) if self.guard is None else self.guard.result
 
     @_stage("regime", "policy", "costs", "fill", "capital", "limits", needs="fits")
     def benchmark(self) -> Result:
-        "Return the account of every name that has a score, equally weighted, on the same days at the same costs."
+        """Return the account of every name that has a score, equally weighted, on the same days at the same costs.
+
+        Returns
+        -------
+        Result
+            The account of every name that has a score, equally weighted, on the same days at the same
+            costs.
+
+        Raises
+        ------
+        ConfigError
+            Where nobody knows them (see sector_snapshots).
+            For a curve that is none, DataError outside [0, 1] (see risk_curve).
+            For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
+            For what means nothing (see target_volatility).
+        PanelError
+            For what means nothing (see target_volatility).
+        DataError
+            For what means nothing (see target_volatility).
+            For a size outside [0, 1] (see size_weights).
+        """
         return self._everyone(None)
 
     @_stage("regime", "policy", "costs", "fill", "capital", "limits", needs="fits")
     def gated(self) -> Result:
-        "Return the benchmark under the recipe's gate."
+        """Return the benchmark under the recipe's gate.
+
+        Returns
+        -------
+        Result
+            The benchmark under the recipe's gate.
+
+        Raises
+        ------
+        ConfigError
+            Where nobody knows them (see sector_snapshots).
+            For a curve that is none, DataError outside [0, 1] (see risk_curve).
+            For a multiple or a gross of 0, PanelError for other zones (see atr_weights).
+            For what means nothing (see target_volatility).
+        PanelError
+            For what means nothing (see target_volatility).
+        DataError
+            For what means nothing (see target_volatility).
+            For a size outside [0, 1] (see size_weights).
+        """
         return self.benchmark if self.gate is None else self._everyone(self.gate)
 
     def _everyone(self, gates: pd.DataFrame | None) -> Result:

@@ -66,7 +66,37 @@ def _check_probabilities(
 @keepable
 @dataclass(frozen=True, eq=False)
 class Filtered:
-    "Hold state probabilities that read the past only; fit for trading."
+    """Hold state probabilities that read the past only; fit for trading.
+
+    Parameters
+    ----------
+    probabilities : pd.DataFrame
+        Date x state; rows sum to 1; known at the close of date.
+    trained_to : pd.Series | None, default None
+        By date: last date that shaped the parameters; None = the caller vouches.
+    ahead : pd.DataFrame | None, default None
+        Date x state: P(state of the next row | rows up to date); None = not given.
+
+    Raises
+    ------
+    PanelError
+        "{what} must be indexed by sorted, distinct dates; take one symbol with .xs(symbol,
+        level='symbol')"
+        "{what} holds something that is no number; give columns of numbers"
+    DataError
+        "{what} is NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
+        "each row of the probabilities must be >= 0 and sum to 1; divide by its sum"
+    LeakError
+        "these probabilities are smoothed: each row has read later rows; filter instead"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.regime.base import Filtered
+    >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
+    >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "turbulent": [0.1, 0.8]}, days)
+    >>> known = Filtered(sure, pd.Series(days[0], days))
+    """
 
     probabilities: pd.DataFrame  # date x state; rows sum to 1; known at the close of date
     trained_to: pd.Series | None = None  # by date: last date that shaped the parameters; None = the caller vouches
@@ -80,12 +110,44 @@ class Filtered:
             _check_probabilities(self.ahead)
 
     def in_sample(self) -> pd.Series:  # bool by date
-        "Say which rows use parameters that were fitted on later dates."
+        """Say which rows use parameters that were fitted on later dates.
+
+        Returns
+        -------
+        pd.Series
+            Bool by date.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.regime.base import Filtered
+        >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
+        >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "turbulent": [0.1, 0.8]}, days)
+        >>> known = Filtered(sure, pd.Series(days[0], days))
+        >>> assert known.in_sample().tolist() == [False, False]
+        """
         dates = self.probabilities.index
         return pd.Series(False, index=dates) if self.trained_to is None else self.trained_to > dates
 
     def out_of_sample(self) -> "Filtered":
-        "Keep the rows whose parameters were known on their date."
+        """Keep the rows whose parameters were known on their date.
+
+        Returns
+        -------
+        Filtered
+            State probabilities that read the past only; fit for trading.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.regime.base import Filtered
+        >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
+        >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "turbulent": [0.1, 0.8]}, days)
+        >>> late = Filtered(sure, pd.Series(days[1], days))
+        >>> assert late.in_sample().tolist() == [True, False] and late.out_of_sample().probabilities.index.tolist() == [
+        ...     days[1]
+        ... ]
+        """
         keep = ~self.in_sample()
         parts = (self.probabilities, self.trained_to, self.ahead)
         return Filtered(*(None if part is None else part[keep] for part in parts))
@@ -94,7 +156,31 @@ class Filtered:
 @keepable
 @dataclass(frozen=True, eq=False)
 class Smoothed:
-    "Hold state probabilities that read the whole series; for plots, never for trading."
+    """Hold state probabilities that read the whole series; for plots, never for trading.
+
+    Parameters
+    ----------
+    probabilities : pd.DataFrame
+        Date x state; rows sum to 1.
+
+    Raises
+    ------
+    PanelError
+        "{what} must be indexed by sorted, distinct dates; take one symbol with .xs(symbol,
+        level='symbol')"
+        "{what} holds something that is no number; give columns of numbers"
+    DataError
+        "{what} is NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
+        "each row of the probabilities must be >= 0 and sum to 1; divide by its sum"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.regime.base import Smoothed
+    >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"], name="date")
+    >>> sure = pd.DataFrame({"calm": [0.9, 0.2], "turbulent": [0.1, 0.8]}, days)
+    >>> assert not Smoothed(sure).probabilities.attrs == {} and sure.attrs == {}, "the mark is on a copy"
+    """
 
     probabilities: pd.DataFrame  # date x state; rows sum to 1
 
@@ -110,7 +196,39 @@ def gaussian_log_density(
     means: np.ndarray,  # float64[s, k]
     covars: np.ndarray,  # float64[s, k, k]
 ) -> np.ndarray:  # float64[t, s]
-    "Return the log density of each row under each Gaussian state; covariances must be positive definite."
+    """Return the log density of each row under each Gaussian state; covariances must be positive definite.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        float64[t, k].
+    means : np.ndarray
+        float64[s, k].
+    covars : np.ndarray
+        float64[s, k, k].
+
+    Returns
+    -------
+    np.ndarray
+        float64[t, s].
+
+    References
+    ----------
+    .. [1] Rabiner (1989).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.base import gaussian_log_density
+    >>> two_states = gaussian_log_density(
+    ...     np.array([[0.0], [2.0]]), np.array([[0.0], [2.0]]), np.array([[[1.0]], [[4.0]]])
+    ... )
+    >>> pd.DataFrame(np.exp(two_states), ["at 0", "at 2"], ["N(0, 1)", "N(2, 4)"]).round(3)
+          N(0, 1)  N(2, 4)
+    at 0    0.399    0.121
+    at 2    0.054    0.199
+    """
     root = np.linalg.cholesky(covars)
     inverse = np.linalg.inv(root)
     logs = [
@@ -155,7 +273,38 @@ def forward_filter(
     startprob: np.ndarray,  # float64[s], sums to 1
     transmat: np.ndarray,  # float64[s, s]: from row, to column; rows sum to 1
 ) -> np.ndarray:  # float64[t, s]: P(state at t | rows up to t)
-    "Run Bayes' rule forward, one row at a time, in log space (Hamilton 1989; Rabiner 1989, eq. 19-20)."
+    """Run Bayes' rule forward, one row at a time, in log space (Hamilton 1989; Rabiner 1989, eq. 19-20).
+
+    Parameters
+    ----------
+    log_density : np.ndarray
+        float64[t, s]: of row t under state s.
+    startprob : np.ndarray
+        float64[s], sums to 1.
+    transmat : np.ndarray
+        float64[s, s]: from row, to column; rows sum to 1.
+
+    Returns
+    -------
+    np.ndarray
+        float64[t, s]: P(state at t | rows up to t).
+
+    References
+    ----------
+    .. [1] Hamilton (1989).
+    .. [2] Rabiner (1989).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.regime.base import _forward, forward_filter
+    >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+    >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+    >>> three_to_one = np.log([[3.0, 1.0], [3.0, 1.0]])
+    >>> assert np.allclose(
+    ...     forward_filter(three_to_one, np.array([0.5, 0.5]), np.eye(2)), [[0.75, 0.25], [0.9, 0.1]]
+    ... )
+    """
     filtered = np.empty(np.shape(log_density))
     density, start, moves = (np.ascontiguousarray(a, dtype="float64") for a in (log_density, startprob, transmat))
     _forward(density, start, moves, filtered)
@@ -166,7 +315,29 @@ def one_step_ahead(
     filtered: np.ndarray,  # float64[t, s]: P(state at t | rows up to t)
     transmat: np.ndarray,  # float64[s, s]: from row, to column; rows sum to 1
 ) -> np.ndarray:  # float64[t, s]: P(state at t + 1 | rows up to t)
-    "Return where the states are expected on the next row; summed within a row, so that no later row moves a digit."
+    """Return where the states are expected on the next row; summed within a row, so that no later row moves a digit.
+
+    Parameters
+    ----------
+    filtered : np.ndarray
+        float64[t, s]: P(state at t | rows up to t).
+    transmat : np.ndarray
+        float64[s, s]: from row, to column; rows sum to 1.
+
+    Returns
+    -------
+    np.ndarray
+        float64[t, s]: P(state at t + 1 | rows up to t).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.regime.base import _forward, one_step_ahead
+    >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+    >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+    >>> leaving = np.array([[0.9, 0.1], [0.5, 0.5]])
+    >>> assert np.allclose(one_step_ahead([[1.0, 0.0], [0.5, 0.5]], leaving), [[0.9, 0.1], [0.7, 0.3]])
+    """
     return (np.asarray(filtered)[:, :, None] * np.asarray(transmat)[None]).sum(axis=1)
 
 # %% ../../nbs/regime/450_base.ipynb #b070dc8d
@@ -211,50 +382,290 @@ class _Standard(BaseEstimator):
 
 # %% ../../nbs/regime/450_base.ipynb #d93af02f
 class Detector(_Standard):
-    "Promise what every detector of regimes does; a subclass has n_states and fills in the words."
+    """Promise what every detector of regimes does; a subclass has n_states and fills in the words.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.base import Detector, Filtered, NAMES, Smoothed, one_step_ahead
+    >>> class Loud(Detector):
+    ...     "Call a day turbulent when it moved more than the given share of the days fitted on."
+    ...
+    ...     def __init__(self, n_states=2, quiet=0.9):
+    ...         self.n_states, self.quiet = n_states, quiet
+    ...
+    ...     def fit(self, X, y=None):
+    ...         values = np.abs(self._check_fit(X)[:, 0])
+    ...         self.columns_, self.trained_to_, self.states_ = list(X.columns), X.index[-1], NAMES[2]
+    ...         self.center_, self.scale_, self.limit_ = 0.0, 1.0, np.quantile(values, self.quiet)
+    ...         loud = values > self.limit_
+    ...         self.spread_ = np.array([X[~loud].std().iloc[0], X[loud].std().iloc[0]])
+    ...         self.stay_ = np.array([(loud[1:] == loud[:-1])[loud[:-1] == side].mean() for side in (False, True)])
+    ...         return self
+    ...
+    ...     def _loud(self, X):
+    ...         loud = (np.abs(self._scaled(X)[:, 0]) > self.limit_).astype(float)
+    ...         return pd.DataFrame(np.column_stack([1 - loud, loud]), X.index, self.states_)
+    ...
+    ...     def filter(self, X):
+    ...         now = self._loud(X)
+    ...         ahead = pd.DataFrame(one_step_ahead(now, self.transition_table()), X.index, self.states_)
+    ...         return Filtered(now, pd.Series(self.trained_to_, X.index), ahead)
+    ...
+    ...     def smooth(self, X):
+    ...         return Smoothed(self._loud(X))
+    ...
+    ...     def moments(self):
+    ...         return np.zeros((2, 1)), self.spread_[:, None, None] ** 2
+    ...
+    ...     def transition_table(self):
+    ...         (a, b) = self.stay_
+    ...         return pd.DataFrame([[a, 1 - a], [1 - b, b]], self.states_, self.states_)
+    ...
+    ...     def reorder(self, order):
+    ...         self.spread_, self.stay_ = self.spread_[order], self.stay_[order]
+    ...         return self
+    """
 
     def fit(
         self,
         X: pd.DataFrame,  # by date, finite; first column a return
         y: None = None,  # not read; scikit-learn's grammar has it
     ) -> "Detector":  # the same object, with states_, columns_ and trained_to_
-        "Learn the states from rows by date."
+        """Learn the states from rows by date.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            By date, finite; first column a return.
+        y : None, default None
+            Not read; scikit-learn's grammar has it.
+
+        Returns
+        -------
+        Detector
+            The same object, with states_, columns_ and trained_to_.
+
+        Raises
+        ------
+        NotImplementedError
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.base import _forward, dwell_times
+        >>> from quantlab.regime.hmm import HMM
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+        >>> ax.plot(spy)
+        >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+        >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+        >>> returns = np.log(spy).diff().dropna().to_frame("log_return")
+        >>> two = HMM(n_states=2, n_starts=1).fit(returns[:"2016"])
+        >>> dwell_times(two).round(1).to_frame()
+                   expected_stay
+        calm                28.0
+        turbulent           17.3
+        """
         raise NotImplementedError
 
     def filter(
         self,
         X: pd.DataFrame,  # by date, from the beginning of the history
     ) -> Filtered:  # by date: P(state | rows up to it)
-        "Return the state of each date given the rows up to it, under the fitted parameters."
+        """Return the state of each date given the rows up to it, under the fitted parameters.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            By date, from the beginning of the history.
+
+        Returns
+        -------
+        Filtered
+            By date: P(state | rows up to it).
+
+        Raises
+        ------
+        NotImplementedError
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> pd.Series(
+        ...     {
+        ...         "rows": len(returns),
+        ...         "whose parameters knew later dates": int(loud.filter(returns).in_sample().sum()),
+        ...     },
+        ...     name="filter on 2010-2023, fit to 2016",
+        ... ).to_frame()
+        """
         raise NotImplementedError
 
     def smooth(
         self,
         X: pd.DataFrame,  # by date
     ) -> Smoothed:  # by date: P(state | all rows)
-        "Return the state of each date given all rows, later ones too."
+        """Return the state of each date given all rows, later ones too.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            By date.
+
+        Returns
+        -------
+        Smoothed
+            By date: P(state | all rows).
+
+        Raises
+        ------
+        NotImplementedError
+
+        Examples
+        --------
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.regime.base import Filtered, walk_forward_filter
+        >>> [
+        ...     show_error(lambda: Filtered(loud.smooth(returns).probabilities["2020":])),
+        ...     show_error(lambda: loud.filter(returns.drop("2020-03-16").reindex(returns.index))),
+        ...     show_error(lambda: walk_forward_filter(returns[:300], Loud())),
+        ... ]
+        """
         raise NotImplementedError
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:  # float64[s, k], float64[s, k, k]
-        "Return the mean and covariance of each fitted state, in the units of X."
+        """Return the mean and covariance of each fitted state, in the units of X.
+
+        Returns
+        -------
+        tuple[np.ndarray, np.ndarray]
+            float64[s, k], float64[s, k, k].
+
+        Raises
+        ------
+        NotImplementedError
+
+        Examples
+        --------
+        >>> import copy
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.base import _forward, match_states
+        >>> from quantlab.regime.hmm import HMM
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+        >>> ax.plot(spy)
+        >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+        >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+        >>> returns = np.log(spy).diff().dropna().to_frame("log_return")
+        >>> two = HMM(n_states=2, n_starts=1).fit(returns[:"2016"])
+        >>> mixed = copy.deepcopy(two).reorder(np.array([1, 0]))
+        >>> spread = lambda model: np.sqrt(model.moments()[1][:, 0, 0])
+        >>> put_back = spread(mixed)[match_states(two, mixed)]
+        >>> pd.DataFrame(
+        ...     {"deviation": spread(two), "shuffled": spread(mixed), "put back": put_back}, two.states_
+        ... ).round(4)
+                   deviation  shuffled  put back
+        calm          0.0055    0.0140    0.0055
+        turbulent     0.0140    0.0055    0.0140
+        """
         raise NotImplementedError
 
     def transition_table(self) -> pd.DataFrame:  # state x state: P(next row's state | this row's), rows sum to 1
-        "Return how the fitted states follow each other."
+        """Return how the fitted states follow each other.
+
+        Returns
+        -------
+        pd.DataFrame
+            State x state: P(next row's state | this row's), rows sum to 1.
+
+        Raises
+        ------
+        NotImplementedError
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.base import _forward, dwell_times
+        >>> from quantlab.regime.hmm import HMM
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+        >>> ax.plot(spy)
+        >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+        >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+        >>> returns = np.log(spy).diff().dropna().to_frame("log_return")
+        >>> two = HMM(n_states=2, n_starts=1).fit(returns[:"2016"])
+        >>> assert np.allclose(dwell_times(two), 1 / (1 - np.diag(two.transition_table())))
+        """
         raise NotImplementedError
 
     def reorder(
         self,
         order: np.ndarray,  # int[s]: new position -> old state
     ) -> "Detector":  # the same object
-        "Move the fitted states to other positions; the names stay where they are."
+        """Move the fitted states to other positions; the names stay where they are.
+
+        Parameters
+        ----------
+        order : np.ndarray
+            int[s]: new position -> old state.
+
+        Returns
+        -------
+        Detector
+            The same object.
+
+        Raises
+        ------
+        NotImplementedError
+        """
         raise NotImplementedError
 
 # %% ../../nbs/regime/450_base.ipynb #141eca76
 def dwell_times(
     model: Detector,  # fitted
 ) -> pd.Series:  # by state, in rows; infinite for a state that is never left
-    "Return how long each state is expected to stay."
+    """Return how long each state is expected to stay.
+
+    Parameters
+    ----------
+    model : Detector
+        Fitted.
+
+    Returns
+    -------
+    pd.Series
+        By state, in rows; infinite for a state that is never left.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import _forward, dwell_times, walk_forward_fits
+    >>> from quantlab.regime.hmm import HMM
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+    >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+    >>> returns = np.log(spy).diff().dropna().to_frame("log_return")
+    >>> fits = dict(walk_forward_fits(returns, HMM(n_states=2, n_starts=1), refit=1008))
+    >>> stays = pd.DataFrame({model.trained_to_.year: dwell_times(model) for model in fits.values()})
+    >>> stays.round(1)
+               2012  2016  2020
+    calm       29.3  25.5  32.5
+    turbulent  44.5  17.3  18.7
+    """
     table = model.transition_table()
     leave = 1.0 - np.diag(table)
     stay = np.divide(1.0, leave, out=np.full(len(leave), np.inf), where=leave > 0)
@@ -266,7 +677,33 @@ def state_covariances(
     shares: np.ndarray,  # float64[t, s]: of each row in each state
     means: np.ndarray,  # float64[s, k]: of each state
 ) -> np.ndarray:  # float64[s, k, k], positive definite
-    "Return the covariance of each state around its mean, to which k + 1 rows are lent by all of them."
+    """Return the covariance of each state around its mean, to which k + 1 rows are lent by all of them.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        float64[t, k], in the units of X.
+    shares : np.ndarray
+        float64[t, s]: of each row in each state.
+    means : np.ndarray
+        float64[s, k]: of each state.
+
+    Returns
+    -------
+    np.ndarray
+        float64[s, k, k], positive definite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.regime.base import _forward, state_covariances
+    >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+    >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+    >>> four, lone = np.array([[0.0], [2.0], [4.0], [10.0]]), np.array([[1, 0], [1, 0], [1, 0], [0, 1.0]])
+    >>> shrunk = state_covariances(four, lone, np.array([[2.0], [10.0]]))[:, 0, 0]
+    >>> shrunk.round(2)
+    array([7.2 , 9.33])
+    """
     k = values.shape[1]
     pooled = np.cov(values, rowvar=False, ddof=0).reshape(k, k)
     pooled = pooled + 1e-9 * np.diag(np.diag(pooled))  # columns that repeat each other stay invertible
@@ -279,7 +716,44 @@ def match_states(
     previous: Detector,  # fitted
     model: Detector,  # fitted on the same columns, with as many states
 ) -> np.ndarray:  # int[s]: previous state -> the state of model that resembles it
-    "Pair the states of two fits so that the total Bhattacharyya distance is smallest (Bhattacharyya 1943; Kuhn 1955)."
+    """Pair the states of two fits so that the total Bhattacharyya distance is smallest (Bhattacharyya 1943; Kuhn
+    1955).
+
+    Parameters
+    ----------
+    previous : Detector
+        Fitted.
+    model : Detector
+        Fitted on the same columns, with as many states.
+
+    Returns
+    -------
+    np.ndarray
+        int[s]: previous state -> the state of model that resembles it.
+
+    References
+    ----------
+    .. [1] Bhattacharyya (1943).
+    .. [2] Kuhn (1955).
+
+    Examples
+    --------
+    >>> import copy
+    >>> import numpy as np
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import _forward, match_states
+    >>> from quantlab.regime.hmm import HMM
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+    >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+    >>> returns = np.log(spy).diff().dropna().to_frame("log_return")
+    >>> two = HMM(n_states=2, n_starts=1).fit(returns[:"2016"])
+    >>> mixed = copy.deepcopy(two).reorder(np.array([1, 0]))
+    >>> assert match_states(two, mixed).tolist() == [1, 0] and match_states(two, two).tolist() == [0, 1]
+    """
     (mean_a, cov_a), (mean_b, cov_b) = previous.moments(), model.moments()
     pooled = (cov_a[:, None] + cov_b[None]) / 2
     gap = mean_a[:, None] - mean_b[None]
@@ -295,7 +769,46 @@ def walk_forward_fits(
     first: int = 504,  # rows before the first fit
     refit: int = 252,  # rows between fits
 ) -> Iterator[tuple[int, Detector]]:  # rows fitted on, and the fit that serves from that row on
-    "Fit on the past only, again and again, names kept from fit to fit; raise for a walk without a row to serve."
+    """Fit on the past only, again and again, names kept from fit to fit; raise for a walk without a row to serve.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        By date, finite; first column a return.
+    model : Detector
+        Unfitted.
+    first : int, default 504
+        Rows before the first fit.
+    refit : int, default 252
+        Rows between fits.
+
+    Yields
+    ------
+    Iterator[tuple[int, Detector]]
+        Rows fitted on, and the fit that serves from that row on.
+
+    Raises
+    ------
+    ConfigError
+        "first is {first} and refit is {refit}, expected at least 1 row each"
+    DataError
+        "{...} rows leave nothing to filter after the first {first}; lengthen the history"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import _forward, walk_forward_fits
+    >>> from quantlab.regime.hmm import HMM
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+    >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+    >>> returns = np.log(spy).diff().dropna().to_frame("log_return")
+    >>> fits = dict(walk_forward_fits(returns, HMM(n_states=2, n_starts=1), refit=1008))
+    """
     if first < 1 or refit < 1:
         raise ConfigError(f"first is {first} and refit is {refit}, expected at least 1 row each")
     if len(X) <= first:
@@ -323,7 +836,52 @@ def walk_forward_filter(
     first: int = 504,  # rows before the first answer
     refit: int = 252,  # rows between fits
 ) -> Filtered:  # from row `first` on; every parameter older than its row
-    "Filter with parameters from the past only, names kept from fit to fit."
+    """Filter with parameters from the past only, names kept from fit to fit.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        By date, finite; first column a return.
+    model : Detector
+        Unfitted.
+    first : int, default 504
+        Rows before the first answer.
+    refit : int, default 252
+        Rows between fits.
+
+    Returns
+    -------
+    Filtered
+        From row `first` on; every parameter older than its row.
+
+    Raises
+    ------
+    ConfigError
+        "first is {first} and refit is {refit}, expected at least 1 row each"
+    DataError
+        "{...} rows leave nothing to filter after the first {first}; lengthen the history"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import _forward, walk_forward_filter
+    >>> from quantlab.regime.hmm import HMM
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+    >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+    >>> returns = np.log(spy).diff().dropna().to_frame("log_return")
+    >>> walked = walk_forward_filter(returns, HMM(n_states=2, n_starts=1), refit=1008)
+    >>> walked.ahead.tail(3).round(3)
+                 calm  turbulent
+    date
+    2023-12-27  0.902      0.098
+    2023-12-28  0.933      0.067
+    2023-12-29  0.937      0.063
+    """
     blocks = []
     for start, fitted in walk_forward_fits(X, model, first, refit):
         found = fitted.filter(X.iloc[: start + refit])
@@ -387,7 +945,54 @@ def check_detector(
     X: pd.DataFrame,  # by date, finite; first column a return
     cuts: int = 60,  # of the history, evenly spread
 ) -> pd.Series:  # what was looked at
-    "Raise unless a detector keeps the promise: named states, sums of one, causal, refusing what it cannot read."
+    """Raise unless a detector keeps the promise: named states, sums of one, causal, refusing what it cannot read.
+
+    Parameters
+    ----------
+    model : Detector
+        Unfitted.
+    X : pd.DataFrame
+        By date, finite; first column a return.
+    cuts : int, default 60
+        Of the history, evenly spread.
+
+    Returns
+    -------
+    pd.Series
+        What was looked at.
+
+    Raises
+    ------
+    PanelError
+        "moments have shapes {shape} and {shape} for {n} states; one row for each state"
+        "transition_table must have the states as rows, each summing to 1"
+        "filter and smooth must give one row for each row they read, none for none"
+    DataError
+        "{__name__}.filter took a row that is {value}; refuse it"
+    LeakError
+        "{__name__}.filter: {name} of {moved} changed when rows after {...} were cut; filter must read
+        the past only"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import _forward, check_detector
+    >>> from quantlab.regime.hmm import HMM
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> blank, even = np.empty((2, 2)), np.full((2, 2), 0.5)
+    >>> _forward(np.full((2, 2), -np.inf), np.array([0.9, 0.1]), np.array([[0.8, 0.2], [0.4, 0.6]]), blank)
+    >>> returns = np.log(spy).diff().dropna().to_frame("log_return")
+    >>> check_detector(HMM(n_states=2, n_starts=1), returns[:900], cuts=20).round(3).to_frame()
+            checked
+    states    2.000
+    rows    900.000
+    cuts     20.000
+    stays     0.956
+    """
     fitted = clone(model).fit(X)
     _check_form(fitted, X)
     _check_refusals(fitted, X)

@@ -61,7 +61,47 @@ def _garch_loss(
 
 # %% ../../nbs/regime/464_bootstrap.ipynb #70dbb780
 class GarchFit(NamedTuple):
-    "Hold a fitted GARCH(1,1)."
+    """Hold a fitted GARCH(1,1).
+
+    Parameters
+    ----------
+    params : np.ndarray
+        float64[4]: mean, omega, alpha, beta; in the units of the returns.
+    before : float
+        Variance before the first row.
+    log_density : np.ndarray
+        float64[t]: of each row given the rows before it.
+    shocks : np.ndarray
+        float64[t]: standardised, mean 0 and variance 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from arch import arch_model
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.regime.bootstrap import fit_garch
+    >>> def one_regime(rows, seed, alpha=0.08, beta=0.90):
+    ...     "Draw a GARCH(1,1) with 1 % a day."
+    ...     random, variance, drawn = np.random.default_rng(seed), 1e-4, []
+    ...     for shock in random.standard_normal(rows):
+    ...         drawn.append(np.sqrt(variance) * shock)
+    ...         variance = 1e-4 * (1 - alpha - beta) + alpha * drawn[-1] ** 2 + beta * variance
+    ...     return pd.Series(drawn, pd.bdate_range("2016-01-04", periods=rows), name="log_return")
+    >>> made = one_regime(1000, 3)
+    >>> fig, ax = figure("One regime by construction, and yet calm and storm", "", "daily return")
+    >>> ax.plot(made, color=COLORS[0], lw=0.6)
+    >>> garch, peer = fit_garch(made.to_numpy()), arch_model(100 * made, rescale=False).fit(disp="off")
+    >>> theirs = peer.params.to_numpy() * [1e-2, 1e-4, 1, 1]
+    >>> pd.DataFrame({"ours": garch.params, "arch": theirs}, ["mean", "omega", "alpha", "beta"]).map(
+    ...     "{:.3g}".format
+    ... )
+               ours      arch
+    mean   0.000362  0.000362
+    omega  3.65e-06  3.65e-06
+    alpha    0.0438    0.0438
+    beta      0.913     0.913
+    """
 
     params: np.ndarray  # float64[4]: mean, omega, alpha, beta; in the units of the returns
     before: float  # variance before the first row
@@ -72,7 +112,50 @@ class GarchFit(NamedTuple):
 def fit_garch(
     x: np.ndarray,  # float64[t], returns, not all alike
 ) -> GarchFit:
-    "Fit a GARCH(1,1) by Gaussian likelihood (Bollerslev 1986)."
+    """Fit a GARCH(1,1) by Gaussian likelihood (Bollerslev 1986).
+
+    Parameters
+    ----------
+    x : np.ndarray
+        float64[t], returns, not all alike.
+
+    Returns
+    -------
+    GarchFit
+        A fitted GARCH(1,1).
+
+    References
+    ----------
+    .. [1] Bollerslev (1986).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from arch import arch_model
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.regime.bootstrap import fit_garch
+    >>> def one_regime(rows, seed, alpha=0.08, beta=0.90):
+    ...     "Draw a GARCH(1,1) with 1 % a day."
+    ...     random, variance, drawn = np.random.default_rng(seed), 1e-4, []
+    ...     for shock in random.standard_normal(rows):
+    ...         drawn.append(np.sqrt(variance) * shock)
+    ...         variance = 1e-4 * (1 - alpha - beta) + alpha * drawn[-1] ** 2 + beta * variance
+    ...     return pd.Series(drawn, pd.bdate_range("2016-01-04", periods=rows), name="log_return")
+    >>> made = one_regime(1000, 3)
+    >>> fig, ax = figure("One regime by construction, and yet calm and storm", "", "daily return")
+    >>> ax.plot(made, color=COLORS[0], lw=0.6)
+    >>> garch, peer = fit_garch(made.to_numpy()), arch_model(100 * made, rescale=False).fit(disp="off")
+    >>> theirs = peer.params.to_numpy() * [1e-2, 1e-4, 1, 1]
+    >>> pd.DataFrame({"ours": garch.params, "arch": theirs}, ["mean", "omega", "alpha", "beta"]).map(
+    ...     "{:.3g}".format
+    ... )
+               ours      arch
+    mean   0.000362  0.000362
+    omega  3.65e-06  3.65e-06
+    alpha    0.0438    0.0438
+    beta      0.913     0.913
+    """
     center, scale = x.mean(), x.std()
     z, slope, variance = (x - center) / scale, np.empty(4), np.empty(len(x))
     weights = 0.94 ** np.arange(min(75, len(z)))
@@ -175,7 +258,28 @@ def _em(
 
 # %% ../../nbs/regime/464_bootstrap.ipynb #f7e6e6e6
 class TwoStates(NamedTuple):
-    "Hold a fitted two-state model; the first state is the calm one."
+    """Hold a fitted two-state model; the first state is the calm one.
+
+    Parameters
+    ----------
+    means : np.ndarray
+        float64[2], in the units of the returns.
+    deviations : np.ndarray
+        float64[2].
+    moves : np.ndarray
+        float64[2, 2]: from row, to column.
+    log_density : np.ndarray
+        float64[t]: of each row given the rows before it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.regime.bootstrap import fit_two_states
+    >>> def prefers_two(x):
+    ...     "Say whether BIC chooses two states: five parameters more."
+    ...     one = -0.5 * len(x) * (np.log(2 * np.pi * x.var(ddof=0)) + 1)
+    ...     return 2 * (fit_two_states(x.to_numpy()).log_density.sum() - one) > 5 * np.log(len(x))
+    """
 
     means: np.ndarray  # float64[2], in the units of the returns
     deviations: np.ndarray  # float64[2]
@@ -188,7 +292,31 @@ def fit_two_states(
     n_iter: int = 500,  # steps of Baum-Welch, at most
     tol: float = 1e-4,  # stop when a step gains less log likelihood
 ) -> TwoStates:
-    "Fit a two-state Gaussian hidden Markov model to one column."
+    """Fit a two-state Gaussian hidden Markov model to one column.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        float64[t], returns, not all alike.
+    n_iter : int, default 500
+        Steps of Baum-Welch, at most.
+    tol : float, default 1e-4
+        Stop when a step gains less log likelihood.
+
+    Returns
+    -------
+    TwoStates
+        A fitted two-state model; the first state is the calm one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.regime.bootstrap import fit_two_states
+    >>> def prefers_two(x):
+    ...     "Say whether BIC chooses two states: five parameters more."
+    ...     one = -0.5 * len(x) * (np.log(2 * np.pi * x.var(ddof=0)) + 1)
+    ...     return 2 * (fit_two_states(x.to_numpy()).log_density.sum() - one) > 5 * np.log(len(x))
+    """
     center, scale = x.mean(), x.std()
     z = (x - center) / scale
     around = np.convolve(z**2, np.ones(21) / 21, mode="same")
@@ -220,7 +348,46 @@ def draw_garch(
     fit: GarchFit,  # of a sample
     rng: np.random.Generator,  # of the order of the shocks
 ) -> np.ndarray:  # float64[t], as long as the sample
-    "Draw a market with one regime: a fitted GARCH with its own shocks, drawn with replacement."
+    """Draw a market with one regime: a fitted GARCH with its own shocks, drawn with replacement.
+
+    Parameters
+    ----------
+    fit : GarchFit
+        Of a sample.
+    rng : np.random.Generator
+        Of the order of the shocks.
+
+    Returns
+    -------
+    np.ndarray
+        float64[t], as long as the sample.
+
+    References
+    ----------
+    .. [1] Vuong's (1989).
+    .. [2] Cox (1961).
+    .. [3] Pesaran and Pesaran (1993).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from arch import arch_model
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.regime.bootstrap import draw_garch, fit_garch
+    >>> def one_regime(rows, seed, alpha=0.08, beta=0.90):
+    ...     "Draw a GARCH(1,1) with 1 % a day."
+    ...     random, variance, drawn = np.random.default_rng(seed), 1e-4, []
+    ...     for shock in random.standard_normal(rows):
+    ...         drawn.append(np.sqrt(variance) * shock)
+    ...         variance = 1e-4 * (1 - alpha - beta) + alpha * drawn[-1] ** 2 + beta * variance
+    ...     return pd.Series(drawn, pd.bdate_range("2016-01-04", periods=rows), name="log_return")
+    >>> made = one_regime(1000, 3)
+    >>> fig, ax = figure("One regime by construction, and yet calm and storm", "", "daily return")
+    >>> ax.plot(made, color=COLORS[0], lw=0.6)
+    >>> garch, peer = fit_garch(made.to_numpy()), arch_model(100 * made, rescale=False).fit(disp="off")
+    >>> drawn = draw_garch(garch, np.random.default_rng(0))
+    """
     return _garch_path(fit.params, rng.choice(fit.shocks, len(fit.shocks)), fit.before)
 
 # %% ../../nbs/regime/464_bootstrap.ipynb #13a53f47
@@ -238,7 +405,58 @@ def two_state_gain(
     rng: np.random.Generator,  # of the markets that show where the centre is
     inner: int = 9,  # of them
 ) -> tuple[float, GarchFit]:  # T, and the one-regime model of x
-    "Return how much more two states explain than they would explain of the fitted GARCH."
+    """Return how much more two states explain than they would explain of the fitted GARCH.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        float64[t], returns, not all alike.
+    rng : np.random.Generator
+        Of the markets that show where the centre is.
+    inner : int, default 9
+        Of them.
+
+    Returns
+    -------
+    tuple[float, GarchFit]
+        T, and the one-regime model of x.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from arch import arch_model
+    >>> from quantlab.regime.bootstrap import draw_garch, fit_garch, fit_two_states, two_state_gain
+    >>> def one_regime(rows, seed, alpha=0.08, beta=0.90):
+    ...     "Draw a GARCH(1,1) with 1 % a day."
+    ...     random, variance, drawn = np.random.default_rng(seed), 1e-4, []
+    ...     for shock in random.standard_normal(rows):
+    ...         drawn.append(np.sqrt(variance) * shock)
+    ...         variance = 1e-4 * (1 - alpha - beta) + alpha * drawn[-1] ** 2 + beta * variance
+    ...     return pd.Series(drawn, pd.bdate_range("2016-01-04", periods=rows), name="log_return")
+    >>> made = one_regime(1000, 3)
+    >>> z = (made / made.std(ddof=0)).to_numpy()
+    >>> garch, peer = fit_garch(made.to_numpy()), arch_model(100 * made, rescale=False).fit(disp="off")
+    >>> means, variances = np.array([0.0, 0.0]), np.array([0.5, 2.0])
+    >>> state = (means, variances, np.array([0.5, 0.5]), np.array([[0.95, 0.05], [0.05, 0.95]]))
+    >>> known, seen, rows = np.empty((len(z), 2)), np.empty((len(z), 2)), np.empty(len(z))
+    >>> def prefers_two(x):
+    ...     "Say whether BIC chooses two states: five parameters more."
+    ...     one = -0.5 * len(x) * (np.log(2 * np.pi * x.var(ddof=0)) + 1)
+    ...     return 2 * (fit_two_states(x.to_numpy()).log_density.sum() - one) > 5 * np.log(len(x))
+    >>> chosen = np.mean([prefers_two(one_regime(1000, seed)) for seed in range(50)])
+    >>> drawn = draw_garch(garch, np.random.default_rng(0))
+    >>> def two_regimes(rows, seed, calm=0.006, wild=0.018):
+    ...     "Draw states that stay for 100 and 40 sessions."
+    ...     random, state = np.random.default_rng(seed), np.zeros(rows, int)
+    ...     for t in range(1, rows):
+    ...         state[t] = state[t - 1] ^ (random.random() < (0.01, 0.025)[state[t - 1]])
+    ...     drawn = random.normal(np.array([6e-4, -5e-4])[state], np.array([calm, wild])[state])
+    ...     return pd.Series(drawn, pd.bdate_range("2016-01-04", periods=rows), name="log_return")
+    >>> worlds = {"one regime": made, "two regimes": two_regimes(1000, 3)}
+    >>> gains = {name: two_state_gain(x.to_numpy(), np.random.default_rng(0))[0] for name, x in worlds.items()}
+    >>> pd.Series(gains, name="T").round(2).to_frame()
+    """
     one = fit_garch(x)
     worlds = (draw_garch(one, rng) for _ in range(inner))
     return _gain(x, one) - float(np.mean([_gain(w, fit_garch(w)) for w in worlds])), one
@@ -246,7 +464,37 @@ def two_state_gain(
 # %% ../../nbs/regime/464_bootstrap.ipynb #03fad2c1
 @dataclass(frozen=True, eq=False)
 class RegimeTest:
-    "Hold the answer to one question: two regimes, or one with a GARCH in it?"
+    """Hold the answer to one question: two regimes, or one with a GARCH in it?
+
+    Parameters
+    ----------
+    p : float
+        Share of one-regime markets in which two states gain as much.
+    gain : float
+        T of the returns.
+    null : np.ndarray
+        float64[draws]: T of one-regime markets.
+    states : pd.DataFrame
+        By state: mean, deviation, expected stay in rows.
+    garch : pd.Series
+        mean, omega, alpha, beta of the one-regime model.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.bootstrap import is_it_a_regime
+    >>> returns = np.log(sample_context("SPY")["close"].droplevel("symbol")).diff().dropna().rename("log_return")
+    >>> [
+    ...     show_error(lambda: is_it_a_regime(returns[:100])),
+    ...     show_error(lambda: is_it_a_regime(returns * 0 + 1.0)),
+    ...     show_error(lambda: is_it_a_regime(returns.where(returns.index != "2020-03-16"))),
+    ... ]
+    ['DataError: returns have shape (100,); a test of regimes needs one column of at least 250 rows',
+     'DataError: returns do not vary; there is nothing to explain',
+     'DataError: returns is NaN or infinite on 2020-03-16 (1 dates in all); drop or mend those dates']
+    """
 
     p: float  # share of one-regime markets in which two states gain as much
     gain: float  # T of the returns
@@ -277,7 +525,49 @@ def is_it_a_regime(
     inner: int = 9,  # markets that centre each statistic
     seed: int = 0,  # of every market that is drawn
 ) -> RegimeTest:  # reads every row: for a page or a decision at the last date, never for a backtest before it
-    "Test one state with a GARCH(1,1) against two states by bootstrap; raise DataError for what cannot be tested."
+    """Test one state with a GARCH(1,1) against two states by bootstrap; raise DataError for what cannot be tested.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        By date, one instrument, finite.
+    draws : int, default 199
+        One-regime markets that give the null.
+    inner : int, default 9
+        Markets that centre each statistic.
+    seed : int, default 0
+        Of every market that is drawn.
+
+    Returns
+    -------
+    RegimeTest
+        Reads every row: for a page or a decision at the last date, never for a backtest before it.
+
+    Raises
+    ------
+    DataError
+        For what cannot be tested.
+    ConfigError
+        "draws is {draws} and inner is {inner}, expected at least 1 each"
+    PanelError
+        For what cannot be filtered (see _by_date).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.bootstrap import is_it_a_regime
+    >>> returns = np.log(sample_context("SPY")["close"].droplevel("symbol")).diff().dropna().rename("log_return")
+    >>> [
+    ...     show_error(lambda: is_it_a_regime(returns[:100])),
+    ...     show_error(lambda: is_it_a_regime(returns * 0 + 1.0)),
+    ...     show_error(lambda: is_it_a_regime(returns.where(returns.index != "2020-03-16"))),
+    ... ]
+    ['DataError: returns have shape (100,); a test of regimes needs one column of at least 250 rows',
+     'DataError: returns do not vary; there is nothing to explain',
+     'DataError: returns is NaN or infinite on 2020-03-16 (1 dates in all); drop or mend those dates']
+    """
     x, rng = _checked(returns, draws, inner), np.random.default_rng(seed)
     gain, one = two_state_gain(x, rng, inner)
     null = np.array([two_state_gain(draw_garch(one, rng), rng, inner)[0] for _ in range(draws)])

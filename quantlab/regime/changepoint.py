@@ -52,7 +52,45 @@ def segment_evidence(
     values: np.ndarray,  # float64[t], one segment
     prior: tuple[float, float, float] = PRIOR,  # k, a, b; the mean is expected at 0
 ) -> float:  # log density of all values
-    "Return the log evidence of values that share one unknown mean and variance, in closed form."
+    """Return the log evidence of values that share one unknown mean and variance, in closed form.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        float64[t], one segment.
+    prior : tuple[float, float, float], default PRIOR
+        k, a, b; the mean is expected at 0.
+
+    Returns
+    -------
+    float
+        Log density of all values.
+
+    References
+    ----------
+    .. [1] Murphy (2007).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.changepoint import PRIOR, _log_next, _updated, segment_evidence
+    >>> NILE = \"\"\"
+    ... 1120 1160 963 1210 1160 1160 813 1230 1370 1140 995 935 1110 994 1020 960 1180 799 958 1140 1100 1210 1150
+    ... 1250 1260 1220 1030 1100 774 840 874 694 940 833 701 916 692 1020 1050 969 831 726 456 824 702 1120 1100 832
+    ... 764 821 768 845 864 862 698 845 744 796 1040 759 781 865 845 944 984 897 822 1010 771 676 649 846 812 742 801
+    ... 1040 860 874 848 890 744 749 838 1050 918 986 797 923 975 815 1020 906 901 1170 912 746 919 718 714 740
+    ... \"\"\"
+    >>> nile = pd.Series(np.array(NILE.split(), dtype=float), np.arange(1871, 1971), name="flow").rename_axis(
+    ...     "year"
+    ... )
+    >>> flow = ((nile - nile.mean()) / nile.std()).to_numpy()
+    >>> total, age, centre, scale = 0.0, 0, 0.0, PRIOR[2]
+    >>> for x in flow:
+    ...     total += _log_next(x, age, centre, scale, PRIOR)
+    ...     (centre, scale), age = _updated(x, age, centre, scale, PRIOR), age + 1
+    >>> assert np.isclose(total, segment_evidence(flow), rtol=1e-12) and segment_evidence(flow[:0]) == 0
+    """
     n, (k, a, b) = len(values), prior
     mean = values.mean() if n else 0.0
     last = b + 0.5 * ((values - mean) ** 2).sum() + 0.5 * k * n * mean**2 / (k + n)
@@ -167,7 +205,67 @@ def segment_filter(
     levels: tuple[float, ...] = (1.0,),  # variances, rising
     prune: float = 0.0,  # ages less likely are dropped; 0 = exact
 ) -> np.ndarray:  # float64[t, 2 + levels]: log density given the past, likeliest age, P(variance above each level)
-    "Filter the age and the variance of the present segment; row t reads rows up to t."
+    """Filter the age and the variance of the present segment; row t reads rows up to t.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        float64[t].
+    hazard : float, default 1 / 250
+        Chance that a row begins a new segment.
+    prior : tuple[float, float, float], default PRIOR
+        Of a segment: k, a, b; the mean is expected at 0.
+    levels : tuple[float, ...], default (1.0,)
+        variances, rising.
+    prune : float, default 0.0
+        Ages less likely are dropped; 0 = exact.
+
+    Returns
+    -------
+    np.ndarray
+        float64[t, 2 + levels]: log density given the past, likeliest age, P(variance above each level).
+
+    Raises
+    ------
+    ConfigError
+        "hazard {hazard}, prune {prune}, prior {prior} and levels {levels} must be positive shares"
+    DataError
+        "values of shape {...} must be one column of finite numbers; drop or mend the rest"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.regime.changepoint import PRIOR, _log_next, _run, _updated, segment_filter
+    >>> NILE = \"\"\"
+    ... 1120 1160 963 1210 1160 1160 813 1230 1370 1140 995 935 1110 994 1020 960 1180 799 958 1140 1100 1210 1150
+    ... 1250 1260 1220 1030 1100 774 840 874 694 940 833 701 916 692 1020 1050 969 831 726 456 824 702 1120 1100 832
+    ... 764 821 768 845 864 862 698 845 744 796 1040 759 781 865 845 944 984 897 822 1010 771 676 649 846 812 742 801
+    ... 1040 860 874 848 890 744 749 838 1050 918 986 797 923 975 815 1020 906 901 1170 912 746 919 718 714 740
+    ... \"\"\"
+    >>> nile = pd.Series(np.array(NILE.split(), dtype=float), np.arange(1871, 1971), name="flow").rename_axis(
+    ...     "year"
+    ... )
+    >>> flow = ((nile - nile.mean()) / nile.std()).to_numpy()
+    >>> fig, ax = figure("The Nile carried less from about 1899 on", "", "$10^8$ m³ a year")
+    >>> ax.plot(nile)
+    >>> total, age, centre, scale = 0.0, 0, 0.0, PRIOR[2]
+    >>> for x in flow:
+    ...     total += _log_next(x, age, centre, scale, PRIOR)
+    ...     (centre, scale), age = _updated(x, age, centre, scale, PRIOR), age + 1
+    >>> once = np.zeros((len(flow), 3))
+    >>> _run(flow, 0.01, PRIOR, np.ones(1), 0.0, once)
+    >>> began = pd.Series(nile.index - segment_filter(flow, 1 / 100)[:, 1].astype(int) + 1, nile.index)
+    >>> known = began.index[(began >= 1890) & (began <= 1905)][0]
+    >>> pd.Series(
+    ...     {"segment of 1970 began": began.iloc[-1], "break first seen": known, "year of": began[known]}
+    ... ).to_frame("year")
+                           year
+    segment of 1970 began  1899
+    break first seen       1902
+    year of                1899
+    """
     if not 0 < hazard < 1 or not 0 <= prune < 0.5 or min(prior) <= 0 or min(levels) <= 0:
         raise ConfigError(f"hazard {hazard}, prune {prune}, prior {prior} and levels {levels} must be positive shares")
     _check_finite(values)
@@ -205,7 +303,55 @@ def best_segments(
     hazard: float = 1 / 250,  # chance that a row begins a new segment
     prior: tuple[float, float, float] = PRIOR,  # of a segment
 ) -> np.ndarray:  # int64[segments]: first row of each; reads all rows, work grows with the square of t
-    "Return where the segments of the likeliest cut begin."
+    """Return where the segments of the likeliest cut begin.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        float64[t].
+    hazard : float, default 1 / 250
+        Chance that a row begins a new segment.
+    prior : tuple[float, float, float], default PRIOR
+        Of a segment.
+
+    Returns
+    -------
+    np.ndarray
+        int64[segments]: first row of each; reads all rows, work grows with the square of t.
+
+    Raises
+    ------
+    DataError
+        "values of shape {...} must be one column of finite numbers; drop or mend the rest"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.regime.changepoint import PRIOR, _log_next, _run, _updated, best_segments
+    >>> NILE = \"\"\"
+    ... 1120 1160 963 1210 1160 1160 813 1230 1370 1140 995 935 1110 994 1020 960 1180 799 958 1140 1100 1210 1150
+    ... 1250 1260 1220 1030 1100 774 840 874 694 940 833 701 916 692 1020 1050 969 831 726 456 824 702 1120 1100 832
+    ... 764 821 768 845 864 862 698 845 744 796 1040 759 781 865 845 944 984 897 822 1010 771 676 649 846 812 742 801
+    ... 1040 860 874 848 890 744 749 838 1050 918 986 797 923 975 815 1020 906 901 1170 912 746 919 718 714 740
+    ... \"\"\"
+    >>> nile = pd.Series(np.array(NILE.split(), dtype=float), np.arange(1871, 1971), name="flow").rename_axis(
+    ...     "year"
+    ... )
+    >>> flow = ((nile - nile.mean()) / nile.std()).to_numpy()
+    >>> fig, ax = figure("The Nile carried less from about 1899 on", "", "$10^8$ m³ a year")
+    >>> ax.plot(nile)
+    >>> total, age, centre, scale = 0.0, 0, 0.0, PRIOR[2]
+    >>> for x in flow:
+    ...     total += _log_next(x, age, centre, scale, PRIOR)
+    ...     (centre, scale), age = _updated(x, age, centre, scale, PRIOR), age + 1
+    >>> once = np.zeros((len(flow), 3))
+    >>> _run(flow, 0.01, PRIOR, np.ones(1), 0.0, once)
+    >>> cut = best_segments(flow, 1 / 100)
+    >>> nile.index[cut].tolist()
+    [1871, 1899]
+    """
     _check_finite(values)
     starts, found, end = np.zeros(len(values) + 1, dtype=np.int64), [], len(values)
     _best_starts(np.ascontiguousarray(values, "float64"), hazard, tuple(float(p) for p in prior), starts)
@@ -222,7 +368,38 @@ class _Segments(Detector):
 
     @property
     def n_states(self) -> int:
-        "Return the number of states: one more than there are levels."
+        """Return the number of states: one more than there are levels.
+
+        Returns
+        -------
+        int
+            The number of states: one more than there are levels.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.regime.changepoint import PRIOR, _Segments, _log_next, _run, _updated
+        >>> NILE = \"\"\"
+        ... 1120 1160 963 1210 1160 1160 813 1230 1370 1140 995 935 1110 994 1020 960 1180 799 958 1140 1100 1210 1150
+        ... 1250 1260 1220 1030 1100 774 840 874 694 940 833 701 916 692 1020 1050 969 831 726 456 824 702 1120 1100 832
+        ... 764 821 768 845 864 862 698 845 744 796 1040 759 781 865 845 944 984 897 822 1010 771 676 649 846 812 742 801
+        ... 1040 860 874 848 890 744 749 838 1050 918 986 797 923 975 815 1020 906 901 1170 912 746 919 718 714 740
+        ... \"\"\"
+        >>> nile = pd.Series(np.array(NILE.split(), dtype=float), np.arange(1871, 1971), name="flow").rename_axis(
+        ...     "year"
+        ... )
+        >>> flow = ((nile - nile.mean()) / nile.std()).to_numpy()
+        >>> total, age, centre, scale = 0.0, 0, 0.0, PRIOR[2]
+        >>> for x in flow:
+        ...     total += _log_next(x, age, centre, scale, PRIOR)
+        ...     (centre, scale), age = _updated(x, age, centre, scale, PRIOR), age + 1
+        >>> once = np.zeros((len(flow), 3))
+        >>> _run(flow, 0.01, PRIOR, np.ones(1), 0.0, once)
+        >>> asked = _Segments()
+        >>> asked._check_settings()
+        >>> assert np.allclose(asked._states(np.array([[0.9, 0.2]])), [[0.1, 0.7, 0.2]]) and asked.n_states == 3
+        """
         return len(self.levels) + 1
 
     def _check_settings(self) -> None:
@@ -261,7 +438,35 @@ class _Read(_Segments):
         self,
         X: pd.DataFrame,  # by date, from the beginning of the history
     ) -> Filtered:  # by date: P(state of the present segment | rows up to it)
-        "Return how wild the present segment is, given the rows up to each date."
+        """Return how wild the present segment is, given the rows up to each date.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            By date, from the beginning of the history.
+
+        Returns
+        -------
+        Filtered
+            By date: P(state of the present segment | rows up to it).
+
+        Raises
+        ------
+        ConfigError
+            "hazard {hazard}, prune {prune}, prior {prior} and levels {levels} must be positive shares"
+        DataError
+            "values of shape {...} must be one column of finite numbers; drop or mend the rest"
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.changepoint import ChangePoint
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> X = np.log(spy).diff().dropna().to_frame("log_return")
+        >>> model = ChangePoint().fit(X[:"2016"])
+        >>> filtered = model.filter(X).out_of_sample()
+        """
         now = self._states(self._above_levels(self._read(X)))
         ahead = one_step_ahead(now, self.transition_table().to_numpy())
         table = pd.DataFrame(now, X.index, self.states_)
@@ -271,7 +476,33 @@ class _Read(_Segments):
         self,
         X: pd.DataFrame,  # by date
     ) -> Smoothed:  # by date: P(state of the segment in the best cut | all rows)
-        "Return how wild each segment of the best cut was; work grows with the square of the rows."
+        """Return how wild each segment of the best cut was; work grows with the square of the rows.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            By date.
+
+        Returns
+        -------
+        Smoothed
+            By date: P(state of the segment in the best cut | all rows).
+
+        Raises
+        ------
+        DataError
+            "values of shape {...} must be one column of finite numbers; drop or mend the rest"
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.changepoint import ChangePoint
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> X = np.log(spy).diff().dropna().to_frame("log_return")
+        >>> model = ChangePoint().fit(X[:"2016"])
+        >>> hindsight = model.smooth(X["2017":]).probabilities["turbulent"]
+        """
         values = self._read(X)
         above = np.empty((len(values), len(self.levels)))
         edges = [*self._segments(values), len(values)]
@@ -286,7 +517,54 @@ class _Read(_Segments):
         self,
         X: pd.DataFrame,  # by date, from the beginning of the history
     ) -> pd.Series:  # by date: first date of the likeliest present segment, known at the close
-        "Return when the present segment began, judged each evening."
+        """Return when the present segment began, judged each evening.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            By date, from the beginning of the history.
+
+        Returns
+        -------
+        pd.Series
+            By date: first date of the likeliest present segment, known at the close.
+
+        Raises
+        ------
+        ConfigError
+            "hazard {hazard}, prune {prune}, prior {prior} and levels {levels} must be positive shares"
+        DataError
+            "values of shape {...} must be one column of finite numbers; drop or mend the rest"
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.plot import COLORS, figure
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.changepoint import ChangePoint
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> X = np.log(spy).diff().dropna().to_frame("log_return")
+        >>> model = ChangePoint().fit(X[:"2016"])
+        >>> filtered = model.filter(X).out_of_sample()
+        >>> evening = filtered.probabilities["turbulent"]
+        >>> fig, ax = figure(
+        ...     "Storms are seen within days, and end on their own evidence", "", "P(segment wilder than 2010 to 2016)"
+        ... )
+        >>> ax.plot(evening, color=COLORS[1], label="that evening")
+        >>> starts = model.began(X)["2020-02-18":"2020-03-20"].iloc[::3]
+        >>> pd.DataFrame({"segment began": starts, "P(turbulent)": evening.reindex(starts.index).round(3)})
+                   segment began  P(turbulent)
+        date
+        2020-02-18    2020-01-24         0.100
+        2020-02-21    2020-01-24         0.087
+        2020-02-26    2020-02-21         0.884
+        2020-03-02    2020-02-21         0.999
+        2020-03-05    2020-02-24         1.000
+        2020-03-10    2020-02-24         1.000
+        2020-03-13    2020-02-24         1.000
+        2020-03-18    2020-02-24         1.000
+        """
         return pd.Series(X.index[self._starts(self._read(X))], X.index, name="began")
 
     def _filtered(
@@ -335,11 +613,53 @@ class _Placed(_Read):
     covars_: np.ndarray  # float64[s, k, k]
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:  # float64[s, k], float64[s, k, k]
-        "Return the mean and covariance of the rows of each state, in the units of X."
+        """Return the mean and covariance of the rows of each state, in the units of X.
+
+        Returns
+        -------
+        tuple[np.ndarray, np.ndarray]
+            float64[s, k], float64[s, k, k].
+        """
         return self.means_, self.covars_
 
     def transition_table(self) -> pd.DataFrame:  # state x state; rows sum to 1
-        "Return how the states follow each other under the model: stay, or begin anew from the prior."
+        """Return how the states follow each other under the model: stay, or begin anew from the prior.
+
+        Returns
+        -------
+        pd.DataFrame
+            State x state; rows sum to 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.regime.changepoint import PRIOR, _Placed, _Read, _log_next, _run, _updated
+        >>> NILE = \"\"\"
+        ... 1120 1160 963 1210 1160 1160 813 1230 1370 1140 995 935 1110 994 1020 960 1180 799 958 1140 1100 1210 1150
+        ... 1250 1260 1220 1030 1100 774 840 874 694 940 833 701 916 692 1020 1050 969 831 726 456 824 702 1120 1100 832
+        ... 764 821 768 845 864 862 698 845 744 796 1040 759 781 865 845 944 984 897 822 1010 771 676 649 846 812 742 801
+        ... 1040 860 874 848 890 744 749 838 1050 918 986 797 923 975 815 1020 906 901 1170 912 746 919 718 714 740
+        ... \"\"\"
+        >>> nile = pd.Series(np.array(NILE.split(), dtype=float), np.arange(1871, 1971), name="flow").rename_axis(
+        ...     "year"
+        ... )
+        >>> flow = ((nile - nile.mean()) / nile.std()).to_numpy()
+        >>> total, age, centre, scale = 0.0, 0, 0.0, PRIOR[2]
+        >>> for x in flow:
+        ...     total += _log_next(x, age, centre, scale, PRIOR)
+        ...     (centre, scale), age = _updated(x, age, centre, scale, PRIOR), age + 1
+        >>> once = np.zeros((len(flow), 3))
+        >>> _run(flow, 0.01, PRIOR, np.ones(1), 0.0, once)
+        >>> hand = _Read()
+        >>> hand.transition_table = lambda: pd.DataFrame(np.full((2, 2), 0.5))
+        >>> placed = _Placed()
+        >>> vars(placed).update({name: value for name, value in vars(hand).items() if name != "transition_table"})
+        >>> placed.transition_table().round(3)
+                    calm  turbulent
+        calm       0.985      0.015
+        turbulent  0.005      0.995
+        """
         k, a, b = self.prior
         fresh = self._states(gammainc(a, b / np.array(self._variances()))[None])[0]
         table = (1.0 - self.hazard) * np.eye(self.n_states) + self.hazard * fresh
@@ -349,7 +669,50 @@ class _Placed(_Read):
         self,
         order: np.ndarray,  # int[s]: new position -> old state
     ) -> "_Placed":  # the same object
-        "Move the fitted states to other positions; the names stay where they are."
+        """Move the fitted states to other positions; the names stay where they are.
+
+        Parameters
+        ----------
+        order : np.ndarray
+            int[s]: new position -> old state.
+
+        Returns
+        -------
+        _Placed
+            The same object.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.regime.changepoint import PRIOR, _Placed, _Read, _log_next, _run, _updated
+        >>> NILE = \"\"\"
+        ... 1120 1160 963 1210 1160 1160 813 1230 1370 1140 995 935 1110 994 1020 960 1180 799 958 1140 1100 1210 1150
+        ... 1250 1260 1220 1030 1100 774 840 874 694 940 833 701 916 692 1020 1050 969 831 726 456 824 702 1120 1100 832
+        ... 764 821 768 845 864 862 698 845 744 796 1040 759 781 865 845 944 984 897 822 1010 771 676 649 846 812 742 801
+        ... 1040 860 874 848 890 744 749 838 1050 918 986 797 923 975 815 1020 906 901 1170 912 746 919 718 714 740
+        ... \"\"\"
+        >>> nile = pd.Series(np.array(NILE.split(), dtype=float), np.arange(1871, 1971), name="flow").rename_axis(
+        ...     "year"
+        ... )
+        >>> flow = ((nile - nile.mean()) / nile.std()).to_numpy()
+        >>> total, age, centre, scale = 0.0, 0, 0.0, PRIOR[2]
+        >>> for x in flow:
+        ...     total += _log_next(x, age, centre, scale, PRIOR)
+        ...     (centre, scale), age = _updated(x, age, centre, scale, PRIOR), age + 1
+        >>> once = np.zeros((len(flow), 3))
+        >>> _run(flow, 0.01, PRIOR, np.ones(1), 0.0, once)
+        >>> hand = _Read()
+        >>> hand.transition_table = lambda: pd.DataFrame(np.full((2, 2), 0.5))
+        >>> rng = np.random.default_rng(0)
+        >>> burst = pd.DataFrame(
+        ...     {"r": rng.normal(0, np.repeat([0.4, 3.0, 0.4], 60))}, pd.bdate_range("2020-01-01", periods=180)
+        ... )
+        >>> placed = _Placed()
+        >>> vars(placed).update({name: value for name, value in vars(hand).items() if name != "transition_table"})
+        >>> evenings = placed.filter(burst).probabilities.to_numpy()
+        >>> assert np.allclose(placed.reorder(np.array([1, 0])).filter(burst).probabilities, evenings[:, ::-1])
+        """
         self.order_ = self.order_[order]
         self.means_, self.covars_ = self.means_[order], self.covars_[order]
         return self
@@ -357,7 +720,38 @@ class _Placed(_Read):
 # %% ../../nbs/regime/462_changepoint.ipynb #ec72b88b
 @keepable
 class ChangePoint(_Placed):
-    "Name the days by how wild their segment is, breaks found online (Adams and MacKay 2007; Fearnhead 2006)."
+    """Name the days by how wild their segment is, breaks found online (Adams and MacKay 2007; Fearnhead 2006).
+
+    Parameters
+    ----------
+    hazard : float, default 1 / 250
+        Chance that a session begins a new segment.
+    levels : tuple[float, ...], default (1.0,)
+        Deviations that part the states, in multiples of that of the fit.
+    prior : tuple[float, float, float], default PRIOR
+        Of a segment, standardised: k, a, b.
+    prune : float, default 1e-8
+        Ages less likely are dropped.
+
+    References
+    ----------
+    .. [1] Adams and MacKay (2007).
+    .. [2] Fearnhead (2006).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import walk_forward_filter
+    >>> from quantlab.regime.changepoint import ChangePoint
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> X = np.log(spy).diff().dropna().to_frame("log_return")
+    >>> model = ChangePoint().fit(X[:"2016"])
+    >>> for rows in (1, 30, 2000, 3000):
+    ...     cut_off = model.filter(X[:rows])
+    ...     assert cut_off.probabilities.equals(model.filter(X).probabilities[:rows])
+    >>> walked = walk_forward_filter(X, ChangePoint(), first=756, refit=252)
+    """
 
     def __init__(
         self,
@@ -373,7 +767,34 @@ class ChangePoint(_Placed):
         X: pd.DataFrame,  # by date, finite; first column a return, the only one that is read
         y: None = None,  # not read; scikit-learn's grammar has it
     ) -> "ChangePoint":  # the same object, fitted
-        "Learn the units and what the states were like; raise DataError for rows that cannot carry them."
+        """Learn the units and what the states were like; raise DataError for rows that cannot carry them.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            By date, finite; first column a return, the only one that is read.
+        y : None, default None
+            Not read; scikit-learn's grammar has it.
+
+        Returns
+        -------
+        ChangePoint
+            The same object, fitted.
+
+        Raises
+        ------
+        DataError
+            For rows that cannot carry them.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.changepoint import KernelCut
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> X = np.log(spy).diff().dropna().to_frame("log_return")
+        >>> second = KernelCut(lookback=252).fit(X[:"2016"])
+        """
         self._check_settings()
         values = self._check_fit(X)
         self.center_, self.scale_ = values.mean(axis=0), values.std(axis=0)
@@ -389,7 +810,60 @@ def kernel_cut(
     penalty: float = 3.0,  # of each break
     min_size: int = 10,  # rows in the shortest segment
 ) -> np.ndarray:  # int64[segments]: first row of each; reads all rows
-    "Return where the segments of the best kernel cut begin, by ruptures (Arlot, Celisse and Harchaoui 2019)."
+    """Return where the segments of the best kernel cut begin, by ruptures (Arlot, Celisse and Harchaoui 2019).
+
+    Parameters
+    ----------
+    values : np.ndarray
+        float64[t], standardised.
+    penalty : float, default 3.0
+        Of each break.
+    min_size : int, default 10
+        Rows in the shortest segment.
+
+    Returns
+    -------
+    np.ndarray
+        int64[segments]: first row of each; reads all rows.
+
+    Raises
+    ------
+    ConfigError
+        "kernel cuts need ruptures: pip install 'quantlab[regime]'"
+        "penalty is {penalty} and min_size {min_size}; give a number above 0 and at least 2 rows"
+    DataError
+        "values of shape {...} must be one column of finite numbers; drop or mend the rest"
+
+    References
+    ----------
+    .. [1] Arlot, Celisse and Harchaoui (2019).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.regime.changepoint import PRIOR, _log_next, _run, _updated, kernel_cut
+    >>> NILE = \"\"\"
+    ... 1120 1160 963 1210 1160 1160 813 1230 1370 1140 995 935 1110 994 1020 960 1180 799 958 1140 1100 1210 1150
+    ... 1250 1260 1220 1030 1100 774 840 874 694 940 833 701 916 692 1020 1050 969 831 726 456 824 702 1120 1100 832
+    ... 764 821 768 845 864 862 698 845 744 796 1040 759 781 865 845 944 984 897 822 1010 771 676 649 846 812 742 801
+    ... 1040 860 874 848 890 744 749 838 1050 918 986 797 923 975 815 1020 906 901 1170 912 746 919 718 714 740
+    ... \"\"\"
+    >>> nile = pd.Series(np.array(NILE.split(), dtype=float), np.arange(1871, 1971), name="flow").rename_axis(
+    ...     "year"
+    ... )
+    >>> flow = ((nile - nile.mean()) / nile.std()).to_numpy()
+    >>> fig, ax = figure("The Nile carried less from about 1899 on", "", "$10^8$ m³ a year")
+    >>> ax.plot(nile)
+    >>> total, age, centre, scale = 0.0, 0, 0.0, PRIOR[2]
+    >>> for x in flow:
+    ...     total += _log_next(x, age, centre, scale, PRIOR)
+    ...     (centre, scale), age = _updated(x, age, centre, scale, PRIOR), age + 1
+    >>> once = np.zeros((len(flow), 3))
+    >>> _run(flow, 0.01, PRIOR, np.ones(1), 0.0, once)
+    >>> whole = nile.index[kernel_cut(flow, min_size=5)]
+    """
     try:
         import ruptures
     except ModuleNotFoundError:
@@ -411,7 +885,73 @@ def last_cuts(
     lookback: int = 504,  # rows that each cut reads; at least two segments
     recut: int = 5,  # rows between two cuts, counted from the first
 ) -> np.ndarray:  # int64[t]: first row of the present segment, from the last cut made with rows up to t
-    "Return where the present segment began, judged on the past alone."
+    """Return where the present segment began, judged on the past alone.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        float64[t], standardised.
+    penalty : float, default 3.0
+        Of each break.
+    min_size : int, default 10
+        Rows in the shortest segment.
+    lookback : int, default 504
+        Rows that each cut reads; at least two segments.
+    recut : int, default 5
+        Rows between two cuts, counted from the first.
+
+    Returns
+    -------
+    np.ndarray
+        int64[t]: first row of the present segment, from the last cut made with rows up to t.
+
+    Raises
+    ------
+    ConfigError
+        "recut is {recut} and lookback {lookback}; give whole rows, at least 1 and {...}"
+        "kernel cuts need ruptures: pip install 'quantlab[regime]'"
+        "penalty is {penalty} and min_size {min_size}; give a number above 0 and at least 2 rows"
+    DataError
+        "values of shape {...} must be one column of finite numbers; drop or mend the rest"
+
+    References
+    ----------
+    .. [1] Arlot, Celisse and Harchaoui (2019).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.regime.changepoint import PRIOR, _log_next, _run, _updated, last_cuts, segment_filter
+    >>> NILE = \"\"\"
+    ... 1120 1160 963 1210 1160 1160 813 1230 1370 1140 995 935 1110 994 1020 960 1180 799 958 1140 1100 1210 1150
+    ... 1250 1260 1220 1030 1100 774 840 874 694 940 833 701 916 692 1020 1050 969 831 726 456 824 702 1120 1100 832
+    ... 764 821 768 845 864 862 698 845 744 796 1040 759 781 865 845 944 984 897 822 1010 771 676 649 846 812 742 801
+    ... 1040 860 874 848 890 744 749 838 1050 918 986 797 923 975 815 1020 906 901 1170 912 746 919 718 714 740
+    ... \"\"\"
+    >>> nile = pd.Series(np.array(NILE.split(), dtype=float), np.arange(1871, 1971), name="flow").rename_axis(
+    ...     "year"
+    ... )
+    >>> flow = ((nile - nile.mean()) / nile.std()).to_numpy()
+    >>> fig, ax = figure("The Nile carried less from about 1899 on", "", "$10^8$ m³ a year")
+    >>> ax.plot(nile)
+    >>> total, age, centre, scale = 0.0, 0, 0.0, PRIOR[2]
+    >>> for x in flow:
+    ...     total += _log_next(x, age, centre, scale, PRIOR)
+    ...     (centre, scale), age = _updated(x, age, centre, scale, PRIOR), age + 1
+    >>> once = np.zeros((len(flow), 3))
+    >>> _run(flow, 0.01, PRIOR, np.ones(1), 0.0, once)
+    >>> began = pd.Series(nile.index - segment_filter(flow, 1 / 100)[:, 1].astype(int) + 1, nile.index)
+    >>> fig, ax = figure(
+    ...     "The break is dated a few years after it came, and keeps its date", "year", "the present segment began"
+    ... )
+    >>> ax.step(began.index, began, where="post")
+    >>> seen = pd.Series(nile.index[last_cuts(flow, min_size=5, recut=1)], nile.index)
+    >>> pd.DataFrame({"first seen": seen.index[seen == began.iloc[-1]][:1], "break": began.iloc[-1]})
+       first seen  break
+    0        1903   1899
+    """
     if recut < 1 or lookback < 2 * min_size or recut % 1 or lookback % 1:
         raise ConfigError(
             f"recut is {recut} and lookback {lookback}; give whole rows, at least 1 and {2 * min_size}"
@@ -432,7 +972,34 @@ def _sizes(
 
 @keepable
 class KernelCut(ChangePoint):
-    "Name the days by how wild their segment is, cut anew on past rows by ruptures."
+    """Name the days by how wild their segment is, cut anew on past rows by ruptures.
+
+    Parameters
+    ----------
+    penalty : float, default 3.0
+        Of each break.
+    lookback : int, default 504
+        Rows that each cut reads, up to the evening.
+    recut : int, default 5
+        Rows between two cuts.
+    min_size : int, default 10
+        Rows in the shortest segment.
+    hazard : float, default 1 / 250
+        Chance that the next session begins a new segment, for one step ahead.
+    levels : tuple[float, ...], default (1.0,)
+        Deviations that part the states, in multiples of that of the fit.
+    prior : tuple[float, float, float], default PRIOR
+        Of a segment, standardised: k, a, b.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.changepoint import KernelCut
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> X = np.log(spy).diff().dropna().to_frame("log_return")
+    >>> second = KernelCut(lookback=252).fit(X[:"2016"])
+    """
 
     prune = 0.0  # no ages are kept
 

@@ -36,7 +36,35 @@ def weather_figure(
     states: Mapping[str, Filtered],  # by the detector's name: probabilities, the quietest state first
     title: str = "What each detector saw, as it was known",  # states what is seen
 ) -> Figure:
-    "Draw a price once for each detector, shaded by the states that it named; raise DataError without a detector."
+    """Draw a price once for each detector, shaded by the states that it named; raise DataError without a detector.
+
+    Parameters
+    ----------
+    close : pd.Series
+        By date.
+    states : Mapping[str, Filtered]
+        By the detector's name: probabilities, the quietest state first.
+    title : str, optional
+        States what is seen.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    DataError
+        Without a detector.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.figures import weather_figure
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> show_error(lambda: weather_figure(spy, {}))
+    'DataError: there is no detector to draw; give at least one, by its name'
+    """
     names = _names(states, "detector")
     fig, axes = figure(title, "", "", size=(9, 0.9 + 1.25 * len(names)), rows=len(names))
     for name, ax in zip(names, np.atleast_1d(axes), strict=True):
@@ -55,7 +83,46 @@ def weather_figure(
 def transitions(
     models: Mapping[str, Detector],  # by name, fitted
 ) -> pd.DataFrame:  # by (detector, state): one column "to X" for each state, expected_stay (sessions)
-    "Return the transition tables of several detectors in one; NaN for a state that a detector has not."
+    """Return the transition tables of several detectors in one; NaN for a state that a detector has not.
+
+    Parameters
+    ----------
+    models : Mapping[str, Detector]
+        By name, fitted.
+
+    Returns
+    -------
+    pd.DataFrame
+        by (detector, state): one column "to X" for each state, expected_stay (sessions).
+
+    Raises
+    ------
+    DataError
+        "there is no {what} to draw; give at least one, by its name"
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import walk_forward_filter
+    >>> from quantlab.regime.figures import transitions
+    >>> from quantlab.regime.hmm import HMM
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> r = spy.pct_change().dropna().rename("log_return")
+    >>> walked = {
+    ...     f"{n} states": walk_forward_filter(r.to_frame(), HMM(n_states=n, n_starts=2), first=1008, refit=504)
+    ...     for n in (2, 3)
+    ... }
+    >>> models = {name: HMM(n_states=int(name[0]), n_starts=2).fit(r.to_frame()) for name in walked}
+    >>> table = transitions(models)
+    >>> table.round(3)
+                        to calm  to turbulent  to normal  expected_stay
+    detector state
+    2 states calm         0.975         0.025        NaN         40.425
+             turbulent    0.043         0.957        NaN         23.302
+    3 states calm         0.956         0.001      0.043         22.929
+             normal       0.048         0.008      0.945         18.027
+             turbulent    0.000         0.960      0.040         25.121
+    """
     parts = {
         name: models[name].transition_table().add_prefix("to ").assign(expected_stay=dwell_times(models[name]))
         for name in _names(models, "fitted detector")
@@ -68,7 +135,46 @@ def hindsight_figure(
     found: Mapping[str, HindsightSharpe],  # by the detector's name
     title: str = "What hindsight adds to each gate",  # states what is seen
 ) -> Figure:
-    "Draw each gate's Sharpe ratio as it was known and with hindsight; the bar of the gain is its 95 % interval."
+    """Draw each gate's Sharpe ratio as it was known and with hindsight; the bar of the gain is its 95 % interval.
+
+    Parameters
+    ----------
+    found : Mapping[str, HindsightSharpe]
+        By the detector's name.
+    title : str, default "What hindsight adds to each gate"
+        States what is seen.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    DataError
+        "there is no {what} to draw; give at least one, by its name"
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import walk_forward_filter
+    >>> from quantlab.regime.figures import hindsight_figure
+    >>> from quantlab.regime.hmm import HMM
+    >>> from quantlab.regime.judge import hindsight_sharpe
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> r = spy.pct_change().dropna().rename("log_return")
+    >>> walked = {
+    ...     f"{n} states": walk_forward_filter(r.to_frame(), HMM(n_states=n, n_starts=2), first=1008, refit=504)
+    ...     for n in (2, 3)
+    ... }
+    >>> models = {name: HMM(n_states=int(name[0]), n_starts=2).fit(r.to_frame()) for name in walked}
+    >>> half = {name: HMM(n_states=int(name[0]), n_starts=2).fit(r[:"2014"].to_frame()) for name in walked}
+    >>> priced = {}
+    >>> for name, model in half.items():
+    ...     known, later = model.filter(r.to_frame()).out_of_sample(), model.smooth(r.to_frame())
+    ...     priced[name] = hindsight_sharpe(known, later, r, 252, draws=200)
+    >>> fig = hindsight_figure(priced, "SPY, 2015 to 2023: hindsight is worth more than any gate")
+    >>> fig
+    """
     names = _names(found, "gate")
     fig, ax = figure(title, "Sharpe ratio a year", "", size=(9, 0.9 + 0.5 * len(names)))
     for row, name in enumerate(names):
@@ -89,7 +195,53 @@ def delay_figure(
     curves: Mapping[str, pd.DataFrame],  # by the detector's name: by k, columns right and se
     title: str = "How soon each detector names a new state",  # states what is seen
 ) -> Figure:
-    "Draw delay curves with bands of two standard errors."
+    """Draw delay curves with bands of two standard errors.
+
+    Parameters
+    ----------
+    curves : Mapping[str, pd.DataFrame]
+        By the detector's name: by k, columns right and se.
+    title : str, optional
+        States what is seen.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    DataError
+        "there is no {what} to draw; give at least one, by its name"
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import walk_forward_filter
+    >>> from quantlab.regime.figures import delay_figure
+    >>> from quantlab.regime.gate import held_states
+    >>> from quantlab.regime.hmm import HMM
+    >>> from quantlab.regime.judge import delay_curve, hindsight_sharpe
+    >>> from quantlab.regime.simulated import simulated_regimes
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> r = spy.pct_change().dropna().rename("log_return")
+    >>> walked = {
+    ...     f"{n} states": walk_forward_filter(r.to_frame(), HMM(n_states=n, n_starts=2), first=1008, refit=504)
+    ...     for n in (2, 3)
+    ... }
+    >>> models = {name: HMM(n_states=int(name[0]), n_starts=2).fit(r.to_frame()) for name in walked}
+    >>> half = {name: HMM(n_states=int(name[0]), n_starts=2).fit(r[:"2014"].to_frame()) for name in walked}
+    >>> priced = {}
+    >>> for name, model in half.items():
+    ...     known, later = model.filter(r.to_frame()).out_of_sample(), model.smooth(r.to_frame())
+    ...     priced[name] = hindsight_sharpe(known, later, r, 252, draws=200)
+    >>> world = simulated_regimes(6000)
+    >>> model = HMM(n_states=2, n_starts=2).fit(world.inputs()[:2000])
+    >>> known = model.filter(world.inputs())
+    >>> late = {"Bayes": world.bayes, "fitted": known, "held state": held_states(known)}
+    >>> curves = {name: delay_curve(states.probabilities[2000:], world.truth, 30) for name, states in late.items()}
+    >>> fig = delay_figure(curves, "One world: the fitted filter is as late as Bayes', the held state later")
+    >>> fig
+    """
     fig, ax = figure(title, "sessions after a true switch", "named right")
     for name, color in zip(_names(curves, "curve"), [COLORS[7], *COLORS[:7]], strict=False):
         curve = curves[name]
@@ -105,7 +257,57 @@ def verdict_figure(
     found: Mapping[str, GateVerdict],  # by the gate's name
     title: str = "What timing earned, after costs",  # states what is seen
 ) -> Figure:
-    "Draw each gate's gain over its average exposure held constant, with two standard errors."
+    """Draw each gate's gain over its average exposure held constant, with two standard errors.
+
+    Parameters
+    ----------
+    found : Mapping[str, GateVerdict]
+        By the gate's name.
+    title : str, default "What timing earned, after costs"
+        States what is seen.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    DataError
+        "there is no {what} to draw; give at least one, by its name"
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import walk_forward_filter
+    >>> from quantlab.regime.figures import verdict_figure
+    >>> from quantlab.regime.gate import gate, held_states
+    >>> from quantlab.regime.hmm import HMM
+    >>> from quantlab.regime.judge import delay_curve, gate_verdict, hindsight_sharpe
+    >>> from quantlab.regime.simulated import simulated_regimes
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> r = spy.pct_change().dropna().rename("log_return")
+    >>> walked = {
+    ...     f"{n} states": walk_forward_filter(r.to_frame(), HMM(n_states=n, n_starts=2), first=1008, refit=504)
+    ...     for n in (2, 3)
+    ... }
+    >>> models = {name: HMM(n_states=int(name[0]), n_starts=2).fit(r.to_frame()) for name in walked}
+    >>> half = {name: HMM(n_states=int(name[0]), n_starts=2).fit(r[:"2014"].to_frame()) for name in walked}
+    >>> priced = {}
+    >>> for name, model in half.items():
+    ...     known, later = model.filter(r.to_frame()).out_of_sample(), model.smooth(r.to_frame())
+    ...     priced[name] = hindsight_sharpe(known, later, r, 252, draws=200)
+    >>> world = simulated_regimes(6000)
+    >>> model = HMM(n_states=2, n_starts=2).fit(world.inputs()[:2000])
+    >>> known = model.filter(world.inputs())
+    >>> late = {"Bayes": world.bayes, "fitted": known, "held state": held_states(known)}
+    >>> curves = {name: delay_curve(states.probabilities[2000:], world.truth, 30) for name, states in late.items()}
+    >>> gates = {name: gate(states) for name, states in walked.items()} | {
+    ...     f"{name}, held": gate(held_states(states)) for name, states in walked.items()
+    ... }
+    >>> verdicts = {name: gate_verdict(g, r, 252, draws=199) for name, g in gates.items()}
+    >>> fig = verdict_figure(verdicts, "SPY, 2014 to 2023, 5 bps: no gate's timing is told from zero")
+    >>> fig
+    """
     names = _names(found, "gate")
     fig, ax = figure(title, "return a year over the same exposure held constant", "", size=(9, 0.9 + 0.45 * len(names)))
     for row, name in enumerate(names):
@@ -131,7 +333,55 @@ def regime_sentence(
     hindsight: Mapping[str, HindsightSharpe],  # by the detector's name
     rate: float = 0.05,  # false alarms that are accepted, over all gates together
 ) -> str:  # Markdown
-    "Say whether any gate timed the market, and what hindsight would have made of it."
+    """Say whether any gate timed the market, and what hindsight would have made of it.
+
+    Parameters
+    ----------
+    verdicts : Mapping[str, GateVerdict]
+        By the gate's name.
+    hindsight : Mapping[str, HindsightSharpe]
+        By the detector's name.
+    rate : float, default 0.05
+        False alarms that are accepted, over all gates together.
+
+    Returns
+    -------
+    str
+        Markdown.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import walk_forward_filter
+    >>> from quantlab.regime.figures import regime_sentence
+    >>> from quantlab.regime.gate import gate, held_states
+    >>> from quantlab.regime.hmm import HMM
+    >>> from quantlab.regime.judge import delay_curve, gate_verdict, hindsight_sharpe
+    >>> from quantlab.regime.simulated import simulated_regimes
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> r = spy.pct_change().dropna().rename("log_return")
+    >>> walked = {
+    ...     f"{n} states": walk_forward_filter(r.to_frame(), HMM(n_states=n, n_starts=2), first=1008, refit=504)
+    ...     for n in (2, 3)
+    ... }
+    >>> models = {name: HMM(n_states=int(name[0]), n_starts=2).fit(r.to_frame()) for name in walked}
+    >>> half = {name: HMM(n_states=int(name[0]), n_starts=2).fit(r[:"2014"].to_frame()) for name in walked}
+    >>> priced = {}
+    >>> for name, model in half.items():
+    ...     known, later = model.filter(r.to_frame()).out_of_sample(), model.smooth(r.to_frame())
+    ...     priced[name] = hindsight_sharpe(known, later, r, 252, draws=200)
+    >>> world = simulated_regimes(6000)
+    >>> model = HMM(n_states=2, n_starts=2).fit(world.inputs()[:2000])
+    >>> known = model.filter(world.inputs())
+    >>> late = {"Bayes": world.bayes, "fitted": known, "held state": held_states(known)}
+    >>> curves = {name: delay_curve(states.probabilities[2000:], world.truth, 30) for name, states in late.items()}
+    >>> gates = {name: gate(states) for name, states in walked.items()} | {
+    ...     f"{name}, held": gate(held_states(states)) for name, states in walked.items()
+    ... }
+    >>> verdicts = {name: gate_verdict(g, r, 252, draws=199) for name, g in gates.items()}
+    >>> words = regime_sentence(verdicts, priced)
+    >>> words
+    """
     best, looks = _best(verdicts), len(verdicts)
     if best is None:
         told = "**No gate moved**, so there is no timing to judge."

@@ -48,7 +48,45 @@ def gate(
     exposure: Mapping[str, float] | None = None,  # state -> share of the book in [0, 1]; None = EXPOSURE
     allow_in_sample: bool = False,  # accept parameters fitted on later dates, for a study that says so
 ) -> pd.DataFrame:  # by date: gate in [0, 1], known at the close
-    "Return the expected exposure; raise LeakError for smoothed states or parameters from the future."
+    """Return the expected exposure; raise LeakError for smoothed states or parameters from the future.
+
+    Parameters
+    ----------
+    filtered : Filtered
+        State probabilities by date, known at the close.
+    exposure : Mapping[str, float] | None, default None
+        State -> share of the book in [0, 1]; None = EXPOSURE.
+    allow_in_sample : bool, default False
+        Accept parameters fitted on later dates, for a study that says so.
+
+    Returns
+    -------
+    pd.DataFrame
+        By date: gate in [0, 1], known at the close.
+
+    Raises
+    ------
+    LeakError
+        For smoothed states or parameters from the future.
+    PanelError
+        "a gate needs Filtered states, got {__name__}; wrap a frame that you vouch for: Filtered(frame)"
+    ConfigError
+        "states {unknown} have no default exposure; give one value for each of {states}"
+        "exposure names {...}, the states are {states}; give one value for each state"
+        "exposure {...} leaves [0, 1]; a gate scales down, leverage belongs to the portfolio"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.base import Filtered
+    >>> from quantlab.regime.gate import gate
+    >>> dates = pd.date_range("2020-01-01", periods=3)
+    >>> by_hand = Filtered(
+    ...     pd.DataFrame({"calm": [1.0, 0.5, 0.0], "normal": 0.0, "turbulent": [0.0, 0.5, 1.0]}, index=dates)
+    ... )
+    >>> assert np.allclose(gate(by_hand)["gate"], [1.0, 0.65, 0.3])
+    """
     if isinstance(filtered, Smoothed):
         raise LeakError(
             "a gate needs filtered states; smoothed ones have read later dates: use model.filter or walk_forward_filter"
@@ -93,7 +131,43 @@ def held_states(
     hysteresis: float = 0.2,  # margin in probability by which a new state must lead the held one, in [0, 1)
     min_dwell: int = 5,  # sessions for which a state is kept once it is taken, the first one too
 ) -> Filtered:  # 1 for the state that is held, 0 for the others; known at the close
-    "Turn probabilities into one held state a day, slow to change; raise ConfigError for an impossible margin or dwell."
+    """Turn probabilities into one held state a day, slow to change; raise ConfigError for an impossible margin or
+    dwell.
+
+    Parameters
+    ----------
+    filtered : Filtered
+        State probabilities by date, known at the close.
+    hysteresis : float, default 0.2
+        Margin in probability by which a new state must lead the held one, in [0, 1).
+    min_dwell : int, default 5
+        Sessions for which a state is kept once it is taken, the first one too.
+
+    Returns
+    -------
+    Filtered
+        1 for the state that is held, 0 for the others; known at the close.
+
+    Raises
+    ------
+    ConfigError
+        For an impossible margin or dwell.
+    LeakError
+        "held_states needs Filtered states, got {__name__}: use model.filter"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.regime.base import Filtered
+    >>> from quantlab.regime.gate import held_states
+    >>> storm = pd.DataFrame(
+    ...     {"turbulent": [0.1, 0.55, 0.65, 0.5, 0.1, 0.1]}, index=pd.date_range("2020-01-01", periods=6)
+    ... )
+    >>> doubt = Filtered(storm.assign(calm=1 - storm["turbulent"])[["calm", "turbulent"]])
+    >>> held_by = lambda margin, dwell: (
+    ...     held_states(doubt, margin, dwell).probabilities["turbulent"].astype(int).tolist()
+    ... )
+    """
     if not 0 <= hysteresis < 1 or min_dwell < 1:
         raise ConfigError(
             f"hysteresis is {hysteresis} and min_dwell {min_dwell}; a margin lies in [0, 1), a dwell is 1 session or "
@@ -134,7 +208,54 @@ def short_leg_timing(
     falling: float = 1.0,  # share of the short leg while the index is below its first price, in [0, 1]
     rising: float = 0.0,  # share otherwise, in [0, 1]
 ) -> pd.DataFrame:  # by date: gate in [0, 1], known at the close; 0 before there are lookback + 1 closes
-    "Return the share of the short leg that is held; raise ConfigError for shares or look-backs that cannot be."
+    """Return the share of the short leg that is held; raise ConfigError for shares or look-backs that cannot be.
+
+    Parameters
+    ----------
+    close : pd.Series
+        By date, of the index that times the shorts, adjusted; > 0.
+    lookback : int, default 252
+        Sessions from the first price to the close.
+    skip : int, default 21
+        Sessions from the second price to the close.
+    falling : float, default 1.0
+        Share of the short leg while the index is below its first price, in [0, 1].
+    rising : float, default 0.0
+        Share otherwise, in [0, 1].
+
+    Returns
+    -------
+    pd.DataFrame
+        By date: gate in [0, 1], known at the close; 0 before there are lookback + 1 closes.
+
+    Raises
+    ------
+    ConfigError
+        For shares or look-backs that cannot be.
+    PanelError
+        "close must be indexed by sorted, distinct dates; take one symbol with .xs(symbol,
+        level='symbol')"
+    DataError
+        "close is {...} on {...}; drop or mend that date"
+
+    References
+    ----------
+    .. [1] Jegadeesh and Titman (1993).
+    .. [2] Daniel and Moskowitz (2016).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.regime.gate import short_leg_timing
+    >>> rise = pd.Series([4.0, 3.0, 3.5, 5.0, 2.0], index=pd.date_range("2020-01-01", periods=5))
+    >>> assert short_leg_timing(rise, lookback=2, skip=1)["gate"].tolist() == [
+    ...     0,
+    ...     0,
+    ...     1,
+    ...     0,
+    ...     0,
+    ... ]  # 3 < 4; 3.5 > 3; 5 > 3.5
+    """
     prices = _prices(close, lookback=lookback, skip=skip)
     if skip >= lookback or not 0 <= min(falling, rising) <= max(falling, rising) <= 1:
         raise ConfigError(
@@ -154,7 +275,53 @@ def volatility_managed(
     max_exposure: float = 1.0,  # in (0, 1]
     periods_per_year: float = 252.0,  # sessions
 ) -> pd.DataFrame:  # by date: gate in [0, 1], known at the close; 0 without a full window or for a frozen price
-    "Return the exposure that aims at a volatility; raise ConfigError for a target or a limit that cannot be."
+    """Return the exposure that aims at a volatility; raise ConfigError for a target or a limit that cannot be.
+
+    Parameters
+    ----------
+    close : pd.Series
+        By date, one instrument, adjusted; > 0.
+    target : float, default 0.10
+        Annualised volatility that is wanted.
+    lookback : int, default 21
+        Sessions in the realised volatility.
+    max_exposure : float, default 1.0
+        in (0, 1].
+    periods_per_year : float, default 252.0
+        Sessions.
+
+    Returns
+    -------
+    pd.DataFrame
+        By date: gate in [0, 1], known at the close; 0 without a full window or for a frozen price.
+
+    Raises
+    ------
+    ConfigError
+        For a target or a limit that cannot be.
+    PanelError
+        "close must be indexed by sorted, distinct dates; take one symbol with .xs(symbol,
+        level='symbol')"
+    DataError
+        "close is {...} on {...}; drop or mend that date"
+
+    References
+    ----------
+    .. [1] Moreira and Muir (2017).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.gate import volatility_managed
+    >>> zigzag = pd.Series(
+    ...     [100.0, 101.0, 100.0, 101.0, 101.0, 101.0, 101.0], index=pd.date_range("2020-01-01", periods=7)
+    ... )
+    >>> half = np.log(1.01) * 2 * np.sqrt(252) / 4  # a target of half the volatility of the first three moves
+    >>> assert np.allclose(
+    ...     volatility_managed(zigzag, half, 3)["gate"], [0, 0, 0, 0.5, 0.5 * 1.5**0.5, 0.5 * 3**0.5, 0.0]
+    ... )
+    """
     prices = _prices(close, lookback=lookback)
     if not (0 < target < np.inf and 0 < max_exposure <= 1 and 0 < periods_per_year < np.inf):
         raise ConfigError(
@@ -189,7 +356,62 @@ def stale(
     limit: int = 5,  # sessions that the newest input may be old
     sessions: pd.DatetimeIndex | None = None,  # on which a gate is needed; None = those of gates
 ) -> pd.DataFrame:  # by session: gate, 0 where it is closed; reason, empty where it is not
-    "Carry a gate to each session while its inputs are fresh and close it when they are not; raise for other calendars."
+    """Carry a gate to each session while its inputs are fresh and close it when they are not; raise for other
+    calendars.
+
+    Parameters
+    ----------
+    gates : pd.DataFrame
+        By date: column gate in [0, 1].
+    input_dates : pd.DatetimeIndex
+        Of the inputs that the gate was made of, as they became known.
+    limit : int, default 5
+        Sessions that the newest input may be old.
+    sessions : pd.DatetimeIndex | None, default None
+        On which a gate is needed; None = those of gates.
+
+    Returns
+    -------
+    pd.DataFrame
+        By session: gate, 0 where it is closed; reason, empty where it is not.
+
+    Raises
+    ------
+    ConfigError
+        "limit is {limit}, expected 0 or more sessions"
+    PanelError
+        "gates must have a column gate by sorted, distinct dates; make them with regime.gate.gate"
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
+    Examples
+    --------
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.gate import gate, stale
+    >>> from quantlab.regime.hmm import HMM
+    >>> from quantlab.regime.inputs import regime_inputs
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> X = regime_inputs(spy)
+    >>> model = HMM(n_starts=2).fit(X[:"2014"])
+    >>> filtered = model.filter(X).out_of_sample()
+    >>> fig, ax = figure("Each storm shows within days of its first gust, not before it", "", "P(turbulent)")
+    >>> ax.plot(filtered.probabilities["turbulent"], lw=0.9, color=COLORS[1])
+    >>> held = gate(filtered)
+    >>> fig, ax = figure("A held state trades a few times a year", "", "share of the book")
+    >>> ax.plot(held["gate"]["2018":"2020"], lw=0.8, color=COLORS[0], label="expected exposure")
+    >>> feed = X.index[:X.index.get_loc("2020-02-19") + 1]
+    >>> stopped = stale(held[:"2020-02-19"], feed, limit=2, sessions=spy["2020-02-14":"2020-02-25"].index)
+    >>> stopped.round(3)
+                gate                                             reason
+    date
+    2020-02-14   1.0
+    2020-02-18   1.0
+    2020-02-19   1.0
+    2020-02-20   1.0
+    2020-02-21   1.0
+    2020-02-24   0.0  the newest input is 3 sessions old, the limit ...
+    2020-02-25   0.0  the newest input is 4 sessions old, the limit ...
+    """
     if limit < 0:
         raise ConfigError(f"limit is {limit}, expected 0 or more sessions")
     if "gate" not in gates or not gates.index.is_monotonic_increasing or gates.index.has_duplicates:
@@ -211,7 +433,39 @@ def hindsight_share(
     filtered: Filtered,  # what was known on each date
     smoothed: Smoothed,  # what the whole series says of the same states
 ) -> float:  # in [0, 1]; NaN without common dates
-    "Return the share of probability that only the future could place, over the common dates."
+    """Return the share of probability that only the future could place, over the common dates.
+
+    Parameters
+    ----------
+    filtered : Filtered
+        What was known on each date.
+    smoothed : Smoothed
+        What the whole series says of the same states.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN without common dates.
+
+    Raises
+    ------
+    PanelError
+        "expected Filtered and Smoothed, got {__name__} and {__name__}; mind the order"
+        "states differ: {...} and {...}; use one model for both"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.base import Filtered, Smoothed
+    >>> from quantlab.regime.gate import hindsight_share
+    >>> dates = pd.date_range("2020-01-01", periods=3)
+    >>> by_hand = Filtered(
+    ...     pd.DataFrame({"calm": [1.0, 0.5, 0.0], "normal": 0.0, "turbulent": [0.0, 0.5, 1.0]}, index=dates)
+    ... )
+    >>> swapped = Smoothed(by_hand.probabilities.set_axis(["turbulent", "normal", "calm"], axis=1))
+    >>> assert np.isclose(hindsight_share(by_hand, swapped), 2 / 3)  # two of three dates named the other way round
+    """
     if not isinstance(filtered, Filtered) or not isinstance(smoothed, Smoothed):
         raise PanelError(
             f"expected Filtered and Smoothed, got {type(filtered).__name__} and {type(smoothed).__name__}; mind the "

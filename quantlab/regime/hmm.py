@@ -67,19 +67,83 @@ class _Fitted(Detector):
     "Say what hmmlearn's model has learned, in the units of X."
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:  # float64[s, k], float64[s, k, k]
-        "Return the mean and covariance of each fitted state, in the units of X."
+        """Return the mean and covariance of each fitted state, in the units of X.
+
+        Returns
+        -------
+        tuple[np.ndarray, np.ndarray]
+            float64[s, k], float64[s, k, k].
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.regime.hmm import _Fitted
+        >>> shell = _Fitted()
+        >>> assert np.allclose(np.sqrt(shell.moments()[1][:, 0, 0]), [0.005, 0.03], rtol=0.1)
+        """
         means, covars = self.hmm_.means_, self.hmm_.covars_
         return self.center_ + self.scale_ * means, covars * np.outer(self.scale_, self.scale_)
 
     def transition_table(self) -> pd.DataFrame:  # state x state: P(next row's state | this row's), rows sum to 1
-        "Return how the fitted states follow each other."
+        """Return how the fitted states follow each other.
+
+        Returns
+        -------
+        pd.DataFrame
+            State x state: P(next row's state | this row's), rows sum to 1.
+
+        Examples
+        --------
+        >>> from quantlab.regime.hmm import _Fitted
+        >>> shell = _Fitted()
+        >>> shell.transition_table().round(3)
+                    calm  turbulent
+        calm       0.993      0.007
+        turbulent  0.003      0.997
+        """
         return pd.DataFrame(self.hmm_.transmat_, self.states_, self.states_)
 
     def reorder(
         self,
         order: np.ndarray,  # int[s]: new position -> old state
     ) -> "Detector":  # the same object
-        "Move the fitted states to other positions; the names stay where they are."
+        """Move the fitted states to other positions; the names stay where they are.
+
+        Parameters
+        ----------
+        order : np.ndarray
+            int[s]: new position -> old state.
+
+        Returns
+        -------
+        Detector
+            The same object.
+
+        Examples
+        --------
+        >>> import copy
+        >>> import numpy as np
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.hmm import HMM
+        >>> from quantlab.regime.inputs import regime_inputs
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+        >>> ax.plot(spy)
+        >>> X = regime_inputs(spy)
+        >>> model = HMM().fit(X[:"2016"])
+        >>> filtered, smoothed = model.filter(X), model.smooth(X)
+        >>> for cut in (1, 30, 2000):
+        ...     assert model.filter(X[:cut]).probabilities.equals(filtered.probabilities[:cut])
+        >>> for end in ("2018-12-24", "2020-03-23", "2023-12-29"):
+        ...     assert np.allclose(
+        ...         model.filter(X[:end]).probabilities.iloc[-1],
+        ...         model.smooth(X[:end]).probabilities.iloc[-1],
+        ...         atol=1e-9,
+        ...     )
+        >>> mixed = copy.deepcopy(model)
+        >>> mixed.reorder(np.array([2, 0, 1]))
+        """
         _reorder(self.hmm_, order)
         return self
 
@@ -154,14 +218,71 @@ def _weather_order(
 # %% ../../nbs/regime/454_hmm.ipynb #3fa6d2f4
 @keepable
 class HMM(_Started):
-    "Describe a market by a few hidden Gaussian states (Hamilton 1989; Rabiner 1989)."
+    """Describe a market by a few hidden Gaussian states (Hamilton 1989; Rabiner 1989).
+
+    Parameters
+    ----------
+    n_states : int, default 3
+        That hide.
+    seed : int, default 7
+        Of the first start; the others count up.
+    n_iter : int, default 200
+        Baum-Welch steps, at most.
+    n_starts : int, default 5
+        The most likely result is kept.
+    names : str, default "volatility"
+        Or "weather": trending, mean_reverting, choppy; needs an autocorr column.
+
+    References
+    ----------
+    .. [1] Hamilton (1989).
+    .. [2] Rabiner (1989).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.hmm import HMM
+    >>> rng = np.random.default_rng(0)
+    >>> truth = np.repeat([0, 1, 0, 1], 150)
+    >>> drawn = pd.DataFrame(
+    ...     {"r": rng.normal(0, np.where(truth, 0.03, 0.005))}, index=pd.bdate_range("2020-01-01", periods=600)
+    ... )
+    >>> two = HMM(n_states=2).fit(drawn)
+    >>> two.filter(drawn).probabilities.iloc[[0, 149, 151, 153]].round(3)
+                 calm  turbulent
+    2020-01-01  1.000      0.000
+    2020-07-28  0.998      0.002
+    2020-07-30  0.997      0.003
+    2020-08-03  0.000      1.000
+    """
 
     def fit(
         self,
         X: pd.DataFrame,  # by date, finite; first column a return
         y: None = None,  # not read; scikit-learn's grammar has it
     ) -> "HMM":  # the same object, fitted
-        "Estimate and name the states; `converged_` and `starts_` tell how the search ended."
+        """Estimate and name the states; `converged_` and `starts_` tell how the search ended.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            By date, finite; first column a return.
+        y : None, default None
+            Not read; scikit-learn's grammar has it.
+
+        Returns
+        -------
+        HMM
+            The same object, fitted.
+
+        Raises
+        ------
+        ConfigError
+            "names is {names}; give 'volatility' or 'weather'"
+            "names='weather' needs 3 states and an autocorr column, found {...} and {columns}; take
+            regime_inputs(close, columns=('log_return', 'log_vol', 'autocorr')) or ..."
+        """
         values = self._check_fit(X)
         if self.names not in ("volatility", "weather"):
             raise ConfigError(f"names is {self.names!r}; give 'volatility' or 'weather'")
@@ -179,7 +300,31 @@ class HMM(_Started):
         self,
         X: pd.DataFrame,  # by date, from the beginning of the history
     ) -> Filtered:  # by date: P(state | rows up to it)
-        "Return the state of each date given the rows up to it, under the fitted parameters."
+        """Return the state of each date given the rows up to it, under the fitted parameters.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            By date, from the beginning of the history.
+
+        Returns
+        -------
+        Filtered
+            By date: P(state | rows up to it).
+
+        Examples
+        --------
+        >>> from quantlab.core.plot import figure
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.hmm import HMM
+        >>> from quantlab.regime.inputs import regime_inputs
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+        >>> ax.plot(spy)
+        >>> X = regime_inputs(spy)
+        >>> model = HMM().fit(X[:"2016"])
+        >>> filtered, smoothed = model.filter(X), model.smooth(X)
+        """
         density = gaussian_log_density(self._scaled(X), self.hmm_.means_, self.hmm_.covars_)
         values = forward_filter(density, self.hmm_.startprob_, self.hmm_.transmat_)
         trained = pd.Series(self.trained_to_, index=X.index)
@@ -191,7 +336,18 @@ class HMM(_Started):
         self,
         X: pd.DataFrame,  # by date
     ) -> Smoothed:  # by date: P(state | all rows)
-        "Return the state of each date given all rows, later ones too."
+        """Return the state of each date given all rows, later ones too.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            By date.
+
+        Returns
+        -------
+        Smoothed
+            By date: P(state | all rows).
+        """
         scaled = self._scaled(X)
         values = self.hmm_.predict_proba(scaled) if len(X) else np.empty((0, self.n_states))
         return Smoothed(pd.DataFrame(values, X.index, self.states_))
@@ -200,7 +356,35 @@ class HMM(_Started):
 def describe_states(
     model: HMM,  # fitted
 ) -> pd.DataFrame:  # by state: mean of each column, deviation of the first, expected stay in rows
-    "Return the fitted states in the units of X."
+    """Return the fitted states in the units of X.
+
+    Parameters
+    ----------
+    model : HMM
+        Fitted.
+
+    Returns
+    -------
+    pd.DataFrame
+        By state: mean of each column, deviation of the first, expected stay in rows.
+
+    Examples
+    --------
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.hmm import HMM, describe_states
+    >>> from quantlab.regime.inputs import regime_inputs
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> X = regime_inputs(spy)
+    >>> model = HMM().fit(X[:"2016"])
+    >>> describe_states(model).round(4)
+               mean_log_return  mean_log_vol_21  std_log_return  expected_stay
+    calm                0.0005          -5.1681          0.0062        39.9011
+    normal              0.0008          -4.7049          0.0087        23.3716
+    turbulent          -0.0001          -4.1654          0.0167        38.4282
+    """
     means, covars = model.moments()
     table = pd.DataFrame(means, model.states_, model.columns_).add_prefix("mean_")
     table[f"std_{model.columns_[0]}"] = np.sqrt(covars[:, 0, 0])
@@ -210,7 +394,38 @@ def describe_states(
 def names_deserved(
     model: HMM,  # fitted
 ) -> pd.DataFrame:  # by state: the numbers its name speaks of, deserved, rule
-    "Report which names the fitted parameters still deserve."
+    """Report which names the fitted parameters still deserve.
+
+    Parameters
+    ----------
+    model : HMM
+        Fitted.
+
+    Returns
+    -------
+    pd.DataFrame
+        By state: the numbers its name speaks of, deserved, rule.
+
+    Raises
+    ------
+    ConfigError
+        "names='weather' needs 3 states and an autocorr column, found {...} and {columns}; take
+        regime_inputs(close, columns=('log_return', 'log_vol', 'autocorr')) or ..."
+
+    Examples
+    --------
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.hmm import HMM, names_deserved
+    >>> from quantlab.regime.inputs import regime_inputs
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> weather_spy = HMM(names="weather", n_starts=2).fit(
+    ...     regime_inputs(spy, columns=("log_return", "log_vol", "autocorr"))
+    ... )
+    >>> assert not names_deserved(weather_spy).loc["trending", "deserved"]
+    """
     moments = model.moments()
     if model.names == "weather":
         table = _weather(moments, model.columns_)
@@ -231,7 +446,62 @@ def walk_forward_names(
     first: int = 504,  # rows before the first fit, as in walk_forward_filter
     refit: int = 252,  # rows between fits
 ) -> pd.DataFrame:  # last date fitted on x state: does the name still fit? and converged
-    "Report, fit by fit of a walk, which names are deserved and whether the search converged."
+    """Report, fit by fit of a walk, which names are deserved and whether the search converged.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        By date, finite; first column a return.
+    model : HMM
+        Unfitted.
+    first : int, default 504
+        Rows before the first fit, as in walk_forward_filter.
+    refit : int, default 252
+        Rows between fits.
+
+    Returns
+    -------
+    pd.DataFrame
+        Last date fitted on x state: does the name still fit? and converged.
+
+    Raises
+    ------
+    ConfigError
+        "names='weather' needs 3 states and an autocorr column, found {...} and {columns}; take
+        regime_inputs(close, columns=('log_return', 'log_vol', 'autocorr')) or ..."
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.hmm import HMM, walk_forward_names
+    >>> from quantlab.regime.inputs import regime_inputs
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> X = regime_inputs(spy)
+    >>> model = HMM().fit(X[:"2016"])
+    >>> filtered, smoothed = model.filter(X), model.smooth(X)
+    >>> for cut in (1, 30, 2000):
+    ...     assert model.filter(X[:cut]).probabilities.equals(filtered.probabilities[:cut])
+    >>> for end in ("2018-12-24", "2020-03-23", "2023-12-29"):
+    ...     assert np.allclose(
+    ...         model.filter(X[:end]).probabilities.iloc[-1],
+    ...         model.smooth(X[:end]).probabilities.iloc[-1],
+    ...         atol=1e-9,
+    ...     )
+    >>> kept = walk_forward_names(X, HMM(n_starts=2), refit=504)
+    >>> kept
+                calm  normal  turbulent  converged
+    fitted to
+    2012-02-01  True    True       True       True
+    2014-02-04  True    True       True       True
+    2016-02-04  True    True       True       True
+    2018-02-05  True    True       True       True
+    2020-02-06  True    True       True       True
+    2022-02-04  True    True       True       True
+    """
     rows = {}
     for _, fitted in walk_forward_fits(X, model, first, refit):
         rows[fitted.trained_to_] = names_deserved(fitted)["deserved"].to_dict() | {"converged": fitted.converged_}

@@ -100,7 +100,47 @@ def regime_inputs(
     slow: int = 200,  # sessions in the means of trend and breadth
     panel: pd.Series | None = None,  # (date, symbol), closes; for breadth
 ) -> pd.DataFrame:  # by date from the first full window on: log_return, log_vol_21 ...; known at the close
-    "Return what a detector sees of a price; raise DataError for a price that is missing, not positive or frozen."
+    """Return what a detector sees of a price; raise DataError for a price that is missing, not positive or frozen.
+
+    Parameters
+    ----------
+    close : pd.Series
+        By date, one instrument, adjusted; > 0.
+    lookback : int, default 21
+        Sessions in the realised volatility and the autocorrelation.
+    columns : Sequence[str], default ("log_return", "log_vol")
+        Of INPUTS, in this order; the first is log_return.
+    slow : int, default 200
+        Sessions in the means of trend and breadth.
+    panel : pd.Series | None, default None
+        (date, symbol), closes; for breadth.
+
+    Returns
+    -------
+    pd.DataFrame
+        By date from the first full window on: log_return, log_vol_21 ...; known at the close.
+
+    Raises
+    ------
+    DataError
+        For a price that is missing, not positive or frozen.
+    PanelError
+        For what cannot be filtered (see _by_date).
+        "breadth needs panel, a Series of closes by (date, symbol); take bars['close']"
+    ConfigError
+        "{which} is {...}, expected at least 2 sessions"
+        "columns are {...}; give log_return first, then others of {...}"
+
+    Examples
+    --------
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.inputs import regime_inputs
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: long quiet climbs and a few weeks that matter", "", "close (dollars, log scale)")
+    >>> ax.plot(spy)
+    >>> X = regime_inputs(spy)
+    """
     log_return = _log_returns(close)
     if min(lookback, slow) < 2:
         which = "lookback" if lookback < 2 else "slow"

@@ -28,7 +28,49 @@ def gate_account(
     cost_bps: float = 0.0,  # of traded value
     delay: int = 1,  # sessions from the decision to the return that it earns, at least 1
 ) -> pd.DataFrame:  # by date: held (share), gross, cost, net (decimal)
-    "Return what a gate earned on one series; raise for a gate with holes or a delay that reads the future."
+    """Return what a gate earned on one series; raise for a gate with holes or a delay that reads the future.
+
+    Parameters
+    ----------
+    gates : pd.DataFrame
+        By date: column gate in [0, 1], known at the close.
+    returns : pd.Series
+        By date, simple, of the session that ends at the close.
+    cost_bps : float, default 0.0
+        Of traded value.
+    delay : int, default 1
+        Sessions from the decision to the return that it earns, at least 1.
+
+    Returns
+    -------
+    pd.DataFrame
+        By date: held (share), gross, cost, net (decimal).
+
+    Raises
+    ------
+    ConfigError
+        "delay is {delay} and cost_bps {cost_bps}; a decision at a close earns the next return at the
+        earliest, costs are 0 or more"
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        "gates needs a column gate, and both one row for each date; make them with regime.gate.gate"
+    DataError
+        "the gate has no value in [0, 1] on {when}; carry it over with regime.gate.stale"
+        "the return of {...} is missing or infinite"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.regime.judge import gate_account
+    >>> days = pd.date_range("2020-01-01", periods=4)
+    >>> g = pd.DataFrame({"gate": [0.5, 0.0, 1.0, 1.0]}, days)
+    >>> tiny = gate_account(g, pd.Series([0.0, 0.1, 0.2, -0.1], days), cost_bps=100)
+    >>> tiny
+                held  gross   cost    net
+    2020-01-02   0.5   0.05  0.000  0.050
+    2020-01-03   0.0   0.00  0.005 -0.005
+    2020-01-04   1.0  -0.10  0.010 -0.110
+    """
     if delay < 1 or not 0 <= cost_bps < np.inf:
         raise ConfigError(
             f"delay is {delay} and cost_bps {cost_bps}; a decision at a close earns the next return at the earliest, "
@@ -52,7 +94,51 @@ def gate_account(
 # %% ../../nbs/regime/468_judge.ipynb #ae8a5c14
 @dataclass(frozen=True)
 class HindsightSharpe:
-    "Hold the Sharpe ratios of one gate on filtered and on smoothed states, a year, and the error of their difference."
+    """Hold the Sharpe ratios of one gate on filtered and on smoothed states, a year, and the error of their
+    difference.
+
+    Parameters
+    ----------
+    filtered : float
+        What could have been had.
+    smoothed : float
+        What nobody could have had.
+    gain : float
+        Smoothed less filtered: the hindsight.
+    se : float
+        Of the gain, from block-bootstrap draws.
+    low : float
+        Lower end of the gain's 95 % interval.
+    high : float
+        Upper end.
+    n_obs : int
+        Sessions.
+    reason : str, default ""
+        Why numbers are NaN, or the error 0.
+
+    References
+    ----------
+    .. [1] Politis and Romano (1994).
+    .. [2] Politis and White (2004).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.gate import gate
+    >>> from quantlab.regime.hmm import HMM
+    >>> from quantlab.regime.judge import hindsight_sharpe
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> r = spy.pct_change().dropna().rename("return")
+    >>> X = r.to_frame()
+    >>> two = HMM(n_states=2, n_starts=2).fit(X[:"2014"])
+    >>> filtered, smoothed = two.filter(X).out_of_sample(), two.smooth(X)
+    >>> calm_only = lambda states: gate(states, {"calm": 1, "turbulent": 0})
+    >>> priced = hindsight_sharpe(filtered, smoothed, r, 252, calm_only)
+    >>> pd.Series(priced.__dict__).drop("reason").astype(float).round(2).to_frame("out while turbulent").T
+                         filtered  smoothed  gain    se   low  high   n_obs
+    out while turbulent      0.78      2.35  1.56  0.17  1.23   1.9  2264.0
+    """
 
     filtered: float  # what could have been had
     smoothed: float  # what nobody could have had
@@ -101,7 +187,63 @@ def hindsight_sharpe(
     draws: int = 999,  # bootstrapped histories
     seed: int = 7,  # of the draws
 ) -> HindsightSharpe:  # numbers NaN, with a reason, below 20 sessions or without variation
-    "Return what hindsight adds to a gate's Sharpe ratio; raise PanelError for states that are not of one model."
+    """Return what hindsight adds to a gate's Sharpe ratio; raise PanelError for states that are not of one model.
+
+    Parameters
+    ----------
+    filtered : Filtered
+        What was known on each date, parameters of the past only.
+    smoothed : Smoothed
+        What the whole series says of the same states.
+    returns : pd.Series
+        By date, simple, of what the gate scales.
+    periods_per_year : float
+        Sessions.
+    gate_of : Callable[[Filtered], pd.DataFrame], default gate
+        States -> gate; the same for both.
+    cost_bps : float, default 0.0
+        Of traded value.
+    delay : int, default 1
+        Sessions from the decision to the return that it earns.
+    draws : int, default 999
+        Bootstrapped histories.
+    seed : int, default 7
+        Of the draws.
+
+    Returns
+    -------
+    HindsightSharpe
+        Numbers NaN, with a reason, below 20 sessions or without variation.
+
+    Raises
+    ------
+    PanelError
+        For states that are not of one model.
+    ConfigError
+        "delay is {delay} and cost_bps {cost_bps}; a decision at a close earns the next return at the
+        earliest, costs are 0 or more"
+    DataError
+        "the gate has no value in [0, 1] on {when}; carry it over with regime.gate.stale"
+        "the return of {...} is missing or infinite"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.gate import gate
+    >>> from quantlab.regime.hmm import HMM
+    >>> from quantlab.regime.judge import hindsight_sharpe
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> r = spy.pct_change().dropna().rename("return")
+    >>> X = r.to_frame()
+    >>> two = HMM(n_states=2, n_starts=2).fit(X[:"2014"])
+    >>> filtered, smoothed = two.filter(X).out_of_sample(), two.smooth(X)
+    >>> calm_only = lambda states: gate(states, {"calm": 1, "turbulent": 0})
+    >>> priced = hindsight_sharpe(filtered, smoothed, r, 252, calm_only)
+    >>> pd.Series(priced.__dict__).drop("reason").astype(float).round(2).to_frame("out while turbulent").T
+                         filtered  smoothed  gain    se   low  high   n_obs
+    out while turbulent      0.78      2.35  1.56  0.17  1.23   1.9  2264.0
+    """
     if not isinstance(filtered, Filtered) or not isinstance(smoothed, Smoothed):
         got = f"{type(filtered).__name__} and {type(smoothed).__name__}"
         raise PanelError(f"expected Filtered and Smoothed, got {got}; mind the order")
@@ -149,7 +291,50 @@ def _dealt(
 # %% ../../nbs/regime/468_judge.ipynb #1e1e3311
 @dataclass(frozen=True)
 class GateVerdict:
-    "Hold what a gate earned and cost, a year, against the same exposure held constant and against random gates."
+    """Hold what a gate earned and cost, a year, against the same exposure held constant and against random gates.
+
+    Parameters
+    ----------
+    exposure : float
+        Average share of the book.
+    turnover : float
+        A year, in books.
+    net : float
+        Return a year after costs.
+    cost : float
+        A year.
+    constant : float
+        Return a year of the average exposure, held all the time.
+    gain : float
+        Net less constant: what timing earned.
+    gain_se : float
+        Newey-West.
+    sharpe : float
+        Of net, a year.
+    sharpe_constant : float
+        A year, as of always being in.
+    p : float
+        Share of random gates of equal dwell with at least the gate's Sharpe ratio.
+    n_obs : int
+        Sessions.
+    spells : int
+        Above or below the average exposure; few make p coarse.
+    reason : str, default ""
+        Why numbers are NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.gate import gate
+    >>> from quantlab.regime.judge import gate_verdict
+    >>> from quantlab.regime.simulated import simulated_regimes
+    >>> ps = []
+    >>> for seed in range(120):
+    ...     w = simulated_regimes(600, seed=seed)
+    ...     noise = pd.Series(np.random.default_rng(1000 + seed).standard_t(4, 600) * 0.01, w.returns.index)
+    ...     ps.append(gate_verdict(gate(w.bayes), noise, 252, draws=99, seed=seed).p)
+    """
 
     exposure: float  # average share of the book
     turnover: float  # a year, in books
@@ -192,7 +377,55 @@ def gate_verdict(
     draws: int = 999,  # random gates
     seed: int = 7,  # of the draws
 ) -> GateVerdict:  # timing's numbers NaN, with a reason, below 20 sessions or for a gate that never moves
-    "Judge a gate after costs; raise for a gate with holes or a delay that reads the future."
+    """Judge a gate after costs; raise for a gate with holes or a delay that reads the future.
+
+    Parameters
+    ----------
+    gates : pd.DataFrame
+        By date: column gate in [0, 1], known at the close.
+    returns : pd.Series
+        By date, simple, of what the gate scales.
+    periods_per_year : float
+        Sessions.
+    cost_bps : float, default 5.0
+        Of traded value.
+    delay : int, default 1
+        Sessions from the decision to the return that it earns.
+    draws : int, default 999
+        Random gates.
+    seed : int, default 7
+        Of the draws.
+
+    Returns
+    -------
+    GateVerdict
+        timing's numbers NaN, with a reason, below 20 sessions or for a gate that never moves.
+
+    Raises
+    ------
+    ConfigError
+        "delay is {delay} and cost_bps {cost_bps}; a decision at a close earns the next return at the
+        earliest, costs are 0 or more"
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        "gates needs a column gate, and both one row for each date; make them with regime.gate.gate"
+    DataError
+        "the gate has no value in [0, 1] on {when}; carry it over with regime.gate.stale"
+        "the return of {...} is missing or infinite"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.gate import gate
+    >>> from quantlab.regime.judge import gate_verdict
+    >>> from quantlab.regime.simulated import simulated_regimes
+    >>> ps = []
+    >>> for seed in range(120):
+    ...     w = simulated_regimes(600, seed=seed)
+    ...     noise = pd.Series(np.random.default_rng(1000 + seed).standard_t(4, 600) * 0.01, w.returns.index)
+    ...     ps.append(gate_verdict(gate(w.bayes), noise, 252, draws=99, seed=seed).p)
+    """
     account = gate_account(gates, returns, cost_bps, delay)
     held, net = account["held"].to_numpy(), account["net"].to_numpy()
     n, plain = len(account), returns.loc[account.index].to_numpy(dtype="float64")
@@ -233,7 +466,50 @@ def regime_performance(
     periods_per_year: float,  # sessions
     delay: int = 1,  # sessions from the close that names the state to the return; 0 describes and cannot be traded
 ) -> pd.DataFrame:  # by state: sessions, share, mean, mean_se, vol, vol_se, sharpe, sharpe_se (a year); NaN below 20
-    "Return what was earned after each state was named; raise ConfigError for a delay below 0."
+    """Return what was earned after each state was named; raise ConfigError for a delay below 0.
+
+    Parameters
+    ----------
+    filtered : Filtered
+        State probabilities by date, known at the close.
+    returns : pd.Series
+        By date, simple.
+    periods_per_year : float
+        Sessions.
+    delay : int, default 1
+        Sessions from the close that names the state to the return; 0 describes and cannot be traded.
+
+    Returns
+    -------
+    pd.DataFrame
+        By state: sessions, share, mean, mean_se, vol, vol_se, sharpe, sharpe_se (a year); NaN below 20.
+
+    Raises
+    ------
+    ConfigError
+        For a delay below 0.
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import Filtered
+    >>> from quantlab.regime.gate import gate
+    >>> from quantlab.regime.judge import gate_verdict, regime_performance
+    >>> from quantlab.regime.simulated import simulated_regimes
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> r = spy.pct_change().dropna().rename("return")
+    >>> ps = []
+    >>> for seed in range(120):
+    ...     w = simulated_regimes(600, seed=seed)
+    ...     noise = pd.Series(np.random.default_rng(1000 + seed).standard_t(4, 600) * 0.01, w.returns.index)
+    ...     ps.append(gate_verdict(gate(w.bayes), noise, 252, draws=99, seed=seed).p)
+    >>> always = Filtered(pd.DataFrame({"calm": 1.0}, r.index))
+    >>> plain = regime_performance(always, r, 252, delay=0).loc["calm"]
+    """
     if delay < 0:
         raise ConfigError(f"delay is {delay}; returns before the close that named the state are not what it is for")
     check_zones(filtered=filtered.probabilities, returns=returns)
@@ -274,7 +550,56 @@ def delay_curve(
     horizon: int = 40,  # sessions after a switch
     into: str | None = None,  # switches to this state only; None: all
 ) -> pd.DataFrame:  # by k from 0 to horizon: right (probability), se, switches
-    "Return how often the new state is named k sessions after a true switch; raise for a negative horizon."
+    """Return how often the new state is named k sessions after a true switch; raise for a negative horizon.
+
+    Parameters
+    ----------
+    filtered : Filtered | pd.DataFrame
+        Date x state: probabilities.
+    truth : pd.Series
+        By date: name of the true state.
+    horizon : int, default 40
+        Sessions after a switch.
+    into : str | None, default None
+        Switches to this state only; None: all.
+
+    Returns
+    -------
+    pd.DataFrame
+        By k from 0 to horizon: right (probability), se, switches.
+
+    Raises
+    ------
+    ConfigError
+        "horizon is {horizon}, expected 0 or more sessions"
+    PanelError
+        "the truth has states {strange}, the detector knows {...}; name them alike"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.gate import gate
+    >>> from quantlab.regime.judge import delay_curve, gate_verdict
+    >>> from quantlab.regime.simulated import simulated_regimes
+    >>> ps = []
+    >>> for seed in range(120):
+    ...     w = simulated_regimes(600, seed=seed)
+    ...     noise = pd.Series(np.random.default_rng(1000 + seed).standard_t(4, 600) * 0.01, w.returns.index)
+    ...     ps.append(gate_verdict(gate(w.bayes), noise, 252, draws=99, seed=seed).p)
+    >>> real = pd.Series(
+    ...     ["calm", "turbulent", "turbulent", "calm", "calm", "calm"], pd.date_range("2020-01-01", periods=6)
+    ... )
+    >>> said = pd.DataFrame({"turbulent": [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]}, real.index)
+    >>> said = said.assign(calm=1 - said["turbulent"])
+    >>> hand = delay_curve(said, real, horizon=2)
+    >>> hand
+       right        se  switches
+    k
+    0    0.5  0.353553         2
+    1    1.0  0.000000         2
+    2    0.0  0.000000         1
+    """
     if horizon < 0:
         raise ConfigError(f"horizon is {horizon}, expected 0 or more sessions")
     said, real, _ = _named(filtered, truth)
@@ -290,7 +615,40 @@ def delay_curve(
 
 # %% ../../nbs/regime/468_judge.ipynb #5db1ae0d
 class FalseAlarms(NamedTuple):
-    "Hold how often a detector named a state that was not there."
+    """Hold how often a detector named a state that was not there.
+
+    Parameters
+    ----------
+    a_year : float
+        Switches to a state that was not the true one on that date.
+    se : float
+        As of a Poisson count.
+    alarms : int
+        In all.
+    years : float
+        Of sessions judged.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.gate import gate
+    >>> from quantlab.regime.judge import false_alarms, gate_verdict
+    >>> from quantlab.regime.simulated import simulated_regimes
+    >>> ps = []
+    >>> for seed in range(120):
+    ...     w = simulated_regimes(600, seed=seed)
+    ...     noise = pd.Series(np.random.default_rng(1000 + seed).standard_t(4, 600) * 0.01, w.returns.index)
+    ...     ps.append(gate_verdict(gate(w.bayes), noise, 252, draws=99, seed=seed).p)
+    >>> real = pd.Series(
+    ...     ["calm", "turbulent", "turbulent", "calm", "calm", "calm"], pd.date_range("2020-01-01", periods=6)
+    ... )
+    >>> said = pd.DataFrame({"turbulent": [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]}, real.index)
+    >>> said = said.assign(calm=1 - said["turbulent"])
+    >>> counted = false_alarms(said, real, periods_per_year=6)
+    >>> counted
+    FalseAlarms(a_year=1.0, se=1.0, alarms=1, years=1.0)
+    """
 
     a_year: float  # switches to a state that was not the true one on that date
     se: float  # as of a Poisson count
@@ -303,7 +661,48 @@ def false_alarms(
     truth: pd.Series,  # by date: name of the true state
     periods_per_year: float,  # sessions
 ) -> FalseAlarms:  # NaN a year without two common dates
-    "Count the switches that were none, a year."
+    """Count the switches that were none, a year.
+
+    Parameters
+    ----------
+    filtered : Filtered | pd.DataFrame
+        Date x state: probabilities.
+    truth : pd.Series
+        By date: name of the true state.
+    periods_per_year : float
+        Sessions.
+
+    Returns
+    -------
+    FalseAlarms
+        NaN a year without two common dates.
+
+    Raises
+    ------
+    PanelError
+        "the truth has states {strange}, the detector knows {...}; name them alike"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.gate import gate
+    >>> from quantlab.regime.judge import false_alarms, gate_verdict
+    >>> from quantlab.regime.simulated import simulated_regimes
+    >>> ps = []
+    >>> for seed in range(120):
+    ...     w = simulated_regimes(600, seed=seed)
+    ...     noise = pd.Series(np.random.default_rng(1000 + seed).standard_t(4, 600) * 0.01, w.returns.index)
+    ...     ps.append(gate_verdict(gate(w.bayes), noise, 252, draws=99, seed=seed).p)
+    >>> real = pd.Series(
+    ...     ["calm", "turbulent", "turbulent", "calm", "calm", "calm"], pd.date_range("2020-01-01", periods=6)
+    ... )
+    >>> said = pd.DataFrame({"turbulent": [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]}, real.index)
+    >>> said = said.assign(calm=1 - said["turbulent"])
+    >>> counted = false_alarms(said, real, periods_per_year=6)
+    >>> counted
+    FalseAlarms(a_year=1.0, se=1.0, alarms=1, years=1.0)
+    """
     said, real, dates = _named(filtered, truth)
     wrong = int(((said[1:] != said[:-1]) & (said[1:] != real[1:])).sum())
     years = len(dates) / periods_per_year

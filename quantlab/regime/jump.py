@@ -23,7 +23,36 @@ def jump_inputs(
     close: pd.Series,  # by date, one instrument, adjusted; > 0
     halflives: tuple[int, ...] = (5, 20, 60),  # sessions
 ) -> pd.DataFrame:  # by date, from row max(halflives) on: mean_h, log_downside_h, sortino_h of each half-life
-    "Return the published features of a price; raise DataError where it is missing, not positive or never fell."
+    """Return the published features of a price; raise DataError where it is missing, not positive or never fell.
+
+    Parameters
+    ----------
+    close : pd.Series
+        By date, one instrument, adjusted; > 0.
+    halflives : tuple[int, ...], default (5, 20, 60)
+        Sessions.
+
+    Returns
+    -------
+    pd.DataFrame
+        By date, from row max(halflives) on: mean_h, log_downside_h, sortino_h of each half-life.
+
+    Raises
+    ------
+    DataError
+        Where it is missing, not positive or never fell.
+    ConfigError
+        "halflives are {halflives}, expected sessions above 0"
+    PanelError
+        For what cannot be filtered (see _by_date).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.regime.jump import jump_inputs
+    >>> two_moves = pd.Series([1.0, 1.1, 0.88], pd.date_range("2020-01-01", periods=3), name="close")
+    >>> by_hand = jump_inputs(two_moves, (1,))
+    """
     if not halflives or min(halflives) <= 0:
         raise ConfigError(f"halflives are {halflives}, expected sessions above 0")
     if (_by_date(close, "close") <= 0).any():
@@ -85,7 +114,39 @@ def jump_costs(
     loss: np.ndarray,  # float64[t, s]: of naming row t by state s; no NaN
     penalty: np.ndarray,  # float64[s, s]: of going from the row's state to the column's
 ) -> np.ndarray:  # float64[t, s]: the cost of the cheapest path that ends there; reads rows up to t
-    "Return the value of the dynamic programme; its smallest entry in a row names the state of that evening."
+    """Return the value of the dynamic programme; its smallest entry in a row names the state of that evening.
+
+    Parameters
+    ----------
+    loss : np.ndarray
+        float64[t, s]: of naming row t by state s; no NaN.
+    penalty : np.ndarray
+        float64[s, s]: of going from the row's state to the column's.
+
+    Returns
+    -------
+    np.ndarray
+        float64[t, s]: the cost of the cheapest path that ends there; reads rows up to t.
+
+    Examples
+    --------
+    >>> import itertools
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.jump import jump_path
+    >>> rng = np.random.default_rng(0)
+    >>> drawn, price = rng.random((7, 3)), rng.random((3, 3))
+    >>> cost_of = lambda path: drawn[range(7), path].sum() + sum(price[i, j] for i, j in itertools.pairwise(path))
+    >>> every = {path: cost_of(path) for path in itertools.product(range(3), repeat=7)}
+    >>> path, cost = jump_path(drawn, price)
+    >>> pd.Series({"paths": len(every), "cheapest": cost, "next": sorted(every.values())[1]}).round(3).to_frame(
+    ...     "cost"
+    ... )
+                  cost
+    paths     2187.000
+    cheapest     4.093
+    next         4.217
+    """
     loss, penalty = (np.ascontiguousarray(a, dtype="float64") for a in (loss, penalty))
     costs = np.empty_like(loss)
     if len(loss):
@@ -97,7 +158,39 @@ def jump_path(
     loss: np.ndarray,  # float64[t, s]
     penalty: np.ndarray,  # float64[s, s]
 ) -> tuple[np.ndarray, float]:  # int64[t], its cost; each row has read later rows
-    "Return the cheapest path through the states of all rows, and what it costs."
+    """Return the cheapest path through the states of all rows, and what it costs.
+
+    Parameters
+    ----------
+    loss : np.ndarray
+        float64[t, s].
+    penalty : np.ndarray
+        float64[s, s].
+
+    Returns
+    -------
+    tuple[np.ndarray, float]
+        int64[t], its cost; each row has read later rows.
+
+    Examples
+    --------
+    >>> import itertools
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.jump import jump_path
+    >>> rng = np.random.default_rng(0)
+    >>> drawn, price = rng.random((7, 3)), rng.random((3, 3))
+    >>> cost_of = lambda path: drawn[range(7), path].sum() + sum(price[i, j] for i, j in itertools.pairwise(path))
+    >>> every = {path: cost_of(path) for path in itertools.product(range(3), repeat=7)}
+    >>> path, cost = jump_path(drawn, price)
+    >>> pd.Series({"paths": len(every), "cheapest": cost, "next": sorted(every.values())[1]}).round(3).to_frame(
+    ...     "cost"
+    ... )
+                  cost
+    paths     2187.000
+    cheapest     4.093
+    next         4.217
+    """
     costs, path = jump_costs(loss, penalty), np.empty(len(loss), dtype=np.int64)
     if not len(loss):
         return path, 0.0
@@ -203,7 +296,31 @@ def sparse_weights(
     spread: np.ndarray,  # float64[k], >= 0: how far apart the states are in each column
     n_features: float,  # kappa squared, at least 1
 ) -> np.ndarray:  # float64[k], >= 0, length 1, sum at most kappa
-    "Return the weights of columns under a limit on their sum."
+    """Return the weights of columns under a limit on their sum.
+
+    Parameters
+    ----------
+    spread : np.ndarray
+        float64[k], >= 0: how far apart the states are in each column.
+    n_features : float
+        Kappa squared, at least 1.
+
+    Returns
+    -------
+    np.ndarray
+        float64[k], >= 0, length 1, sum at most kappa.
+
+    References
+    ----------
+    .. [1] Nystrup, Kolm and Lindström (2021).
+    .. [2] Witten and Tibshirani (2010).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.regime.jump import sparse_weights
+    >>> assert np.allclose(sparse_weights(np.array([3.0, 4.0]), 2.0), [0.6, 0.8])  # the limit does not bind
+    """
     cut = lambda delta: np.maximum(spread - delta, 0.0) / np.linalg.norm(np.maximum(spread - delta, 0.0))
     over = lambda delta: cut(delta).sum() - np.sqrt(n_features)
     second = np.unique(spread)[-2] if len(np.unique(spread)) > 1 else 0.0
@@ -256,7 +373,30 @@ class _Answers(Detector):
         self,
         X: pd.DataFrame,  # by date, from the beginning of the history
     ) -> Filtered:  # by date: P(state | rows up to it); one state is certain unless the model is continuous
-        "Name each date by the cheapest path that ends there; later rows do not matter."
+        """Name each date by the cheapest path that ends there; later rows do not matter.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            By date, from the beginning of the history.
+
+        Returns
+        -------
+        Filtered
+            By date: P(state | rows up to it); one state is certain unless the model is continuous.
+
+        Examples
+        --------
+        >>> from quantlab.core.plot import COLORS, figure
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.jump import JumpModel, jump_inputs
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> fig, ax = figure("SPY: two falls of more than a fifth in fourteen years", "", "below the last peak, %")
+        >>> ax.fill_between(spy.index, 100 * (spy / spy.cummax() - 1), color=COLORS[1], lw=0)
+        >>> X = jump_inputs(spy)
+        >>> model = JumpModel().fit(X[:"2016"])
+        >>> filtered, smoothed = model.filter(X).out_of_sample(), model.smooth(X["2017":])
+        """
         losses = self._losses(X)
         now = self.grid_[jump_costs(losses, self.moves_).argmin(axis=1)]
         ahead = one_step_ahead(now, self.follow_)
@@ -267,7 +407,18 @@ class _Answers(Detector):
         self,
         X: pd.DataFrame,  # by date
     ) -> Smoothed:  # by date: P(state | all rows)
-        "Name each date by the cheapest path through all of them."
+        """Name each date by the cheapest path through all of them.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            By date.
+
+        Returns
+        -------
+        Smoothed
+            By date: P(state | all rows).
+        """
         path, _ = jump_path(self._losses(X), self.moves_)
         return Smoothed(pd.DataFrame(self.grid_[path], X.index, self.states_))
 
@@ -293,11 +444,36 @@ class _Described(_Answers):
     grid_: np.ndarray  # float64[g, s]
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:  # float64[s, k], float64[s, k, k]
-        "Return the mean and covariance of each fitted state, in the units of X."
+        """Return the mean and covariance of each fitted state, in the units of X.
+
+        Returns
+        -------
+        tuple[np.ndarray, np.ndarray]
+            float64[s, k], float64[s, k, k].
+        """
         return self.means_, self.covars_
 
     def transition_table(self) -> pd.DataFrame:  # state x state; rows sum to 1
-        "Return how often each state followed each other one in the rows fitted on."
+        """Return how often each state followed each other one in the rows fitted on.
+
+        Returns
+        -------
+        pd.DataFrame
+            State x state; rows sum to 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.regime.jump import _Answers, _Described
+        >>> hand = _Answers()
+        >>> hand.follow_ = np.array([[0.9, 0.1], [0.2, 0.8]])
+        >>> moved = _Described()
+        >>> vars(moved).update(vars(hand), means_=np.array([[0.0], [2.0]]), covars_=np.ones((2, 1, 1)))
+        >>> moved.transition_table()
+                   calm  turbulent
+        calm        0.8        0.2
+        turbulent   0.1        0.9
+        """
         return pd.DataFrame(self.follow_, self.states_, self.states_)
 
     def _by_volatility(self) -> np.ndarray:  # int[s]: new position -> old state
@@ -312,7 +488,30 @@ class _Described(_Answers):
         self,
         order: np.ndarray,  # int[s]: new position -> old state
     ) -> "_Described":  # the same object
-        "Move the fitted states to other positions; the names stay where they are."
+        """Move the fitted states to other positions; the names stay where they are.
+
+        Parameters
+        ----------
+        order : np.ndarray
+            int[s]: new position -> old state.
+
+        Returns
+        -------
+        _Described
+            The same object.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.regime.jump import _Answers, _Described
+        >>> hand = _Answers()
+        >>> hand.follow_ = np.array([[0.9, 0.1], [0.2, 0.8]])
+        >>> five = pd.DataFrame({"r": [0.0, 0.0, 2.0, 2.0, 2.0]}, pd.date_range("2020-01-01", periods=5))
+        >>> moved = _Described()
+        >>> vars(moved).update(vars(hand), means_=np.array([[0.0], [2.0]]), covars_=np.ones((2, 1, 1)))
+        >>> swapped = moved.reorder(np.array([1, 0])).filter(five).probabilities
+        """
         self.centers_, self.means_, self.covars_ = self.centers_[order], self.means_[order], self.covars_[order]
         self.follow_, self.grid_ = self.follow_[np.ix_(order, order)], self.grid_[:, order]
         return self
@@ -360,7 +559,59 @@ class _Fitted(_Described):
 # %% ../../nbs/regime/458_jump.ipynb #989e02f8
 @keepable
 class JumpModel(_Fitted):
-    "Name the days by clusters that cost a penalty to leave (Nystrup et al. 2020; Shu, Yu and Mulvey 2024)."
+    """Name the days by clusters that cost a penalty to leave (Nystrup et al. 2020; Shu, Yu and Mulvey 2024).
+
+    Parameters
+    ----------
+    n_states : int, default 2
+        That hide.
+    penalty : float, default 50.0
+        Of a change of state, in units of half a squared deviation.
+    n_features : float | None, default None
+        sparse: about how many columns to use (kappa squared); None = all alike.
+    continuous : bool, default False
+        Name mixtures of states instead of one.
+    step : float, default 0.05
+        Of the mixtures' grid.
+    clip : float, default 3.0
+        Deviations beyond which an input is cut.
+    seed : int, default 7
+        Of the starts.
+    n_starts : int, default 10
+        The cheapest result is kept.
+    n_iter : int, default 300
+        Rounds from one start, at most.
+    order_by : str | None, default None
+        Column whose mean orders the names, calm the lowest; None = as in the room.
+
+    References
+    ----------
+    .. [1] Nystrup et al. (2020).
+    .. [2] Shu, Yu and Mulvey (2024).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.jump import JumpModel, jump_inputs
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("SPY: two falls of more than a fifth in fourteen years", "", "below the last peak, %")
+    >>> ax.fill_between(spy.index, 100 * (spy / spy.cummax() - 1), color=COLORS[1], lw=0)
+    >>> X = jump_inputs(spy)
+    >>> model = JumpModel().fit(X[:"2016"])
+    >>> pd.DataFrame(model.centers_, model.states_, model.columns_).T.round(2)
+                     calm  turbulent
+    mean_5           0.14      -0.57
+    log_downside_5  -0.33       1.37
+    sortino_5        0.15      -0.62
+    mean_20          0.29      -1.18
+    log_downside_20 -0.38       1.58
+    sortino_20       0.27      -1.13
+    mean_60          0.36      -1.50
+    log_downside_60 -0.34       1.42
+    sortino_60       0.35      -1.44
+    """
 
     def __init__(
         self,
@@ -384,7 +635,25 @@ class JumpModel(_Fitted):
         X: pd.DataFrame,  # by date, finite; the deviation of its first column orders the names, or order_by
         y: None = None,  # not read; scikit-learn's grammar has it
     ) -> "JumpModel":  # the same object, fitted
-        "Learn centres, weights and clipping; raise DataError for rows that cannot carry the states."
+        """Learn centres, weights and clipping; raise DataError for rows that cannot carry the states.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            By date, finite; the deviation of its first column orders the names, or order_by.
+        y : None, default None
+            Not read; scikit-learn's grammar has it.
+
+        Returns
+        -------
+        JumpModel
+            The same object, fitted.
+
+        Raises
+        ------
+        DataError
+            For rows that cannot carry the states.
+        """
         self._check_settings()
         values = self._check_fit(X)
         mean, reach = values.mean(axis=0), self.clip * values.std(axis=0)

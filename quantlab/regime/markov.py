@@ -85,18 +85,88 @@ class _Switched(Detector):
     moves_: np.ndarray  # float64[s, s]: from row, to column
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:  # float64[s, 1], float64[s, 1, 1]
-        "Return the mean of each state and the variance of its surprises, in the units of X."
+        """Return the mean of each state and the variance of its surprises, in the units of X.
+
+        Returns
+        -------
+        tuple[np.ndarray, np.ndarray]
+            float64[s, 1], float64[s, 1, 1].
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.markov import MarkovSwitching
+        >>> spy = (
+        ...     np.log(sample_context("SPY")["close"].droplevel("symbol"))
+        ...     .diff()
+        ...     .dropna()
+        ...     .rename("log_return")
+        ...     .to_frame()
+        ... )
+        >>> model = MarkovSwitching().fit(spy[:"2016"])
+        >>> assert model.converged_ and model.moments()[1][0] < model.moments()[1][1]
+        """
         return self.center_ + self.scale_ * self.means_[:, None], self.scale_**2 * self.variances_[:, None, None]
 
     def transition_table(self) -> pd.DataFrame:  # state x state: P(next row's state | this row's), rows sum to 1
-        "Return how the fitted states follow each other."
+        """Return how the fitted states follow each other.
+
+        Returns
+        -------
+        pd.DataFrame
+            State x state: P(next row's state | this row's), rows sum to 1.
+        """
         return pd.DataFrame(self.moves_, self.states_, self.states_)
 
     def reorder(
         self,
         order: np.ndarray,  # int[s]: new position -> old state
     ) -> "Detector":  # the same object
-        "Move the fitted states to other positions; the names stay where they are."
+        """Move the fitted states to other positions; the names stay where they are.
+
+        Parameters
+        ----------
+        order : np.ndarray
+            int[s]: new position -> old state.
+
+        Returns
+        -------
+        Detector
+            The same object.
+
+        Examples
+        --------
+        >>> import copy
+        >>> import numpy as np
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.markov import (
+        ...     MarkovSwitching, _autoregression, _histories, _history_chain, _history_density,
+        ... )
+        >>> from statsmodels.tsa.regime_switching.markov_autoregression import MarkovAutoregression
+        >>> spy = (
+        ...     np.log(sample_context("SPY")["close"].droplevel("symbol"))
+        ...     .diff()
+        ...     .dropna()
+        ...     .rename("log_return")
+        ...     .to_frame()
+        ... )
+        >>> wild = spy["2019":"2020"]["log_return"].to_numpy() / spy["2019":"2020"]["log_return"].std()
+        >>> params = [0.7, 0.5, 0.05, -0.1, 0.3, 2.5, -0.05, 0.1]  # two transitions, means and variances, and two lags
+        >>> same = {}
+        >>> for kind in (MarkovAutoregression, _autoregression()):
+        ...     peer = kind(wild, k_regimes=2, order=2, switching_ar=False, switching_variance=True)
+        ...     same[kind.__name__] = peer.loglike(params)
+        >>> rows = _history_density(
+        ...     wild, np.array(params[2:4]), np.array(params[4:6]), np.tile(params[6:], (2, 1)), _histories(2, 2)
+        ... )
+        >>> start, follow = _history_chain(np.array([[0.7, 0.3], [0.5, 0.5]]), _histories(2, 2))
+        >>> likelihood = 0.0
+        >>> for row in np.exp(rows):
+        ...     likelihood, start = likelihood + np.log(start @ row), (start * row / (start @ row)) @ follow
+        >>> model = MarkovSwitching().fit(spy[:"2016"])
+        >>> mixed = copy.deepcopy(model).reorder(np.array([1, 0]))
+        """
         self.means_, self.variances_, self.memory_ = self.means_[order], self.variances_[order], self.memory_[order]
         self.moves_ = np.ascontiguousarray(self.moves_[np.ix_(order, order)])
         return self
@@ -126,7 +196,18 @@ class _Switching(_Switched):
         self,
         X: pd.DataFrame,  # by date, from the beginning of the history
     ) -> Filtered:  # by date: P(state | rows up to it)
-        "Return the state of each date given the rows up to it, under the fitted parameters."
+        """Return the state of each date given the rows up to it, under the fitted parameters.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            By date, from the beginning of the history.
+
+        Returns
+        -------
+        Filtered
+            By date: P(state | rows up to it).
+        """
         now = self._states(X, smoothed=False)
         ahead = one_step_ahead(now, self.moves_)
         now, ahead = (pd.DataFrame(p, X.index, self.states_) for p in (now, ahead))
@@ -136,7 +217,61 @@ class _Switching(_Switched):
         self,
         X: pd.DataFrame,  # by date
     ) -> Smoothed:  # by date: P(state | all rows)
-        "Return the state of each date given all rows, later ones too."
+        """Return the state of each date given all rows, later ones too.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            By date.
+
+        Returns
+        -------
+        Smoothed
+            By date: P(state | all rows).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.plot import COLORS, figure
+        >>> from statsmodels.tsa.regime_switching.markov_autoregression import MarkovAutoregression
+        >>> numbers = \"\"\"
+        ...     2.59316421 2.20217133 0.45827562 0.9687438 -0.24130757 0.89647478 2.05393219 1.73353648
+        ...     0.93871289 -0.46477833 -0.80983406 -1.39763689 -0.39886093 1.1918416 1.45620048 2.11808228
+        ...     1.08957863 1.32390273 0.87296367 -0.19773273 0.45420215 0.07221876 1.1030364 0.82097489
+        ...     -0.05795795 0.58447772 -1.56192672 -2.05041027 0.53637183 2.33676839 2.34014559 1.2339263
+        ...     1.8869648 -0.45920792 0.84940469 1.70139849 -0.28756312 0.09594627 -0.86080289 1.03447127
+        ...     1.23685944 1.42004502 2.22410631 1.30210173 1.03517699 0.9253425 -0.16559951 1.3444382
+        ...     1.37500131 1.73222184 0.71605635 2.21032143 0.85333031 1.00238776 0.42725441 2.14368343
+        ...     1.43789184 1.57959926 2.27469826 1.95962656 0.25992399 1.01946914 0.49016398 0.5636338
+        ...     0.5959546 1.43082857 0.56230122 1.15388393 1.68722844 0.77438205 -0.09647045 1.39600146
+        ...     0.13646798 0.55223715 -0.39944872 -0.61671102 -0.08722561 1.2101835 -0.90729755 2.64916158
+        ...     -0.0080694 0.51111895 -0.00401437 2.16821432 1.92586732 1.03504717 1.85897219 2.32004929
+        ...     0.25570789 -0.09855274 0.89073682 -0.55896485 0.28350255 -1.31155407 -0.88278776 -1.97454941
+        ...     1.01275265 1.68264723 1.38271284 1.86073637 0.4447377 0.41449001 0.99202275 1.36283576
+        ...     1.59970522 1.98845816 -0.25684232 0.87786949 3.1095655 0.85324478 1.23337317 0.00314302
+        ...     -0.09433369 0.89883322 -0.19036628 0.99772376 -2.39120054 0.06649673 1.26136017 1.91637838
+        ...     -0.3348029 0.44207108 -1.40664911 -1.52129889 0.29919869 -0.80197448 0.15204792 0.98585027
+        ...     2.13034606 1.34397924 1.61550522 2.70930099 1.24461412 0.50835466 0.14802167
+        ... \"\"\"
+        >>> quarters = pd.date_range("1951-06-30", periods=135, freq="QE")
+        >>> gnp = pd.Series(np.array(numbers.split(), dtype=float), quarters, name="growth").to_frame()
+        >>> fig, ax = figure("Growth of GNP: seven dips in 34 years", "", "percent a quarter")
+        >>> ax.plot(gnp, color=COLORS[0])
+        >>> theirs = MarkovAutoregression(gnp["growth"].to_numpy(), k_regimes=2, order=4, switching_ar=False).smooth(
+        ...     [
+        ...         0.754673,
+        ...         0.095915,
+        ...         -0.358811,
+        ...         1.163516,
+        ...         np.exp(-0.262658) ** 2,
+        ...         0.013486,
+        ...         -0.057521,
+        ...         -0.246983,
+        ...         -0.212923,
+        ...     ]
+        ... )
+        """
         return Smoothed(pd.DataFrame(self._states(X, smoothed=True), X.index, self.states_))
 
 # %% ../../nbs/regime/456_markov.ipynb #fceec30a
@@ -192,7 +327,40 @@ def _search(
 # %% ../../nbs/regime/456_markov.ipynb #6e657a83
 @keepable
 class MarkovSwitching(_Switching):
-    "Describe one column by states with a mean, a deviation and a memory (Hamilton 1989; statsmodels)."
+    """Describe one column by states with a mean, a deviation and a memory (Hamilton 1989; statsmodels).
+
+    Parameters
+    ----------
+    n_states : int, default 2
+        That hide.
+    order : int, default 0
+        Rows of memory; 0 = a regression on the state alone.
+    switching_variance : bool, default True
+        Each state has its own deviation.
+    switching_ar : bool, default False
+        Each state has its own memory.
+    n_iter : int, default 200
+        Of the likelihood search, at most.
+
+    References
+    ----------
+    .. [1] Hamilton (1989), *A New Approach to the Economic Analysis of Nonstationary Time Series*.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import walk_forward_filter
+    >>> from quantlab.regime.markov import MarkovSwitching
+    >>> spy = (
+    ...     np.log(sample_context("SPY")["close"].droplevel("symbol"))
+    ...     .diff()
+    ...     .dropna()
+    ...     .rename("log_return")
+    ...     .to_frame()
+    ... )
+    >>> walked = walk_forward_filter(spy, MarkovSwitching(), refit=1008)
+    """
 
     def __init__(
         self,
@@ -210,7 +378,49 @@ class MarkovSwitching(_Switching):
         X: pd.DataFrame,  # by date, one column, finite
         y: None = None,  # not read; scikit-learn's grammar has it
     ) -> "MarkovSwitching":  # the same object, fitted
-        "Estimate the states; `converged_` and `log_likelihood_` tell how the search ended."
+        """Estimate the states; `converged_` and `log_likelihood_` tell how the search ended.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            By date, one column, finite.
+        y : None, default None
+            Not read; scikit-learn's grammar has it.
+
+        Returns
+        -------
+        MarkovSwitching
+            The same object, fitted.
+
+        Raises
+        ------
+        ConfigError
+            "order is {order}, n_states {n_states}, columns {...}; expected order >= 0, at least 2 states
+            and one column, such as X[['log_return']]"
+        DataError
+            "the search of {n} states ended nowhere; use fewer states or more rows"
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.regime.markov import MarkovSwitching
+        >>> spy = (
+        ...     np.log(sample_context("SPY")["close"].droplevel("symbol"))
+        ...     .diff()
+        ...     .dropna()
+        ...     .rename("log_return")
+        ...     .to_frame()
+        ... )
+        >>> model = MarkovSwitching().fit(spy[:"2016"])
+        >>> [
+        ...     show_error(lambda: MarkovSwitching().fit(spy[:30])),
+        ...     show_error(lambda: MarkovSwitching().fit(spy.assign(log_vol=spy["log_return"].abs()))),
+        ...     show_error(lambda: MarkovSwitching(order=-1).fit(spy)),
+        ...     show_error(lambda: model.filter(spy.drop(spy.index[9]).reindex(spy.index))),
+        ... ]
+        """
         values = self._check_fit(X)
         if self.order < 0 or self.n_states < 2 or values.shape[1] != 1:
             raise ConfigError(

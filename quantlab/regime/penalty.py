@@ -27,7 +27,50 @@ def switch_returns(
     fill_delay: int = 1,  # sessions from the decision's close to the close that fills it
     cost_bps: float = 10.0,  # of traded value
 ) -> pd.DataFrame:  # by date: held, turnover, net (after costs, in excess of cash)
-    "Return what a switch between an asset and cash earned; raise PanelError for dates without a return."
+    """Return what a switch between an asset and cash earned; raise PanelError for dates without a return.
+
+    Parameters
+    ----------
+    exposure : pd.Series
+        By date: share to hold, decided at the close.
+    returns : pd.Series
+        By date: simple return since the previous row.
+    cash : pd.Series | None, default None
+        By date: simple return of cash; None = 0.
+    fill_delay : int, default 1
+        Sessions from the decision's close to the close that fills it.
+    cost_bps : float, default 10.0
+        Of traded value.
+
+    Returns
+    -------
+    pd.DataFrame
+        By date: held, turnover, net (after costs, in excess of cash).
+
+    Raises
+    ------
+    PanelError
+        For dates without a return.
+    ConfigError
+        "fill_delay is {fill_delay} and cost_bps {cost_bps}, expected at least 0"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.regime.penalty import switch_returns
+    >>> week = pd.date_range("2024-01-01", periods=5, name="date")
+    >>> one_day = switch_returns(
+    ...     pd.Series([1.0, 0, 0, 0, 0], week), pd.Series([0.01, 0.02, 0.03, 0.04, 0.05], week)
+    ... )
+    >>> one_day
+                held  turnover    net
+    date
+    2024-01-01   0.0       0.0  0.000
+    2024-01-02   0.0       0.0  0.000
+    2024-01-03   1.0       1.0  0.029
+    2024-01-04   0.0       1.0 -0.001
+    2024-01-05   0.0       0.0  0.000
+    """
     if fill_delay < 0 or not 0 <= cost_bps < np.inf:
         raise ConfigError(f"fill_delay is {fill_delay} and cost_bps {cost_bps}, expected at least 0")
     dates = exposure.index
@@ -44,7 +87,44 @@ def best_so_far(
     lookback: int = 504,  # sessions that are judged
     step: int = 21,  # sessions between choices
 ) -> pd.Series:  # by date, from row lookback - 1 on: the candidate in force from that close
-    "Return the candidate with the highest Sharpe ratio of the past; a candidate that never moved comes last."
+    """Return the candidate with the highest Sharpe ratio of the past; a candidate that never moved comes last.
+
+    Parameters
+    ----------
+    earned : pd.DataFrame
+        Date x candidate: net returns, known at the close.
+    lookback : int, default 504
+        Sessions that are judged.
+    step : int, default 21
+        Sessions between choices.
+
+    Returns
+    -------
+    pd.Series
+        By date, from row lookback - 1 on: the candidate in force from that close.
+
+    Raises
+    ------
+    ConfigError
+        "lookback is {lookback} and step {step}, expected at least 2 and 1 sessions"
+    DataError
+        "{...} sessions cannot fill a lookback of {lookback}; shorten it or give more history"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.penalty import best_so_far
+    >>> steady, late = np.tile([0.01, -0.009], 6), np.r_[np.tile([0.001, -0.001], 3), np.tile([0.02, -0.001], 3)]
+    >>> two = pd.DataFrame({"steady": steady, "late": late}, pd.date_range("2024-01-01", periods=12))
+    >>> picked = best_so_far(two, lookback=4, step=1)
+    >>> picked.to_frame().T
+           2024-01-04 2024-01-05 2024-01-06 2024-01-07 2024-01-08 2024-01-09  \\
+    chosen     steady     steady     steady       late       late       late
+
+           2024-01-10 2024-01-11 2024-01-12
+    chosen       late       late       late
+    """
     if min(lookback - 1, step) < 1:
         raise ConfigError(f"lookback is {lookback} and step {step}, expected at least 2 and 1 sessions")
     if len(earned) < lookback:
@@ -99,7 +179,51 @@ def _record(
 @keepable
 @dataclass(frozen=True, eq=False)
 class Choice:
-    "Hold what was chosen on the past, and what each candidate did."
+    """Hold what was chosen on the past, and what each candidate did.
+
+    Parameters
+    ----------
+    filtered : Filtered
+        From the first choice on: the states of the candidate in force.
+    chosen : pd.Series
+        By date: that candidate.
+    earned : pd.DataFrame
+        Date x candidate: net returns in excess of cash, the years before the first choice too.
+    failed : dict
+        Candidate -> why it could not be fitted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.jump import JumpModel, jump_inputs
+    >>> from quantlab.regime.penalty import _record, choose_by_past
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> returns, X = spy.pct_change().iloc[1:].rename("return"), jump_inputs(spy)
+    >>> fig, ax = figure("Most of the swings lie in a few quarters", "", "deviation of 21 days, % a year")
+    >>> ax.plot(100 * 252**0.5 * returns.rolling(21).std(), color=COLORS[1])
+    >>> steady, late = np.tile([0.01, -0.009], 6), np.r_[np.tile([0.001, -0.001], 3), np.tile([0.02, -0.001], 3)]
+    >>> two = pd.DataFrame({"steady": steady, "late": late}, pd.date_range("2024-01-01", periods=12))
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> for _ in range(2):  # the same candidates again are not new trials
+    ...     _record(ledger, "two by hand", {"lookback": 4}, two, 252)
+    >>> candidates = [50.0, 0.0, 10.0, 100.0, 200.0]
+    >>> asked = {"walk": (756, 252), "judge": (504, 21)}
+    >>> quick = JumpModel(n_starts=2)
+    >>> choice = choose_by_past(X, returns, quick, candidates, record=(ledger, "penalty on SPY", 252.0), **asked)
+    >>> choice.chosen.value_counts().rename("days in force").to_frame()
+            days in force
+    chosen
+    200.0            1071
+    100.0             837
+    0.0               168
+    50.0              126
+    """
 
     filtered: Filtered  # from the first choice on: the states of the candidate in force
     chosen: pd.Series  # by date: that candidate
@@ -119,7 +243,81 @@ def choose_by_past(
     trade: dict | None = None,  # cash, fill_delay and cost_bps of switch_returns; None = its defaults
     record: tuple[Ledger, str, float] | None = None,  # ledger, study, periods a year; None = nothing is written
 ) -> Choice:  # from row walk[0] + judge[0] - 1 of X on
-    "Run every candidate forward and follow the one with the best record so far; each is a trial."
+    """Run every candidate forward and follow the one with the best record so far; each is a trial.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        By date, finite: what the detector reads.
+    returns : pd.Series
+        By date: simple return of what is held.
+    model : Detector
+        Unfitted.
+    candidates : Sequence
+        Values of the setting; of equals the first is taken.
+    setting : str, default "penalty"
+        Parameter of the model.
+    hold : Sequence[str], default ("calm",)
+        States in which the asset is held; otherwise cash.
+    walk : tuple[int, int], default (504, 252)
+        Rows before the first answer, rows between fits.
+    judge : tuple[int, int], default (504, 21)
+        Sessions that are judged, sessions between choices.
+    trade : dict | None, default None
+        cash, fill_delay and cost_bps of switch_returns; None = its defaults.
+    record : tuple[Ledger, str, float] | None, default None
+        ledger, study, periods a year; None = nothing is written.
+
+    Returns
+    -------
+    Choice
+        From row walk[0] + judge[0] - 1 of X on.
+
+    Raises
+    ------
+    ConfigError
+        "{__name__} has no setting {setting}, it has {...}"
+        "candidates are {...}, expected at least one and no repetition"
+        "hold is {...}; name states of the detector, not {...}"
+        "fill_delay is {fill_delay} and cost_bps {cost_bps}, expected at least 0"
+    DataError
+        "no candidate can be fitted: {...}"
+        "{...} sessions cannot fill a lookback of {lookback}; shorten it or give more history"
+    PanelError
+        "no return on {...}; give one for each date of the exposure"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.jump import JumpModel, jump_inputs
+    >>> from quantlab.regime.penalty import _record, choose_by_past
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> returns, X = spy.pct_change().iloc[1:].rename("return"), jump_inputs(spy)
+    >>> fig, ax = figure("Most of the swings lie in a few quarters", "", "deviation of 21 days, % a year")
+    >>> ax.plot(100 * 252**0.5 * returns.rolling(21).std(), color=COLORS[1])
+    >>> steady, late = np.tile([0.01, -0.009], 6), np.r_[np.tile([0.001, -0.001], 3), np.tile([0.02, -0.001], 3)]
+    >>> two = pd.DataFrame({"steady": steady, "late": late}, pd.date_range("2024-01-01", periods=12))
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> for _ in range(2):  # the same candidates again are not new trials
+    ...     _record(ledger, "two by hand", {"lookback": 4}, two, 252)
+    >>> candidates = [50.0, 0.0, 10.0, 100.0, 200.0]
+    >>> asked = {"walk": (756, 252), "judge": (504, 21)}
+    >>> quick = JumpModel(n_starts=2)
+    >>> choice = choose_by_past(X, returns, quick, candidates, record=(ledger, "penalty on SPY", 252.0), **asked)
+    >>> choice.chosen.value_counts().rename("days in force").to_frame()
+            days in force
+    chosen
+    200.0            1071
+    100.0             837
+    0.0               168
+    50.0              126
+    """
     walked, failed = _walk(X, model, setting, candidates, walk)
     unknown = set(hold) - set(next(iter(walked.values())).probabilities.columns)
     if unknown or not hold:

@@ -48,7 +48,36 @@ def _path(
 # %% ../../nbs/regime/466_simulated.ipynb #3f80cffc
 @dataclass(frozen=True, eq=False)
 class SimulatedRegimes:
-    "Hold a market whose weather is known, and the best that can be said of it from the past."
+    """Hold a market whose weather is known, and the best that can be said of it from the past.
+
+    Parameters
+    ----------
+    truth : pd.Series
+        By date: name of the true state.
+    returns : pd.Series
+        By date: log return of the session.
+    means : pd.Series
+        By state: of a log return.
+    vols : pd.Series
+        By state: standard deviation of a log return.
+    transition : pd.DataFrame
+        State x state: from row, to column.
+    bayes : Filtered
+        P(state | returns up to the date) under the true parameters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.base import Filtered
+    >>> from quantlab.regime.simulated import SimulatedRegimes
+    >>> days = pd.date_range("2020-01-01", periods=2)
+    >>> up_down = pd.Series([np.log(2), -np.log(2)], days)
+    >>> sure = Filtered(pd.DataFrame({"calm": [1.0, 1.0]}, days))
+    >>> record = SimulatedRegimes(
+    ...     pd.Series("calm", days), up_down, up_down[:1], up_down[:1], sure.probabilities[:1], sure
+    ... )
+    """
 
     truth: pd.Series  # by date: name of the true state
     returns: pd.Series  # by date: log return of the session
@@ -58,11 +87,37 @@ class SimulatedRegimes:
     bayes: Filtered  # P(state | returns up to the date) under the true parameters
 
     def inputs(self) -> pd.DataFrame:  # by date: log_return
-        "Return what a detector is fitted on."
+        """Return what a detector is fitted on.
+
+        Returns
+        -------
+        pd.DataFrame
+            By date: log_return.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.regime.base import Filtered
+        >>> from quantlab.regime.simulated import SimulatedRegimes
+        >>> days = pd.date_range("2020-01-01", periods=2)
+        >>> up_down = pd.Series([np.log(2), -np.log(2)], days)
+        >>> sure = Filtered(pd.DataFrame({"calm": [1.0, 1.0]}, days))
+        >>> record = SimulatedRegimes(
+        ...     pd.Series("calm", days), up_down, up_down[:1], up_down[:1], sure.probabilities[:1], sure
+        ... )
+        >>> assert np.allclose(record.close(), [200.0, 100.0]) and list(record.inputs()) == ["log_return"]
+        """
         return self.returns.to_frame("log_return")
 
     def close(self) -> pd.Series:  # by date, from 100
-        "Return the price that had these returns."
+        """Return the price that had these returns.
+
+        Returns
+        -------
+        pd.Series
+            By date, from 100.
+        """
         return (100 * np.exp(self.returns.cumsum())).rename("close")
 
 # %% ../../nbs/regime/466_simulated.ipynb #6e166563
@@ -73,7 +128,41 @@ def simulated_regimes(
     transition: Sequence[Sequence[float]] = ((0.99, 0.01), (0.03, 0.97)),  # state x state: from row, to column
     seed: int = 7,  # of the path and the returns
 ) -> SimulatedRegimes:
-    "Draw a market with hidden states; raise ConfigError for parameters that make none."
+    """Draw a market with hidden states; raise ConfigError for parameters that make none.
+
+    Parameters
+    ----------
+    n_dates : int, default 2500
+        Sessions.
+    means : Sequence[float], default (0.0008, -0.0008)
+        Of a log return, by state, from the quietest state to the wildest.
+    vols : Sequence[float], default (0.006, 0.018)
+        Standard deviation of a log return, by state, rising.
+    transition : Sequence[Sequence[float]], default ((0.99, 0.01), (0.03, 0.97))
+        State x state: from row, to column.
+    seed : int, default 7
+        Of the path and the returns.
+
+    Returns
+    -------
+    SimulatedRegimes
+        A market whose weather is known, and the best that can be said of it from the past.
+
+    Raises
+    ------
+    ConfigError
+        For parameters that make none.
+
+    Examples
+    --------
+    >>> from quantlab.regime.simulated import simulated_regimes
+    >>> world = simulated_regimes()
+    >>> world.returns.groupby(world.truth).agg(["count", "mean", "std"]).round(4)
+               count    mean     std
+    truth
+    calm        1882  0.0009  0.0060
+    turbulent    618 -0.0024  0.0177
+    """
     n_states = len(vols)
     rising = n_states in NAMES and len(means) == n_states and np.isfinite(means).all()
     if n_dates < 2 or not rising or not (np.diff([0.0, *vols]) > 0).all() or not np.isfinite(vols).all():
@@ -101,7 +190,35 @@ def state_accuracy(
     filtered: Filtered | pd.DataFrame,  # date x state: probabilities
     truth: pd.Series,  # by date: name of the true state
 ) -> float:  # in [0, 1]; NaN without common dates
-    "Return the share of dates whose most probable state is the true one; raise PanelError for states of other names."
+    """Return the share of dates whose most probable state is the true one; raise PanelError for states of other names.
+
+    Parameters
+    ----------
+    filtered : Filtered | pd.DataFrame
+        Date x state: probabilities.
+    truth : pd.Series
+        By date: name of the true state.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN without common dates.
+
+    Raises
+    ------
+    PanelError
+        For states of other names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.regime.simulated import state_accuracy
+    >>> certain = pd.DataFrame(
+    ...     {"calm": [0.9, 0.4, 0.2], "turbulent": [0.1, 0.6, 0.8]}, pd.date_range("2020-01-01", periods=3)
+    ... )
+    >>> assert np.isclose(state_accuracy(certain, pd.Series(["calm", "calm", "turbulent"], certain.index)), 2 / 3)
+    """
     table = filtered.probabilities if isinstance(filtered, Filtered) else filtered
     dates = table.index.intersection(truth.index)
     real = truth.loc[dates]

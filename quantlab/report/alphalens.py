@@ -27,7 +27,53 @@ def alphalens_frame(
     horizon: int,  # sessions
     quantiles: int = 5,  # buckets per date
 ) -> pd.DataFrame:  # (date, asset): <horizon>D, factor, factor_quantile from 1 (lowest score)
-    "Return score and outcome in alphalens' layout; raise DataError when no date has a name for each bucket."
+    """Return score and outcome in alphalens' layout; raise DataError when no date has a name for each bucket.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol), known at the close of date.
+    y : pd.Series
+        (date, symbol), simple return over the horizon.
+    horizon : int
+        Sessions.
+    quantiles : int, default 5
+        Buckets per date.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, asset): <horizon>D, factor, factor_quantile from 1 (lowest score).
+
+    Raises
+    ------
+    DataError
+        When no date has a name for each bucket.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.alphalens import alphalens_frame
+    >>> bars = adjust(sample_bars(start="2018-01-01"))
+    >>> close = to_wide(bars["close"])
+    >>> score = to_long(-(close / close.shift(21) - 1), bars.index, name="score")
+    >>> y = forward_returns(bars, horizon=20)["y"]
+    >>> frame = alphalens_frame(score, y, horizon=20)
+    >>> frame.head()
+                           20D    factor  factor_quantile
+    date       asset
+    2018-02-01 AABA  -0.055592 -0.039382                3
+               AAPL   0.059785  0.026007                5
+               ABT   -0.052894 -0.062721                3
+               ADBE   0.057873 -0.122003                1
+               AET   -0.050884 -0.039912                3
+    """
     check_panel(score), check_panel(y)
     check_zones(score=score, y=y)
     pairs = pd.DataFrame({f"{horizon}D": y.reindex(score.index), "factor": score})
@@ -46,7 +92,33 @@ def alphalens_frame(
 def quantile_figures(
     frame: pd.DataFrame,  # from alphalens_frame
 ) -> list[Figure]:  # mean return by quantile, and its distribution over dates
-    "Draw alphalens' quantile bar and quantile violin."
+    """Draw alphalens' quantile bar and quantile violin.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        From alphalens_frame.
+
+    Returns
+    -------
+    list[Figure]
+        Mean return by quantile, and its distribution over dates.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.alphalens import alphalens_frame, quantile_figures
+    >>> bars = adjust(sample_bars(start="2018-01-01"))
+    >>> close = to_wide(bars["close"])
+    >>> score = to_long(-(close / close.shift(21) - 1), bars.index, name="score")
+    >>> y = forward_returns(bars, horizon=20)["y"]
+    >>> frame = alphalens_frame(score, y, horizon=20)
+    >>> bar, violin = quantile_figures(frame)
+    >>> bar
+    """
     # alphalens takes each date's mean off by a function call a date; this is the same in one step
     periods = alphalens.utils.get_forward_returns_columns(frame.columns)
     centred = frame.assign(**{p: frame[p] - frame[p].groupby(level="date").transform("mean") for p in periods})

@@ -34,7 +34,31 @@ if TYPE_CHECKING:  # matplotlib is imported where something is drawn
 def find_factors(
     text: str,  # a set ("base"), a feature ("mom_252_21"), or module:name of a Feature, several, or a plain function
 ) -> tuple[Feature, ...]:
-    "Return the factors that a word names; raise ConfigError for a word that names none."
+    """Return the factors that a word names; raise ConfigError for a word that names none.
+
+    Parameters
+    ----------
+    text : str
+        A set ("base"), a feature ("mom_252_21"), or module:name of a Feature, several, or a plain
+        function.
+
+    Returns
+    -------
+    tuple[Feature, ...]
+        The factors that a word names.
+
+    Raises
+    ------
+    ConfigError
+        For a word that names none.
+
+    Examples
+    --------
+    >>> from quantlab.report.factor import find_factors
+    >>> assert [f.name for f in find_factors("mom_252_21")] == ["mom_252_21"] and len(
+    ...     find_factors("alpha158")
+    ... ) == 158
+    """
     if text in SETS:
         return tuple(SETS[text])
     known = {f.name: f for features in SETS.values() for f in features}
@@ -84,7 +108,37 @@ def check_factors(
     factors: Sequence[Feature],  # from find_factors
     bars: pd.DataFrame,  # (date, symbol), adjusted; what the factors will be computed on
 ) -> None:
-    "Raise DataError when no factor ever differs between names, or when one of them fails on these bars."
+    """Raise DataError when no factor ever differs between names, or when one of them fails on these bars.
+
+    Parameters
+    ----------
+    factors : Sequence[Feature]
+        From find_factors.
+    bars : pd.DataFrame
+        (date, symbol), adjusted; what the factors will be computed on.
+
+    Raises
+    ------
+    DataError
+        When no factor ever differs between names, or when one of them fails on these bars.
+    ConfigError
+        When two share a name, PanelError for a missing input (see compute).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import as_features
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.report.factor import check_factors
+    >>> raw = sample_bars(start="2016-01-01", end="2023-12-29")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> def year(bars):
+    ...     "The same number for everybody."
+    ...     return bars["close"] * 0 + bars.index.get_level_values("date").year
+    >>> [clock] = as_features(year)
+    >>> assert check_factors([clock, SETS["base"][0]], bars) is None
+    """
     if all(_same_for_all(factor, bars) for factor in factors):
         raise DataError(f"{factors[0].name} {_DULL}")
 
@@ -118,7 +172,68 @@ def factor_table(
     method: str = "forward",  # of validation.inference.ic_test
     progress: Callable[[int, int, str], None] | None = None,  # called with factors done, how many, the next
 ) -> pd.DataFrame:  # by factor: ic, se, p, adjusted, found, persistence, turnover, dates, plain_t, plain_p
-    "Judge factors one by one, and all together; raise DataError when no factor differs between names."
+    """Judge factors one by one, and all together; raise DataError when no factor differs between names.
+
+    Parameters
+    ----------
+    scores : pd.DataFrame
+        (date, symbol), one column per factor, known at the close of date.
+    y : pd.Series
+        (date, symbol), decimal outcome over the horizon.
+    horizon : int
+        Sessions an outcome lasts.
+    quantiles : int, default 5
+        Quantiles.
+    rate : float, default 0.1
+        False discovery rate that is accepted.
+    method : str, default "forward"
+        Of validation.inference.ic_test.
+    progress : Callable[[int, int, str], None] | None, default None
+        Called with factors done, how many, the next.
+
+    Returns
+    -------
+    pd.DataFrame
+        By factor: ic, se, p, adjusted, found, persistence, turnover, dates, plain_t, plain_p.
+
+    Raises
+    ------
+    DataError
+        When no factor differs between names.
+    ConfigError
+        For an unknown method (see ic_test).
+        For an unknown method, DataError for no p-value (see false_discoveries).
+
+    References
+    ----------
+    .. [1] Benjamini and Hochberg (1995).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.factor import factor_table
+    >>> raw = sample_bars(start="2016-01-01", end="2023-12-29")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> y = forward_returns(bars, 20)["y"]
+    >>> rng = np.random.default_rng(3)
+    >>> noise = pd.Series(rng.normal(size=len(y)), y.index)
+    >>> planted = pd.DataFrame({"seer": y.groupby("date").rank(pct=True) + 3 * noise, "noise": noise})
+    >>> told = factor_table(planted, y, 20)
+    >>> told.round(3)
+               ic     se      p  adjusted  found  persistence  turnover  dates  \\
+    factor
+    seer    0.095  0.008  0.000     0.000   True       -0.003     0.799   1991
+    noise   0.002  0.002  0.327     0.327  False       -0.002     0.800   1991
+
+            plain_t  plain_p
+    factor
+    seer     45.047    0.000
+    noise     0.850    0.395
+    """
     dull = [name for name in scores if _orders(scores[name]) is False]
     if dull and len(dull) == scores.shape[1]:
         raise DataError(f"{dull[0]} {_DULL}")
@@ -138,7 +253,34 @@ def plain_figure(
     table: pd.DataFrame,  # from factor_table
     limit: float = 1.96,  # two-sided 5 %
 ) -> "Figure":
-    "Draw the plain t-value of each factor against the one that keeps overlap and persistence."
+    """Draw the plain t-value of each factor against the one that keeps overlap and persistence.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        From factor_table.
+    limit : float, default 1.96
+        Two-sided 5 %.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.factor import factor_table, plain_figure
+    >>> raw = sample_bars(start="2016-01-01", end="2023-12-29")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> scores = compute(bars, SETS["base"])
+    >>> y = forward_returns(bars, 20)["y"]
+    >>> table = factor_table(scores, y, 20)
+    >>> plain_figure(table)
+    """
     honest, plain = (table["ic"] / table["se"]).abs(), table["plain_t"].abs()
     fooled, stands = int((plain > limit).sum()), int((honest > limit).sum())
     verb = "is" if stands == 1 else "are"
@@ -166,7 +308,42 @@ def methods_table(
     y: pd.Series,  # (date, symbol), decimal outcome over the horizon
     horizon: int,  # sessions an outcome lasts
 ) -> pd.DataFrame:  # by method: mean rank IC, standard error, t, p
-    "Test one mean rank IC by every method, and by the two that one should know better than to use alone."
+    """Test one mean rank IC by every method, and by the two that one should know better than to use alone.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol), known at the close of date.
+    y : pd.Series
+        (date, symbol), decimal outcome over the horizon.
+    horizon : int
+        Sessions an outcome lasts.
+
+    Returns
+    -------
+    pd.DataFrame
+        By method: mean rank IC, standard error, t, p.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown method (see ic_test).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.factor import methods_table
+    >>> raw = sample_bars(start="2016-01-01", end="2023-12-29")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> scores = compute(bars, SETS["base"])
+    >>> y = forward_returns(bars, 20)["y"]
+    >>> methods = methods_table(scores["mom_252_21"], y, 20)
+    >>> methods.round(3)
+    """
     rows, daily = ic_rows(score, y), rank_ic(score, y).dropna()
     tests = {label: ic_test(rows, method, horizon) for method, label in METHODS.items()}
     found = {label: (t.mean, t.se, t.t, t.p) for label, t in tests.items()}
@@ -180,7 +357,42 @@ def tranche_returns(
     step: pd.Series,  # (date, symbol): return of one session from the entry of a decision at date
     horizon: int,  # tranches
 ) -> pd.DataFrame:  # by date of decision: gross (decimal, per session), turnover (bought plus sold, of exposure 1)
-    "Return what a long-short portfolio of overlapping tranches earns and trades each session, before costs."
+    """Return what a long-short portfolio of overlapping tranches earns and trades each session, before costs.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol), known at the close of date; NaN = not held.
+    step : pd.Series
+        (date, symbol): return of one session from the entry of a decision at date.
+    horizon : int
+        Tranches.
+
+    Returns
+    -------
+    pd.DataFrame
+        By date of decision: gross (decimal, per session), turnover (bought plus sold, of exposure 1).
+
+    Raises
+    ------
+    DataError
+        For an infinite score (see factor_weights).
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
+    References
+    ----------
+    .. [1] Jegadeesh and Titman (1993).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.report.factor import tranche_returns
+    >>> index = pd.MultiIndex.from_product(
+    ...     [pd.date_range("2024-01-01", periods=6), ["A", "B"]], names=["date", "symbol"]
+    ... )
+    >>> always = tranche_returns(pd.Series([1.0, 0.0] * 6, index), pd.Series([0.03, 0.01] * 6, index), 2)
+    """
     daily = to_wide(factor_weights(score)).fillna(0.0)
     held = daily.rolling(horizon, min_periods=1).sum() / horizon
     check_zones(score=held, step=step)
@@ -192,7 +404,37 @@ def tranche_returns(
 def factor_break_even(
     account: pd.DataFrame,  # from tranche_returns
 ) -> float:  # bps of traded value; NaN without trading, 0 where nothing is earned
-    "Return the cost at which the long-short portfolio earns nothing."
+    """Return the cost at which the long-short portfolio earns nothing.
+
+    Parameters
+    ----------
+    account : pd.DataFrame
+        From tranche_returns.
+
+    Returns
+    -------
+    float
+        Bps of traded value; NaN without trading, 0 where nothing is earned.
+
+    References
+    ----------
+    .. [1] Jegadeesh and Titman (1993).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.report.factor import factor_break_even, tranche_returns
+    >>> index = pd.MultiIndex.from_product(
+    ...     [pd.date_range("2024-01-01", periods=6), ["A", "B"]], names=["date", "symbol"]
+    ... )
+    >>> always = tranche_returns(pd.Series([1.0, 0.0] * 6, index), pd.Series([0.03, 0.01] * 6, index), 2)
+    >>> assert (
+    ...     np.allclose(always["gross"], 0.01)
+    ...     and np.allclose(always["turnover"], 0)
+    ...     and np.isnan(factor_break_even(always))
+    ... )
+    """
     traded = account["turnover"].mean()
     return float(max(account["gross"].mean(), 0.0) / traded * 1e4) if traded > 0 else np.nan
 
@@ -201,7 +443,36 @@ def decay_figure(
     curve: pd.DataFrame,  # from ic_decay, by lag in sessions: mean, se
     life: HalfLife,  # of the curve
 ) -> "Figure":
-    "Draw the mean rank IC against the delay of the trade, with two standard errors."
+    """Draw the mean rank IC against the delay of the trade, with two standard errors.
+
+    Parameters
+    ----------
+    curve : pd.DataFrame
+        From ic_decay, by lag in sessions: mean, se.
+    life : HalfLife
+        Of the curve.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.factor import decay_figure
+    >>> from quantlab.validation.decay import half_life, ic_decay, lagged_outcomes
+    >>> raw = sample_bars(start="2016-01-01", end="2023-12-29")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> scores = compute(bars, SETS["base"])
+    >>> y = forward_returns(bars, 20)["y"]
+    >>> lags = [0, 5, 10, 20, 40, 60]
+    >>> curve = ic_decay(scores["rev_21"], lagged_outcomes(y, lags))
+    >>> decay_figure(curve, half_life(curve))
+    """
     known = np.isfinite(life.sessions)
     gone = f"Half of the IC is gone after {life.sessions:.0f} sessions of delay"
     title = gone if known else "Mean rank IC by delay: no half-life can be told"
@@ -220,7 +491,48 @@ def group_table(
     horizon: int,  # sessions an outcome lasts
     least: int = 5,  # names that a group needs on its median date
 ) -> pd.DataFrame:  # by group: ic, se, p, names (median)
-    "Test the mean rank IC within each group of names."
+    """Test the mean rank IC within each group of names.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol), known at the close of date.
+    y : pd.Series
+        (date, symbol), decimal outcome.
+    groups : pd.Series
+        (date, symbol), label known at the close of date.
+    horizon : int
+        Sessions an outcome lasts.
+    least : int, default 5
+        Names that a group needs on its median date.
+
+    Returns
+    -------
+    pd.DataFrame
+        By group: ic, se, p, names (median).
+
+    Raises
+    ------
+    ConfigError
+        For an unknown method (see ic_test).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.universe import sectors_asof
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.factor import group_figure, group_table
+    >>> raw = sample_bars(start="2016-01-01", end="2023-12-29")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> scores = compute(bars, SETS["base"])
+    >>> y = forward_returns(bars, 20)["y"]
+    >>> sectors = sectors_asof(scores.index)
+    >>> inside = group_table(scores["mom_252_21"], y, sectors, 20)
+    >>> group_figure(inside)
+    """
     size = groups.dropna().groupby([groups.dropna(), "date"]).size().groupby(level=0).median()
     rows = {}
     for name in size.index[size >= least]:
@@ -234,7 +546,36 @@ def group_figure(
     table: pd.DataFrame,  # from group_table
     title: str = "Mean rank IC within groups (bars: two standard errors)",  # of the picture
 ) -> "Figure":
-    "Draw the mean rank IC of each group with two standard errors."
+    """Draw the mean rank IC of each group with two standard errors.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        From group_table.
+    title : str, optional
+        Of the picture.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.universe import sectors_asof
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.factor import group_figure, group_table
+    >>> raw = sample_bars(start="2016-01-01", end="2023-12-29")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> scores = compute(bars, SETS["base"])
+    >>> y = forward_returns(bars, 20)["y"]
+    >>> sectors = sectors_asof(scores.index)
+    >>> inside = group_table(scores["mom_252_21"], y, sectors, 20)
+    >>> group_figure(inside)
+    """
     shown = table.sort_values("ic")
     fig, ax = figure(title, "mean rank IC within the group", "", size=(9, 0.9 + 0.3 * len(shown)))
     ax.errorbar(shown["ic"], shown.index.astype(str), xerr=2 * shown["se"], fmt="o", ms=5, capsize=3, color=COLORS[0])
@@ -247,7 +588,35 @@ def account_figure(
     costs: Sequence[float] = (0.0, 5.0, 10.0),  # bps of traded value
     title: str = "Long-short, by cost of trading",  # of the picture
 ) -> "Figure":
-    "Draw the sum of the long-short portfolio's returns at several costs."
+    """Draw the sum of the long-short portfolio's returns at several costs.
+
+    Parameters
+    ----------
+    account : pd.DataFrame
+        From tranche_returns.
+    costs : Sequence[float], default (0.0, 5.0, 10.0)
+        Bps of traded value.
+    title : str, default "Long-short, by cost of trading"
+        Of the picture.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.factor import account_figure, tranche_returns
+    >>> raw = sample_bars(start="2016-01-01", end="2023-12-29")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> scores = compute(bars, SETS["base"])
+    >>> account = tranche_returns(scores["mom_252_21"], forward_returns(bars, 1)["y"], 20)
+    >>> account_figure(account)
+    """
     fig, ax = figure(title, "", "sum of returns on gross exposure 1")
     for color, cost in zip(COLORS, costs, strict=False):
         ax.plot((account["gross"] - account["turnover"] * cost / 1e4).cumsum(), color=color, label=f"{cost:g} bps")
@@ -261,7 +630,37 @@ def factor_verdict(
     rate: float,  # false discovery rate
     horizon: int,  # sessions
 ) -> str:  # Markdown
-    "Say in one sentence what the page shows."
+    """Say in one sentence what the page shows.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        From factor_table.
+    rate : float
+        False discovery rate.
+    horizon : int
+        Sessions.
+
+    Returns
+    -------
+    str
+        Markdown.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import SETS
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.factor import factor_table, factor_verdict
+    >>> raw = sample_bars(start="2016-01-01", end="2023-12-29")
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]), "total")
+    >>> scores = compute(bars, SETS["base"])
+    >>> y = forward_returns(bars, 20)["y"]
+    >>> table = factor_table(scores, y, 20)
+    >>> assert "None of the" in factor_verdict(table.assign(found=False), 0.1, 20)
+    """
     if len(table) == 1:
         name, row = table.index[0], table.iloc[0]
         known = f"mean rank IC {row['ic']:+.3f} with a standard error of {row['se']:.3f} (p = {row['p']:.2f})"

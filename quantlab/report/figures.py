@@ -23,7 +23,37 @@ def ic_figure(
     ic: pd.Series,  # by date, rank IC
     title: str = "Cumulative rank IC",  # states what is seen
 ) -> Figure:
-    "Draw the running sum of the IC above its mean by year."
+    """Draw the running sum of the IC above its mean by year.
+
+    Parameters
+    ----------
+    ic : pd.Series
+        By date, rank IC.
+    title : str, default "Cumulative rank IC"
+        States what is seen.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.figures import ic_figure
+    >>> from quantlab.validation.scores import rank_ic
+    >>> bars = adjust(sample_bars(start="2014-01-01"))
+    >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"]
+    >>> labels = forward_returns(bars, horizon=20)
+    >>> ic = rank_ic(score, labels["y"]).dropna()
+    >>> fig = ic_figure(
+    ...     ic, f"Momentum 12-1, 2015-2023: mean rank IC {ic.mean():+.3f}, and not the same in every year"
+    ... )
+    >>> fig
+    """
     fig, (above, below) = figure(title, "", "sum of daily rank ICs", size=(9, 4.6), rows=2, heights=(2, 1))
     below.sharex(above)
     above.plot(ic.cumsum())
@@ -40,7 +70,45 @@ def quantile_figure(
     horizon: int,  # sessions an outcome lasts
     title: str = "Mean outcome by score quantile",  # states what is seen
 ) -> Figure:
-    "Draw the mean outcome of each quantile with two standard errors, each date's mean taken off."
+    """Draw the mean outcome of each quantile with two standard errors, each date's mean taken off.
+
+    Parameters
+    ----------
+    by_quantile : pd.DataFrame
+        Date x quantile, mean outcome in decimal.
+    horizon : int
+        Sessions an outcome lasts.
+    title : str, default "Mean outcome by score quantile"
+        States what is seen.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    DataError
+        "no date has outcomes in two quantiles: the score gives its names one value; give one that
+        differs between names, or use fewer quantiles"
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.figures import quantile_figure
+    >>> from quantlab.validation.scores import quantile_returns
+    >>> bars = adjust(sample_bars(start="2014-01-01"))
+    >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"]
+    >>> labels = forward_returns(bars, horizon=20)
+    >>> by_quantile = quantile_returns(score, labels["y"], quantiles=5)
+    >>> fig = quantile_figure(
+    ...     by_quantile, 20, "Momentum's quintiles on large stocks: differences within two standard errors"
+    ... )
+    >>> fig
+    """
     there = by_quantile.loc[by_quantile.notna().sum(axis=1) > 1, by_quantile.notna().any()]
     if there.empty:
         raise DataError(
@@ -65,7 +133,33 @@ def importance_figure(
     title: str = "Importance by feature",  # states what is seen
     unit: str = "share of total gain",  # what the shares are of
 ) -> Figure:
-    "Draw the mean share of gain of the leading features, with the range over folds."
+    """Draw the mean share of gain of the leading features, with the range over folds.
+
+    Parameters
+    ----------
+    importance : pd.DataFrame
+        Feature x fold, each fold sums to 1.
+    n : int, default 20
+        Features shown.
+    title : str, default "Importance by feature"
+        States what is seen.
+    unit : str, default "share of total gain"
+        What the shares are of.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.report.figures import importance_figure
+    >>> shares = pd.DataFrame({1: {"mom": 0.5, "rev": 0.3, "std": 0.2}, 2: {"mom": 0.3, "rev": 0.5, "std": 0.2}})
+    >>> fig = importance_figure(
+    ...     shares, title="By hand: two folds that disagree about two features and agree about the third"
+    ... )
+    >>> fig
+    """
     mean = importance.mean(axis=1).sort_values(ascending=False).head(n)[::-1]
     low, high = importance.min(axis=1)[mean.index], importance.max(axis=1)[mean.index]
     fig, ax = figure(title, f"{unit} (bar: mean, line: range over folds)", "", size=(9, 0.6 + 0.24 * len(mean)))
@@ -79,7 +173,31 @@ def learning_figure(
     history: pd.DataFrame,  # tree x (train, valid), squared error
     title: str = "Squared error by number of trees",  # states what is seen
 ) -> Figure:
-    "Draw the error on learned and on later rows, each relative to its first value."
+    """Draw the error on learned and on later rows, each relative to its first value.
+
+    Parameters
+    ----------
+    history : pd.DataFrame
+        Tree x (train, valid), squared error.
+    title : str, default "Squared error by number of trees"
+        States what is seen.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.report.figures import learning_figure
+    >>> trees = np.arange(100)
+    >>> fig = learning_figure(
+    ...     pd.DataFrame({"train": 1 - 0.004 * trees, "valid": 1 + 2e-5 * (trees - 30) ** 2}),
+    ...     "By hand: after tree 31 the model only remembers"
+    ... )
+    >>> fig
+    """
     fig, ax = figure(title, "trees", "squared error, first tree = 1")
     for i, name in enumerate(history):
         ax.plot(
@@ -98,7 +216,34 @@ def regime_figure(
     probabilities: pd.DataFrame,  # by date, one column per state, rows sum to 1
     title: str = "Price and filtered regime probabilities",  # states what is seen
 ) -> Figure:
-    "Draw a price above the filtered probability of each state."
+    """Draw a price above the filtered probability of each state.
+
+    Parameters
+    ----------
+    close : pd.Series
+        By date.
+    probabilities : pd.DataFrame
+        By date, one column per state, rows sum to 1.
+    title : str, optional
+        States what is seen.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.report.figures import regime_figure
+    >>> market = sample_context(start="2014-01-01")["close"].xs("SPY", level="symbol")
+    >>> wild = (market.pct_change().rolling(21).std() > 0.013).astype(float).loc["2014-02":]
+    >>> fig = regime_figure(
+    ...     market, pd.DataFrame({"calm": 1 - wild, "turbulent": wild}),
+    ...     "A crude regime: SPY's 21-day volatility above 1.3 % a day"
+    ... )
+    >>> fig
+    """
     fig, (above, below) = figure(title, "", "price, log scale", size=(9, 4.6), rows=2, heights=(2, 1))
     shown = close.loc[probabilities.index.min() : probabilities.index.max()] if len(probabilities) else close
     above.semilogy(shown.index, shown, color="black", lw=1)
@@ -118,7 +263,36 @@ def equity_figure(
     returns: pd.DataFrame,  # date x account, simple returns; the first column is the strategy
     title: str = "Growth of 1 and drawdown",  # states what is seen
 ) -> Figure:
-    "Draw growth and drawdown of the strategy and its benchmarks."
+    """Draw growth and drawdown of the strategy and its benchmarks.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x account, simple returns; the first column is the strategy.
+    title : str, default "Growth of 1 and drawdown"
+        States what is seen.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.report.figures import equity_figure
+    >>> bars = adjust(sample_bars(start="2014-01-01"))
+    >>> market = sample_context(start="2014-01-01")["close"].xs("SPY", level="symbol")
+    >>> returns = pd.DataFrame(
+    ...     {"equal weight": to_wide(bars["close"]).pct_change().mean(axis=1), "SPY": market.pct_change()}
+    ... ).iloc[1:]
+    >>> fig = equity_figure(
+    ...     returns, "120 large stocks of 2009, equally weighted: the index's growth with deeper falls"
+    ... )
+    >>> fig
+    """
     growth = (1 + returns.fillna(0)).cumprod()
     fig, (above, below) = figure(title, "", "growth of 1, log scale", size=(9, 5.2), rows=2, heights=(2, 1))
     for i, name in enumerate(growth):
@@ -137,7 +311,45 @@ def rolling_sharpe_figure(
     lookback: int = 252,  # periods
     title: str = "Rolling Sharpe ratio",  # states what is seen
 ) -> Figure:
-    "Draw the Sharpe ratio over a moving window, with one standard error (Lo 2002, independent returns)."
+    """Draw the Sharpe ratio over a moving window, with one standard error (Lo 2002, independent returns).
+
+    Parameters
+    ----------
+    returns : pd.Series
+        By date, simple.
+    periods_per_year : float
+        Bars in a year: 252 for daily ones.
+    lookback : int, default 252
+        Periods.
+    title : str, default "Rolling Sharpe ratio"
+        States what is seen.
+
+    Returns
+    -------
+    Figure
+
+    References
+    ----------
+    .. [1] Lo (2002).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.report.figures import rolling_sharpe_figure
+    >>> bars = adjust(sample_bars(start="2014-01-01"))
+    >>> market = sample_context(start="2014-01-01")["close"].xs("SPY", level="symbol")
+    >>> returns = pd.DataFrame(
+    ...     {"equal weight": to_wide(bars["close"]).pct_change().mean(axis=1), "SPY": market.pct_change()}
+    ... ).iloc[1:]
+    >>> rolling_sharpe_figure(
+    ...     returns["SPY"],
+    ...     252,
+    ...     title="SPY's one-year Sharpe ratio ran between -2 and 4 while nothing about it changed",
+    ... )
+    """
     rolling = returns.rolling(lookback)
     varies = rolling.max() - rolling.min() > ROUNDING * (1 + rolling.max().abs())
     sharpe = (rolling.mean() / rolling.std()).where(varies)
@@ -178,7 +390,34 @@ def monthly_figure(
     returns: pd.Series,  # by date, simple
     title: str = "Monthly returns",  # states what is seen
 ) -> Figure:
-    "Draw a year x month heat map of compounded returns."
+    """Draw a year x month heat map of compounded returns.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        By date, simple.
+    title : str, default "Monthly returns"
+        States what is seen.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.report.figures import monthly_figure
+    >>> bars = adjust(sample_bars(start="2014-01-01"))
+    >>> market = sample_context(start="2014-01-01")["close"].xs("SPY", level="symbol")
+    >>> returns = pd.DataFrame(
+    ...     {"equal weight": to_wide(bars["close"]).pct_change().mean(axis=1), "SPY": market.pct_change()}
+    ... ).iloc[1:]
+    >>> fig = monthly_figure(returns["SPY"], "SPY, percent per month")
+    >>> fig
+    """
     told = returns.dropna()
     grid = ((1 + told).groupby([told.index.year, told.index.month]).prod() - 1).unstack().reindex(columns=range(1, 13))
     return _month_map(grid, (1 + grid.fillna(0)).prod(axis=1) - 1, 0.01, title)
@@ -188,7 +427,38 @@ def ic_month_figure(
     ic: pd.Series,  # by date, rank IC
     title: str = "Mean rank IC by month, times 100",  # states what is seen
 ) -> Figure:
-    "Draw a year x month heat map of the mean daily rank IC, each year's mean at the end of its row."
+    """Draw a year x month heat map of the mean daily rank IC, each year's mean at the end of its row.
+
+    Parameters
+    ----------
+    ic : pd.Series
+        By date, rank IC.
+    title : str, default "Mean rank IC by month, times 100"
+        States what is seen.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.figures import ic_month_figure
+    >>> from quantlab.validation.scores import rank_ic
+    >>> bars = adjust(sample_bars(start="2014-01-01"))
+    >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"]
+    >>> labels = forward_returns(bars, horizon=20)
+    >>> ic = rank_ic(score, labels["y"]).dropna()
+    >>> fig = ic_month_figure(
+    ...     ic,
+    ...     f"Momentum 12-1, mean rank IC by month, times 100: {(ic.resample('ME').mean() > 0).mean():.0%} of the months above zero",
+    ... )
+    >>> fig
+    """
     told = ic.dropna()
     grid = told.groupby([told.index.year, told.index.month]).mean().unstack().reindex(columns=range(1, 13))
     return _month_map(grid, told.groupby(told.index.year).mean(), 0.01, title)
@@ -201,7 +471,49 @@ def trading_figure(
     periods_per_year: float,  # bars in a year: 252 for daily ones
     title: str = "Exposure, turnover and costs",  # states what is seen
 ) -> Figure:
-    "Draw exposure, yearly turnover and cumulative costs."
+    """Draw exposure, yearly turnover and cumulative costs.
+
+    Parameters
+    ----------
+    exposure : pd.DataFrame
+        By date: long, short, as shares of equity.
+    turnover : pd.Series
+        By date, traded value as a share of equity.
+    costs : pd.Series
+        By date, money paid as a share of equity.
+    periods_per_year : float
+        Bars in a year: 252 for daily ones.
+    title : str, default "Exposure, turnover and costs"
+        States what is seen.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.report.figures import trading_figure
+    >>> bars = adjust(sample_bars(start="2014-01-01"))
+    >>> market = sample_context(start="2014-01-01")["close"].xs("SPY", level="symbol")
+    >>> returns = pd.DataFrame(
+    ...     {"equal weight": to_wide(bars["close"]).pct_change().mean(axis=1), "SPY": market.pct_change()}
+    ... ).iloc[1:]
+    >>> exposure = pd.DataFrame({"long": 1.0, "short": 0.0}, index=returns.index)
+    >>> turnover = pd.Series(0.0, index=returns.index)
+    >>> turnover.iloc[::20] = 0.5
+    >>> fig = trading_figure(
+    ...     exposure,
+    ...     turnover,
+    ...     turnover * 6 / 1e4,
+    ...     252,
+    ...     "Half the book each 20 sessions: 6.3 x a year, 0.4 % a year at 6 bps",
+    ... )
+    >>> fig
+    """
     fig, (top, middle, bottom) = figure(title, "", "exposure", size=(9, 5.6), rows=3)
     top.stackplot(exposure.index, exposure.T.to_numpy(), labels=list(exposure.columns), colors=COLORS, alpha=0.7)
     top.legend(loc="lower left", ncols=2, fontsize=9)

@@ -41,7 +41,57 @@ def read_unchecked(
     end: str = "",  # ISO date, last session; empty: all
     interval: str = "1d",  # of the bars in the lake
 ) -> pd.DataFrame:  # date, symbol and the rest, as stored
-    "Read bars as they are, faults included; raise DataError when there is nothing to read."
+    """Read bars as they are, faults included; raise DataError when there is nothing to read.
+
+    Parameters
+    ----------
+    data : str
+        "sample", lake:NAME, or a .csv or .parquet file; a relative path counts from the workspace's
+        root.
+    start : str, default ""
+        ISO date, first session; empty: all.
+    end : str, default ""
+        ISO date, last session; empty: all.
+    interval : str, default "1d"
+        Of the bars in the lake.
+
+    Returns
+    -------
+    pd.DataFrame
+        date, symbol and the rest, as stored.
+
+    Raises
+    ------
+    DataError
+        When there is nothing to read.
+    ConfigError
+        When there is none (see root).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.quality import findings
+    >>> from quantlab.report.health import _stored, read_unchecked
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (Path(folder) / "mine.csv").write_text("date,symbol,close\\n2024-01-02,NA,11\\nsoon,NA,1\\n")
+    ...     text = _stored(Path(folder) / "mine.csv")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     mine = Path(folder) / "mine.csv"
+    ...     rows = ["2024-01-02,NA,10,12,9,11,100", "soon,NA,1,1,1,1,1", "2024-01-03,NA,10,12,9,,100"]
+    ...     mine.write_text("\\n".join(["date,symbol,open,high,low,close,volume", *rows, ""]))
+    ...     raw = read_unchecked(str(mine))
+    ...     listed = findings(raw)
+    ...     part = read_unchecked(str(mine), start="2024-01-03")
+    >>> listed
+             rule symbol       date  value  \\
+    0      no_key               NaT    1.0
+    1  impossible     NA 2024-01-03    NaN
+
+                                                    note
+    0                      date or symbol cannot be read
+    1  a price or factor is missing, infinite or not ...
+    """
     file = root() / data
     if data == "sample":
         frame = sample_bars().reset_index()
@@ -75,7 +125,33 @@ def coverage_figure(
     sheet: Sheet,  # from lay_out
     title: str = "",  # empty: the counts
 ) -> Figure:
-    "Draw which series have rows in which months."
+    """Draw which series have rows in which months.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        From lay_out.
+    title : str, default ""
+        empty: the counts.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.quality import lay_out
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.report.health import coverage_figure
+    >>> bars = sample_bars(start="2014-01-01", end="2019-12-31")
+    >>> spoilt = bars.copy()
+    >>> for day, name in (("2015-02-11", "MSFT"), ("2016-07-20", "XOM"), ("2018-01-17", "JPM")):
+    ...     spoilt.loc[(pd.Timestamp(day), name), ["open", "high", "low", "close"]] /= 2
+    >>> spoilt = spoilt.drop([(d, "C") for d in pd.bdate_range("2015-03-02", "2015-03-13")])
+    >>> sheet = lay_out(spoilt)
+    >>> coverage_figure(sheet, title="Six series end in July 2018; one lacks two weeks of 2015")
+    """
     seen, month = sheet.rows > 0, sheet.dates.tz_localize(None).to_period("M")[sheet.session]
     last = len(seen) - np.argmax(seen[::-1], axis=0)
     order = np.lexsort((np.argmax(seen, axis=0), -last))
@@ -101,7 +177,36 @@ def worst(
     rules: tuple[str, ...] = ("spike", "split_like", "wick", "stale", "impossible", "duplicate"),  # in this order
     each: int = 3,  # per rule
 ) -> pd.DataFrame:  # rows of found, in the order of the rules
-    "Choose the largest findings of each rule, one a series."
+    """Choose the largest findings of each rule, one a series.
+
+    Parameters
+    ----------
+    found : pd.DataFrame
+        From findings.
+    rules : tuple[str, ...], optional
+        In this order.
+    each : int, default 3
+        Per rule.
+
+    Returns
+    -------
+    pd.DataFrame
+        Rows of found, in the order of the rules.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.quality import findings
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.report.health import worst
+    >>> bars = sample_bars(start="2014-01-01", end="2019-12-31")
+    >>> spoilt = bars.copy()
+    >>> for day, name in (("2015-02-11", "MSFT"), ("2016-07-20", "XOM"), ("2018-01-17", "JPM")):
+    ...     spoilt.loc[(pd.Timestamp(day), name), ["open", "high", "low", "close"]] /= 2
+    >>> spoilt = spoilt.drop([(d, "C") for d in pd.bdate_range("2015-03-02", "2015-03-13")])
+    >>> found = findings(spoilt)
+    >>> cases = worst(found)
+    """
     some = found[found["rule"].isin(rules)]
     size = some["value"].abs().where(some["rule"] != "impossible", 0.0)
     some = some.loc[size.sort_values(ascending=False, kind="stable").index].drop_duplicates(["rule", "symbol"])
@@ -114,7 +219,37 @@ def worst(
 def by_symbol(
     found: pd.DataFrame,  # from findings
 ) -> pd.DataFrame:  # symbol x rule, number of findings; most first
-    "Count findings by symbol and rule."
+    """Count findings by symbol and rule.
+
+    Parameters
+    ----------
+    found : pd.DataFrame
+        From findings.
+
+    Returns
+    -------
+    pd.DataFrame
+        Symbol x rule, number of findings; most first.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.quality import findings
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.report.health import by_symbol
+    >>> bars = sample_bars(start="2014-01-01", end="2019-12-31")
+    >>> spoilt = bars.copy()
+    >>> for day, name in (("2015-02-11", "MSFT"), ("2016-07-20", "XOM"), ("2018-01-17", "JPM")):
+    ...     spoilt.loc[(pd.Timestamp(day), name), ["open", "high", "low", "close"]] /= 2
+    >>> spoilt = spoilt.drop([(d, "C") for d in pd.bdate_range("2015-03-02", "2015-03-13")])
+    >>> found = findings(spoilt)
+    >>> by_symbol(found).head(3)
+            missing  ends_together  zero_volume  spike
+    symbol
+    AABA          0              1            0      0
+    AET           0              1            0      0
+    APC           0              1            0      0
+    """
     counts = found.groupby(["symbol", "rule"], observed=True).size().unstack(fill_value=0)
     counts = counts[[rule for rule in RULES if rule in counts]].rename_axis(columns=None)
     return counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
@@ -125,7 +260,36 @@ def cases_figure(
     cases: pd.DataFrame,  # rows of findings; at most nine are drawn
     around: int = 10,  # sessions shown before and after
 ) -> Figure:
-    "Draw total-return close and low to high around findings; the day itself is marked."
+    """Draw total-return close and low to high around findings; the day itself is marked.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        From lay_out.
+    cases : pd.DataFrame
+        Rows of findings; at most nine are drawn.
+    around : int, default 10
+        Sessions shown before and after.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.quality import findings, lay_out
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.report.health import cases_figure, coverage_figure
+    >>> bars = sample_bars(start="2014-01-01", end="2019-12-31")
+    >>> spoilt = bars.copy()
+    >>> for day, name in (("2015-02-11", "MSFT"), ("2016-07-20", "XOM"), ("2018-01-17", "JPM")):
+    ...     spoilt.loc[(pd.Timestamp(day), name), ["open", "high", "low", "close"]] /= 2
+    >>> spoilt = spoilt.drop([(d, "C") for d in pd.bdate_range("2015-03-02", "2015-03-13")])
+    >>> found = findings(spoilt)
+    >>> sheet = lay_out(spoilt)
+    >>> assert coverage_figure(lay_out(bars.iloc[:1])) is not None and cases_figure(sheet, found[:0]) is not None
+    """
     cases = cases[cases["date"].notna()].head(9)
     rows = max(1, -(-len(cases) // 3))
     with style():
@@ -159,7 +323,34 @@ def health_verdict(
     found: pd.DataFrame,  # from findings
     rows: int,  # of the file
 ) -> tuple[str, str]:  # grade ("refused", "suspect", "mind" or "clean"), Markdown
-    "Say in one paragraph whether bars may be used."
+    """Say in one paragraph whether bars may be used.
+
+    Parameters
+    ----------
+    found : pd.DataFrame
+        From findings.
+    rows : int
+        Of the file.
+
+    Returns
+    -------
+    tuple[str, str]
+        grade ("refused", "suspect", "mind" or "clean"), Markdown.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.quality import findings
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.report.health import health_verdict
+    >>> bars = sample_bars(start="2014-01-01", end="2019-12-31")
+    >>> spoilt = bars.copy()
+    >>> for day, name in (("2015-02-11", "MSFT"), ("2016-07-20", "XOM"), ("2018-01-17", "JPM")):
+    ...     spoilt.loc[(pd.Timestamp(day), name), ["open", "high", "low", "close"]] /= 2
+    >>> spoilt = spoilt.drop([(d, "C") for d in pd.bdate_range("2015-03-02", "2015-03-13")])
+    >>> found = findings(spoilt)
+    >>> assert health_verdict(found[:0], 0) == ("clean", "**Nothing was found.** 0 findings in 0 rows.")
+    """
     count = found["rule"].astype("str").value_counts()
     here = {grade: {r: int(count[r]) for r in rules if r in count} for grade, rules in GRADES.items()}
     grade = next((g for g, some in here.items() if some), "clean")

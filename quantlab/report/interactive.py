@@ -33,7 +33,26 @@ def chart_numbers(
     values: Sequence[float],  # NaN and infinite ones are gaps
     digits: int = 5,  # significant ones that are kept
 ) -> list[float | None]:  # None: a gap
-    "Round numbers to what a screen can show."
+    """Round numbers to what a screen can show.
+
+    Parameters
+    ----------
+    values : Sequence[float]
+        NaN and infinite ones are gaps.
+    digits : int, default 5
+        Significant ones that are kept.
+
+    Returns
+    -------
+    list[float | None]
+        None: a gap.
+
+    Examples
+    --------
+    >>> from quantlab.report.interactive import chart_numbers
+    >>> chart_numbers([1.23456789, float("nan"), -1234567.0])
+    [1.2346, None, -1234600.0]
+    """
     return [float(f"{x:.{digits}g}") if np.isfinite(x) else None for x in np.asarray(values, dtype=float)]
 
 
@@ -47,7 +66,27 @@ def chart_positions(
     values: Sequence,  # numbers, dates (of a time zone: in UTC), or matplotlib's numbers of dates
     dated: bool,  # the axis is one of dates
 ) -> list:  # numbers or ISO dates
-    "Write where points stand along an axis."
+    """Write where points stand along an axis.
+
+    Parameters
+    ----------
+    values : Sequence
+        numbers, dates (of a time zone: in UTC), or matplotlib's numbers of dates.
+    dated : bool
+        The axis is one of dates.
+
+    Returns
+    -------
+    list
+        Numbers or ISO dates.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.report.interactive import chart_positions
+    >>> stamps = pd.DatetimeIndex(["2020-03-09 09:30", "2020-03-09 16:00"], tz="America/New_York")
+    >>> assert chart_positions(stamps, True) == ["2020-03-09T13:30", "2020-03-09T20:00"]
+    """
     found = np.asarray(getattr(values, "asi8", values))
     if hasattr(values, "asi8"):  # pandas dates, of any unit, in UTC
         found = values.as_unit("ns").asi8.astype("datetime64[ns]")
@@ -280,7 +319,31 @@ def _layout(fig: "Figure", shapes: list, notes: list, dated: bool) -> dict[str, 
 def chart_of(
     fig: "Figure",  # of core.plot.figure: rows that share x
 ) -> dict[str, Any] | None:  # data and layout, as plotly reads them; None: what it shows cannot be told as a chart
-    "Read a chart off a finished figure: its lines, areas, bars, spans and heat map, in its words and colours."
+    """Read a chart off a finished figure: its lines, areas, bars, spans and heat map, in its words and colours.
+
+    Parameters
+    ----------
+    fig : Figure
+        Of core.plot.figure: rows that share x.
+
+    Returns
+    -------
+    dict[str, Any] | None
+        Data and layout, as plotly reads them; None: what it shows cannot be told as a chart.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.report.figures import equity_figure
+    >>> from quantlab.report.interactive import chart_of
+    >>> close = sample_context(["SPY", "TLT"])["close"].unstack("symbol")["2015":]
+    >>> returns = close.pct_change().iloc[1:]
+    >>> drawn = equity_figure(returns, "Stocks fell by a third in five weeks of 2020, and bonds later for longer")
+    >>> chart = chart_of(drawn)
+    >>> low = min(range(len(returns)), key=lambda i: chart["data"][2]["y"][i])
+    >>> chart["data"][2]["x"][low], chart["data"][2]["y"][low]
+    ('2020-03-23', -0.33717)
+    """
     from matplotlib.dates import AutoDateLocator
 
     if not fig.axes or any(ax.get_subplotspec() is None for ax in fig.axes):
@@ -310,7 +373,33 @@ def chart_of(
 def chart_text(
     chart: dict[str, Any],  # from chart_of
 ) -> str:  # JSON: columns, data (x, y and customdata by their place in columns), layout
-    "Write a chart for a page, each list of numbers once."
+    """Write a chart for a page, each list of numbers once.
+
+    Parameters
+    ----------
+    chart : dict[str, Any]
+        From chart_of.
+
+    Returns
+    -------
+    str
+        JSON: columns, data (x, y and customdata by their place in columns), layout.
+
+    Examples
+    --------
+    >>> import json
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.report.figures import equity_figure
+    >>> from quantlab.report.interactive import chart_of, chart_text
+    >>> close = sample_context(["SPY", "TLT"])["close"].unstack("symbol")["2015":]
+    >>> returns = close.pct_change().iloc[1:]
+    >>> drawn = equity_figure(returns, "Stocks fell by a third in five weeks of 2020, and bonds later for longer")
+    >>> chart = chart_of(drawn)
+    >>> text = chart_text(chart)
+    >>> back = json.loads(text)
+    >>> len(back["columns"]), len(text) < 0.7 * len(json.dumps(chart))
+    (5, True)
+    """
     columns: list[list] = []
     places: dict[str, int] = {}
     data = []
@@ -336,7 +425,30 @@ CHART_MIME = "application/vnd.quantlab.chart"  # text, which a notebook keeps in
 def interactive(
     fig: "Figure",  # finished
 ) -> None:
-    "Display a figure together with its chart; a figure that has none is displayed as ever."
+    """Display a figure together with its chart; a figure that has none is displayed as ever.
+
+    Parameters
+    ----------
+    fig : Figure
+        Finished.
+
+    Examples
+    --------
+    >>> from IPython.utils.capture import capture_output
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.report.figures import equity_figure
+    >>> from quantlab.report.interactive import interactive
+    >>> close = sample_context(["SPY", "TLT"])["close"].unstack("symbol")["2015":]
+    >>> returns = close.pct_change().iloc[1:]
+    >>> drawn = equity_figure(returns, "Stocks fell by a third in five weeks of 2020, and bonds later for longer")
+    >>> faulty, ax = figure("By hand: a mean and its error", "", "", size=(4, 1.6))
+    >>> with capture_output() as shown:
+    ...     interactive(drawn)
+    ...     interactive(faulty)
+    >>> sorted(shown.outputs[0].data)
+    ['application/vnd.quantlab.chart', 'image/png', 'text/plain']
+    """
     from IPython import get_ipython
     from IPython.display import display
 
@@ -353,7 +465,20 @@ MOST_TEXT = 2_000_000  # characters of charts on one page; the pictures of those
 
 @cache
 def chart_library() -> tuple[str, str] | None:  # name and version; gzip, in base64. None: it is not installed
-    "Read the library that draws, from the extra `interactive`."
+    """Read the library that draws, from the extra `interactive`.
+
+    Returns
+    -------
+    tuple[str, str] | None
+        Name and version; gzip, in base64. None: it is not installed.
+
+    Examples
+    --------
+    >>> from quantlab.report.interactive import chart_library
+    >>> library = chart_library()
+    >>> library[0] if library else "not installed"
+    'plotly-7.1.0'
+    """
     found = find_spec("plotly")  # not imported: its JavaScript is a data file
     folders = found.submodule_search_locations if found else None
     file = Path((folders or [""])[0]) / "package_data" / "plotly.min.js"
@@ -371,7 +496,22 @@ def _boxed_chart(picture: str, about: dict, chart: str) -> str:
 
 # %% ../../nbs/report/812_interactive.ipynb #fe06996f
 class ChartsOfPage:
-    "Put the charts of a notebook into its page; nbconvert makes one for each page."
+    """Put the charts of a notebook into its page; nbconvert makes one for each page.
+
+    Parameters
+    ----------
+    enabled : bool, default True
+        As nbconvert's own steps have it.
+
+    Examples
+    --------
+    >>> import nbformat
+    >>> from quantlab.report.interactive import CHART_MIME, ChartsOfPage, chart_text
+    >>> data = {"image/png": "AAAA", "text/plain": "Figure: a", CHART_MIME: chart_text({"data": [], "layout": {}})}
+    >>> output = nbformat.v4.new_output("display_data", data, metadata={"image/png": {"alt": "Growth & loss"}})
+    >>> ask = lambda: nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[output.copy()])])
+    >>> put, told = ChartsOfPage()(ask(), {})
+    """
 
     def __init__(
         self,

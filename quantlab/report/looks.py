@@ -38,7 +38,43 @@ def long_short(
     step: pd.Series,  # (date, symbol): return of one step from the entry of a decision at date
     tranches: int,  # portfolios that overlap: steps a position lasts
 ) -> pd.DataFrame:  # date of decision x score: a step's return, gross exposure 1, before costs; first tranches left out
-    "Return what each score, held long and short, earned step by step."
+    """Return what each score, held long and short, earned step by step.
+
+    Parameters
+    ----------
+    scores : pd.DataFrame
+        (date, symbol), one column per score, known at the close of date; not finite = not held.
+    step : pd.Series
+        (date, symbol): return of one step from the entry of a decision at date.
+    tranches : int
+        Portfolios that overlap: steps a position lasts.
+
+    Returns
+    -------
+    pd.DataFrame
+        Date of decision x score: a step's return, gross exposure 1, before costs; first tranches left
+        out.
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.looks import long_short
+    >>> bars = adjust(sample_bars(start="2016-01-01", end="2019-12-31"))
+    >>> bars = bars[bars.index.get_level_values("symbol").isin(bars.index.unique("symbol")[:40])]
+    >>> rng = np.random.default_rng(7)
+    >>> nothing = pd.DataFrame(rng.standard_normal((len(bars), 100)), bars.index, [f"idea_{k}" for k in range(100)])
+    >>> step = forward_returns(bars, 1)["y"]
+    >>> accounts = long_short(nothing, step, 5)
+    """
     check_panel(scores)
     row, dates = pd.factorize(scores.index.get_level_values("date"), sort=True)
     column, names = pd.factorize(scores.index.get_level_values("symbol"))
@@ -65,7 +101,45 @@ def looks(
     periods_per_year: float,  # of accounts
     params: Mapping[str, object],  # for the reader, equal for all
 ) -> list[dict[str, object]]:  # one trial each, as emit takes them; one without spread has no ratio, and counts
-    "Write down each look."
+    """Write down each look.
+
+    Parameters
+    ----------
+    accounts : pd.DataFrame
+        Date x name of what was looked at: returns per period.
+    study : str
+        What is being searched: the unit over which trials are counted.
+    periods_per_year : float
+        Of accounts.
+    params : Mapping[str, object]
+        For the reader, equal for all.
+
+    Returns
+    -------
+    list[dict[str, object]]
+        One trial each, as emit takes them; one without spread has no ratio, and counts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.looks import long_short, looks
+    >>> bars = adjust(sample_bars(start="2016-01-01", end="2019-12-31"))
+    >>> bars = bars[bars.index.get_level_values("symbol").isin(bars.index.unique("symbol")[:40])]
+    >>> rng = np.random.default_rng(7)
+    >>> nothing = pd.DataFrame(rng.standard_normal((len(bars), 100)), bars.index, [f"idea_{k}" for k in range(100)])
+    >>> step = forward_returns(bars, 1)["y"]
+    >>> accounts = long_short(nothing, step, 5)
+    >>> trials = looks(accounts, "ideas/sample", 252, {"horizon": 5})
+    >>> pd.DataFrame(trials).drop(columns=["params", "study", "key"]).head(3).round(3)
+       n_obs  periods_per_year  sharpe   skew  kurtosis
+    0    999             252.0   0.043  0.002     4.868
+    1    999             252.0  -0.015  0.040     3.988
+    2    999             252.0  -0.069 -0.091     4.292
+    """
     rows = []
     for name in accounts:
         moments = return_moments(accounts[name])
@@ -82,7 +156,64 @@ def study_trials(
     now: list[dict[str, object]],  # of this page, from looks
     until: str = "",  # head of the ledger up to which earlier ones count; empty: all so far
 ) -> pd.DataFrame:  # one row per distinct key: key, sharpe (per period of this page); the page's own come last
-    "Return the distinct trials of a study: those in the ledger, and these."
+    """Return the distinct trials of a study: those in the ledger, and these.
+
+    Parameters
+    ----------
+    now : list[dict[str, object]]
+        Of this page, from looks.
+    until : str, default ""
+        Head of the ledger up to which earlier ones count; empty: all so far.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per distinct key: key, sharpe (per period of this page); the page's own come last.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+
+    References
+    ----------
+    .. [1] Bailey and López de Prado (2014).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from quantlab.core.config import path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.looks import deflate_look, long_short, looks, study_trials
+    >>> from unittest.mock import patch
+    >>> bars = adjust(sample_bars(start="2016-01-01", end="2019-12-31"))
+    >>> bars = bars[bars.index.get_level_values("symbol").isin(bars.index.unique("symbol")[:40])]
+    >>> rng = np.random.default_rng(7)
+    >>> nothing = pd.DataFrame(rng.standard_normal((len(bars), 100)), bars.index, [f"idea_{k}" for k in range(100)])
+    >>> step = forward_returns(bars, 1)["y"]
+    >>> accounts = long_short(nothing, step, 5)
+    >>> sharpes = accounts.mean() / accounts.std() * 252**0.5
+    >>> trials = looks(accounts, "ideas/sample", 252, {"horizon": 5})
+    >>> again = looks(accounts.rename(columns=str.upper), "ideas/sample", 252, {"horizon": 5})
+    >>> assert len({t["key"] for t in trials}) == 100 and [t["key"] for t in trials] == [t["key"] for t in again]
+    >>> with tempfile.TemporaryDirectory() as folder, patch.dict(
+    ...     "os.environ", {"QUANTLAB_RESEARCH_LEDGER": f"{folder}/ledger.sqlite"}
+    ... ):
+    ...     ledger = Ledger(path("research", "ledger"))
+    ...     best = sharpes.abs().idxmax()
+    ...     shown = accounts[best] * np.sign(sharpes[best])
+    ...     own, rows = [t for t in trials if t["params"]["looked_at"] == best], []
+    ...     for k, trial in enumerate(own + [t for t in trials if t not in own], 1):
+    ...         ledger.record("trial", **trial)
+    ...         if k in (1, 10, 20, 50, 100):
+    ...             found = deflate_look(shown, study_trials(own), either_sign=True)
+    ...             rows.append((found.n_trials, found.psr, found.benchmark * 252**0.5, found.dsr))
+    """
     own = pd.DataFrame(now, columns=["key", "study", "sharpe", "periods_per_year"])
     before = Ledger(path("research", "ledger")).trials(own["study"].iloc[0], until=until or None)
     found, year = pool_trials(own, before), own["periods_per_year"].iloc[0]
@@ -94,7 +225,66 @@ def deflate_look(
     trials: pd.DataFrame,  # from study_trials
     either_sign: bool = False,  # True: the sign was taken from the data
 ) -> Deflated:  # n_effective counts the signs
-    "Deflate the Sharpe ratio of one look by all looks of its study."
+    """Deflate the Sharpe ratio of one look by all looks of its study.
+
+    Parameters
+    ----------
+    account : pd.Series
+        By date, what the page shows, in the sign it shows.
+    trials : pd.DataFrame
+        From study_trials.
+    either_sign : bool, default False
+        True: the sign was taken from the data.
+
+    Returns
+    -------
+    Deflated
+        n_effective counts the signs.
+
+    Raises
+    ------
+    DataError
+        For trials that cannot be pooled (see deflate).
+
+    References
+    ----------
+    .. [1] Bailey and López de Prado (2014).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from quantlab.core.config import path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.looks import deflate_look, long_short, looks, study_trials
+    >>> from unittest.mock import patch
+    >>> bars = adjust(sample_bars(start="2016-01-01", end="2019-12-31"))
+    >>> bars = bars[bars.index.get_level_values("symbol").isin(bars.index.unique("symbol")[:40])]
+    >>> rng = np.random.default_rng(7)
+    >>> nothing = pd.DataFrame(rng.standard_normal((len(bars), 100)), bars.index, [f"idea_{k}" for k in range(100)])
+    >>> step = forward_returns(bars, 1)["y"]
+    >>> accounts = long_short(nothing, step, 5)
+    >>> sharpes = accounts.mean() / accounts.std() * 252**0.5
+    >>> trials = looks(accounts, "ideas/sample", 252, {"horizon": 5})
+    >>> again = looks(accounts.rename(columns=str.upper), "ideas/sample", 252, {"horizon": 5})
+    >>> assert len({t["key"] for t in trials}) == 100 and [t["key"] for t in trials] == [t["key"] for t in again]
+    >>> with tempfile.TemporaryDirectory() as folder, patch.dict(
+    ...     "os.environ", {"QUANTLAB_RESEARCH_LEDGER": f"{folder}/ledger.sqlite"}
+    ... ):
+    ...     ledger = Ledger(path("research", "ledger"))
+    ...     best = sharpes.abs().idxmax()
+    ...     shown = accounts[best] * np.sign(sharpes[best])
+    ...     own, rows = [t for t in trials if t["params"]["looked_at"] == best], []
+    ...     for k, trial in enumerate(own + [t for t in trials if t not in own], 1):
+    ...         ledger.record("trial", **trial)
+    ...         if k in (1, 10, 20, 50, 100):
+    ...             found = deflate_look(shown, study_trials(own), either_sign=True)
+    ...             rows.append((found.n_trials, found.psr, found.benchmark * 252**0.5, found.dsr))
+    """
     alone = deflate(account, trials.iloc[:0])
     tries = len(trials) * (2 if either_sign else 1)
     spread = trials["sharpe"].var() if len(trials) > 1 else np.nan
@@ -112,7 +302,60 @@ def looks_sentence(
     periods_per_year: float,  # of the account that was looked at
     until: str = "",  # head of the ledger up to which trials were counted
 ) -> str:  # Markdown
-    "Say how many tries there were, and what is left of the ratio."
+    """Say how many tries there were, and what is left of the ratio.
+
+    Parameters
+    ----------
+    found : Deflated
+        From deflate_look.
+    study : str
+        What was searched: the unit over which trials are counted.
+    periods_per_year : float
+        Of the account that was looked at.
+    until : str, default ""
+        Head of the ledger up to which trials were counted.
+
+    Returns
+    -------
+    str
+        Markdown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from quantlab.core.config import path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.report.looks import deflate_look, long_short, looks, looks_sentence, study_trials
+    >>> from unittest.mock import patch
+    >>> bars = adjust(sample_bars(start="2016-01-01", end="2019-12-31"))
+    >>> bars = bars[bars.index.get_level_values("symbol").isin(bars.index.unique("symbol")[:40])]
+    >>> rng = np.random.default_rng(7)
+    >>> nothing = pd.DataFrame(rng.standard_normal((len(bars), 100)), bars.index, [f"idea_{k}" for k in range(100)])
+    >>> step = forward_returns(bars, 1)["y"]
+    >>> accounts = long_short(nothing, step, 5)
+    >>> sharpes = accounts.mean() / accounts.std() * 252**0.5
+    >>> trials = looks(accounts, "ideas/sample", 252, {"horizon": 5})
+    >>> again = looks(accounts.rename(columns=str.upper), "ideas/sample", 252, {"horizon": 5})
+    >>> assert len({t["key"] for t in trials}) == 100 and [t["key"] for t in trials] == [t["key"] for t in again]
+    >>> with tempfile.TemporaryDirectory() as folder, patch.dict(
+    ...     "os.environ", {"QUANTLAB_RESEARCH_LEDGER": f"{folder}/ledger.sqlite"}
+    ... ):
+    ...     ledger = Ledger(path("research", "ledger"))
+    ...     best = sharpes.abs().idxmax()
+    ...     shown = accounts[best] * np.sign(sharpes[best])
+    ...     own, rows = [t for t in trials if t["params"]["looked_at"] == best], []
+    ...     for k, trial in enumerate(own + [t for t in trials if t not in own], 1):
+    ...         ledger.record("trial", **trial)
+    ...         if k in (1, 10, 20, 50, 100):
+    ...             found = deflate_look(shown, study_trials(own), either_sign=True)
+    ...             rows.append((found.n_trials, found.psr, found.benchmark * 252**0.5, found.dsr))
+    >>> looks_sentence(found, "ideas/sample", 252)
+    """
     year = np.sqrt(periods_per_year)
     signs = ", each in either sign," if found.n_effective > found.n_trials else ""
     counted = f", counted up to row {until[:12]}" if until.strip("0") else ""

@@ -28,7 +28,50 @@ from ..validation.scores import rank_ic
 # %% ../../nbs/report/809_model.ipynb #c171b3d3
 @dataclass(frozen=True, eq=False)
 class Judged:
-    "Hold the rows that a page judges: out of sample, on the grid of the dates learned from, with a known outcome."
+    """Hold the rows that a page judges: out of sample, on the grid of the dates learned from, with a known outcome.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        (date, symbol): features, known at the close of date.
+    y : pd.Series
+        Outcome less the median of its date.
+    target : pd.Series
+        What the model was asked to predict.
+    t1 : pd.Series
+        When the target is known.
+    predictions : pd.DataFrame
+        score, what else the model says, fold.
+    tests : list[np.ndarray]
+        Positions of each window's rows, of the windows that have any.
+    models : list[BaseEstimator]
+        fitted, of the same windows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.report.model import judged_rows
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = dict(model__n_estimators=20, model__num_leaves=8, model__min_child_samples=50)
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], split__train_sessions=250,
+    ...     split__test_sessions=125, split__embargo=0, split__learn_every=5, name="small", **small
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    >>> judged = judged_rows(chain)
+    >>> scores, outcome = judged.predictions["score"], judged.y
+    >>> dates = judged.X.index.unique("date")
+    >>> pd.Series({"rows": len(outcome), "dates": len(dates), "windows": len(judged.tests)}).to_frame("judged")
+             judged
+    rows       5880
+    dates       147
+    windows       6
+    """
 
     X: pd.DataFrame  # (date, symbol): features, known at the close of date
     y: pd.Series  # outcome less the median of its date
@@ -42,7 +85,48 @@ class Judged:
 def judged_rows(
     chain: Stages,  # of a recipe whose model learns
 ) -> Judged:
-    "Return the rows that a page judges; raise ConfigError for a score that is a feature."
+    """Return the rows that a page judges; raise ConfigError for a score that is a feature.
+
+    Parameters
+    ----------
+    chain : Stages
+        Of a recipe whose model learns.
+
+    Returns
+    -------
+    Judged
+        The rows that a page judges.
+
+    Raises
+    ------
+    ConfigError
+        For a score that is a feature.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.report.model import judged_rows
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = dict(model__n_estimators=20, model__num_leaves=8, model__min_child_samples=50)
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], split__train_sessions=250,
+    ...     split__test_sessions=125, split__embargo=0, split__learn_every=5, name="small", **small
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    >>> judged = judged_rows(chain)
+    >>> scores, outcome = judged.predictions["score"], judged.y
+    >>> dates = judged.X.index.unique("date")
+    >>> pd.Series({"rows": len(outcome), "dates": len(dates), "windows": len(judged.tests)}).to_frame("judged")
+             judged
+    rows       5880
+    dates       147
+    windows       6
+    """
     if chain.recipe.model.kind == "feature":
         raise ConfigError("the score is a feature, so no model can be judged; name a recipe whose model learns")
     relative = chain.like(chain.recipe.replace("label.target", "excess")).outcomes["target"]
@@ -73,7 +157,53 @@ def variant_scores(
     variants: Mapping[str, Recipe],  # by name, on the same data
     rows: pd.MultiIndex,  # (date, symbol), those that are judged
 ) -> pd.DataFrame:  # rows x variant; NaN where a variant has no score
-    "Carry each variant of a recipe out on its bars, and return its scores."
+    """Carry each variant of a recipe out on its bars, and return its scores.
+
+    Parameters
+    ----------
+    chain : Stages
+        Of the recipe that is varied.
+    variants : Mapping[str, Recipe]
+        By name, on the same data.
+    rows : pd.MultiIndex
+        (date, symbol), those that are judged.
+
+    Returns
+    -------
+    pd.DataFrame
+        Rows x variant; NaN where a variant has no score.
+
+    Raises
+    ------
+    ConfigError
+        "{name} reads other data than {name}; compare recipes on the same bars"
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.report.model import ablation_table, judged_rows, variant_scores
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = dict(model__n_estimators=20, model__num_leaves=8, model__min_child_samples=50)
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], split__train_sessions=250,
+    ...     split__test_sessions=125, split__embargo=0, split__learn_every=5, name="small", **small
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    >>> judged = judged_rows(chain)
+    >>> scores, outcome = judged.predictions["score"], judged.y
+    >>> by_length = {n: recipe.replace("split.learn_last", n) for n in (50, 100, 250)}
+    >>> lengths = ablation_table(variant_scores(chain, by_length, outcome.index), outcome)
+    >>> lengths["ic"].round(4).to_frame("mean rank IC")
+             mean rank IC
+    variant
+    50            -0.0493
+    100           -0.0083
+    250            0.0075
+    """
     found = {}
     for name, recipe in variants.items():
         if recipe.data != chain.recipe.data:
@@ -86,7 +216,44 @@ def variant_scores(
 def feature_families(
     names: Sequence[str],  # of features
 ) -> dict[str, list[str]]:  # family -> its features, in the order of names
-    "Group features by the word that their names begin with."
+    """Group features by the word that their names begin with.
+
+    Parameters
+    ----------
+    names : Sequence[str]
+        Of features.
+
+    Returns
+    -------
+    dict[str, list[str]]
+        Family -> its features, in the order of names.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.report.model import feature_families, judged_rows
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = dict(model__n_estimators=20, model__num_leaves=8, model__min_child_samples=50)
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], split__train_sessions=250,
+    ...     split__test_sessions=125, split__embargo=0, split__learn_every=5, name="small", **small
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    >>> judged = judged_rows(chain)
+    >>> families = feature_families(judged.X.columns)
+    >>> families
+    {'mom': ['mom_252_21', 'mom_126_21', 'mom_63_5'],
+     'rev': ['rev_5', 'rev_21'],
+     'high': ['high_252'],
+     'overnight': ['overnight_21'],
+     'intraday': ['intraday_21'],
+     'ma': ['ma_50', 'ma_200'],
+     'max': ['max_21']}
+    """
     families: dict[str, list[str]] = {}
     for name in names:
         word = re.match(r"[A-Za-z]+", name)
@@ -113,7 +280,51 @@ def ablation_table(
     scores: pd.DataFrame,  # (date, symbol), out of sample; first the whole model, then variants of it
     y: pd.Series,  # (date, symbol), the outcome
 ) -> pd.DataFrame:  # by variant: ic, se, p, change (of the mean rank IC), change_se, change_p
-    "Test the mean rank IC of each variant, and what it lost or gained."
+    """Test the mean rank IC of each variant, and what it lost or gained.
+
+    Parameters
+    ----------
+    scores : pd.DataFrame
+        (date, symbol), out of sample; first the whole model, then variants of it.
+    y : pd.Series
+        (date, symbol), the outcome.
+
+    Returns
+    -------
+    pd.DataFrame
+        By variant: ic, se, p, change (of the mean rank IC), change_se, change_p.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown method (see ic_test).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.report.model import ablation_table, judged_rows, variant_scores
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = dict(model__n_estimators=20, model__num_leaves=8, model__min_child_samples=50)
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], split__train_sessions=250,
+    ...     split__test_sessions=125, split__embargo=0, split__learn_every=5, name="small", **small
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    >>> judged = judged_rows(chain)
+    >>> scores, outcome = judged.predictions["score"], judged.y
+    >>> by_length = {n: recipe.replace("split.learn_last", n) for n in (50, 100, 250)}
+    >>> lengths = ablation_table(variant_scores(chain, by_length, outcome.index), outcome)
+    >>> lengths["ic"].round(4).to_frame("mean rank IC")
+             mean rank IC
+    variant
+    50            -0.0493
+    100           -0.0083
+    250            0.0075
+    """
     full, rows = scores.iloc[:, 0], {}
     for name in scores:
         test = ic_test(ic_rows(scores[name], y), "forward")
@@ -128,7 +339,45 @@ def ablation_figure(
     table: pd.DataFrame,  # from ablation_table
     title: str = "What the mean rank IC loses or gains (bars: two standard errors)",  # of the picture
 ) -> Figure:
-    "Draw the change of the mean rank IC of each variant against the whole model."
+    """Draw the change of the mean rank IC of each variant against the whole model.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        From ablation_table.
+    title : str, optional
+        Of the picture.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.report.model import (
+    ...     ablation_figure, ablation_table, feature_families, judged_rows, variant_scores,
+    ... )
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = dict(model__n_estimators=20, model__num_leaves=8, model__min_child_samples=50)
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], split__train_sessions=250,
+    ...     split__test_sessions=125, split__embargo=0, split__learn_every=5, name="small", **small
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    >>> judged = judged_rows(chain)
+    >>> scores, outcome = judged.predictions["score"], judged.y
+    >>> families = feature_families(judged.X.columns)
+    >>> left_out = {
+    ...     f"without {name}": recipe.replace("features.drop", families[name]) for name in ("mom", "rev", "ma")
+    ... }
+    >>> less = variant_scores(chain, {"the model": recipe} | left_out, outcome.index)
+    >>> ablation_figure(ablation_table(less, outcome), "No family is shown to be missed on these forty names")
+    """
     shown = table.iloc[1:].iloc[::-1]
     fig, ax = figure(title, "change of the mean rank IC", "", size=(9, 0.9 + 0.28 * max(len(shown), 1)))
     ax.errorbar(
@@ -143,7 +392,40 @@ def length_figure(
     table: pd.DataFrame,  # from ablation_table, by number of training sessions
     title: str = "Mean rank IC by length of the training window (bars: two standard errors)",  # of the picture
 ) -> Figure:
-    "Draw the mean rank IC against the length of the training window."
+    """Draw the mean rank IC against the length of the training window.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        From ablation_table, by number of training sessions.
+    title : str, optional
+        Of the picture.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.report.model import ablation_table, judged_rows, length_figure, variant_scores
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = dict(model__n_estimators=20, model__num_leaves=8, model__min_child_samples=50)
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], split__train_sessions=250,
+    ...     split__test_sessions=125, split__embargo=0, split__learn_every=5, name="small", **small
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    >>> judged = judged_rows(chain)
+    >>> scores, outcome = judged.predictions["score"], judged.y
+    >>> by_length = {n: recipe.replace("split.learn_last", n) for n in (50, 100, 250)}
+    >>> lengths = ablation_table(variant_scores(chain, by_length, outcome.index), outcome)
+    >>> assert list(length_figure(lengths).axes[0].containers[0].lines[0].get_xdata()) == [50, 100, 250]
+    """
     fig, ax = figure(title, "sessions in the training window", "mean rank IC out of sample")
     ax.errorbar(table.index.astype(int), table["ic"], yerr=2 * table["se"], fmt="o-", ms=4, capsize=3, color=COLORS[0])
     ax.axhline(0, color="black", lw=0.8)
@@ -153,7 +435,41 @@ def length_figure(
 def learning_curve(
     chain: Stages,  # of a recipe
 ) -> pd.DataFrame:  # by tree: what is learned and what carries over; empty where a model has no such steps
-    "Fit the last training window again, its first 80 % of sessions to learn and the rest, purged, to watch."
+    """Fit the last training window again, its first 80 % of sessions to learn and the rest, purged, to watch.
+
+    Parameters
+    ----------
+    chain : Stages
+        Of a recipe.
+
+    Returns
+    -------
+    pd.DataFrame
+        By tree: what is learned and what carries over; empty where a model has no such steps.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.report.model import learning_curve
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = dict(model__n_estimators=20, model__num_leaves=8, model__min_child_samples=50)
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], split__train_sessions=250,
+    ...     split__test_sessions=125, split__embargo=0, split__learn_every=5, name="small", **small
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    >>> curve = learning_curve(chain)
+    >>> curve.iloc[[0, 9, -1]].round(4)
+           train   valid
+    tree
+    0     0.0828  0.0834
+    9     0.0795  0.0838
+    19    0.0766  0.0845
+    """
     model, target, t1 = model_of(chain.recipe), chain.outcomes["target"], chain.outcomes["t1"]
     if not hasattr(model, "early_stopping"):
         return pd.DataFrame()
@@ -170,7 +486,49 @@ def agreement(
     a: pd.Series,  # (date, symbol)
     b: pd.Series,  # on the same index
 ) -> float:  # mean over dates; NaN when no date has three names that differ
-    "Return the mean rank correlation of two scores within dates."
+    """Return the mean rank correlation of two scores within dates.
+
+    Parameters
+    ----------
+    a : pd.Series
+        (date, symbol).
+    b : pd.Series
+        On the same index.
+
+    Returns
+    -------
+    float
+        Mean over dates; NaN when no date has three names that differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.report.model import agreement, fold_agreement, judged_rows, variant_scores
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = dict(model__n_estimators=20, model__num_leaves=8, model__min_child_samples=50)
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], split__train_sessions=250,
+    ...     split__test_sessions=125, split__embargo=0, split__learn_every=5, name="small", **small
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    >>> judged = judged_rows(chain)
+    >>> scores, outcome = judged.predictions["score"], judged.y
+    >>> kinds = ("lambdarank", "ridge", "fama_macbeth", "quantile", "ensemble")
+    >>> variants = {"gbm": recipe} | {kind: recipe.replace("model.kind", kind) for kind in kinds}
+    >>> for kind in ("lambdarank", "quantile", "ensemble"):
+    ...     variants[kind] = variants[kind].replace(**small)
+    >>> scores = variant_scores(chain, variants, outcome.index)
+    >>> steady = {}
+    >>> for kind in ("gbm", "ridge", "ensemble"):
+    ...     own = judged_rows(chain.like(variants[kind]))
+    ...     steady[kind] = fold_agreement(own.models, own.X, own.tests)
+    >>> assert np.isnan(agreement(scores["gbm"] * 0, scores["gbm"])) and fold_agreement([], judged.X, []).empty
+    """
     return float(rank_ic(a, b).mean())
 
 
@@ -179,7 +537,51 @@ def fold_agreement(
     X: pd.DataFrame,  # panel of features
     tests: Sequence[np.ndarray],  # rows of each fold's test block
 ) -> pd.Series:  # by fold, from the second: agreement with the model of the fold before
-    "Ask neighbouring models about the newer one's test block; raise PanelError unless each model has a block."
+    """Ask neighbouring models about the newer one's test block; raise PanelError unless each model has a block.
+
+    Parameters
+    ----------
+    models : Sequence[BaseEstimator]
+        fitted, one for each fold.
+    X : pd.DataFrame
+        Panel of features.
+    tests : Sequence[np.ndarray]
+        Rows of each fold's test block.
+
+    Returns
+    -------
+    pd.Series
+        By fold, from the second: agreement with the model of the fold before.
+
+    Raises
+    ------
+    PanelError
+        Unless each model has a block.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.report.model import fold_agreement, judged_rows
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = dict(model__n_estimators=20, model__num_leaves=8, model__min_child_samples=50)
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], split__train_sessions=250,
+    ...     split__test_sessions=125, split__embargo=0, split__learn_every=5, name="small", **small
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    >>> kinds = ("lambdarank", "ridge", "fama_macbeth", "quantile", "ensemble")
+    >>> variants = {"gbm": recipe} | {kind: recipe.replace("model.kind", kind) for kind in kinds}
+    >>> for kind in ("lambdarank", "quantile", "ensemble"):
+    ...     variants[kind] = variants[kind].replace(**small)
+    >>> steady = {}
+    >>> for kind in ("gbm", "ridge", "ensemble"):
+    ...     own = judged_rows(chain.like(variants[kind]))
+    ...     steady[kind] = fold_agreement(own.models, own.X, own.tests)
+    """
     if len(models) != len(tests):
         raise PanelError(f"{len(models)} models and {len(tests)} test blocks; give one block for each model")
     found = {}
@@ -195,7 +597,60 @@ def said_and_happened(
     block: int,  # dates in a cluster; twice the horizon where outcomes overlap
     n: int = 10,  # groups
 ) -> pd.DataFrame:  # by group: said (mean score), happened (mean outcome), se, rows
-    "Compare what a model said with what happened, in equally large groups."
+    """Compare what a model said with what happened, in equally large groups.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol), out of sample.
+    y : pd.Series
+        What the model was asked to predict, on the same index; NaN = not known.
+    block : int
+        Dates in a cluster; twice the horizon where outcomes overlap.
+    n : int, default 10
+        Groups.
+
+    Returns
+    -------
+    pd.DataFrame
+        By group: said (mean score), happened (mean outcome), se, rows.
+
+    Raises
+    ------
+    ConfigError
+        "block={block}, n={n}; give at least one date in a cluster and one group"
+
+    References
+    ----------
+    .. [1] Liang and Zeger (1986).
+    .. [2] Mincer and Zarnowitz (1969).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.report.model import judged_rows, said_and_happened
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = dict(model__n_estimators=20, model__num_leaves=8, model__min_child_samples=50)
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], split__train_sessions=250,
+    ...     split__test_sessions=125, split__embargo=0, split__learn_every=5, name="small", **small
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    >>> judged = judged_rows(chain)
+    >>> scores, outcome = judged.predictions["score"], judged.y
+    >>> rng = np.random.default_rng(7)
+    >>> said = pd.Series(rng.normal(size=len(outcome)), outcome.index)
+    >>> honest, loud = (
+    ...     said_and_happened(said, said + rng.normal(size=len(said)), 1),
+    ...     said_and_happened(3 * said, said + rng.normal(size=len(said)), 1),
+    ... )
+    """
     if block < 1 or n < 1:
         raise ConfigError(f"block={block}, n={n}; give at least one date in a cluster and one group")
     pairs = pd.DataFrame({"said": score, "happened": y}).dropna()
@@ -217,7 +672,43 @@ def slope(
     score: pd.Series,  # (date, symbol)
     y: pd.Series,  # on the same index
 ) -> float:  # NaN without spread
-    "Return the least-squares slope of outcome on score."
+    """Return the least-squares slope of outcome on score.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol).
+    y : pd.Series
+        On the same index.
+
+    Returns
+    -------
+    float
+        NaN without spread.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.report.model import judged_rows, slope
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = dict(model__n_estimators=20, model__num_leaves=8, model__min_child_samples=50)
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], split__train_sessions=250,
+    ...     split__test_sessions=125, split__embargo=0, split__learn_every=5, name="small", **small
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    >>> judged = judged_rows(chain)
+    >>> scores, outcome = judged.predictions["score"], judged.y
+    >>> rng = np.random.default_rng(7)
+    >>> said = pd.Series(rng.normal(size=len(outcome)), outcome.index)
+    >>> assert abs(slope(3 * said, said) - 1 / 3) < 1e-12 and np.isnan(slope(said * 0, said))
+    """
     pairs = pd.DataFrame({"said": score, "happened": y}).dropna()
     spread = pairs["said"].var()
     return float(pairs.cov().loc["said", "happened"] / spread) if spread > 0 else np.nan
@@ -228,7 +719,45 @@ def said_figure(
     slope: float,  # of outcome on score
     title: str | None = None,  # of the picture; None: says what it shows
 ) -> Figure:
-    "Draw what happened against what was said, with two standard errors."
+    """Draw what happened against what was said, with two standard errors.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        From said_and_happened.
+    slope : float
+        Of outcome on score.
+    title : str | None, default None
+        Of the picture; None: says what it shows.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.report.model import judged_rows, said_and_happened, said_figure, slope, variant_scores
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = dict(model__n_estimators=20, model__num_leaves=8, model__min_child_samples=50)
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], split__train_sessions=250,
+    ...     split__test_sessions=125, split__embargo=0, split__learn_every=5, name="small", **small
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    >>> judged = judged_rows(chain)
+    >>> scores, outcome = judged.predictions["score"], judged.y
+    >>> kinds = ("lambdarank", "ridge", "fama_macbeth", "quantile", "ensemble")
+    >>> variants = {"gbm": recipe} | {kind: recipe.replace("model.kind", kind) for kind in kinds}
+    >>> for kind in ("lambdarank", "quantile", "ensemble"):
+    ...     variants[kind] = variants[kind].replace(**small)
+    >>> scores = variant_scores(chain, variants, outcome.index)
+    >>> said_figure(said_and_happened(scores["gbm"], judged.target, 10, n=5), slope(scores["gbm"], judged.target))
+    """
     fig, ax = figure(
         title or f"The outcome moves {slope:.2f} for each 1 that the model says",
         "mean score of the group",
@@ -247,7 +776,60 @@ def coverage_table(
     predictions: pd.DataFrame,  # (date, symbol): q10 ... q90
     y: pd.Series,  # on the same index
 ) -> pd.DataFrame:  # by year and "all": share of outcomes at or below each quantile, and inside the outer two
-    "Count how often outcomes fell below each quantile, by year."
+    """Count how often outcomes fell below each quantile, by year.
+
+    Parameters
+    ----------
+    predictions : pd.DataFrame
+        (date, symbol): q10 ... q90.
+    y : pd.Series
+        On the same index.
+
+    Returns
+    -------
+    pd.DataFrame
+        By year and "all": share of outcomes at or below each quantile, and inside the outer two.
+
+    Raises
+    ------
+    ConfigError
+        "predictions have the columns {...}; coverage needs two quantiles, such as q10 and q90"
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.report.model import coverage_table, fold_agreement, judged_rows
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = dict(model__n_estimators=20, model__num_leaves=8, model__min_child_samples=50)
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], split__train_sessions=250,
+    ...     split__test_sessions=125, split__embargo=0, split__learn_every=5, name="small", **small
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    >>> judged = judged_rows(chain)
+    >>> kinds = ("lambdarank", "ridge", "fama_macbeth", "quantile", "ensemble")
+    >>> variants = {"gbm": recipe} | {kind: recipe.replace("model.kind", kind) for kind in kinds}
+    >>> for kind in ("lambdarank", "quantile", "ensemble"):
+    ...     variants[kind] = variants[kind].replace(**small)
+    >>> steady = {}
+    >>> for kind in ("gbm", "ridge", "ensemble"):
+    ...     own = judged_rows(chain.like(variants[kind]))
+    ...     steady[kind] = fold_agreement(own.models, own.X, own.tests)
+    >>> quantiles = judged_rows(chain.like(variants["quantile"])).predictions
+    >>> table = coverage_table(quantiles, judged.target)
+    >>> table.round(3)
+            q10    q30    q50    q70    q90  inside
+    year
+    2011  0.175  0.350  0.525  0.675  0.900   0.725
+    2012  0.122  0.316  0.510  0.692  0.884   0.762
+    2013  0.121  0.311  0.505  0.688  0.880   0.758
+    2014  0.114  0.314  0.496  0.690  0.879   0.766
+    all   0.120  0.314  0.504  0.690  0.881   0.762
+    """
     names = list(predictions.columns[predictions.columns.str.fullmatch(r"q\d{1,2}")])
     if len(names) < 2:
         raise ConfigError(
@@ -265,7 +847,55 @@ def coverage_table(
 def stage_scores(
     judged: Judged,  # of judged_rows, of a cascade
 ) -> pd.DataFrame:  # on the rows judged: s1_return, s1_up, s1_size, s2_valid, prob_raw, prob, score
-    "Return what each stage of a cascade says out of sample; raise ConfigError for another model."
+    """Return what each stage of a cascade says out of sample; raise ConfigError for another model.
+
+    Parameters
+    ----------
+    judged : Judged
+        Of judged_rows, of a cascade.
+
+    Returns
+    -------
+    pd.DataFrame
+        On the rows judged: s1_return, s1_up, s1_size, s2_valid, prob_raw, prob, score.
+
+    Raises
+    ------
+    ConfigError
+        For another model.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> from quantlab.report.model import fold_agreement, judged_rows, stage_scores
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS, HD, "
+    ...     "HPQ, IBM, INTC, JNJ, JPM, KO, LLY, LOW, MCD, MRK, MSFT, ORCL, PEP, PFE, PG, T, WFC, WMT, XOM"
+    ... )
+    >>> small = dict(model__n_estimators=20, model__num_leaves=8, model__min_child_samples=50)
+    >>> recipe = Recipe().replace(
+    ...     data__universe=symbols, data__end="2014-12-31", features__use=["price"], split__train_sessions=250,
+    ...     split__test_sessions=125, split__embargo=0, split__learn_every=5, name="small", **small
+    ... )  # fmt: skip
+    >>> chain = Stages(recipe)
+    >>> kinds = ("lambdarank", "ridge", "fama_macbeth", "quantile", "ensemble")
+    >>> variants = {"gbm": recipe} | {kind: recipe.replace("model.kind", kind) for kind in kinds}
+    >>> for kind in ("lambdarank", "quantile", "ensemble"):
+    ...     variants[kind] = variants[kind].replace(**small)
+    >>> steady = {}
+    >>> for kind in ("gbm", "ridge", "ensemble"):
+    ...     own = judged_rows(chain.like(variants[kind]))
+    ...     steady[kind] = fold_agreement(own.models, own.X, own.tests)
+    >>> nested = recipe.replace(label__target="excess", model__kind="cascade", model__n_kernels=12, model__blocks=4)
+    >>> asked = judged_rows(Stages(nested.replace(data__universe=symbols[:70], data__end="2012-06-29")))
+    >>> said_by = stage_scores(asked)
+    >>> said_by.groupby("date").mean().tail(2).round(3)
+                s1_return  s1_up  s1_size  s2_valid  prob_raw   prob  score
+    date
+    2012-05-17     -0.014   0.01    0.740     0.479     0.570  0.501  0.002
+    2012-05-24      0.038   0.01    0.737     0.482     0.551  0.500  0.004
+    """
     if not all(hasattr(model, "stages") for model in judged.models):
         raise ConfigError(f"{type(judged.models[0]).__name__} has no stages; name a recipe whose model is a cascade")
     parts = [m.stages(judged.X.iloc[rows]) for m, rows in zip(judged.models, judged.tests, strict=True)]

@@ -51,7 +51,28 @@ def question_key(
     template: Path,  # the notebook
     parameters: Mapping[str, object],  # every parameter
 ) -> str:  # 16 hex digits
-    "Hash what is asked: the template's sources and the parameters. Outputs and cell ids do not count."
+    """Hash what is asked: the template's sources and the parameters. Outputs and cell ids do not count.
+
+    Parameters
+    ----------
+    template : Path
+        The notebook.
+    parameters : Mapping[str, object]
+        Every parameter.
+
+    Returns
+    -------
+    str
+        16 hex digits.
+
+    Examples
+    --------
+    >>> from quantlab.report.run import question_key
+    >>> from quantlab.report.template import fill_parameters, find_template, read_parameters
+    >>> health = find_template("data_health")
+    >>> asked = fill_parameters(read_parameters(health), {"stale": 5})
+    >>> assert question_key(health, asked) == question_key(health, dict(reversed(asked.items())))
+    """
     from quantlab.core.ledger import content_key  # brings pandas, which a refusal need not wait for
 
     return content_key(template=[cell["source"] for cell in read_cells(template)], parameters=dict(parameters))
@@ -84,7 +105,41 @@ def _runs_on(
 def clear_killed(
     folder: Path,  # holds run folders
 ) -> list[str]:  # names of what was removed
-    "Remove the hidden folders of runs that were killed; leave what this runner did not write or still writes."
+    """Remove the hidden folders of runs that were killed; leave what this runner did not write or still writes.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds run folders.
+
+    Returns
+    -------
+    list[str]
+        Names of what was removed.
+
+    Examples
+    --------
+    >>> import os
+    >>> import platform
+    >>> import shutil
+    >>> import subprocess
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import OWNER, clear_killed
+    >>> work = tempfile.TemporaryDirectory()
+    >>> folder = Path(work.name) / "staging"
+    >>> gone = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True).stdout.strip()
+    >>> for name, pid in (
+    ...     ("ride-20240102T030405Z-0123abcd", gone),
+    ...     ("ride-20240102T030405Z-89abcdef", os.getpid()),
+    ... ):
+    ...     (folder / f".{name}").mkdir(parents=True)
+    ...     (folder / f".{name}" / OWNER).write_text(f"{platform.node()} {pid}")
+    >>> cleared = clear_killed(folder)
+    >>> shutil.rmtree(folder / ".ride-20240102T030405Z-89abcdef")
+    >>> cleared
+    ['.ride-20240102T030405Z-0123abcd']
+    """
     dead = [
         owner.parent for owner in folder.glob(f".*/{OWNER}") if _HIDDEN.fullmatch(
             owner.parent.name
@@ -123,7 +178,63 @@ def _claim(
 def staged(
     final: Path,  # the folder to make; must not exist
 ) -> Iterator[Path]:  # a hidden folder beside it
-    "Fill a hidden folder inside a with block; it takes its final name at the end and vanishes on an error."
+    """Fill a hidden folder inside a with block; it takes its final name at the end and vanishes on an error.
+
+    Parameters
+    ----------
+    final : Path
+        The folder to make; must not exist.
+
+    Yields
+    ------
+    Iterator[Path]
+        A hidden folder beside it.
+
+    Raises
+    ------
+    ReportError
+        "cannot make the folder {place} ({what}); give another one"
+        "{...} exists or is being written; run again in a second"
+        "cannot write into {place} ({strerror}); give another folder"
+    RunError
+        "cannot write into {...} ({...}); nothing was kept: make room, or give another folder"
+
+    Examples
+    --------
+    >>> import os
+    >>> import platform
+    >>> import shutil
+    >>> import subprocess
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import OWNER, _claim, staged
+    >>> work = tempfile.TemporaryDirectory()
+    >>> folder = Path(work.name) / "staging"
+    >>> gone = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True).stdout.strip()
+    >>> for name, pid in (
+    ...     ("ride-20240102T030405Z-0123abcd", gone),
+    ...     ("ride-20240102T030405Z-89abcdef", os.getpid()),
+    ... ):
+    ...     (folder / f".{name}").mkdir(parents=True)
+    ...     (folder / f".{name}" / OWNER).write_text(f"{platform.node()} {pid}")
+    >>> shutil.rmtree(folder / ".ride-20240102T030405Z-89abcdef")
+    >>> (folder / "taken").write_text("a file")
+    >>> _claim(folder / "first", folder / ".first")
+    >>> (folder / "taken").unlink()
+    >>> (folder / ".first").rmdir()
+    >>> with staged(folder / "good") as inside:
+    ...     (inside / "report.html").write_text("whole")
+    ...     during = sorted(file.name for file in folder.iterdir())
+    >>> try:
+    ...     with staged(folder / "bad") as inside:
+    ...         (inside / "report.html").write_text("half")
+    ...         raise KeyboardInterrupt
+    ... except KeyboardInterrupt:
+    ...     after = sorted(file.name for file in folder.iterdir())
+    >>> assert [file.name for file in (folder / "good").iterdir()] == ["report.html"]
+    >>> during, after
+    (['.good'], ['good'])
+    """
     hidden = final.with_name(f".{final.name}")
     _claim(final, hidden)
     try:
@@ -168,7 +279,46 @@ def _imports(
 def import_ahead(
     names: Sequence[str],  # of modules
 ) -> None:
-    "Import modules before they are needed; whoever needs one that cannot be imported says so then."
+    """Import modules before they are needed; whoever needs one that cannot be imported says so then.
+
+    Parameters
+    ----------
+    names : Sequence[str]
+        Of modules.
+
+    Examples
+    --------
+    >>> import nbformat
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import _open_ledger, _write_json, execute
+    >>> from quantlab.report.template import METRICS_MIME
+    >>> from unittest.mock import patch
+    >>> def write_template(cells, folder, name):
+    ...     "Write (kind, tag, source) triples as a notebook."
+    ...     make = {"md": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
+    ...     body = [
+    ...         make[kind](source.strip(), metadata={"tags": [tag]} if tag else {}) for kind, tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     nbformat.write(nbformat.v4.new_notebook(cells=body), file)
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> _write_json(Path(work.name) / "two.json", {"b": 2, "a": 1})
+    >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "new" / "ledger.sqlite")}):
+    ...     empty, head = _open_ledger()
+    >>> ask = 'symbol: str = "SPY"  # a fund or an index'
+    >>> answer = \"\"\"
+    ... from quantlab.data.sample import sample_context
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"sessions": len(sample_context(symbol))})
+    ... \"\"\"
+    >>> tiny = write_template([("code", "parameters", ask), ("code", "", answer)], work.name, "sessions")
+    >>> counted = execute(tiny, {"symbol": "SPY"})
+    >>> counted.cells[-1].outputs[0].data[METRICS_MIME]["metrics"]
+    {'sessions': 3522}
+    """
     for name in names:
         with suppress(Exception):
             import_module(name)
@@ -280,7 +430,25 @@ class _Kernel:
 def kernel_beside(
     template: Path,  # the notebook
 ) -> Iterator[_Kernel]:  # to be handed to execute
-    "Start a kernel beside a with block that checks a template, if that takes longer than half a second."
+    """Start a kernel beside a with block that checks a template, if that takes longer than half a second.
+
+    Parameters
+    ----------
+    template : Path
+        The notebook.
+
+    Yields
+    ------
+    Iterator[_Kernel]
+        To be handed to execute.
+
+    Examples
+    --------
+    >>> from quantlab.report.run import kernel_beside
+    >>> with kernel_beside(small) as beside:
+    ...     beside.thread.join()  # a check that takes its time
+    ...     process = beside.manager.provisioner.process
+    """
     kernel = _Kernel(template, _PATIENCE)
     try:
         yield kernel
@@ -325,7 +493,66 @@ def execute(
     ahead: Sequence[str] = (),  # modules to import while the kernel works
     kernel: _Kernel | None = None,  # of kernel_beside; None: one is started
 ) -> object:  # the executed notebook, an nbformat.NotebookNode
-    "Run a template in a fresh kernel; raise RunError when a cell fails."
+    """Run a template in a fresh kernel; raise RunError when a cell fails.
+
+    Parameters
+    ----------
+    template : Path
+        The notebook.
+    parameters : Mapping[str, object]
+        Every parameter.
+    progress : Progress | None, default None
+        Called at each cell.
+    folder : Path | None, default None
+        That the template may leave frames in.
+    ahead : Sequence[str], default ()
+        Modules to import while the kernel works.
+    kernel : _Kernel | None, default None
+        Of kernel_beside; None: one is started.
+
+    Returns
+    -------
+    object
+        The executed notebook, an nbformat.NotebookNode.
+
+    Raises
+    ------
+    RunError
+        When a cell fails.
+
+    Examples
+    --------
+    >>> import nbformat
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import _open_ledger, _write_json, execute
+    >>> from quantlab.report.template import METRICS_MIME
+    >>> from unittest.mock import patch
+    >>> def write_template(cells, folder, name):
+    ...     "Write (kind, tag, source) triples as a notebook."
+    ...     make = {"md": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
+    ...     body = [
+    ...         make[kind](source.strip(), metadata={"tags": [tag]} if tag else {}) for kind, tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     nbformat.write(nbformat.v4.new_notebook(cells=body), file)
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> _write_json(Path(work.name) / "two.json", {"b": 2, "a": 1})
+    >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "new" / "ledger.sqlite")}):
+    ...     empty, head = _open_ledger()
+    >>> ask = 'symbol: str = "SPY"  # a fund or an index'
+    >>> answer = \"\"\"
+    ... from quantlab.data.sample import sample_context
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"sessions": len(sample_context(symbol))})
+    ... \"\"\"
+    >>> tiny = write_template([("code", "parameters", ask), ("code", "", answer)], work.name, "sessions")
+    >>> counted = execute(tiny, {"symbol": "SPY"})
+    >>> counted.cells[-1].outputs[0].data[METRICS_MIME]["metrics"]
+    {'sessions': 3522}
+    """
     own = None if kernel else _Kernel(template)
     import nbformat
     from papermill import execute_notebook  # 2.6 s, so only after all checks
@@ -478,7 +705,54 @@ def html_page(
     parameters: Mapping[str, object],  # every parameter of the run
     facts: list[str],  # short provenance, shown under the title
 ) -> str:  # one self-contained HTML file
-    "Write the page a reader opens."
+    """Write the page a reader opens.
+
+    Parameters
+    ----------
+    notebook
+        executed, an nbformat node.
+    spec : Mapping[str, Parameter]
+        From read_parameters.
+    parameters : Mapping[str, object]
+        Every parameter of the run.
+    facts : list[str]
+        Short provenance, shown under the title.
+
+    Returns
+    -------
+    str
+        One self-contained HTML file.
+
+    Examples
+    --------
+    >>> import nbformat
+    >>> import re
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import execute, html_page
+    >>> from quantlab.report.template import read_parameters
+    >>> def write_template(cells, folder, name):
+    ...     "Write (kind, tag, source) triples as a notebook."
+    ...     make = {"md": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
+    ...     body = [
+    ...         make[kind](source.strip(), metadata={"tags": [tag]} if tag else {}) for kind, tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     nbformat.write(nbformat.v4.new_notebook(cells=body), file)
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> ask = 'symbol: str = "SPY"  # a fund or an index'
+    >>> answer = \"\"\"
+    ... from quantlab.data.sample import sample_context
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"sessions": len(sample_context(symbol))})
+    ... \"\"\"
+    >>> tiny = write_template([("code", "parameters", ask), ("code", "", answer)], work.name, "sessions")
+    >>> counted = execute(tiny, {"symbol": "SPY"})
+    >>> page = html_page(counted, read_parameters(tiny), {"symbol": "SPY"}, ["sessions", "an example"])
+    >>> len(re.findall("an example", page)), "sample_context" in page  # what is shown: facts, not code
+    """
     from nbconvert import HTMLExporter  # 2 s, so only after the kernel is done
 
     hide = {"exclude_input": True, "exclude_input_prompt": True, "exclude_output_prompt": True}
@@ -509,7 +783,23 @@ _LIBRARIES = (
 
 
 def code_version() -> dict[str, object]:  # version, sha256 of the sources, commit and whether it covers the tree
-    "Say which code ran."
+    """Say which code ran.
+
+    Returns
+    -------
+    dict[str, object]
+        version, sha256 of the sources, commit and whether it covers the tree.
+
+    Raises
+    ------
+    ConfigError
+        When there is none (see root).
+
+    Examples
+    --------
+    >>> from quantlab.report.run import code_version
+    >>> assert code_version() == code_version() and len(code_version()["sources"]) == 64
+    """
     from quantlab.report import tracking
 
     state = {"version": quantlab.__version__, "sources": tracking.sources_hash(), "commit": None, "modified": None}
@@ -524,7 +814,19 @@ def code_version() -> dict[str, object]:  # version, sha256 of the sources, comm
 
 # %% ../../nbs/report/820_run.ipynb #42b5ed7e
 def environment() -> dict[str, str]:  # name -> version
-    "List the versions of Python and of the libraries that can move a number."
+    """List the versions of Python and of the libraries that can move a number.
+
+    Returns
+    -------
+    dict[str, str]
+        Name -> version.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.report.run import environment
+    >>> assert environment()["pandas"] == pd.__version__
+    """
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in _LIBRARIES:
         with suppress(metadata.PackageNotFoundError):
@@ -534,7 +836,43 @@ def environment() -> dict[str, str]:  # name -> version
 # %% ../../nbs/report/820_run.ipynb #96915c2c
 @dataclass(frozen=True)
 class ReportRun:
-    "Name a run's folder, with its numbers and its manifest."
+    """Name a run's folder, with its numbers and its manifest.
+
+    Parameters
+    ----------
+    folder : Path
+        With report.html, report.ipynb, metrics.json and manifest.json.
+    metrics : dict[str, float | None]
+        None: a number that does not exist.
+    manifest : dict[str, Any]
+        What went in: JSON.
+
+    Examples
+    --------
+    >>> import os
+    >>> import platform
+    >>> import subprocess
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import OWNER, _write_json, read_run
+    >>> work = tempfile.TemporaryDirectory()
+    >>> folder = Path(work.name) / "staging"
+    >>> gone = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True).stdout.strip()
+    >>> for name, pid in (
+    ...     ("ride-20240102T030405Z-0123abcd", gone),
+    ...     ("ride-20240102T030405Z-89abcdef", os.getpid()),
+    ... ):
+    ...     (folder / f".{name}").mkdir(parents=True)
+    ...     (folder / f".{name}" / OWNER).write_text(f"{platform.node()} {pid}")
+    >>> _write_json(Path(work.name) / "two.json", {"b": 2, "a": 1})
+    >>> kept = Path(work.name) / "by hand"
+    >>> for name, metrics in (("ride-1", {"days": 3}), ("ride-2", {"days": "three"})):
+    ...     (kept / name).mkdir(parents=True)
+    ...     _write_json(kept / name / "metrics.json", metrics)
+    ...     started = {"started": "2024-01-02T03:04:05Z", "parameters": {}, "headline": ["days"]}
+    ...     _write_json(kept / name / "manifest.json", started | {"code": {"sources": "0" * 64}, "data_hash": None})
+    >>> assert read_run(kept / "ride-1").metrics == {"days": 3}
+    """
 
     folder: Path  # with report.html, report.ipynb, metrics.json and manifest.json
     metrics: dict[str, float | None]  # None: a number that does not exist
@@ -542,12 +880,34 @@ class ReportRun:
 
     @property
     def html(self) -> Path:
-        "Return the page."
+        """Return the page.
+
+        Returns
+        -------
+        Path
+            The page.
+        """
         return self.folder / "report.html"
 
     @property
     def notebook(self) -> Path:
-        "Return the executed notebook."
+        """Return the executed notebook.
+
+        Returns
+        -------
+        Path
+            The executed notebook.
+
+        Examples
+        --------
+        >>> import json
+        >>> from quantlab.report.template import read_emitted
+        >>> assert (
+        ...     run.metrics
+        ...     == json.loads((run.folder / "metrics.json").read_text())
+        ...     == read_emitted(run.notebook)["metrics"]
+        ... )
+        """
         return self.folder / "report.ipynb"
 
 
@@ -580,7 +940,49 @@ def _is_run(metrics: object, manifest: object) -> bool:
 def read_run(
     folder: Path,  # of one run
 ) -> ReportRun:
-    "Read a finished run; raise ReportError when its files are not those of a run."
+    """Read a finished run; raise ReportError when its files are not those of a run.
+
+    Parameters
+    ----------
+    folder : Path
+        Of one run.
+
+    Returns
+    -------
+    ReportRun
+        A run's folder, with its numbers and its manifest.
+
+    Raises
+    ------
+    ReportError
+        When its files are not those of a run.
+
+    Examples
+    --------
+    >>> import os
+    >>> import platform
+    >>> import subprocess
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import OWNER, _write_json, read_run
+    >>> work = tempfile.TemporaryDirectory()
+    >>> folder = Path(work.name) / "staging"
+    >>> gone = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True).stdout.strip()
+    >>> for name, pid in (
+    ...     ("ride-20240102T030405Z-0123abcd", gone),
+    ...     ("ride-20240102T030405Z-89abcdef", os.getpid()),
+    ... ):
+    ...     (folder / f".{name}").mkdir(parents=True)
+    ...     (folder / f".{name}" / OWNER).write_text(f"{platform.node()} {pid}")
+    >>> _write_json(Path(work.name) / "two.json", {"b": 2, "a": 1})
+    >>> kept = Path(work.name) / "by hand"
+    >>> for name, metrics in (("ride-1", {"days": 3}), ("ride-2", {"days": "three"})):
+    ...     (kept / name).mkdir(parents=True)
+    ...     _write_json(kept / name / "metrics.json", metrics)
+    ...     started = {"started": "2024-01-02T03:04:05Z", "parameters": {}, "headline": ["days"]}
+    ...     _write_json(kept / name / "manifest.json", started | {"code": {"sources": "0" * 64}, "data_hash": None})
+    >>> assert read_run(kept / "ride-1").metrics == {"days": 3}
+    """
     try:
         metrics, manifest = (
             json.loads((folder / name).read_text(encoding="utf-8")) for name in ("metrics.json", "manifest.json")
@@ -597,7 +999,35 @@ def list_runs(
     folder: Path | None = None,  # holds run folders; the setting [research] runs
     tell: Callable[[str], None] | None = None,  # called with what is wrong with each broken run
 ) -> list[ReportRun]:  # finished runs, newest first
-    "Read the finished runs of a folder, without failed, hidden and broken ones; raise ReportError for a file."
+    """Read the finished runs of a folder, without failed, hidden and broken ones; raise ReportError for a file.
+
+    Parameters
+    ----------
+    folder : Path | None, default None
+        Holds run folders; the setting [research] runs.
+    tell : Callable[[str], None] | None, default None
+        Called with what is wrong with each broken run.
+
+    Returns
+    -------
+    list[ReportRun]
+        Finished runs, newest first.
+
+    Raises
+    ------
+    ReportError
+        For a file.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import list_runs
+    >>> work = tempfile.TemporaryDirectory()
+    >>> assert list_runs(Path(work.name) / "failed") == list_runs(Path(work.name) / "no such folder") == []
+    """
     place, found = Path(folder or path("research", "runs")), []
     if place.exists() and not place.is_dir():
         raise ReportError(f"{display_path(place)} is a file, and a folder of runs is meant; name another one")
@@ -718,7 +1148,30 @@ def run_page(
     spec: Mapping[str, Parameter],  # of the template, from read_parameters
     manifest: Mapping[str, object],  # of the run
 ) -> str:  # one self-contained HTML file
-    "Return the page of a run, with the facts that a reader needs to trust it."
+    """Return the page of a run, with the facts that a reader needs to trust it.
+
+    Parameters
+    ----------
+    notebook
+        executed, an nbformat node.
+    spec : Mapping[str, Parameter]
+        Of the template, from read_parameters.
+    manifest : Mapping[str, object]
+        Of the run.
+
+    Returns
+    -------
+    str
+        One self-contained HTML file.
+
+    Examples
+    --------
+    >>> from quantlab.report.run import run_page
+    >>> from quantlab.report.template import read_parameters
+    >>> assert len(run_page(notebook, read_parameters(small), manifest)) > 10_000 and manifest["headline"] == [
+    ...     "highest"
+    ... ]
+    """
     code, data = manifest["code"], manifest["data_hash"] or "not hashed"
     facts = [f"{manifest['template']}, run {manifest['started']}", f"data {data}"]
     facts += [f"quantlab {code['version']}, sources {code['sources'][:8]}", f"question {manifest['question'][:8]}"]
@@ -815,7 +1268,79 @@ def run_report(
     progress: Progress | None = None,  # called at each cell and once more for the page
     track: bool = True,  # copy the run to MLflow
 ) -> ReportRun:
-    "Run a report; raise QuantlabError before a kernel starts, RunError after."
+    """Run a report; raise QuantlabError before a kernel starts, RunError after.
+
+    Parameters
+    ----------
+    template : str | Path
+        A name, or the path of a notebook.
+    parameters : Mapping[str, object] | None, default None
+        What differs from the defaults.
+    output : Path | None, default None
+        Folder that receives the run's folder; the setting [research] runs.
+    progress : Progress | None, default None
+        Called at each cell and once more for the page.
+    track : bool, default True
+        Copy the run to MLflow.
+
+    Returns
+    -------
+    ReportRun
+        A run's folder, with its numbers and its manifest.
+
+    Raises
+    ------
+    QuantlabError
+        Before a kernel starts, RunError after.
+    ReportError
+        Its message names the nearest one (see find_template).
+        When it breaks the convention (see read_parameters).
+        "the ledger {...} cannot be written ({...}); set [research] ledger to another file"
+        "cannot make the folder {place} ({what}); give another one"
+    ConfigError
+        On an unknown name or a wrong type (see fill_parameters).
+        For an address (see path).
+        When absent or malformed (see setting).
+        When there is none (see root).
+    RunError
+        "cannot write into {...} ({...}); nothing was kept: make room, or give another folder"
+        "the kernel did not start ({error}); try: python -m ipykernel --version"
+        Where the template emitted none.
+        "the run is complete in {...}, but was not tracked: {error}"
+
+    Examples
+    --------
+    >>> import nbformat
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import _open_ledger, _write_json, run_report
+    >>> from unittest.mock import patch
+    >>> def write_template(cells, folder, name):
+    ...     "Write (kind, tag, source) triples as a notebook."
+    ...     make = {"md": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
+    ...     body = [
+    ...         make[kind](source.strip(), metadata={"tags": [tag]} if tag else {}) for kind, tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     nbformat.write(nbformat.v4.new_notebook(cells=body), file)
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> _write_json(Path(work.name) / "two.json", {"b": 2, "a": 1})
+    >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "new" / "ledger.sqlite")}):
+    ...     empty, head = _open_ledger()
+    >>> ask = 'symbol: str = "SPY"  # a fund or an index'
+    >>> answer = \"\"\"
+    ... from quantlab.data.sample import sample_context
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"sessions": len(sample_context(symbol))})
+    ... \"\"\"
+    >>> tiny = write_template([("code", "parameters", ask), ("code", "", answer)], work.name, "sessions")
+    >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "tiny.sqlite")}):
+    ...     finished = run_report(tiny, output=Path(work.name) / "few", track=False)
+    >>> finished.metrics
+    {'sessions': 3522}
+    """
     file = find_template(template)
     values = fill_parameters(read_parameters(file), parameters or {})
     with kernel_beside(file) as kernel:
@@ -827,6 +1352,47 @@ def tearsheet(
     recipe: str = "default",  # whose strategy is shown
     **overrides: object,  # parameters of the template: top_k=20
 ) -> ReportRun:  # finished; its page is .html
-    "Run the tearsheet of a strategy; raise QuantlabError before a kernel starts, RunError after."
+    """Run the tearsheet of a strategy; raise QuantlabError before a kernel starts, RunError after.
+
+    Parameters
+    ----------
+    recipe : str, default "default"
+        Whose strategy is shown.
+    **overrides : object
+        Parameters of the template: top_k=20.
+
+    Returns
+    -------
+    ReportRun
+        Finished; its page is .html.
+
+    Raises
+    ------
+    QuantlabError
+        Before a kernel starts, RunError after.
+    ReportError
+        Its message names the nearest one (see find_template).
+        When it breaks the convention (see read_parameters).
+        "the ledger {...} cannot be written ({...}); set [research] ledger to another file"
+        "cannot make the folder {place} ({what}); give another one"
+    ConfigError
+        On an unknown name or a wrong type (see fill_parameters).
+        For an address (see path).
+        When absent or malformed (see setting).
+        When there is none (see root).
+    RunError
+        "cannot write into {...} ({...}); nothing was kept: make room, or give another folder"
+        "the kernel did not start ({error}); try: python -m ipykernel --version"
+        Where the template emitted none.
+        "the run is complete in {...}, but was not tracked: {error}"
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.report.run import tearsheet
+    >>> refused = show_error(lambda: tearsheet(top_kk=20))
+    >>> refused
+    "ConfigError: unknown parameter 'top_kk'; did you mean 'top_k'?"
+    """
     named = {} if recipe == "default" else {"recipe": recipe}
     return run_report("tearsheet", {**named, **overrides})

@@ -21,7 +21,19 @@ from ..regime.gate import EXPOSURE
 
 # %% ../../nbs/report/810_tearsheet.ipynb #7e87a001
 class Text(pd.DataFrame):
-    "Hold text that is shown whole: pandas cuts it at 50 characters, where the remedy begins."
+    """Hold text that is shown whole: pandas cuts it at 50 characters, where the remedy begins.
+
+    Examples
+    --------
+    >>> from quantlab.report.tearsheet import Text
+    >>> reason = (
+    ...     "rows before the cut moved when everything after it was taken away; first 2015-06-30, column peek_1"
+    ... )
+    >>> whole = Text({"why": [reason]}, index=["peek_1"])
+    >>> whole
+                                                                                                           why
+    peek_1  rows before the cut moved when everything after it was taken away; first 2015-06-30, column peek_1
+    """
 
     @property
     def _constructor(self) -> type:
@@ -39,7 +51,41 @@ class Text(pd.DataFrame):
 def read_scores(
     file: str,  # Parquet; a relative path counts from the workspace's root
 ) -> pd.DataFrame:  # (date, symbol): score
-    "Read predictions that were made elsewhere; raise DataError for what is no panel of scores."
+    """Read predictions that were made elsewhere; raise DataError for what is no panel of scores.
+
+    Parameters
+    ----------
+    file : str
+        Parquet; a relative path counts from the workspace's root.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol): score.
+
+    Raises
+    ------
+    DataError
+        For what is no panel of scores.
+    ConfigError
+        When there is none (see root).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.recipe.market import load_market
+    >>> from quantlab.report.tearsheet import read_scores
+    >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     some = market.bars["close"].iloc[:8].rename("score").to_frame()
+    ...     some.reset_index().to_parquet(f"{folder}/made.parquet")
+    ...     read = read_scores(f"{folder}/made.parquet")
+    ...     some.rename(columns={"score": "alpha"}).to_parquet(f"{folder}/alpha.parquet")
+    ...     refused = show_error(lambda: read_scores(f"{folder}/alpha.parquet")).replace(folder, "my")
+    >>> refused
+    'DataError: my/alpha.parquet has no score; predictions are rows of date, symbol and score'
+    """
     try:
         frame = pd.read_parquet(root() / file)
     except (OSError, ValueError) as error:
@@ -60,7 +106,33 @@ def format_table(
     formats: dict[str, str],  # column -> format string, e.g. "{:+.2%}"; other columns stay as they are
     missing: str = "–",  # shown for NaN and NaT
 ) -> Text:
-    "Turn numbers into text for display."
+    """Turn numbers into text for display.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        What is shown.
+    formats : dict[str, str]
+        Column -> format string, e.g. "{:+.2%}"; other columns stay as they are.
+    missing : str, default "–"
+        Shown for NaN and NaT.
+
+    Returns
+    -------
+    Text
+        Text that is shown whole: pandas cuts it at 50 characters, where the remedy begins.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.report.tearsheet import format_table
+    >>> small = format_table(pd.DataFrame({"gain": [0.0123, np.nan], "name": ["KO", None]}), {"gain": "{:+.1%}"})
+    >>> small
+        gain name
+    0  +1.2%   KO
+    1      –    –
+    """
     shown = frame.astype(object)
     for column, pattern in formats.items():
         shown[column] = [missing if pd.isna(value) else pattern.format(value) for value in frame[column]]
@@ -71,7 +143,37 @@ def stamps(
     dates: pd.Series | pd.DatetimeIndex,  # sessions, or moments with a zone
     missing: str = "–",  # shown for NaT
 ) -> pd.Series | pd.Index:  # of text
-    "Write dates for display: the day, and the time of day where there is a zone."
+    """Write dates for display: the day, and the time of day where there is a zone.
+
+    Parameters
+    ----------
+    dates : pd.Series | pd.DatetimeIndex
+        sessions, or moments with a zone.
+    missing : str, default "–"
+        Shown for NaT.
+
+    Returns
+    -------
+    pd.Series | pd.Index
+        Of text.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.recipe.market import load_market
+    >>> from quantlab.report.tearsheet import read_scores, stamps
+    >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     some = market.bars["close"].iloc[:8].rename("score").to_frame()
+    ...     some.reset_index().to_parquet(f"{folder}/made.parquet")
+    ...     read = read_scores(f"{folder}/made.parquet")
+    ...     some.rename(columns={"score": "alpha"}).to_parquet(f"{folder}/alpha.parquet")
+    ...     refused = show_error(lambda: read_scores(f"{folder}/alpha.parquet")).replace(folder, "my")
+    >>> moments = pd.DatetimeIndex(["2024-01-31 16:00Z", pd.NaT])
+    >>> assert stamps(moments).tolist() == ["2024-01-31 16:00", "–"] and stamps(market.stray).empty
+    """
     text = (dates if isinstance(dates, pd.DatetimeIndex) else dates.dt).strftime(
         "%Y-%m-%d" if getattr(dates, "dt", dates).tz is None else "%Y-%m-%d %H:%M"
     )
@@ -81,7 +183,45 @@ def stamps(
 def data_table(
     market: MarketData,  # as loaded
 ) -> pd.DataFrame:  # one row per fact
-    "Return what the run used, with the flaws a reader must know."
+    """Return what the run used, with the flaws a reader must know.
+
+    Parameters
+    ----------
+    market : MarketData
+        As loaded.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per fact.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.recipe.market import load_market
+    >>> from quantlab.report.tearsheet import data_table, read_scores
+    >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     some = market.bars["close"].iloc[:8].rename("score").to_frame()
+    ...     some.reset_index().to_parquet(f"{folder}/made.parquet")
+    ...     read = read_scores(f"{folder}/made.parquet")
+    ...     some.rename(columns={"score": "alpha"}).to_parquet(f"{folder}/alpha.parquet")
+    ...     refused = show_error(lambda: read_scores(f"{folder}/alpha.parquet")).replace(folder, "my")
+    >>> table = data_table(market)
+    >>> table
+                                                                                           value
+    source                                                                      committed sample
+    content hash of the raw bars                                                71be5316066531f6
+    sessions                                            2015-01-02 to 2019-12-31, 1,258 sessions
+    sessions in a year, measured                                                             252
+    symbols                                                                                    4
+    rows                                                                                   5,032
+    missing rows between a symbol's first and last ...                                         0
+    symbols that stop before the end                                                           0
+    rows with zero volume                                                                      0
+    market index                                                                             SPY
+    """
     cover = symbol_coverage(market.bars)
     last = market.bars.index.get_level_values("date").max()
     stopped = cover.index[cover["last"] < last]
@@ -131,7 +271,26 @@ def rule_text(
     recipe: Recipe,  # as it was run
     gate: bool,  # a regime scaled the book
 ) -> str:  # Markdown, one paragraph
-    "Say in plain words what a recipe trades."
+    """Say in plain words what a recipe trades.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        As it was run.
+    gate : bool
+        A regime scaled the book.
+
+    Returns
+    -------
+    str
+        Markdown, one paragraph.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.report.tearsheet import rule_text
+    >>> rule_text(Recipe(), gate=False)
+    """
     p, share, own = recipe.policy, recipe.limits.max_weight, recipe.model.settings.get("column")
     score = f"value of {own}" if own else f"predicted {recipe.label.horizon}-session return rank"
     short = " and short as many with the lowest" if p.kind == "long_short" else ""
@@ -162,7 +321,47 @@ def _cell(metric: str, row: pd.Series) -> str:
 def metrics_table(
     summaries: dict[str, pd.DataFrame],  # account -> backtest.stats.summary
 ) -> pd.DataFrame:  # metric x account, text
-    "Return the metrics of several accounts with their 95 % intervals."
+    """Return the metrics of several accounts with their 95 % intervals.
+
+    Parameters
+    ----------
+    summaries : dict[str, pd.DataFrame]
+        Account -> backtest.stats.summary.
+
+    Returns
+    -------
+    pd.DataFrame
+        Metric x account, text.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from quantlab.backtest.stats import summary
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.recipe.market import load_market
+    >>> from quantlab.report.tearsheet import metrics_table, read_scores
+    >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     some = market.bars["close"].iloc[:8].rename("score").to_frame()
+    ...     some.reset_index().to_parquet(f"{folder}/made.parquet")
+    ...     read = read_scores(f"{folder}/made.parquet")
+    ...     some.rename(columns={"score": "alpha"}).to_parquet(f"{folder}/alpha.parquet")
+    ...     refused = show_error(lambda: read_scores(f"{folder}/alpha.parquet")).replace(folder, "my")
+    >>> returns = to_wide(market.bars["close"]).pct_change().iloc[1:]
+    >>> summaries = {name: summary(returns[name], 252) for name in ("MSFT", "GE")}
+    >>> shown = metrics_table(summaries)
+    >>> shown
+                                       MSFT                        GE
+    annual return     30.4 %  (11.4 … 52.5)   -12.0 %  (-33.9 … 15.7)
+    volatility        23.3 %  (20.8 … 26.0)     29.8 %  (26.3 … 33.7)
+    sharpe              1.25  (0.38 … 2.13)     -0.28  (-1.16 … 0.60)
+    sortino             1.90  (0.83 … 3.24)     -0.41  (-1.60 … 1.04)
+    max drawdown   -18.2 %  (-36.0 … -14.4)  -78.0 %  (-89.4 … -35.3)
+    calmar              1.67  (0.38 … 3.21)     -0.15  (-0.38 … 0.42)
+    hit rate          54.1 %  (51.6 … 57.0)     47.7 %  (44.7 … 50.2)
+    tail ratio          1.05  (0.84 … 1.19)       0.94  (0.79 … 1.15)
+    """
     columns = {
         account: pd.Series({metric: _cell(metric, row) for metric, row in table.iterrows()})
         for account, table in summaries.items()
@@ -176,7 +375,42 @@ def verdict(
     dsr: float,  # deflated Sharpe ratio of that excess
     ic_p: float,  # p-value of the mean rank IC
 ) -> str:  # Markdown, one paragraph
-    "Say in plain words whether the run shows an edge after costs."
+    """Say in plain words whether the run shows an edge after costs.
+
+    Parameters
+    ----------
+    excess : pd.DataFrame
+        Backtest.stats.summary of strategy minus equal weight, after costs.
+    dsr : float
+        Deflated Sharpe ratio of that excess.
+    ic_p : float
+        P-value of the mean rank IC.
+
+    Returns
+    -------
+    str
+        Markdown, one paragraph.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.backtest.stats import summary
+    >>> from quantlab.report.tearsheet import verdict
+    >>> generator = np.random.default_rng(7)
+    >>> days = pd.date_range("2015-01-01", periods=1500, freq="B")
+    >>> worlds = {
+    ...     drift: summary(pd.Series(generator.normal(drift, 0.004, len(days)), index=days), 252)
+    ...     for drift in (0.0008, 0.0, -0.0008)
+    ... }
+    >>> sentences = [
+    ...     verdict(worlds[0.0008], 0.99, 0.001),
+    ...     verdict(worlds[0.0008], 0.80, 0.2),
+    ...     verdict(worlds[0.0], 0.4, 0.5),
+    ...     verdict(worlds[-0.0008], 0.0, 0.5),
+    ... ]
+    >>> sentences
+    """
     row = excess.loc["annual_return"]
     if not np.isfinite(row[["value", "low", "high"]].astype(float)).all():
         return "**No verdict.** The account is too short to be judged."
@@ -207,7 +441,50 @@ def chosen_and_held_out(
     year: float,  # sessions
     horizon: int,  # sessions of the outcome: so many dates share one
 ) -> pd.DataFrame:  # statistic x years, text
-    "Return an account before and after the last session that was looked at; a side without two sessions is left out."
+    """Return an account before and after the last session that was looked at; a side without two sessions is left out.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x account, simple decimal: strategy, equal weight.
+    ic : pd.Series
+        Rank IC by date, known when its outcome is.
+    until : str
+        Last session that was looked at when the recipe was chosen.
+    year : float
+        Sessions.
+    horizon : int
+        Sessions of the outcome: so many dates share one.
+
+    Returns
+    -------
+    pd.DataFrame
+        Statistic x years, text.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from quantlab.backtest.stats import summary
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.recipe.market import load_market
+    >>> from quantlab.report.tearsheet import chosen_and_held_out, read_scores
+    >>> market = load_market("sample", "AAPL, MSFT, XOM, GE", "2015-01-01", "2019-12-31")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     some = market.bars["close"].iloc[:8].rename("score").to_frame()
+    ...     some.reset_index().to_parquet(f"{folder}/made.parquet")
+    ...     read = read_scores(f"{folder}/made.parquet")
+    ...     some.rename(columns={"score": "alpha"}).to_parquet(f"{folder}/alpha.parquet")
+    ...     refused = show_error(lambda: read_scores(f"{folder}/alpha.parquet")).replace(folder, "my")
+    >>> returns = to_wide(market.bars["close"]).pct_change().iloc[1:]
+    >>> summaries = {name: summary(returns[name], 252) for name in ("MSFT", "GE")}
+    >>> luck = pd.DataFrame(
+    ...     {name: returns[symbol] for name, symbol in {"strategy": "MSFT", "equal weight": "GE"}.items()}
+    ... )
+    >>> years = chosen_and_held_out(luck, pd.Series(0.01, luck.index), "2017-12-29", 252, 20)
+    >>> years
+    """
     shown = {}
     after = pd.Timestamp(until) + pd.Timedelta("1D")
     for name, side in {"chosen on": slice(None, until), "held out": slice(after, None)}.items():
@@ -233,7 +510,29 @@ def chosen_and_held_out(
 def searched_text(
     recipe: Recipe,  # as it was run
 ) -> str:  # Markdown, one paragraph
-    "Say what was tried before a recipe was chosen, and when the years after were opened; raise as read_trials does."
+    """Say what was tried before a recipe was chosen, and when the years after were opened; raise as read_trials does.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        As it was run.
+
+    Returns
+    -------
+    str
+        Markdown, one paragraph.
+
+    Raises
+    ------
+    DataError
+        For a row whose hash does not hold (see read_trials).
+
+    Examples
+    --------
+    >>> from quantlab.recipe.spec import Recipe, load
+    >>> from quantlab.report.tearsheet import searched_text
+    >>> assert "once" in searched_text(load("default")) and "not known" in searched_text(Recipe(name="mine"))
+    """
     rows = read_trials(trials_file(recipe.name))
     if rows.empty:
         return "No trials were committed with this recipe, so how many were tried before it was chosen is not known."

@@ -35,13 +35,76 @@ def nearest(
     name: str,  # as typed
     known: Sequence[str],  # what there is
 ) -> str:  # a hint that ends an error message
-    "Say which known name was probably meant."
+    """Say which known name was probably meant.
+
+    Parameters
+    ----------
+    name : str
+        As typed.
+    known : Sequence[str]
+        What there is.
+
+    Returns
+    -------
+    str
+        A hint that ends an error message.
+
+    Examples
+    --------
+    >>> from quantlab.report.template import nearest
+    >>> nearest("tearshet", ["factor", "tearsheet"])
+    "did you mean 'tearsheet'?"
+    """
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"there is: {', '.join(known) or 'nothing'}"
 
 # %% ../../nbs/report/815_template.ipynb #599090b7
 def templates() -> dict[str, Path]:  # name -> file
-    "List the workspace's templates."
+    """List the workspace's templates.
+
+    Returns
+    -------
+    dict[str, Path]
+        Name -> file.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.jobs import _Asked, _check_template, _engine, _jobs, check_job
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> with _engine(here / "one.sqlite").begin() as db:
+    ...     _jobs().metadata.create_all(db)
+    >>> asked = _Asked(here / "asked.sqlite")
+    >>> refused = [
+    ...     ("tearsheet", {"top_k": 2.5}), ("tearsheet", {"data": "lake:x"}), ("tearsheet", {"recipe": "mine/x.yaml"}),
+    ...     ("tearsheet", {"model": "os:system"}), ("tearsheets", {}), ("tearsheet", {"topk": 3}),
+    ...     ("risk", {"symbols": '["../x"]'}),
+    ... ]  # fmt: skip
+    >>> [show_error(lambda name=name, asked=asked: _check_template(name, asked))[:110] for name, asked in refused]
+    >>> names = [
+    ...     "../tearsheet",
+    ...     "/etc/passwd",
+    ...     "tearsheet.ipynb",
+    ...     "os:system",
+    ...     "a b",
+    ...     "tear\\nsheet",
+    ...     "",
+    ...     "x" * 101,
+    ...     "name: y",
+    ... ]
+    >>> told = [show_error(lambda name=name: check_job("report", name, {})) for name in names]
+    >>> told[:2]
+    ["ConfigError: name is '../tearsheet'; give the name of a template: letters, digits, _ and -, at most 100",
+     "ConfigError: name is '/etc/passwd'; give the name of a template: letters, digits, _ and -, at most 100"]
+    """
     folder = path("research", "templates")
     own = folder.parent / "mine" / "reports"  # of quantlab new report
     return {file.stem: file for home in (own, folder) for file in sorted(home.glob("*.ipynb"))}
@@ -50,7 +113,69 @@ def templates() -> dict[str, Path]:  # name -> file
 def find_template(
     name: str | Path,  # a template's name, or the path of a notebook
 ) -> Path:  # absolute
-    "Resolve a template; raise ReportError naming the nearest one."
+    """Resolve a template; raise ReportError naming the nearest one.
+
+    Parameters
+    ----------
+    name : str | Path
+        A template's name, or the path of a notebook.
+
+    Returns
+    -------
+    Path
+        Absolute.
+
+    Raises
+    ------
+    ReportError
+        Its message names the nearest one.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import json
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.template import find_template
+    >>> PARAMETERS = \"\"\"
+    ... symbol: str = "AAPL"  # the name to look at
+    ... window: int = 21  # sessions in the volatility window
+    ... floor: float = 0.0  # lowest volatility plotted, annualised
+    ... log: bool = False  # log scale
+    ... levels: list = [0.1, 0.5, 0.9]  # quantiles to print, 0 to 1
+    ... \"\"\"
+    >>> CHECK = \"\"\"
+    ... from quantlab.core.errors import ConfigError
+    ...
+    ... if window < 2:
+    ...     raise ConfigError(f"window is {window}, expected at least 2 sessions")
+    ... \"\"\"
+    >>> LAST = \"\"\"
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"window": window})
+    ... \"\"\"
+    >>> SMALL = [("parameters", PARAMETERS), ("check", CHECK), ("", LAST)]
+    >>> def write_template(cells, folder, name="small"):
+    ...     "Write (tag, source) pairs as a notebook."
+    ...     body = [
+    ...         {
+    ...             "cell_type": "code",
+    ...             "metadata": {"tags": [tag]},
+    ...             "source": source,
+    ...             "outputs": [],
+    ...             "execution_count": None,
+    ...         }
+    ...         for tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     file.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> small = write_template(SMALL, work.name)
+    >>> assert find_template(small) == small.resolve()
+    """
     file, known = Path(name), templates()
     if file.suffix == ".ipynb" and file.is_file():
         return file.resolve()
@@ -63,7 +188,66 @@ def find_template(
 def read_cells(
     notebook: Path,  # an .ipynb file, executed or not
 ) -> list[dict]:  # the cells, `source` joined to one string, `tags` a list
-    "Read a notebook's cells with nothing but json."
+    """Read a notebook's cells with nothing but json.
+
+    Parameters
+    ----------
+    notebook : Path
+        An .ipynb file, executed or not.
+
+    Returns
+    -------
+    list[dict]
+        The cells, `source` joined to one string, `tags` a list.
+
+    Raises
+    ------
+    ReportError
+
+    Examples
+    --------
+    >>> import json
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.template import read_cells
+    >>> PARAMETERS = \"\"\"
+    ... symbol: str = "AAPL"  # the name to look at
+    ... window: int = 21  # sessions in the volatility window
+    ... floor: float = 0.0  # lowest volatility plotted, annualised
+    ... log: bool = False  # log scale
+    ... levels: list = [0.1, 0.5, 0.9]  # quantiles to print, 0 to 1
+    ... \"\"\"
+    >>> CHECK = \"\"\"
+    ... from quantlab.core.errors import ConfigError
+    ...
+    ... if window < 2:
+    ...     raise ConfigError(f"window is {window}, expected at least 2 sessions")
+    ... \"\"\"
+    >>> LAST = \"\"\"
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"window": window})
+    ... \"\"\"
+    >>> SMALL = [("parameters", PARAMETERS), ("check", CHECK), ("", LAST)]
+    >>> def write_template(cells, folder, name="small"):
+    ...     "Write (tag, source) pairs as a notebook."
+    ...     body = [
+    ...         {
+    ...             "cell_type": "code",
+    ...             "metadata": {"tags": [tag]},
+    ...             "source": source,
+    ...             "outputs": [],
+    ...             "execution_count": None,
+    ...         }
+    ...         for tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     file.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> small = write_template(SMALL, work.name)
+    >>> assert [cell["tags"] for cell in read_cells(small)] == [["parameters"], ["check"], [""]]
+    """
     try:
         cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
         tags = [cell["metadata"].get("tags", []) for cell in cells]
@@ -77,7 +261,70 @@ def tagged_source(
     template: Path,  # the notebook
     tag: str,  # of the wanted cell
 ) -> str | None:  # its source; None when no cell has the tag
-    "Return the one cell with a tag; raise ReportError when there are several."
+    """Return the one cell with a tag; raise ReportError when there are several.
+
+    Parameters
+    ----------
+    template : Path
+        The notebook.
+    tag : str
+        Of the wanted cell.
+
+    Returns
+    -------
+    str | None
+        Its source; None when no cell has the tag.
+
+    Raises
+    ------
+    ReportError
+        When there are several.
+
+    Examples
+    --------
+    >>> import json
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.template import tagged_source
+    >>> PARAMETERS = \"\"\"
+    ... symbol: str = "AAPL"  # the name to look at
+    ... window: int = 21  # sessions in the volatility window
+    ... floor: float = 0.0  # lowest volatility plotted, annualised
+    ... log: bool = False  # log scale
+    ... levels: list = [0.1, 0.5, 0.9]  # quantiles to print, 0 to 1
+    ... \"\"\"
+    >>> CHECK = \"\"\"
+    ... from quantlab.core.errors import ConfigError
+    ...
+    ... if window < 2:
+    ...     raise ConfigError(f"window is {window}, expected at least 2 sessions")
+    ... \"\"\"
+    >>> LAST = \"\"\"
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"window": window})
+    ... \"\"\"
+    >>> SMALL = [("parameters", PARAMETERS), ("check", CHECK), ("", LAST)]
+    >>> def write_template(cells, folder, name="small"):
+    ...     "Write (tag, source) pairs as a notebook."
+    ...     body = [
+    ...         {
+    ...             "cell_type": "code",
+    ...             "metadata": {"tags": [tag]},
+    ...             "source": source,
+    ...             "outputs": [],
+    ...             "execution_count": None,
+    ...         }
+    ...         for tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     file.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> small = write_template(SMALL, work.name)
+    >>> tagged_source(small, "check").strip().splitlines()[-1]
+    '    raise ConfigError(f"window is {window}, expected at least 2 sessions")'
+    """
     found = [cell["source"] for cell in read_cells(template) if tag in cell["tags"]]
     if len(found) > 1:
         where = display_path(template)
@@ -101,7 +348,30 @@ def _type_of(kind: str) -> tuple[str, bool]:  # a key of PARAMETER_TYPES; whethe
 
 @dataclass(frozen=True)
 class Parameter:
-    "Hold one line of a template's parameters cell."
+    """Hold one line of a template's parameters cell.
+
+    Parameters
+    ----------
+    name : str
+        Of the variable in the cell.
+    kind : str
+        One of PARAMETER_TYPES, Literal[...] or Annotated[one of them, Field(...)], or Optional of
+        these.
+    default : int | float | str | bool | list | None
+        Value in the cell.
+    comment : str
+        What it means, with its unit.
+
+    Examples
+    --------
+    >>> from quantlab.report.template import Parameter, parameter_model
+    >>> made = parameter_model(
+    ...     {"window": Parameter("window", "int", 21, ""), "floor": Parameter("floor", "float", 0.0, "")}
+    ... )
+    >>> made.model_json_schema()["properties"]
+    {'window': {'default': 21, 'title': 'Window', 'type': 'integer'},
+     'floor': {'default': 0.0, 'title': 'Floor', 'type': 'number'}}
+    """
 
     name: str  # of the variable in the cell
     kind: str  # one of PARAMETER_TYPES, Literal[...] or Annotated[one of them, Field(...)], or Optional of these
@@ -110,7 +380,13 @@ class Parameter:
 
     @property
     def type_text(self) -> str:
-        "Return the type as a reader should see it: int from 2 to 20; 'equal', 'rank'; float or None."
+        """Return the type as a reader should see it: int from 2 to 20; 'equal', 'rank'; float or None.
+
+        Returns
+        -------
+        str
+            The type as a reader should see it: int from 2 to 20.
+        """
         name, empty = _type_of(self.kind)
         if choices := re.search(r"Literal\[(.+?)\]", self.kind):
             name = choices[1]
@@ -162,7 +438,33 @@ def _annotation(
 def parameter_model(
     spec: Mapping[str, Parameter],  # by name, from read_parameters
 ) -> Any:  # a class: pydantic's BaseModel
-    "Make the model of a parameters cell: nothing is converted but an int to a float, and no unknown name is taken."
+    """Make the model of a parameters cell: nothing is converted but an int to a float, and no unknown name is taken.
+
+    Parameters
+    ----------
+    spec : Mapping[str, Parameter]
+        By name, from read_parameters.
+
+    Returns
+    -------
+    Any
+        A class: pydantic's BaseModel.
+
+    Raises
+    ------
+    TypeError
+        "{...} is no type of a parameter"
+
+    Examples
+    --------
+    >>> from quantlab.report.template import Parameter, parameter_model
+    >>> made = parameter_model(
+    ...     {"window": Parameter("window", "int", 21, ""), "floor": Parameter("floor", "float", 0.0, "")}
+    ... )
+    >>> made.model_json_schema()["properties"]
+    {'window': {'default': 21, 'title': 'Window', 'type': 'integer'},
+     'floor': {'default': 0.0, 'title': 'Floor', 'type': 'number'}}
+    """
     from pydantic import ConfigDict, create_model
 
     rules = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
@@ -174,7 +476,33 @@ def check_value(
     parameter: Parameter,  # what is declared
     value: object,  # what is given
 ) -> int | float | str | bool | list | None:  # the value, an int widened to a declared float
-    "Return a value of the declared type; raise ConfigError naming parameter, type and default."
+    """Return a value of the declared type; raise ConfigError naming parameter, type and default.
+
+    Parameters
+    ----------
+    parameter : Parameter
+        What is declared.
+    value : object
+        What is given.
+
+    Returns
+    -------
+    int | float | str | bool | list | None
+        The value, an int widened to a declared float.
+
+    Raises
+    ------
+    ConfigError
+        Its message names parameter, type and default.
+    TypeError
+        "{...} is no type of a parameter"
+
+    Examples
+    --------
+    >>> from quantlab.report.template import Parameter, check_value
+    >>> width = Parameter("window", "int", 21, "sessions in the volatility window")
+    >>> assert check_value(width, 63) == 63 and check_value(Parameter("floor", "float", 0.0, ""), 1) == 1.0
+    """
     from pydantic import ValidationError
 
     name, empty = _type_of(parameter.kind)
@@ -195,7 +523,82 @@ def check_value(
 def read_parameters(
     template: Path,  # the notebook
 ) -> dict[str, Parameter]:  # by name, in the order of the cell
-    "Read the cell tagged `parameters`; raise ReportError when it breaks the convention."
+    """Read the cell tagged `parameters`; raise ReportError when it breaks the convention.
+
+    Parameters
+    ----------
+    template : Path
+        The notebook.
+
+    Returns
+    -------
+    dict[str, Parameter]
+        By name, in the order of the cell.
+
+    Raises
+    ------
+    ReportError
+        When it breaks the convention.
+    TypeError
+        "{...} is no type of a parameter"
+    ConfigError
+        "parameter {parameter} cannot be {value}; give a value of type {wanted}{...}"
+
+    Examples
+    --------
+    >>> import json
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.template import read_parameters
+    >>> PARAMETERS = \"\"\"
+    ... symbol: str = "AAPL"  # the name to look at
+    ... window: int = 21  # sessions in the volatility window
+    ... floor: float = 0.0  # lowest volatility plotted, annualised
+    ... log: bool = False  # log scale
+    ... levels: list = [0.1, 0.5, 0.9]  # quantiles to print, 0 to 1
+    ... \"\"\"
+    >>> CHECK = \"\"\"
+    ... from quantlab.core.errors import ConfigError
+    ...
+    ... if window < 2:
+    ...     raise ConfigError(f"window is {window}, expected at least 2 sessions")
+    ... \"\"\"
+    >>> LAST = \"\"\"
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"window": window})
+    ... \"\"\"
+    >>> SMALL = [("parameters", PARAMETERS), ("check", CHECK), ("", LAST)]
+    >>> def write_template(cells, folder, name="small"):
+    ...     "Write (tag, source) pairs as a notebook."
+    ...     body = [
+    ...         {
+    ...             "cell_type": "code",
+    ...             "metadata": {"tags": [tag]},
+    ...             "source": source,
+    ...             "outputs": [],
+    ...             "execution_count": None,
+    ...         }
+    ...         for tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     file.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> small = write_template(SMALL, work.name)
+    >>> spec = read_parameters(small)
+    >>> pd.DataFrame(
+    ...     [(p.name, p.kind, p.default, p.comment) for p in spec.values()],
+    ...     columns=["name", "type", "default", "comment"],
+    ... )
+         name   type          default                                comment
+    0  symbol    str             AAPL                    the name to look at
+    1  window    int               21      sessions in the volatility window
+    2   floor  float              0.0  lowest volatility plotted, annualised
+    3     log   bool            False                              log scale
+    4  levels   list  [0.1, 0.5, 0.9]             quantiles to print, 0 to 1
+    """
     source, where, spec = tagged_source(template, "parameters"), display_path(template), {}
     if source is None:
         raise ReportError(
@@ -222,7 +625,74 @@ def parse_value(
     parameter: Parameter,  # what is declared
     text: str,  # what was typed
 ) -> int | float | str | bool | list | None:  # of the declared type
-    "Turn text into a value; a list is JSON or separated by commas; raise ConfigError for another type."
+    """Turn text into a value; a list is JSON or separated by commas; raise ConfigError for another type.
+
+    Parameters
+    ----------
+    parameter : Parameter
+        What is declared.
+    text : str
+        What was typed.
+
+    Returns
+    -------
+    int | float | str | bool | list | None
+        Of the declared type.
+
+    Raises
+    ------
+    ConfigError
+        For another type.
+    TypeError
+        "{...} is no type of a parameter"
+
+    Examples
+    --------
+    >>> import json
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.template import parse_value, read_parameters
+    >>> PARAMETERS = \"\"\"
+    ... symbol: str = "AAPL"  # the name to look at
+    ... window: int = 21  # sessions in the volatility window
+    ... floor: float = 0.0  # lowest volatility plotted, annualised
+    ... log: bool = False  # log scale
+    ... levels: list = [0.1, 0.5, 0.9]  # quantiles to print, 0 to 1
+    ... \"\"\"
+    >>> CHECK = \"\"\"
+    ... from quantlab.core.errors import ConfigError
+    ...
+    ... if window < 2:
+    ...     raise ConfigError(f"window is {window}, expected at least 2 sessions")
+    ... \"\"\"
+    >>> LAST = \"\"\"
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"window": window})
+    ... \"\"\"
+    >>> SMALL = [("parameters", PARAMETERS), ("check", CHECK), ("", LAST)]
+    >>> def write_template(cells, folder, name="small"):
+    ...     "Write (tag, source) pairs as a notebook."
+    ...     body = [
+    ...         {
+    ...             "cell_type": "code",
+    ...             "metadata": {"tags": [tag]},
+    ...             "source": source,
+    ...             "outputs": [],
+    ...             "execution_count": None,
+    ...         }
+    ...         for tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     file.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> small = write_template(SMALL, work.name)
+    >>> spec = read_parameters(small)
+    >>> assert (
+    ...     parse_value(spec["levels"], "0.25, 0.75") == [0.25, 0.75] and parse_value(spec["log"], "True") is True
+    ... )
+    """
     kind, empty = _type_of(parameter.kind)
     if empty and text in ("None", "null"):
         return None
@@ -246,7 +716,72 @@ def fill_parameters(
     spec: Mapping[str, Parameter],  # from read_parameters
     given: Mapping[str, object],  # name -> value
 ) -> dict[str, object]:  # every parameter, in the template's order
-    "Complete given values with the defaults; raise ConfigError on an unknown name or a wrong type."
+    """Complete given values with the defaults; raise ConfigError on an unknown name or a wrong type.
+
+    Parameters
+    ----------
+    spec : Mapping[str, Parameter]
+        From read_parameters.
+    given : Mapping[str, object]
+        Name -> value.
+
+    Returns
+    -------
+    dict[str, object]
+        Every parameter, in the template's order.
+
+    Raises
+    ------
+    ConfigError
+        On an unknown name or a wrong type.
+    TypeError
+        "{...} is no type of a parameter"
+
+    Examples
+    --------
+    >>> import json
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.template import fill_parameters, read_parameters, run_check
+    >>> PARAMETERS = \"\"\"
+    ... symbol: str = "AAPL"  # the name to look at
+    ... window: int = 21  # sessions in the volatility window
+    ... floor: float = 0.0  # lowest volatility plotted, annualised
+    ... log: bool = False  # log scale
+    ... levels: list = [0.1, 0.5, 0.9]  # quantiles to print, 0 to 1
+    ... \"\"\"
+    >>> CHECK = \"\"\"
+    ... from quantlab.core.errors import ConfigError
+    ...
+    ... if window < 2:
+    ...     raise ConfigError(f"window is {window}, expected at least 2 sessions")
+    ... \"\"\"
+    >>> LAST = \"\"\"
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"window": window})
+    ... \"\"\"
+    >>> SMALL = [("parameters", PARAMETERS), ("check", CHECK), ("", LAST)]
+    >>> def write_template(cells, folder, name="small"):
+    ...     "Write (tag, source) pairs as a notebook."
+    ...     body = [
+    ...         {
+    ...             "cell_type": "code",
+    ...             "metadata": {"tags": [tag]},
+    ...             "source": source,
+    ...             "outputs": [],
+    ...             "execution_count": None,
+    ...         }
+    ...         for tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     file.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> small = write_template(SMALL, work.name)
+    >>> spec = read_parameters(small)
+    >>> run_check(small, fill_parameters(spec, {}))
+    """
     for name in given:
         if name not in spec:
             raise ConfigError(f"unknown parameter {name!r}; {nearest(name, list(spec))}")
@@ -257,7 +792,72 @@ def parse_parameters(
     spec: Mapping[str, Parameter],  # from read_parameters
     texts: Sequence[str],  # "name=value", as typed
 ) -> dict[str, object]:  # the given names only, typed
-    "Parse what was typed on a command line; raise ConfigError on the first mistake."
+    """Parse what was typed on a command line; raise ConfigError on the first mistake.
+
+    Parameters
+    ----------
+    spec : Mapping[str, Parameter]
+        From read_parameters.
+    texts : Sequence[str]
+        "name=value", as typed.
+
+    Returns
+    -------
+    dict[str, object]
+        The given names only, typed.
+
+    Raises
+    ------
+    ConfigError
+        On the first mistake.
+    TypeError
+        "{...} is no type of a parameter"
+
+    Examples
+    --------
+    >>> import json
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.template import parse_parameters, read_parameters
+    >>> PARAMETERS = \"\"\"
+    ... symbol: str = "AAPL"  # the name to look at
+    ... window: int = 21  # sessions in the volatility window
+    ... floor: float = 0.0  # lowest volatility plotted, annualised
+    ... log: bool = False  # log scale
+    ... levels: list = [0.1, 0.5, 0.9]  # quantiles to print, 0 to 1
+    ... \"\"\"
+    >>> CHECK = \"\"\"
+    ... from quantlab.core.errors import ConfigError
+    ...
+    ... if window < 2:
+    ...     raise ConfigError(f"window is {window}, expected at least 2 sessions")
+    ... \"\"\"
+    >>> LAST = \"\"\"
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"window": window})
+    ... \"\"\"
+    >>> SMALL = [("parameters", PARAMETERS), ("check", CHECK), ("", LAST)]
+    >>> def write_template(cells, folder, name="small"):
+    ...     "Write (tag, source) pairs as a notebook."
+    ...     body = [
+    ...         {
+    ...             "cell_type": "code",
+    ...             "metadata": {"tags": [tag]},
+    ...             "source": source,
+    ...             "outputs": [],
+    ...             "execution_count": None,
+    ...         }
+    ...         for tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     file.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> small = write_template(SMALL, work.name)
+    >>> spec = read_parameters(small)
+    >>> parse_parameters(spec, ["window=63", "floor=1e-2", "log=True", "levels=0.25,0.75", "symbol=BRK-B"])
+    """
     given = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -276,7 +876,67 @@ def run_check(
     template: Path,  # the notebook
     values: Mapping[str, object],  # every parameter
 ) -> None:
-    "Execute the cell tagged `check`, if there is one; a QuantlabError it raises is passed on."
+    """Execute the cell tagged `check`, if there is one; a QuantlabError it raises is passed on.
+
+    Parameters
+    ----------
+    template : Path
+        The notebook.
+    values : Mapping[str, object]
+        Every parameter.
+
+    Raises
+    ------
+    ReportError
+        "{where} has {...} cells tagged {tag}, expected one; untag the others"
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import json
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.template import fill_parameters, read_parameters, run_check
+    >>> PARAMETERS = \"\"\"
+    ... symbol: str = "AAPL"  # the name to look at
+    ... window: int = 21  # sessions in the volatility window
+    ... floor: float = 0.0  # lowest volatility plotted, annualised
+    ... log: bool = False  # log scale
+    ... levels: list = [0.1, 0.5, 0.9]  # quantiles to print, 0 to 1
+    ... \"\"\"
+    >>> CHECK = \"\"\"
+    ... from quantlab.core.errors import ConfigError
+    ...
+    ... if window < 2:
+    ...     raise ConfigError(f"window is {window}, expected at least 2 sessions")
+    ... \"\"\"
+    >>> LAST = \"\"\"
+    ... from quantlab.report.template import emit
+    ...
+    ... emit({"window": window})
+    ... \"\"\"
+    >>> SMALL = [("parameters", PARAMETERS), ("check", CHECK), ("", LAST)]
+    >>> def write_template(cells, folder, name="small"):
+    ...     "Write (tag, source) pairs as a notebook."
+    ...     body = [
+    ...         {
+    ...             "cell_type": "code",
+    ...             "metadata": {"tags": [tag]},
+    ...             "source": source,
+    ...             "outputs": [],
+    ...             "execution_count": None,
+    ...         }
+    ...         for tag, source in cells
+    ...     ]
+    ...     file = Path(folder) / f"{name}.ipynb"
+    ...     file.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    ...     return file
+    >>> work = tempfile.TemporaryDirectory()
+    >>> small = write_template(SMALL, work.name)
+    >>> spec = read_parameters(small)
+    >>> run_check(small, fill_parameters(spec, {}))
+    """
     source = tagged_source(template, "check")
     if source is None:
         return
@@ -301,7 +961,28 @@ _TRIAL = {"key", "study", "params", "n_obs", "periods_per_year", "sharpe", "skew
 def plain(
     value: object,  # numbers, numpy scalars, and dicts and lists of them
 ) -> object:
-    "Turn a value into what JSON can hold: numpy scalars into numbers, what is not finite into None."
+    """Turn a value into what JSON can hold: numpy scalars into numbers, what is not finite into None.
+
+    Parameters
+    ----------
+    value : object
+        numbers, numpy scalars, and dicts and lists of them.
+
+    Returns
+    -------
+    object
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from IPython.utils.capture import capture_output
+    >>> from quantlab.report.template import emit, plain
+    >>> with capture_output() as shown:
+    ...     emit(
+    ...         {"sharpe": np.float64(0.5), "days": np.int64(250), "sortino": np.nan}, data_hash="0123456789abcdef"
+    ...     )
+    >>> assert plain({"a": [np.inf, 1.0, (2,)], "b": "x"}) == {"a": [None, 1.0, [2]], "b": "x"}
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -314,7 +995,26 @@ def emit(
     metrics: Mapping[str, float],  # flat: name -> number
     **extra: object,  # data_hash, headline, trials, recipe
 ) -> None:
-    "Display the report's numbers as a bundle that the runner can read; raise ReportError when they are not numbers."
+    """Display the report's numbers as a bundle that the runner can read; raise ReportError when they are not numbers.
+
+    Parameters
+    ----------
+    metrics : Mapping[str, float]
+        flat: name -> number.
+    **extra : object
+        data_hash, headline, trials, recipe.
+
+    Raises
+    ------
+    ReportError
+        When they are not numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.report.template import emit
+    >>> emit({"sharpe": np.float64(0.5), "days": np.int64(250)})
+    """
     from IPython.display import display  # not needed by who only reads a template
 
     numbers = {name: int(value) if isinstance(value, bool) else value for name, value in plain(metrics).items()}
@@ -338,7 +1038,37 @@ def emit(
 def read_emitted(
     notebook: Path,  # an executed report
 ) -> dict:  # {"metrics": {name: number}, ...}
-    "Read the bundle that a report emitted; raise ReportError unless there is exactly one."
+    """Read the bundle that a report emitted; raise ReportError unless there is exactly one.
+
+    Parameters
+    ----------
+    notebook : Path
+        An executed report.
+
+    Returns
+    -------
+    dict
+        {"metrics": {name: number}, ...}.
+
+    Raises
+    ------
+    ReportError
+        Unless there is exactly one.
+
+    Examples
+    --------
+    >>> import json
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.template import METRICS_MIME, read_emitted
+    >>> work = tempfile.TemporaryDirectory()
+    >>> output = {"data": {METRICS_MIME: {"metrics": {"days": 250}}}}
+    >>> cell = {"cell_type": "code", "metadata": {}, "source": "emit(...)", "outputs": [output]}
+    >>> one = Path(work.name) / "one.ipynb"
+    >>> one.write_text(json.dumps({"cells": [cell]}))
+    >>> read_emitted(one)
+    {'metrics': {'days': 250}}
+    """
     outputs = [output.get("data", {}) for cell in read_cells(notebook) for output in cell.get("outputs", [])]
     found = [data[METRICS_MIME] for data in outputs if METRICS_MIME in data]
     if len(found) != 1:
@@ -353,7 +1083,23 @@ RUN_FOLDER = "QUANTLAB_RUN_FOLDER"  # environment variable that the runner sets 
 
 
 def run_folder() -> Path | None:  # None: a template that is not run by the runner
-    "Return the folder that becomes the run's folder, for frames that are kept beside the page."
+    """Return the folder that becomes the run's folder, for frames that are kept beside the page.
+
+    Returns
+    -------
+    Path | None
+        None: a template that is not run by the runner.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.template import RUN_FOLDER, run_folder
+    >>> from unittest.mock import patch
+    >>> work = tempfile.TemporaryDirectory()
+    >>> with patch.dict("os.environ", {RUN_FOLDER: work.name}):
+    ...     assert run_folder() == Path(work.name)
+    """
     there = os.environ.get(RUN_FOLDER)
     return Path(there) if there else None
 
@@ -362,7 +1108,27 @@ FIGURE = "Figure: "  # begins what a figure says of itself in a kernel of the ru
 
 
 def title_figures() -> None:
-    "Let the figures of this kernel say their titles in the text that a notebook keeps beside their pictures."
+    """Let the figures of this kernel say their titles in the text that a notebook keeps beside their pictures.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from IPython.core.formatters import DisplayFormatter
+    >>> from pathlib import Path
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.report.template import RUN_FOLDER, run_folder, title_figures
+    >>> from types import SimpleNamespace
+    >>> from unittest.mock import patch
+    >>> work = tempfile.TemporaryDirectory()
+    >>> with patch.dict("os.environ", {RUN_FOLDER: work.name}):
+    ...     assert run_folder() == Path(work.name)
+    >>> drawn, shell = (
+    ...     figure("Four stocks & their index", "", "", size=(3, 1.6))[0],
+    ...     SimpleNamespace(display_formatter=DisplayFormatter()),
+    ... )
+    >>> with patch("IPython.get_ipython", lambda: shell):
+    ...     title_figures()
+    """
     from IPython import get_ipython
     from IPython.core.formatters import PlainTextFormatter
 
@@ -381,7 +1147,39 @@ def title_figures() -> None:
 def read_pictures(
     cells: Sequence[Mapping],  # of an executed notebook
 ) -> list[tuple[str, str, dict]]:  # name (heading, and a number from the second on), what it shows, the output
-    "List the pictures of a notebook with what each is called; a title, a caption, or else its heading says what it shows."
+    """List the pictures of a notebook with what each is called; a title, a caption, or else its heading says what it
+    shows.
+
+    Parameters
+    ----------
+    cells : Sequence[Mapping]
+        Of an executed notebook.
+
+    Returns
+    -------
+    list[tuple[str, str, dict]]
+        name (heading, and a number from the second on), what it shows, the output.
+
+    Examples
+    --------
+    >>> from quantlab.report.template import read_pictures
+    >>> picture = lambda text: {"data": {"image/png": "AAAA", "text/plain": text}}
+    >>> shown_cells = [
+    ...     {"cell_type": "markdown", "source": "# Ride"},
+    ...     {
+    ...         "cell_type": "code",
+    ...         "source": "fig",
+    ...         "outputs": [picture("Figure: Fear comes in bursts"), picture("<Figure size 3x2>")],
+    ...     },
+    ...     {
+    ...         "cell_type": "code",
+    ...         "source": "#| caption: By year",
+    ...         "outputs": [{"data": {"text/markdown": "## Years"}}, picture("")],
+    ...     },
+    ... ]
+    >>> told = [(name, what) for name, what, _ in read_pictures(shown_cells)]
+    >>> told
+    """
     found, heading, seen = [], "Report", Counter()
     for cell in cells:
         source, outputs = "".join(cell["source"]), cell.get("outputs", [])

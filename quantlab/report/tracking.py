@@ -25,14 +25,105 @@ from ..core.errors import ReportError
 
 # %% ../../nbs/report/800_tracking.ipynb #838e7137
 def available() -> bool:
-    "Say whether MLflow is installed."
+    """Say whether MLflow is installed.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.report.tracking import _write_model, log_run
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> windows = [5, 10, 21, 63, 126, 252]
+    >>> volatility = {w: spy.pct_change().rolling(w).std() * 252**0.5 for w in windows}
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "median": {w: v.median() for w, v in volatility.items()},
+    ...         "highest": {w: v.max() for w, v in volatility.items()},
+    ...     }
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     refused = show_error(lambda: _write_model(Path(folder) / "model", RidgeModel(), None))
+    ...     assert "pass example=X.head()" in refused and not list(Path(folder).iterdir()), "nothing is written"
+    >>> work = tempfile.TemporaryDirectory()
+    >>> store = Path(work.name) / "tracking.sqlite"
+    >>> note = Path(work.name) / "note.txt"
+    >>> note.write_text("volatility of SPY")
+    >>> for w, row in table.iterrows():
+    ...     log_run(
+    ...         "volatility",
+    ...         {"symbol": "SPY", "window": w, "log": False},
+    ...         {**row, "absent": None},
+    ...         [note],
+    ...         {"run": f"window-{w}"},
+    ...         store,
+    ...     )
+    """
     return find_spec("mlflow") is not None
 
 # %% ../../nbs/report/800_tracking.ipynb #9f53964d
 def client(
     store: Path,  # the SQLite file
 ) -> object:  # a mlflow.MlflowClient
-    "Open the store, creating it when it is new; raise ReportError without MLflow."
+    """Open the store, creating it when it is new; raise ReportError without MLflow.
+
+    Parameters
+    ----------
+    store : Path
+        The SQLite file.
+
+    Returns
+    -------
+    object
+        A mlflow.MlflowClient.
+
+    Raises
+    ------
+    ReportError
+        Without MLflow.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.report.tracking import _write_model, log_run
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> windows = [5, 10, 21, 63, 126, 252]
+    >>> volatility = {w: spy.pct_change().rolling(w).std() * 252**0.5 for w in windows}
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "median": {w: v.median() for w, v in volatility.items()},
+    ...         "highest": {w: v.max() for w, v in volatility.items()},
+    ...     }
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     refused = show_error(lambda: _write_model(Path(folder) / "model", RidgeModel(), None))
+    ...     assert "pass example=X.head()" in refused and not list(Path(folder).iterdir()), "nothing is written"
+    >>> work = tempfile.TemporaryDirectory()
+    >>> store = Path(work.name) / "tracking.sqlite"
+    >>> note = Path(work.name) / "note.txt"
+    >>> note.write_text("volatility of SPY")
+    >>> for w, row in table.iterrows():
+    ...     log_run(
+    ...         "volatility",
+    ...         {"symbol": "SPY", "window": w, "log": False},
+    ...         {**row, "absent": None},
+    ...         [note],
+    ...         {"run": f"window-{w}"},
+    ...         store,
+    ...     )
+    """
     if not available():
         raise ReportError('mlflow is not installed; pip install -e ".[mlflow]", or run with --no-track')
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # both are read at import
@@ -44,7 +135,20 @@ def client(
 
 # %% ../../nbs/report/800_tracking.ipynb #796c269a
 def sources_hash() -> str:  # 64 hex digits
-    "Hash the sources of the package, the template of its pages included."
+    """Hash the sources of the package, the template of its pages included.
+
+    Returns
+    -------
+    str
+        64 hex digits.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.report.tracking import made_of, sources_hash
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> assert len(sources_hash()) == 64 and made_of(spy)["sources"] == sources_hash()
+    """
     package, found = Path(quantlab.__file__).parent, hashlib.sha256()
     for file in sorted([*package.rglob("*.py"), *package.glob("report/templates/*/*")]):
         found.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
@@ -54,7 +158,25 @@ def sources_hash() -> str:  # 64 hex digits
 def made_of(
     *frames: pd.DataFrame | pd.Series,  # what the run read
 ) -> dict[str, str]:  # tags data_hash and sources
-    "Name the data and the code of a run by their hashes."
+    """Name the data and the code of a run by their hashes.
+
+    Parameters
+    ----------
+    *frames : pd.DataFrame | pd.Series
+        What the run read.
+
+    Returns
+    -------
+    dict[str, str]
+        Tags data_hash and sources.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.report.tracking import made_of
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> assert made_of(spy)["data_hash"] == made_of(spy.copy())["data_hash"] != made_of(spy.iloc[1:])["data_hash"]
+    """
     from quantlab.core.cache import content_hash  # brings pyarrow, which a refusal at the prompt need not wait for
 
     return {"data_hash": content_hash(list(frames))[:16], "sources": sources_hash()}
@@ -106,7 +228,78 @@ def log_run(
     model: object | None = None,  # a fitted estimator
     example: pd.DataFrame | None = None,  # some rows of the model's features, for its signature
 ) -> str:  # MLflow's run id
-    "Log one finished run; raise ReportError when MLflow is absent or refuses it."
+    """Log one finished run; raise ReportError when MLflow is absent or refuses it.
+
+    Parameters
+    ----------
+    name : str
+        experiment: the template's name.
+    parameters : Mapping[str, object]
+        Every parameter of the run.
+    metrics : Mapping[str, float | None]
+        Flat; None is left out.
+    artifacts : Sequence[Path], default ()
+        Files copied beside the store.
+    tags : Mapping[str, str] | None, default None
+        run: its name; data_hash, sources: made_of(...); study, key: of its trial.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+    figures : Mapping[str, object] | None, default None
+        Name -> matplotlib figure, stored as PNG.
+    model : object | None, default None
+        A fitted estimator.
+    example : pd.DataFrame | None, default None
+        Some rows of the model's features, for its signature.
+
+    Returns
+    -------
+    str
+        MLflow's run id.
+
+    Raises
+    ------
+    ReportError
+        When MLflow is absent or refuses it.
+    ConfigError
+        For an address (see path).
+    StateError
+        For what would not come back as it was (see save_state).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.report.tracking import _write_model, log_run
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> windows = [5, 10, 21, 63, 126, 252]
+    >>> volatility = {w: spy.pct_change().rolling(w).std() * 252**0.5 for w in windows}
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "median": {w: v.median() for w, v in volatility.items()},
+    ...         "highest": {w: v.max() for w, v in volatility.items()},
+    ...     }
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     refused = show_error(lambda: _write_model(Path(folder) / "model", RidgeModel(), None))
+    ...     assert "pass example=X.head()" in refused and not list(Path(folder).iterdir()), "nothing is written"
+    >>> work = tempfile.TemporaryDirectory()
+    >>> store = Path(work.name) / "tracking.sqlite"
+    >>> note = Path(work.name) / "note.txt"
+    >>> note.write_text("volatility of SPY")
+    >>> for w, row in table.iterrows():
+    ...     log_run(
+    ...         "volatility",
+    ...         {"symbol": "SPY", "window": w, "log": False},
+    ...         {**row, "absent": None},
+    ...         [note],
+    ...         {"run": f"window-{w}"},
+    ...         store,
+    ...     )
+    """
     file = Path(store or path("research", "tracking")).resolve()
     service = client(file)
     from mlflow.entities import Metric, Param, RunTag
@@ -144,7 +337,41 @@ def runs(
     name: str | None = None,  # experiment; all when None
     store: Path | None = None,  # SQLite file; the setting [research] tracking
 ) -> pd.DataFrame:  # _COLUMNS, then params.* (text), metrics.* (float) and tags.* (text), newest first
-    "List the logged runs; a store that does not exist yet holds none."
+    """List the logged runs; a store that does not exist yet holds none.
+
+    Parameters
+    ----------
+    name : str | None, default None
+        Experiment; all when None.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+
+    Returns
+    -------
+    pd.DataFrame
+        _COLUMNS, then params.* (text), metrics.* (float) and tags.* (text), newest first.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+    ReportError
+        "mlflow is not installed; pip install -e ".[mlflow]", or run with --no-track"
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.config import path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.report.tracking import _COLUMNS, _write_model, runs
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     refused = show_error(lambda: _write_model(Path(folder) / "model", RidgeModel(), None))
+    ...     assert "pass example=X.head()" in refused and not list(Path(folder).iterdir()), "nothing is written"
+    >>> nowhere = path("data", "lake") / "no-such-store.sqlite"
+    >>> assert runs(store=nowhere).empty and list(runs(store=nowhere)) == list(_COLUMNS) and not nowhere.exists()
+    """
     file = Path(store or path("research", "tracking")).resolve()
     if not file.exists():
         return pd.DataFrame(columns=list(_COLUMNS))
@@ -167,7 +394,47 @@ def compare_runs(
     first: str,  # name of a run, or the beginning of one
     second: str,  # name of another run, or the beginning of one
 ) -> pd.DataFrame:  # by params.*, tags.* that differ and by metrics.*: both values, change of the numbers
-    "Set two runs side by side; raise ReportError for a name that fits none or several."
+    """Set two runs side by side; raise ReportError for a name that fits none or several.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        One row a run, as runs() gives.
+    first : str
+        Name of a run, or the beginning of one.
+    second : str
+        Name of another run, or the beginning of one.
+
+    Returns
+    -------
+    pd.DataFrame
+        By params.*, tags.* that differ and by metrics.*: both values, change of the numbers.
+
+    Raises
+    ------
+    ReportError
+        For a name that fits none or several.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.report.tracking import compare_runs
+    >>> pair = pd.DataFrame(
+    ...     {
+    ...         "run": ["week", "month"],
+    ...         "params.window": ["5", "21"],
+    ...         "params.symbol": "SPY",
+    ...         "metrics.median": [0.11, 0.13],
+    ...         "tags.sources": ["a", "b"],
+    ...     }
+    ... )
+    >>> side = compare_runs(pair, "week", "mon")
+    >>> side
+                   first second  change
+    params.window      5     21     NaN
+    tags.sources       a      b     NaN
+    metrics.median  0.11   0.13    0.02
+    """
     rows = []
     for name in (first, second):
         fits = table[(table["run"] == name) if (table["run"] == name).any() else table["run"].str.startswith(name)]
@@ -208,7 +475,85 @@ def artifact(
     name: str,  # of a file or folder of the run, such as model
     store: Path | None = None,  # SQLite file; the setting [research] tracking
 ) -> Path:  # that is there
-    "Find what a run left; raise ReportError when the run or the file is not there."
+    """Find what a run left; raise ReportError when the run or the file is not there.
+
+    Parameters
+    ----------
+    run_id : str
+        MLflow's.
+    name : str
+        Of a file or folder of the run, such as model.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+
+    Returns
+    -------
+    Path
+        That is there.
+
+    Raises
+    ------
+    ReportError
+        When the run or the file is not there.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.report.tracking import _write_model, artifact, log_run, made_of
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> windows = [5, 10, 21, 63, 126, 252]
+    >>> volatility = {w: spy.pct_change().rolling(w).std() * 252**0.5 for w in windows}
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "median": {w: v.median() for w, v in volatility.items()},
+    ...         "highest": {w: v.max() for w, v in volatility.items()},
+    ...     }
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     refused = show_error(lambda: _write_model(Path(folder) / "model", RidgeModel(), None))
+    ...     assert "pass example=X.head()" in refused and not list(Path(folder).iterdir()), "nothing is written"
+    >>> work = tempfile.TemporaryDirectory()
+    >>> store = Path(work.name) / "tracking.sqlite"
+    >>> note = Path(work.name) / "note.txt"
+    >>> note.write_text("volatility of SPY")
+    >>> for w, row in table.iterrows():
+    ...     log_run(
+    ...         "volatility",
+    ...         {"symbol": "SPY", "window": w, "log": False},
+    ...         {**row, "absent": None},
+    ...         [note],
+    ...         {"run": f"window-{w}"},
+    ...         store,
+    ...     )
+    >>> wide = as_panel(
+    ...     pd.DataFrame(
+    ...         {"date": "2020-01-02", "symbol": list("ABCDEF"), "mom": range(6), "vol": [3.0, 1, 2, 5, 4, 0]}
+    ...     )
+    ... ).astype("float64")
+    >>> fitted = RidgeModel().fit(wide, wide["mom"] - wide["vol"])
+    >>> fig, ax = figure("What the model says", "", "score")
+    >>> ax.plot(fitted.predict(wide)["score"].to_numpy())
+    >>> run_id = log_run(
+    ...     "ridge",
+    ...     {"alpha": 1.0},
+    ...     {"ic": 0.05},
+    ...     tags={"run": "ridge", **made_of(wide)},
+    ...     store=store,
+    ...     figures={"scores": fig},
+    ...     model=fitted,
+    ...     example=wide,
+    ... )
+    >>> assert artifact(run_id, "model/MLmodel", store).is_file()
+    """
     file = Path(store or path("research", "tracking")).resolve()
     service = client(file)
     from mlflow.exceptions import MlflowException
@@ -228,7 +573,87 @@ def load_model(
     store: Path | None = None,  # SQLite file; the setting [research] tracking
     known: Sequence[type] = (),  # classes of your own that it may be made of, beside those that keepable knows
 ) -> object:  # a fitted estimator
-    "Load the fitted model of a run, running nothing that is stored with it; raise ReportError when it has none."
+    """Load the fitted model of a run, running nothing that is stored with it; raise ReportError when it has none.
+
+    Parameters
+    ----------
+    run_id : str
+        MLflow's.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+    known : Sequence[type], default ()
+        Classes of your own that it may be made of, beside those that keepable knows.
+
+    Returns
+    -------
+    object
+        A fitted estimator.
+
+    Raises
+    ------
+    ReportError
+        When it has none.
+    ConfigError
+        For an address (see path).
+    StateError
+        For any other file (see load_state).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.report.tracking import _write_model, load_model, log_run, made_of
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> windows = [5, 10, 21, 63, 126, 252]
+    >>> volatility = {w: spy.pct_change().rolling(w).std() * 252**0.5 for w in windows}
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "median": {w: v.median() for w, v in volatility.items()},
+    ...         "highest": {w: v.max() for w, v in volatility.items()},
+    ...     }
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     refused = show_error(lambda: _write_model(Path(folder) / "model", RidgeModel(), None))
+    ...     assert "pass example=X.head()" in refused and not list(Path(folder).iterdir()), "nothing is written"
+    >>> work = tempfile.TemporaryDirectory()
+    >>> store = Path(work.name) / "tracking.sqlite"
+    >>> note = Path(work.name) / "note.txt"
+    >>> note.write_text("volatility of SPY")
+    >>> for w, row in table.iterrows():
+    ...     log_run(
+    ...         "volatility",
+    ...         {"symbol": "SPY", "window": w, "log": False},
+    ...         {**row, "absent": None},
+    ...         [note],
+    ...         {"run": f"window-{w}"},
+    ...         store,
+    ...     )
+    >>> wide = as_panel(
+    ...     pd.DataFrame(
+    ...         {"date": "2020-01-02", "symbol": list("ABCDEF"), "mom": range(6), "vol": [3.0, 1, 2, 5, 4, 0]}
+    ...     )
+    ... ).astype("float64")
+    >>> fitted = RidgeModel().fit(wide, wide["mom"] - wide["vol"])
+    >>> fig, ax = figure("What the model says", "", "score")
+    >>> ax.plot(fitted.predict(wide)["score"].to_numpy())
+    >>> run_id = log_run(
+    ...     "ridge",
+    ...     {"alpha": 1.0},
+    ...     {"ic": 0.05},
+    ...     tags={"run": "ridge", **made_of(wide)},
+    ...     store=store,
+    ...     figures={"scores": fig},
+    ...     model=fitted,
+    ...     example=wide,
+    ... )
+    >>> assert load_model(run_id, store).predict(wide).equals(fitted.predict(wide))
+    """
     from quantlab.core.state import StateError, load_state
 
     folder = artifact(run_id, "model", store)

@@ -21,7 +21,33 @@ from .var import TailRisk, _plain, check_confidence, check_returns, t_tail
 # %% ../../nbs/risk/625_bayes_var.ipynb #358dd156
 @dataclass(frozen=True)
 class NormalInverseGamma:
-    "Hold what is believed of the mean and the variance of a session's return."
+    """Hold what is believed of the mean and the variance of a session's return.
+
+    Parameters
+    ----------
+    mean : float | np.ndarray, default 0.0
+        m.
+    weight : float | np.ndarray, default 1.0
+        k, sessions that the belief about the mean is worth.
+    shape : float | np.ndarray, default 2.0
+        a, half the sessions that the belief about the variance is worth.
+    scale : float | np.ndarray, default 2e-4
+        B; b / a is about the variance.
+
+    Raises
+    ------
+    ConfigError
+        "weight, shape and scale of {self} must be finite and above 0"
+
+    References
+    ----------
+    .. [1] Gelman et al. (2013).
+
+    Examples
+    --------
+    >>> from quantlab.risk.bayes_var import NormalInverseGamma
+    >>> after = NormalInverseGamma().update(1, 0.02, 0.02**2)
+    """
 
     mean: float | np.ndarray = 0.0  # m
     weight: float | np.ndarray = 1.0  # k, sessions that the belief about the mean is worth
@@ -38,14 +64,53 @@ class NormalInverseGamma:
         total: float | np.ndarray,  # sum of their returns
         squares: float | np.ndarray,  # sum of their squared returns
     ) -> "NormalInverseGamma":
-        "Return what is believed after more returns."
+        """Return what is believed after more returns.
+
+        Parameters
+        ----------
+        count : float | np.ndarray
+            Sessions; shares of sessions count too.
+        total : float | np.ndarray
+            Sum of their returns.
+        squares : float | np.ndarray
+            Sum of their squared returns.
+
+        Returns
+        -------
+        NormalInverseGamma
+            What is believed after more returns.
+        """
         weight = self.weight + count
         mean = (self.weight * self.mean + total) / weight
         scale = self.scale + (squares + self.weight * np.square(self.mean) - weight * mean**2) / 2
         return NormalInverseGamma(mean, weight, self.shape + count / 2, scale)
 
     def predictive(self) -> tuple[float | np.ndarray, float | np.ndarray, float | np.ndarray]:
-        "Return degrees of freedom, location and scale of the next return, a Student t."
+        """Return degrees of freedom, location and scale of the next return, a Student t.
+
+        Returns
+        -------
+        tuple[float | np.ndarray, float | np.ndarray, float | np.ndarray]
+            Degrees of freedom, location and scale of the next return, a Student t.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.core.plot import COLORS, figure
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.risk.bayes_var import NormalInverseGamma
+        >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+        >>> returns = spy.pct_change().dropna()
+        >>> fig, ax = figure("The volatility of 63 sessions is an estimate, and a rough one", "", "volatility of a day")
+        >>> ax.plot(returns.rolling(63).std(), color=COLORS[0])
+        >>> x = returns[:100].to_numpy()
+        >>> at_once = NormalInverseGamma().update(len(x), x.sum(), (x**2).sum())
+        >>> pd.Series(dict(zip(["degrees of freedom", "location", "scale"], at_once.predictive()))).round(
+        ...     4
+        ... ).to_frame().T
+           degrees of freedom  location  scale
+        0               104.0   -0.0001  0.012
+        """
         scale = np.sqrt(self.scale * (self.weight + 1) / (self.shape * self.weight))
         return 2 * self.shape, self.mean, scale
 
@@ -55,7 +120,48 @@ def bayes_tail(
     confidence: float = 0.99,  # share of sessions within value at risk
     prior: NormalInverseGamma = NormalInverseGamma(),  # believed before them
 ) -> TailRisk:
-    "Return both numbers of the next session with the doubt about mean and volatility in them."
+    """Return both numbers of the next session with the doubt about mean and volatility in them.
+
+    Parameters
+    ----------
+    returns : np.ndarray | pd.Series
+        Of past sessions, finite.
+    confidence : float, default 0.99
+        Share of sessions within value at risk.
+    prior : NormalInverseGamma, default NormalInverseGamma()
+        Believed before them.
+
+    Returns
+    -------
+    TailRisk
+        Both numbers of the next session with the doubt about mean and volatility in them.
+
+    Raises
+    ------
+    PanelError
+        For what is none (see _plain).
+    DataError
+        "{...} of {size} returns are not finite; drop or mend them"
+    ConfigError
+        For dof <= 1 (see t_tail).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import Filtered
+    >>> from quantlab.risk.bayes_var import bayes_tail, regime_var
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> returns = spy.pct_change().dropna()
+    >>> fig, ax = figure("The volatility of 63 sessions is an estimate, and a rough one", "", "volatility of a day")
+    >>> ax.plot(returns.rolling(63).std(), color=COLORS[0])
+    >>> flat = pd.DataFrame({"only": 1.0}, returns.index)
+    >>> assert np.allclose(
+    ...     regime_var(returns, Filtered(flat)).iloc[-1], bayes_tail(returns)
+    ... )  # one state: the belief above
+    """
     x = _plain(returns)
     if not np.isfinite(x).all():
         raise DataError(f"{int((~np.isfinite(x)).sum())} of {x.size} returns are not finite; drop or mend them")
@@ -70,7 +176,38 @@ def mixture_tail(
     scale: np.ndarray,  # float64[..., s], > 0
     confidence: float = 0.99,  # share of sessions within value at risk
 ) -> TailRisk:  # arrays of the leading shape
-    "Return both numbers of a mixture of Student t curves."
+    """Return both numbers of a mixture of Student t curves.
+
+    Parameters
+    ----------
+    weights : np.ndarray
+        float64[..., s], sum to 1.
+    dof : np.ndarray
+        float64[..., s], > 1.
+    mean : np.ndarray
+        float64[..., s].
+    scale : np.ndarray
+        float64[..., s], > 0.
+    confidence : float, default 0.99
+        Share of sessions within value at risk.
+
+    Returns
+    -------
+    TailRisk
+        Arrays of the leading shape.
+
+    Raises
+    ------
+    ConfigError
+        For what is no confidence (see check_confidence).
+        "weights must sum to 1, dof be above 1 and scale above 0 in every curve of a mixture"
+        For dof <= 1 (see t_tail).
+
+    Examples
+    --------
+    >>> from quantlab.risk.bayes_var import mixture_tail
+    >>> alone = mixture_tail([0.3, 0.7], [4.0, 4.0], [0.0, 0.0], [1.0, 1.0])
+    """
     alpha = check_confidence(confidence)
     weights, dof, mean, scale = np.broadcast_arrays(*(np.asarray(x, float) for x in (weights, dof, mean, scale)))
     if not np.allclose(weights.sum(axis=-1), 1) or (dof <= 1).any() or (scale <= 0).any():
@@ -98,7 +235,63 @@ def regime_var(
     prior: NormalInverseGamma = NormalInverseGamma(),  # of every state, before the first session
     first: int = 250,  # sessions before the first forecast
 ) -> pd.DataFrame:  # by date: var, expected_shortfall, known at the close for the NEXT session
-    "Walk one belief per state through time; raise LeakError for smoothed states or parameters from the future."
+    """Walk one belief per state through time; raise LeakError for smoothed states or parameters from the future.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        Simple returns of one book by date.
+    filtered : Filtered
+        State probabilities by date, known at the close, parameters of the past.
+    confidence : float, default 0.99
+        Share of sessions within value at risk.
+    prior : NormalInverseGamma, default NormalInverseGamma()
+        Of every state, before the first session.
+    first : int, default 250
+        Sessions before the first forecast.
+
+    Returns
+    -------
+    pd.DataFrame
+        By date: var, expected_shortfall, known at the close for the NEXT session.
+
+    Raises
+    ------
+    LeakError
+        For smoothed states or parameters from the future.
+    PanelError
+        For what no tail can be read from (see check_returns).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+    DataError
+        For what no tail can be read from (see check_returns).
+        "{...} dates have a return and states, first is {first}; give a longer past"
+    ConfigError
+        For what is no confidence (see check_confidence).
+        "weights must sum to 1, dof be above 1 and scale above 0 in every curve of a mixture"
+        For dof <= 1 (see t_tail).
+
+    Examples
+    --------
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.regime.base import walk_forward_filter
+    >>> from quantlab.regime.hmm import HMM
+    >>> from quantlab.regime.inputs import regime_inputs
+    >>> from quantlab.risk.bayes_var import regime_var
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> returns = spy.pct_change().dropna()
+    >>> fig, ax = figure("The volatility of 63 sessions is an estimate, and a rough one", "", "volatility of a day")
+    >>> ax.plot(returns.rolling(63).std(), color=COLORS[0])
+    >>> X = regime_inputs(spy)
+    >>> states = walk_forward_filter(X, HMM(n_states=2, n_starts=2), first=756, refit=1008)
+    >>> walked = regime_var(returns, states)
+    >>> walked.tail(3).round(4)
+                  var  expected_shortfall
+    date
+    2023-12-27  0.015              0.0186
+    2023-12-28  0.015              0.0186
+    2023-12-29  0.015              0.0186
+    """
     if isinstance(filtered, Smoothed) or not isinstance(filtered, Filtered):
         raise LeakError(f"states are {type(filtered).__name__}; use model.filter or walk_forward_filter: Filtered")
     if (early := filtered.in_sample()).any():
@@ -135,7 +328,35 @@ def pooled_variance(
     variance: np.ndarray,  # float64[names] > 0, each from `dof` degrees of freedom
     dof: float,  # effective
 ) -> tuple[float, float]:  # d0, infinite when the names do not differ; s0^2
-    "Estimate what the variances of a group have in common."
+    """Estimate what the variances of a group have in common.
+
+    Parameters
+    ----------
+    variance : np.ndarray
+        float64[names] > 0, each from `dof` degrees of freedom.
+    dof : float
+        Effective.
+
+    Returns
+    -------
+    tuple[float, float]
+        d0, infinite when the names do not differ; s0^2.
+
+    References
+    ----------
+    .. [1] Smyth (2004).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.risk.bayes_var import pooled_variance
+    >>> rng = np.random.default_rng(11)
+    >>> true = 1e-4 * 12 / rng.chisquare(12, 4000)  # d0 = 12, s0^2 = 1e-4
+    >>> seen = true * rng.chisquare(30, 4000) / 30
+    >>> d0, s0 = pooled_variance(seen, 30)
+    >>> {"planted": (12, 1e-4), "found": (round(d0, 1), round(s0, 6))}
+    {'planted': (12, 0.0001), 'found': (11.4, 9.9e-05)}
+    """
     noise = np.log(variance)
     spread = noise.var(ddof=1) - polygamma(1, dof / 2) if len(variance) > 1 else 0.0
     centre = noise.mean() - psi(dof / 2) + np.log(dof / 2)
@@ -152,7 +373,57 @@ def hierarchical_tail(
 ) -> (
     pd.DataFrame
 ):  # by symbol: group, own and pooled deviation, shrinkage in [0, 1], var, expected_shortfall; for the NEXT session
-    "Pool the volatilities of names within groups; raise PanelError for a name without a group."
+    """Pool the volatilities of names within groups; raise PanelError for a name without a group.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Dates x symbols, simple returns up to the close.
+    groups : Mapping[str, str] | pd.Series | None, default None
+        Sector of each symbol; None: one group.
+    confidence : float, default 0.99
+        Share of sessions within value at risk.
+
+    Returns
+    -------
+    pd.DataFrame
+
+    Raises
+    ------
+    PanelError
+        For a name without a group.
+    DataError
+        For what no tail can be read from (see check_returns).
+        "{...} does not move; leave it out"
+    ConfigError
+        For dof <= 1 (see t_tail).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars, sample_sectors
+    >>> from quantlab.risk.bayes_var import hierarchical_tail
+    >>> bars = sample_bars()
+    >>> wide = to_wide(bars["close"] * bars["adj"]).pct_change().iloc[1:].dropna(axis=1)
+    >>> sectors = (
+    ...     sample_sectors()
+    ...     .query("valid & known_at <= '2016-01-01'")
+    ...     .drop_duplicates("symbol", keep="last")
+    ...     .set_index("symbol")["sector"]
+    ... )
+    >>> names = wide.columns.intersection(sectors.index)
+    >>> score = lambda s, later: float(
+    ...     (np.log(s) + later.pow(2).mean() / (2 * s**2)).mean()
+    ... )  # minus the log likelihood
+    >>> gained = []
+    >>> for start in range(0, len(wide) - 63, 126):
+    ...     past, later = wide[names].iloc[start : start + 42], wide[names].iloc[start + 42 : start + 63]
+    ...     table = hierarchical_tail(past, sectors[names])
+    ...     gained.append(
+    ...         [score(s, later) for s in (table["own"], table["pooled"], table["own"] * 0 + table["own"].median())]
+    ...     )
+    """
     if not isinstance(returns, pd.DataFrame):
         raise PanelError("returns are no frame of names; give dates x symbols, or bayes_tail for one book")
     x = check_returns(returns)

@@ -90,13 +90,98 @@ def position_values(
     bars: pd.DataFrame,  # (date, symbol) with close, as quoted, up to the decision
     capital: float = 1_000_000.0,  # money, divided equally among bare symbols
 ) -> pd.Series:  # by symbol, money, negative = short
-    "Value positions at the last close; raise DataError for a symbol that is unknown or stale."
+    """Value positions at the last close; raise DataError for a symbol that is unknown or stale.
+
+    Parameters
+    ----------
+    positions : Positions
+        {symbol: quantity}, or a list of {symbol, quantity} or of symbols; quantity < 0 = short.
+    bars : pd.DataFrame
+        (date, symbol) with close, as quoted, up to the decision.
+    capital : float, default 1_000_000.0
+        money, divided equally among bare symbols.
+
+    Returns
+    -------
+    pd.Series
+        By symbol, money, negative = short.
+
+    Raises
+    ------
+    DataError
+        For a symbol that is unknown or stale.
+    ConfigError
+        "capital is {capital}, expected money above 0"
+        "positions are {'AAPL': 100}, or a list, of symbols such as 'AAPL' or of {symbol, quantity}, one
+        or more"
+        "positions mix symbols and quantities, or hold something else; give one kind"
+        "position {...} must have symbol and quantity, and nothing else"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "bars have no column close; give those of data.sample or get_bars"
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.risk.book import position_values
+    >>> shares = [{"symbol": "AAPL", "quantity": 500}, {"symbol": "XOM", "quantity": -300}]
+    >>> bars = sample_bars(["AAPL", "XOM"])
+    >>> values = position_values(shares, bars)
+    >>> values.round(0).to_frame("money").T
+              AAPL      XOM
+    money  96265.0 -29994.0
+    """
     return _valued(*_quantities(positions), _last_closes(bars), bars.index.get_level_values("date").max(), capital)
 
 # %% ../../nbs/risk/660_book.ipynb #c3914a00
 @dataclass(frozen=True)
 class BookRisk:
-    "Hold the risk of a book at one close; losses are positive, in money."
+    """Hold the risk of a book at one close; losses are positive, in money.
+
+    Parameters
+    ----------
+    as_of : str
+        Date of the last close that was read.
+    confidence : float
+        Share of sessions within VaR.
+    value : float
+        net, money.
+    gross : float
+        Money.
+    VaR : float
+        Of the next session, money.
+    expected_shortfall : float
+        Of the next session, money.
+    liquidity_risk : float
+        Share of the gross book that one session at a tenth of the volume leaves.
+    scenario_losses : dict[str, float]
+        By scenario, money.
+    cash : float, default 0.0
+        money, below 0: borrowed; it bears no risk here.
+    currency : str, default "USD"
+        Of every sum of money above.
+    tails : dict[str, dict[str, float]], default field(default_factory=dict)
+        By confidence: VaR, expected_shortfall, money.
+
+    References
+    ----------
+    .. [1] Barone-Adesi, Giannopoulos and Vosper (1999).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.risk.book import BookRisk, position_values
+    >>> shares = [{"symbol": "AAPL", "quantity": 500}, {"symbol": "XOM", "quantity": -300}]
+    >>> bars = sample_bars(["AAPL", "XOM"])
+    >>> values = position_values(shares, bars)
+    >>> nothing = BookRisk(
+    ...     f"{bars.index[-1][0]:%Y-%m-%d}", 0.99, values.sum(), values.abs().sum(), 0.0, 0.0, 0.0, {}
+    ... )
+    >>> pd.Series(nothing.to_dict()).loc[["as_of", "value", "gross"]].to_frame("the book").T
+                   as_of         value          gross
+    the book  2023-12-29  66270.998383  126259.000397
+    """
 
     as_of: str  # date of the last close that was read
     confidence: float  # share of sessions within VaR
@@ -112,11 +197,46 @@ class BookRisk:
 
     @property
     def equity(self) -> float:
-        "Return what is owned: positions and cash, money."
+        """Return what is owned: positions and cash, money.
+
+        Returns
+        -------
+        float
+            What is owned: positions and cash, money.
+
+        Examples
+        --------
+        >>> from quantlab.risk.book import portfolio_risk
+        >>> equal = ["AAPL", "MSFT", "XOM", "JPM"]
+        >>> risk = portfolio_risk(equal)
+        >>> account = {"AAPL": 500, "XOM": -300}  # the same as rows of symbol and quantity
+        >>> levels = portfolio_risk(account, [0.99, 0.975, 0.95], cash=-50_000)
+        >>> assert (
+        ...     levels.equity == levels.value - 50_000
+        ...     and not levels.scenario_losses.keys() ^ risk.scenario_losses.keys()
+        ... )
+        """
         return self.value + self.cash
 
     def to_dict(self) -> dict:
-        "Return plain numbers, as JSON takes them."
+        """Return plain numbers, as JSON takes them.
+
+        Returns
+        -------
+        dict
+            Plain numbers, as JSON takes them.
+
+        Examples
+        --------
+        >>> import json
+        >>> from quantlab.risk.book import portfolio_risk
+        >>> equal = ["AAPL", "MSFT", "XOM", "JPM"]
+        >>> risk = portfolio_risk(equal)
+        >>> assert (
+        ...     0 < risk.VaR <= risk.expected_shortfall < 1e6
+        ...     and json.loads(json.dumps(risk.to_dict())) == risk.to_dict()
+        ... )
+        """
         return asdict(self) | {"equity": self.equity}
 
 # %% ../../nbs/risk/660_book.ipynb #89208b99
@@ -136,7 +256,36 @@ def _sample_sectors() -> pd.Series:  # by symbol
 # %% ../../nbs/risk/660_book.ipynb #f6b8b456
 @dataclass(frozen=True, eq=False)
 class RiskMarket:
-    "Hold what the risk of any book at one close is computed from: read once, asked many times."
+    """Hold what the risk of any book at one close is computed from: read once, asked many times.
+
+    Parameters
+    ----------
+    last : pd.Timestamp
+        The close.
+    closes : pd.Series
+        By symbol, as quoted; NaN without a close on that date.
+    returns : pd.DataFrame
+        Dates x symbols, simple total returns; NaN where not quoted on both days.
+    traded : pd.Series
+        By symbol: money a session over the past month.
+    scenarios : tuple[Scenario, ...]
+        The crises, each name's own move where it was quoted.
+    moves : pd.Series | None
+        Simple returns of the market by date; None: the mean of the held names.
+    sectors : Mapping[str, str] | None
+        By symbol.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.risk.book import risk_market
+    >>> whole, part = risk_market(), risk_market(names=["AAPL", "XOM"])
+    >>> pd.DataFrame({"close": part.closes[["AAPL", "XOM"]], "million traded a day": part.traded / 1e6}).round(1)
+            close  million traded a day
+    symbol
+    AAPL    192.5               10298.0
+    XOM     100.0                2318.0
+    """
 
     last: pd.Timestamp  # the close
     closes: pd.Series  # by symbol, as quoted; NaN without a close on that date
@@ -153,7 +302,44 @@ def risk_market(
     market: pd.Series | None = None,  # closes by date; None: SPY with the sample, else the mean of the held names
     names: Sequence[str] | None = None,  # only these; None: all
 ) -> RiskMarket:
-    "Prepare bars for `portfolio_risk`; the numbers of a book do not depend on which other names are there."
+    """Prepare bars for `portfolio_risk`; the numbers of a book do not depend on which other names are there.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame | None, default None
+        (date, symbol), open to volume, with adj; up to the decision. None: the sample.
+    sectors : Mapping[str, str] | pd.Series | None, default None
+        By symbol; None: with the sample, as known at its end.
+    market : pd.Series | None, default None
+        Closes by date; None: SPY with the sample, else the mean of the held names.
+    names : Sequence[str] | None, default None
+        Only these; None: all.
+
+    Returns
+    -------
+    RiskMarket
+        What the risk of any book at one close is computed from: read once, asked many times.
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "bars have no column close; give those of data.sample or get_bars"
+    DataError
+        When a factor is missing (see adjust).
+        For negative volume (see daily_value).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.risk.book import risk_market
+    >>> whole, part = risk_market(), risk_market(names=["AAPL", "XOM"])
+    >>> pd.DataFrame({"close": part.closes[["AAPL", "XOM"]], "million traded a day": part.traded / 1e6}).round(1)
+            close  million traded a day
+    symbol
+    AAPL    192.5               10298.0
+    XOM     100.0                2318.0
+    """
     if bars is None:
         bars, market = sample_bars(), sample_context("SPY")["close"].droplevel("symbol") if market is None else market
         sectors = _sample_sectors() if sectors is None else sectors
@@ -199,7 +385,70 @@ def portfolio_risk(
     cash: float = 0.0,  # money beside the positions, below 0: borrowed
     currency: str = "USD",  # of prices, capital and cash: a label, nothing is converted
 ) -> BookRisk:
-    "Return the risk of positions in money; raise DataError for a symbol that is unknown, stale or too young."
+    """Return the risk of positions in money; raise DataError for a symbol that is unknown, stale or too young.
+
+    Parameters
+    ----------
+    positions : Positions
+        {symbol: quantity}, or a list of {symbol, quantity}, or of symbols in equal parts.
+    confidence : float | Sequence[float], default 0.99
+        Share of sessions within VaR; of several the first is the book's.
+    bars : pd.DataFrame | RiskMarket | None, default None
+        (date, symbol), up to the decision, or prepared. None: the sample.
+    capital : float, default 1_000_000.0
+        money, for bare symbols.
+    sectors : Mapping[str, str] | pd.Series | None, default None
+        As for risk_market, not with a prepared one.
+    market : pd.Series | None, default None
+        As for risk_market, not with a prepared one.
+    scenarios : Sequence[Scenario] | Scenario, default ()
+        Of the user, beside 2008, 2020 and the flash crash.
+    method : str, default "filtered"
+        Of risk.var.VAR_METHODS.
+    lookback : int, default 500
+        Past sessions in the forecast.
+    cash : float, default 0.0
+        Money beside the positions, below 0: borrowed.
+    currency : str, default "USD"
+        Of prices, capital and cash: a label, nothing is converted.
+
+    Returns
+    -------
+    BookRisk
+        The risk of positions in money.
+
+    Raises
+    ------
+    DataError
+        For a symbol that is unknown, stale or too young.
+    ConfigError
+        "confidence is {confidence}, expected one share, or several, each once"
+        For what is no confidence (see check_confidence).
+        "cash is {cash}, expected money, below 0 where it is borrowed"
+        "currency is {currency}, expected a code such as USD"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "bars have no column close; give those of data.sample or get_bars"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.risk.book import portfolio_risk
+    >>> equal = ["AAPL", "MSFT", "XOM", "JPM"]
+    >>> risk = portfolio_risk(equal)
+    >>> pd.Series(risk.to_dict()).drop(["scenario_losses", "tails"]).to_frame("value")
+                               value
+    as_of                 2023-12-29
+    confidence                  0.99
+    value                  1000000.0
+    gross                  1000000.0
+    VaR                 13134.662734
+    expected_shortfall   14909.39928
+    liquidity_risk               0.0
+    cash                         0.0
+    currency                     USD
+    equity                 1000000.0
+    """
     levels, (quantity, plain) = _account(confidence, cash, currency), _quantities(positions)
     there = bars if isinstance(bars, RiskMarket) else risk_market(bars, sectors, market, list(quantity.index))
     values = _valued(quantity, plain, there.closes, there.last, capital)
@@ -221,7 +470,38 @@ def portfolio_risk(
 # %% ../../nbs/risk/660_book.ipynb #aafaaaa9
 @dataclass(frozen=True, eq=False)
 class AccountRisk:
-    "Hold the risk of an account at its last close; losses are shares of equity and positive."
+    """Hold the risk of an account at its last close; losses are shares of equity and positive.
+
+    Parameters
+    ----------
+    forecasts : dict[str, pd.DataFrame]
+        By method: var, expected_shortfall by date, for the next session.
+    exams : dict[str, VarExam]
+        By method, on the account's own returns.
+    losses : pd.Series
+        By scenario, of the last holdings; empty where nothing is held.
+    selling : pd.DataFrame
+        By symbol: position (money), days, bps, money; of the last holdings.
+    liquidity_risk : float
+        Share of the last holdings that one session at a tenth of the volume leaves.
+    left_out : dict[str, str]
+        By method or scenario: why it is not there.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.risk.book import account_risk, position_values
+    >>> shares = [{"symbol": "AAPL", "quantity": 500}, {"symbol": "XOM", "quantity": -300}]
+    >>> bars = sample_bars(["AAPL", "XOM"])
+    >>> values = position_values(shares, bars)
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna()
+    >>> index = sample_context("SPY")["close"].droplevel("symbol")
+    >>> mixed = account_risk(spy, values, 4 * values.abs().sum(), bars, index, draws=199)
+    >>> mixed.selling.round(3)
+           position  days   bps   money
+    AAPL  96264.999   0.0  1.30  12.518
+    XOM  -29994.001   0.0  1.52   4.560
+    """
 
     forecasts: dict[str, pd.DataFrame]  # by method: var, expected_shortfall by date, for the next session
     exams: dict[str, VarExam]  # by method, on the account's own returns
@@ -263,7 +543,61 @@ def account_risk(
     draws: int = 1999,  # simulated histories behind each p-value
     seed: int = 0,  # of the draws that break ties
 ) -> AccountRisk:
-    "Examine an account's own returns and stress its last holdings; raise ConfigError for an equity that is gone."
+    """Examine an account's own returns and stress its last holdings; raise ConfigError for an equity that is gone.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        Simple returns of the account by session, after costs.
+    values : pd.Series
+        By symbol: position at the last close, money, negative = short; empty: nothing is held.
+    equity : float
+        money, at the last close.
+    bars : pd.DataFrame
+        (date, symbol), open to volume as quoted, adj where there is one; up to the last close.
+    market : pd.Series
+        Closes of the market by date.
+    sectors : Mapping[str, str] | pd.Series | None, default None
+        By symbol.
+    methods : Sequence[str], default ("filtered", "normal")
+        Of risk.var.VAR_METHODS.
+    confidence : float, default 0.99
+        Share of sessions within value at risk.
+    draws : int, default 1999
+        Simulated histories behind each p-value.
+    seed : int, default 0
+        Of the draws that break ties.
+
+    Returns
+    -------
+    AccountRisk
+        The risk of an account at its last close; losses are shares of equity and positive.
+
+    Raises
+    ------
+    ConfigError
+        For an equity that is gone.
+    PanelError
+        For a symbol twice, DataError for what is no finite number (see check_weights).
+    DataError
+        When a factor is missing (see adjust).
+        For negative volume (see daily_value).
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.risk.book import account_risk, position_values
+    >>> shares = [{"symbol": "AAPL", "quantity": 500}, {"symbol": "XOM", "quantity": -300}]
+    >>> bars = sample_bars(["AAPL", "XOM"])
+    >>> values = position_values(shares, bars)
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna()
+    >>> index = sample_context("SPY")["close"].droplevel("symbol")
+    >>> mixed = account_risk(spy, values, 4 * values.abs().sum(), bars, index, draws=199)
+    >>> mixed.selling.round(3)
+           position  days   bps   money
+    AAPL  96264.999   0.0  1.30  12.518
+    XOM  -29994.001   0.0  1.52   4.560
+    """
     if not equity > 0:
         raise ConfigError(f"equity is {equity}, expected money above 0")
     forecasts, exams, left_out = _examined(returns, methods, confidence, draws, seed)

@@ -24,7 +24,48 @@ DRAWDOWNS = ("static", "trailing", "end_of_day")
 
 @dataclass(frozen=True)
 class Challenge:
-    "State the rules of an account that has to be earned; all shares are of the starting balance."
+    """State the rules of an account that has to be earned; all shares are of the starting balance.
+
+    Parameters
+    ----------
+    target : float, default 0.08
+        Profit at a close that passes.
+    max_loss : float, default 0.10
+        Distance of the floor.
+    drawdown : str, default "static"
+        Floor below the start; "trailing": below the highest equity; "end_of_day": highest close.
+    locks : bool, default False
+        A floor that trails stops at the starting balance.
+    daily_loss : float | None, default None
+        Loss since the day began that fails.
+    basis : str, default "equity"
+        Losses count at every moment; "balance": at closes alone.
+    min_days : int, default 0
+        Days traded before it may pass.
+    max_days : int | None, default None
+        Days after which it has failed.
+    consistency : float | None, default None
+        Best day's profit, as a share of all profit, that may not be exceeded at passing.
+
+    Raises
+    ------
+    ConfigError
+        "Challenge: {name}={...} is out of range; see the class for what it means"
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.risk.challenge import Challenge
+    >>> two_firms = (
+    ...     Challenge(daily_loss=0.05, min_days=4),
+    ...     Challenge(0.06, 0.04, "trailing", locks=True, consistency=0.4),
+    ... )
+    >>> (
+    ...     show_error(lambda: Challenge(drawdown="relative")),
+    ...     show_error(lambda: Challenge(min_days=10, max_days=5)),
+    ...     two_firms,
+    ... )
+    """
 
     target: float = 0.08  # profit at a close that passes
     max_loss: float = 0.10  # distance of the floor
@@ -114,7 +155,24 @@ def _play_all(moves, rules, outcome, day):
 
 # %% ../../nbs/risk/610_challenge.ipynb #53edfbdc
 class Attempt(NamedTuple):
-    "Hold what became of one path."
+    """Hold what became of one path.
+
+    Parameters
+    ----------
+    outcome : str
+        One of OUTCOMES.
+    day : int
+        On which, from 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.risk.challenge import Challenge, _play_all, _rules, play_challenge
+    >>> code, day = np.empty(1, np.int64), np.empty(1, np.int64)
+    >>> _play_all(np.full((1, 30, 1), 0.01), _rules(Challenge()), code, day)
+    >>> dip = [[-0.06, 0.05], [0.05, 0.05]]  # 6 % down within the first day, 1 % at its close, then 10 % up
+    >>> assert play_challenge(Challenge(max_loss=0.05), dip) == ("max_loss", 0)
+    """
 
     outcome: str  # one of OUTCOMES
     day: int  # on which, from 0
@@ -124,7 +182,34 @@ def play_challenge(
     challenge: Challenge,  # the rules
     moves: np.ndarray | pd.Series,  # [days] or [days, parts of a day]: profit, shares of the starting balance, in order
 ) -> Attempt:
-    "Play one path until it passes or fails; raise DataError for moves that are no numbers."
+    """Play one path until it passes or fails; raise DataError for moves that are no numbers.
+
+    Parameters
+    ----------
+    challenge : Challenge
+        The rules.
+    moves : np.ndarray | pd.Series
+        [days] or [days, parts of a day]: profit, shares of the starting balance, in order.
+
+    Returns
+    -------
+    Attempt
+        What became of one path.
+
+    Raises
+    ------
+    DataError
+        For moves that are no numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.risk.challenge import Challenge, _play_all, _rules, play_challenge
+    >>> code, day = np.empty(1, np.int64), np.empty(1, np.int64)
+    >>> _play_all(np.full((1, 30, 1), 0.01), _rules(Challenge()), code, day)
+    >>> dip = [[-0.06, 0.05], [0.05, 0.05]]  # 6 % down within the first day, 1 % at its close, then 10 % up
+    >>> assert play_challenge(Challenge(max_loss=0.05), dip) == ("max_loss", 0)
+    """
     try:
         values = np.asarray(moves, dtype=np.float64)
     except (ValueError, TypeError) as error:
@@ -164,7 +249,31 @@ def _chunks(draws: int, days: int, parts: int) -> Iterator[int]:
 
 # %% ../../nbs/risk/610_challenge.ipynb #6ed8e349
 class PassChance(NamedTuple):
-    "Hold the chance to pass a challenge, with the error of its simulation."
+    """Hold the chance to pass a challenge, with the error of its simulation.
+
+    Parameters
+    ----------
+    probability : float
+        Share of paths that passed.
+    se : float
+        Of the simulation; what is not known of the strategy itself is not in it.
+    outcomes : pd.Series
+        By outcome: share of paths; "open": nothing had happened when the paths ended.
+    days : float
+        Median days of those that passed; NaN where none did.
+    passed : np.ndarray, default np.zeros(0, dtype=bool)
+        bool[draws], by path; equal seeds have equal paths.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.risk.challenge import PassChance
+    >>> half = PassChance(0.5, 0.01, pd.Series({"passed": 0.5, "max_loss": 0.5}), 40.0)
+    >>> half.outcomes
+    passed      0.5
+    max_loss    0.5
+    dtype: float64
+    """
 
     probability: float  # share of paths that passed
     se: float  # of the simulation; what is not known of the strategy itself is not in it
@@ -197,7 +306,52 @@ def pass_chance(
     draws: int = 20_000,  # paths
     seed: int = 7,  # the same seed gives the same paths at every size
 ) -> PassChance:
-    "Simulate the chance to pass; raise ConfigError or DataError for what cannot be drawn."
+    """Simulate the chance to pass; raise ConfigError or DataError for what cannot be drawn.
+
+    Parameters
+    ----------
+    challenge : Challenge
+        The rules.
+    mean : float, default 0.0005
+        Of a day's profit at size 1, share of the starting balance.
+    sd : float, default 0.01
+        Its standard deviation.
+    returns : pd.Series | None, default None
+        Days that were, drawn again instead of normal ones; in order, without NaN.
+    size : float, default 1.0
+        Times what is held.
+    parts : int, default 1
+        Moves of a day between which losses are looked at.
+    days : int, default 1000
+        Length of a path.
+    draws : int, default 20_000
+        Paths.
+    seed : int, default 7
+        The same seed gives the same paths at every size.
+
+    Returns
+    -------
+    PassChance
+        The chance to pass a challenge, with the error of its simulation.
+
+    Raises
+    ------
+    ConfigError
+        For what cannot be drawn.
+    DataError
+        For what cannot be drawn.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.risk.challenge import Challenge, _play_all, _rules, pass_chance
+    >>> code, day = np.empty(1, np.int64), np.empty(1, np.int64)
+    >>> _play_all(np.full((1, 30, 1), 0.01), _rules(Challenge()), code, day)
+    >>> plain = Challenge(0.08, 0.10)
+    >>> fair = pass_chance(plain, mean=0.0, days=2000, draws=4000)
+    >>> {"no mean at all": round(fair.probability, 3), "b / (a + b)": round(0.10 / 0.18, 3)}
+    {'no mean at all': 0.56, 'b / (a + b)': 0.556}
+    """
     past = None if returns is None else _past(returns)
     whole = all(isinstance(n, (int, np.integer)) and n >= 1 for n in (parts, days, draws))
     if not (whole and np.isfinite(mean) and 0 < sd < np.inf and 0 < size < np.inf):
@@ -234,7 +388,44 @@ def brownian_chance(
     stepwise: bool = True,  # True: looked at once a day, by Siegmund's correction; False: at every moment
     trailing: bool = False,  # the floor trails the highest equity
 ) -> float:
-    "Return the chance of a Brownian path in closed form; raise ConfigError for a walk that is none."
+    """Return the chance of a Brownian path in closed form; raise ConfigError for a walk that is none.
+
+    Parameters
+    ----------
+    target : float
+        a.
+    max_loss : float
+        b, or the distance of a floor that trails.
+    mean : float
+        Of a day's profit.
+    sd : float
+        Its standard deviation.
+    stepwise : bool, default True
+        True: looked at once a day, by Siegmund's correction; False: at every moment.
+    trailing : bool, default False
+        The floor trails the highest equity.
+
+    Returns
+    -------
+    float
+        The chance of a Brownian path in closed form.
+
+    Raises
+    ------
+    ConfigError
+        For a walk that is none.
+
+    References
+    ----------
+    .. [1] Siegmund (1985).
+    .. [2] Taylor (1975).
+    .. [3] Lehoczky (1977).
+
+    Examples
+    --------
+    >>> from quantlab.risk.challenge import brownian_chance
+    >>> assert abs(brownian_chance(0.08, 0.10, 0.0, 0.01, stepwise=False) - 0.10 / 0.18) < 1e-12
+    """
     _check_walk(target, max_loss, mean, sd)
     shift = 0.5826 * sd if stepwise else 0.0
     a, b, s = target + shift, max_loss + shift * (2 if trailing else 1), 2 * mean / sd**2
@@ -254,7 +445,43 @@ def exact_chance(
     days: int | None = None,  # days there are; None: no end
     points: int | None = None,  # of the quadrature; None: six for a step, at least 200
 ) -> float:
-    "Return the chance of a walk of normal days, by backward induction; raise ConfigError for steps too fine for it."
+    """Return the chance of a walk of normal days, by backward induction; raise ConfigError for steps too fine for it.
+
+    Parameters
+    ----------
+    target : float
+        a.
+    max_loss : float
+        b, of a floor that stands still.
+    mean : float
+        Of a day's profit.
+    sd : float
+        Its standard deviation.
+    days : int | None, default None
+        Days there are; None: no end.
+    points : int | None, default None
+        Of the quadrature; None: six for a step, at least 200.
+
+    Returns
+    -------
+    float
+        The chance of a walk of normal days, by backward induction.
+
+    Raises
+    ------
+    ConfigError
+        For steps too fine for it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.risk.challenge import Challenge, _play_all, _rules, exact_chance, pass_chance
+    >>> code, day = np.empty(1, np.int64), np.empty(1, np.int64)
+    >>> _play_all(np.full((1, 30, 1), 0.01), _rules(Challenge()), code, day)
+    >>> plain = Challenge(0.08, 0.10)
+    >>> fair = pass_chance(plain, mean=0.0, days=2000, draws=4000)
+    >>> assert abs(fair.probability - exact_chance(0.08, 0.10, 0.0, 0.01)) < 4 * fair.se
+    """
     _check_walk(target, max_loss, mean, sd)
     if days is not None and not (isinstance(days, (int, np.integer)) and days >= 1):
         raise ConfigError(f"days {days}; give a whole number from 1, or None for no end")
@@ -276,7 +503,67 @@ def best_size(
     sizes: Sequence[float] = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0),  # times what is held
     **how,  # of pass_chance: mean, sd, returns, parts, days, draws, seed
 ) -> pd.DataFrame:  # by size: probability, se, days; behind the best, its error; best: not behind by two errors
-    "Simulate the chance to pass at each size, on the same paths; raise ConfigError without sizes."
+    """Simulate the chance to pass at each size, on the same paths; raise ConfigError without sizes.
+
+    Parameters
+    ----------
+    challenge : Challenge
+        The rules.
+    sizes : Sequence[float], optional
+        Times what is held.
+    **how
+        Of pass_chance: mean, sd, returns, parts, days, draws, seed.
+
+    Returns
+    -------
+    pd.DataFrame
+        By size: probability, se, days; behind the best, its error; best: not behind by two errors.
+
+    Raises
+    ------
+    ConfigError
+        Without sizes.
+    DataError
+        "returns are no numbers ({error}); give a Series of them, in order"
+        "returns have shape {shape}; give one column, the days of one strategy in order"
+        "{...} returns, {...} of them not finite; give 20 or more"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.risk.challenge import Challenge, _play_all, _rules, best_size
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> daily = (
+    ...     to_wide(adjust(sample_bars(names, "2014-01-02", "2019-12-31"))["close"])
+    ...     .pct_change()
+    ...     .mean(axis=1)
+    ...     .dropna()
+    ... )
+    >>> code, day = np.empty(1, np.int64), np.empty(1, np.int64)
+    >>> _play_all(np.full((1, 30, 1), 0.01), _rules(Challenge()), code, day)
+    >>> firms = {
+    ...     "8 % before 10 %, 60 days": Challenge(0.08, 0.10, max_days=60),
+    ...     "and 5 % a day": Challenge(0.08, 0.10, daily_loss=0.05, max_days=60),
+    ...     "floor trails the close": Challenge(0.08, 0.10, "end_of_day", max_days=60),
+    ...     "floor trails, 6 % and 4 %": Challenge(0.06, 0.04, "trailing", max_days=60),
+    ... }
+    >>> was = best_size(firms["and 5 % a day"], (0.5, 1.0, 1.5, 2.0, 3.0), returns=daily, draws=4000)
+    >>> as_normal = best_size(
+    ...     firms["and 5 % a day"], (0.5, 1.0, 1.5, 2.0, 3.0), mean=daily.mean(), sd=daily.std(), draws=4000
+    ... )
+    >>> pd.DataFrame({"days that were": was["probability"], "normal days": as_normal["probability"]}).round(3)
+          days that were  normal days
+    size
+    0.5            0.016        0.052
+    1.0            0.330        0.368
+    1.5            0.554        0.575
+    2.0            0.599        0.656
+    3.0            0.571        0.590
+    """
     if not len(sizes) or len(set(sizes)) < len(sizes) or "size" in how:
         raise ConfigError(f"sizes are {list(sizes)}; give one or more, each once, and leave size itself out")
     found = {float(size): pass_chance(challenge, size=size, **how) for size in sizes}

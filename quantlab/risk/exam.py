@@ -25,7 +25,46 @@ def judged_losses(
     returns: pd.Series,  # simple returns by date
     forecast: pd.DataFrame,  # by date: var, expected_shortfall, known at the close for the next session
 ) -> pd.DataFrame:  # by date of the decision: loss of the next session, var, expected_shortfall, hit
-    "Pair each forecast with the loss that followed; raise PanelError or DataError for pairs that cannot be judged."
+    """Pair each forecast with the loss that followed; raise PanelError or DataError for pairs that cannot be judged.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        Simple returns by date.
+    forecast : pd.DataFrame
+        By date: var, expected_shortfall, known at the close for the next session.
+
+    Returns
+    -------
+    pd.DataFrame
+        By date of the decision: loss of the next session, var, expected_shortfall, hit.
+
+    Raises
+    ------
+    PanelError
+        For pairs that cannot be judged.
+    DataError
+        For pairs that cannot be judged.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.risk.exam import judged_losses
+    >>> from quantlab.risk.var import var_forecast
+    >>> returns = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna().rename("SPY")
+    >>> forecasts = {method: var_forecast(returns, method) for method in ("normal", "filtered")}
+    >>> judged = {name: judged_losses(returns, forecast) for name, forecast in forecasts.items()}
+    >>> pd.DataFrame(
+    ...     {
+    ...         name: {"sessions": len(j), "hits": j["hit"].sum(), "share, %": 100 * j["hit"].mean()}
+    ...         for name, j in judged.items()
+    ...     }
+    ... ).T.round(2)
+              sessions  hits  share, %
+    normal      3021.0  77.0      2.55
+    filtered    3001.0  31.0      1.03
+    """
     x = check_returns(returns, 2, one=True)
     if not isinstance(forecast, pd.DataFrame) or not {"var", "expected_shortfall"} <= set(forecast):
         raise PanelError("a forecast has columns var and expected_shortfall; make it with risk.var.var_forecast")
@@ -47,7 +86,38 @@ def kupiec(
     sessions: int,  # judged
     confidence: float = 0.99,  # of the forecast
 ) -> float | np.ndarray:
-    "Return the likelihood ratio of the count of hits (Kupiec 1995); raise ConfigError for an impossible count."
+    """Return the likelihood ratio of the count of hits (Kupiec 1995); raise ConfigError for an impossible count.
+
+    Parameters
+    ----------
+    hits : int | np.ndarray
+        Sessions whose loss passed value at risk.
+    sessions : int
+        Judged.
+    confidence : float, default 0.99
+        Of the forecast.
+
+    Returns
+    -------
+    float | np.ndarray
+        The likelihood ratio of the count of hits (Kupiec 1995).
+
+    Raises
+    ------
+    ConfigError
+        For an impossible count.
+
+    References
+    ----------
+    .. [1] Kupiec (1995).
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.risk.exam import kupiec
+    >>> show_error(lambda: kupiec(300, 250))
+    'ConfigError: 300 hits in 250 sessions; there can be 0 to 250'
+    """
     alpha, n = check_confidence(confidence), np.asarray(hits, dtype="float64")
     if sessions < 1 or not ((n >= 0) & (n <= sessions)).all():
         raise ConfigError(f"{hits} hits in {sessions} sessions; there can be 0 to {sessions}")
@@ -60,7 +130,51 @@ def kupiec_region(
     confidence: float = 0.99,  # of the forecast
     level: float = 0.05,  # chance of rejecting a true forecast, by the chi-squared law
 ) -> tuple[int, int]:  # fewest and most hits that are not rejected
-    "Return the counts of hits that the asymptotic test accepts."
+    """Return the counts of hits that the asymptotic test accepts.
+
+    Parameters
+    ----------
+    sessions : int
+        Judged.
+    confidence : float, default 0.99
+        Of the forecast.
+    level : float, default 0.05
+        Chance of rejecting a true forecast, by the chi-squared law.
+
+    Returns
+    -------
+    tuple[int, int]
+        Fewest and most hits that are not rejected.
+
+    Raises
+    ------
+    ConfigError
+        "level is {level}, expected a chance above 0 and below 1"
+        For what is no confidence (see check_confidence).
+        "{hits} hits in {sessions} sessions; there can be 0 to {sessions}"
+
+    References
+    ----------
+    .. [1] Kupiec (1995).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.risk.exam import kupiec_region
+    >>> regions = {
+    ...     (p, n): kupiec_region(n, 1 - p) for p in (0.01, 0.025, 0.05, 0.075, 0.1) for n in (255, 510, 1000)
+    ... }
+    >>> pd.Series({key: f"{low} to {high}" for key, (low, high) in regions.items()}).unstack().rename_axis(
+    ...     "chance of a hit"
+    ... )
+                         255       510        1000
+    chance of a hit
+    0.010              1 to 6   2 to 10    5 to 16
+    0.025             3 to 11   7 to 20   16 to 35
+    0.050             7 to 20  17 to 35   38 to 64
+    0.075            12 to 27  28 to 50   60 to 91
+    0.100            17 to 35  39 to 64  82 to 119
+    """
     if not 0 < level < 1:
         raise ConfigError(f"level is {level}, expected a chance above 0 and below 1")
     accepted = np.flatnonzero(chdtrc(1, kupiec(np.arange(sessions + 1), sessions, confidence)) >= level)
@@ -72,7 +186,44 @@ def traffic_light(
     sessions: int = 250,  # judged
     confidence: float = 0.99,  # of the forecast
 ) -> tuple[str, float]:  # green, yellow or red; chance of at most so many hits under a true forecast
-    "Return the zone of the Basel Committee; raise ConfigError for an impossible count."
+    """Return the zone of the Basel Committee; raise ConfigError for an impossible count.
+
+    Parameters
+    ----------
+    hits : int
+        Sessions whose loss passed value at risk.
+    sessions : int, default 250
+        Judged.
+    confidence : float, default 0.99
+        Of the forecast.
+
+    Returns
+    -------
+    tuple[str, float]
+        green, yellow or red; chance of at most so many hits under a true forecast.
+
+    Raises
+    ------
+    ConfigError
+        For an impossible count.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.risk.exam import kupiec_region, traffic_light
+    >>> regions = {
+    ...     (p, n): kupiec_region(n, 1 - p) for p in (0.01, 0.025, 0.05, 0.075, 0.1) for n in (255, 510, 1000)
+    ... }
+    >>> lights = pd.DataFrame({n: traffic_light(n) for n in range(11)}, ["zone", "at most so many"]).T
+    >>> lights.T
+                           0         1         2         3         4         5   \\
+    zone                green     green     green     green     green    yellow
+    at most so many  0.081059  0.285752  0.543169  0.758117  0.892188  0.958817
+
+                           6         7         8        9         10
+    zone               yellow    yellow    yellow   yellow       red
+    at most so many  0.986299  0.995975  0.998943  0.99975  0.999946
+    """
     kupiec(hits, sessions, confidence)
     chance = float(bdtr(hits, sessions, check_confidence(confidence)))
     return "green" if chance < 0.95 else "yellow" if chance < 0.9999 else "red", chance
@@ -171,7 +322,41 @@ def tied_p(
     null: np.ndarray,  # float64[n], simulated under the null
     rng: np.random.Generator,  # breaks ties
 ) -> float:  # in (0, 1]; uniform under the null
-    "Return the Monte Carlo p-value with ties broken by chance (Dufour 2006)."
+    """Return the Monte Carlo p-value with ties broken by chance (Dufour 2006).
+
+    Parameters
+    ----------
+    statistic : float
+        Large = against the null.
+    null : np.ndarray
+        float64[n], simulated under the null.
+    rng : np.random.Generator
+        Breaks ties.
+
+    Returns
+    -------
+    float
+        in (0, 1]; uniform under the null.
+
+    Raises
+    ------
+    DataError
+        "statistic {statistic} among {...} draws; give a finite one and a null of one draw or more"
+
+    References
+    ----------
+    .. [1] Dufour (2006).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.risk.exam import tied_p
+    >>> rng = np.random.default_rng(7)
+    >>> dice = rng.integers(1, 7, 9999).astype(float)  # a statistic with six values
+    >>> ps = np.array([tied_p(float(face), dice, rng) for face in rng.integers(1, 7, 2000)])
+    >>> {"p <= 5 %, ties broken": round(float((ps <= 0.05).mean()), 3)}
+    {'p <= 5 %, ties broken': 0.048}
+    """
     if not np.isfinite(statistic) or not len(null):
         raise DataError(
             f"statistic {statistic} among {len(null)} draws; give a finite one and a null of one draw or more"
@@ -204,7 +389,65 @@ def acerbi_szekely(
     expected_shortfall: np.ndarray,  # float64[t], forecast for it
     confidence: float = 0.975,  # of the forecast
 ) -> float:  # 0 expected, negative = more or deeper losses than said
-    "Return Z2 of Acerbi and Szekely (2014)."
+    """Return Z2 of Acerbi and Szekely (2014).
+
+    Parameters
+    ----------
+    loss : np.ndarray
+        float64[t], of each session.
+    var : np.ndarray
+        float64[t], forecast for it.
+    expected_shortfall : np.ndarray
+        float64[t], forecast for it.
+    confidence : float, default 0.975
+        Of the forecast.
+
+    Returns
+    -------
+    float
+        0 expected, negative = more or deeper losses than said.
+
+    Raises
+    ------
+    DataError
+        "losses and forecasts of shapes {shapes}; give equal rows, finite, expected shortfall above 0"
+    ConfigError
+        For what is no confidence (see check_confidence).
+
+    References
+    ----------
+    .. [1] Acerbi and Szekely (2014, equation 6).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.risk.exam import _cluster_ratio, _gap_ratio, acerbi_szekely, judged_losses
+    >>> from quantlab.risk.var import var_forecast
+    >>> returns = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna().rename("SPY")
+    >>> forecasts = {method: var_forecast(returns, method) for method in ("normal", "filtered")}
+    >>> judged = {name: judged_losses(returns, forecast) for name, forecast in forecasts.items()}
+    >>> pd.DataFrame(
+    ...     {
+    ...         name: {"sessions": len(j), "hits": j["hit"].sum(), "share, %": 100 * j["hit"].mean()}
+    ...         for name, j in judged.items()
+    ...     }
+    ... ).T.round(2)
+    >>> even, heap = np.arange(250) % 40 == 10, (np.arange(250) >= 100) & (np.arange(250) < 106)
+    >>> pd.DataFrame(
+    ...     {
+    ...         name: {"LR of clusters": _cluster_ratio(h), "LR of durations": _gap_ratio(h)}
+    ...         for name, h in {"every 40 days": even, "six in a row": heap}.items()
+    ...     }
+    ... ).T.round(2)
+    >>> z2 = {
+    ...     name: acerbi_szekely(j["loss"], j["var"], j["expected_shortfall"], 0.99) for name, j in judged.items()
+    ... }
+    >>> pd.Series(z2, name="Z2").round(2).to_frame().T
+        normal  filtered
+    Z2   -2.36     -0.02
+    """
     loss, var, expected_shortfall = _triple(loss, var, expected_shortfall)
     beyond = np.where(loss > var, loss / expected_shortfall, 0.0)
     return float(1 - beyond.sum() / (beyond.size * check_confidence(confidence)))
@@ -214,7 +457,36 @@ def tail_dof(
     ratio: float,  # expected shortfall over value at risk
     confidence: float = 0.975,  # of the forecast
 ) -> float:  # from 1.5 to 1e6, which is a normal
-    "Return the degrees of freedom of the Student t whose tail has that ratio."
+    """Return the degrees of freedom of the Student t whose tail has that ratio.
+
+    Parameters
+    ----------
+    ratio : float
+        Expected shortfall over value at risk.
+    confidence : float, default 0.975
+        Of the forecast.
+
+    Returns
+    -------
+    float
+        From 1.5 to 1e6, which is a normal.
+
+    Raises
+    ------
+    DataError
+        "expected shortfall over value at risk is {ratio}, expected a number above 0"
+    ConfigError
+        For dof <= 1 (see t_tail).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.risk.exam import tail_dof
+    >>> from quantlab.risk.var import t_tail
+    >>> assert np.isclose(
+    ...     tail_dof(t_tail(5, confidence=0.99)[1] / t_tail(5, confidence=0.99)[0], 0.99), 5, rtol=1e-6
+    ... )
+    """
     if not ratio > 0:
         raise DataError(f"expected shortfall over value at risk is {ratio}, expected a number above 0")
     low, high = np.log(1.5), np.log(1e6)
@@ -233,7 +505,43 @@ def z2_null(
     draws: int = 9999,  # simulated histories
     seed: int = 0,  # of the draws
 ) -> np.ndarray:  # float64[draws]
-    "Simulate Z2 under a true forecast with Student's t."
+    """Simulate Z2 under a true forecast with Student's t.
+
+    Parameters
+    ----------
+    dof : float
+        Of the Student t that the forecast says.
+    sessions : int, default 250
+        Judged.
+    confidence : float, default 0.975
+        Of the forecast.
+    draws : int, default 9999
+        Simulated histories.
+    seed : int, default 0
+        Of the draws.
+
+    Returns
+    -------
+    np.ndarray
+        float64[draws].
+
+    Raises
+    ------
+    ConfigError
+        "{sessions} sessions and {draws} draws; each must be 1 or more"
+        For what is no confidence (see check_confidence).
+        For dof <= 1 (see t_tail).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.risk.exam import z2_null
+    >>> critical = pd.Series({dof: np.quantile(z2_null(dof, draws=100000), 0.05) for dof in (3, 5, 10, 100)})
+    >>> critical.rename("5 % point of Z2").rename_axis("degrees of freedom").round(3).to_frame().T
+    degrees of freedom    3      5      10     100
+    5 % point of Z2    -0.818 -0.739 -0.712 -0.703
+    """
     if sessions < 1 or draws < 1:
         raise ConfigError(f"{sessions} sessions and {draws} draws; each must be 1 or more")
     rng, alpha = np.random.default_rng(seed), check_confidence(confidence)
@@ -247,7 +555,49 @@ def z2_null(
 # %% ../../nbs/risk/630_exam.ipynb #4a052434
 @dataclass(frozen=True, eq=False)
 class VarExam:
-    "Hold the exam of one forecast; knowable after the last judged session."
+    """Hold the exam of one forecast; knowable after the last judged session.
+
+    Parameters
+    ----------
+    sessions : int
+        Judged.
+    hits : int
+        Sessions whose loss passed value at risk.
+    confidence : float
+        Of the forecast.
+    zone : str
+        Of the Basel Committee, as if its rule were for so many sessions.
+    table : pd.DataFrame
+        By test: statistic, p (Monte Carlo), asymptotic, exact, note.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.risk.exam import _cluster_ratio, _gap_ratio, acerbi_szekely, judged_losses, var_exam
+    >>> from quantlab.risk.var import var_forecast
+    >>> returns = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna().rename("SPY")
+    >>> forecasts = {method: var_forecast(returns, method) for method in ("normal", "filtered")}
+    >>> judged = {name: judged_losses(returns, forecast) for name, forecast in forecasts.items()}
+    >>> pd.DataFrame(
+    ...     {
+    ...         name: {"sessions": len(j), "hits": j["hit"].sum(), "share, %": 100 * j["hit"].mean()}
+    ...         for name, j in judged.items()
+    ...     }
+    ... ).T.round(2)
+    >>> even, heap = np.arange(250) % 40 == 10, (np.arange(250) >= 100) & (np.arange(250) < 106)
+    >>> pd.DataFrame(
+    ...     {
+    ...         name: {"LR of clusters": _cluster_ratio(h), "LR of durations": _gap_ratio(h)}
+    ...         for name, h in {"every 40 days": even, "six in a row": heap}.items()
+    ...     }
+    ... ).T.round(2)
+    >>> z2 = {
+    ...     name: acerbi_szekely(j["loss"], j["var"], j["expected_shortfall"], 0.99) for name, j in judged.items()
+    ... }
+    >>> exams = {name: var_exam(returns, forecast) for name, forecast in forecasts.items()}
+    """
 
     sessions: int  # judged
     hits: int  # sessions whose loss passed value at risk
@@ -259,7 +609,47 @@ class VarExam:
         self,
         level: float = 0.05,  # chance of failing a true forecast, in each test
     ) -> pd.Series:  # bool by test
-        "Say which tests do not reject."
+        """Say which tests do not reject.
+
+        Parameters
+        ----------
+        level : float, default 0.05
+            Chance of failing a true forecast, in each test.
+
+        Returns
+        -------
+        pd.Series
+            Bool by test.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.data.sample import sample_context
+        >>> from quantlab.risk.exam import _cluster_ratio, _gap_ratio, acerbi_szekely, judged_losses, var_exam
+        >>> from quantlab.risk.var import var_forecast
+        >>> returns = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna().rename("SPY")
+        >>> forecasts = {method: var_forecast(returns, method) for method in ("normal", "filtered")}
+        >>> judged = {name: judged_losses(returns, forecast) for name, forecast in forecasts.items()}
+        >>> pd.DataFrame(
+        ...     {
+        ...         name: {"sessions": len(j), "hits": j["hit"].sum(), "share, %": 100 * j["hit"].mean()}
+        ...         for name, j in judged.items()
+        ...     }
+        ... ).T.round(2)
+        >>> even, heap = np.arange(250) % 40 == 10, (np.arange(250) >= 100) & (np.arange(250) < 106)
+        >>> pd.DataFrame(
+        ...     {
+        ...         name: {"LR of clusters": _cluster_ratio(h), "LR of durations": _gap_ratio(h)}
+        ...         for name, h in {"every 40 days": even, "six in a row": heap}.items()
+        ...     }
+        ... ).T.round(2)
+        >>> z2 = {
+        ...     name: acerbi_szekely(j["loss"], j["var"], j["expected_shortfall"], 0.99) for name, j in judged.items()
+        ... }
+        >>> exams = {name: var_exam(returns, forecast) for name, forecast in forecasts.items()}
+        >>> assert exams["filtered"].passed()["count (Kupiec)"] and not exams["normal"].passed()["count (Kupiec)"]
+        """
         return (self.table["p"] > level).rename("passed")
 
 
@@ -283,7 +673,47 @@ def exam_hits(
     draws: int = 9999,  # simulated histories
     seed: int = 0,  # of the draws that break ties
 ) -> pd.DataFrame:  # by test: statistic, p, asymptotic, exact, note
-    "Test the number of hits and their scatter; raise DataError for fewer than two sessions."
+    """Test the number of hits and their scatter; raise DataError for fewer than two sessions.
+
+    Parameters
+    ----------
+    hit : np.ndarray
+        bool[t], in order of time.
+    confidence : float, default 0.99
+        Of the forecast.
+    draws : int, default 9999
+        Simulated histories.
+    seed : int, default 0
+        Of the draws that break ties.
+
+    Returns
+    -------
+    pd.DataFrame
+        By test: statistic, p, asymptotic, exact, note.
+
+    Raises
+    ------
+    DataError
+        For fewer than two sessions.
+    ConfigError
+        For what is no confidence (see check_confidence).
+        "{draws} draws; a p-value needs 1 or more"
+        "{hits} hits in {sessions} sessions; there can be 0 to {sessions}"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.risk.exam import exam_hits
+    >>> even, heap = np.arange(250) % 40 == 10, (np.arange(250) >= 100) & (np.arange(250) < 106)
+    >>> heaped = exam_hits(heap)
+    >>> heaped.round(4)
+                               statistic       p  asymptotic   exact note
+    test
+    count (Kupiec)                3.5554  0.1123      0.0594  0.1222
+    clusters (Christoffersen)    38.1738  0.0001      0.0000     NaN
+    count and clusters           41.7292  0.0001      0.0000     NaN
+    durations (Weibull)          17.2285  0.0003      0.0000     NaN
+    """
     hit, alpha, rng = np.asarray(hit), check_confidence(confidence), np.random.default_rng(seed)
     if hit.ndim != 1 or len(hit) < 2 or not np.isin(hit, (0, 1)).all():
         raise DataError(f"hits of shape {hit.shape}, expected two sessions or more in one row, each true or false")
@@ -316,7 +746,72 @@ def var_exam(
     draws: int = 9999,  # simulated histories
     seed: int = 0,  # of the draws that break ties
 ) -> VarExam:
-    "Examine a forecast of value at risk and expected shortfall on the sessions that followed."
+    """Examine a forecast of value at risk and expected shortfall on the sessions that followed.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        Simple returns by date.
+    forecast : pd.DataFrame
+        By date: var, expected_shortfall, known at the close for the next session.
+    confidence : float, default 0.99
+        Of the forecast.
+    draws : int, default 9999
+        Simulated histories.
+    seed : int, default 0
+        Of the draws that break ties.
+
+    Returns
+    -------
+    VarExam
+        The exam of one forecast; knowable after the last judged session.
+
+    Raises
+    ------
+    PanelError
+        For what no tail can be read from (see check_returns).
+        "a forecast has columns var and expected_shortfall; make it with risk.var.var_forecast"
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        "the forecast has dates that returns lack, or not in order; make it from the same returns"
+    DataError
+        For what no tail can be read from (see check_returns).
+        "{...} forecasts with a session after them; each must be finite and above 0"
+        "expected shortfall is below value at risk on {...}; swap the columns"
+        "hits of shape {shape}, expected two sessions or more in one row, each true or false"
+    ConfigError
+        For what is no confidence (see check_confidence).
+        "{draws} draws; a p-value needs 1 or more"
+        "{hits} hits in {sessions} sessions; there can be 0 to {sessions}"
+        "{sessions} sessions and {draws} draws; each must be 1 or more"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.risk.exam import _cluster_ratio, _gap_ratio, acerbi_szekely, judged_losses, var_exam
+    >>> from quantlab.risk.var import var_forecast
+    >>> returns = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna().rename("SPY")
+    >>> forecasts = {method: var_forecast(returns, method) for method in ("normal", "filtered")}
+    >>> judged = {name: judged_losses(returns, forecast) for name, forecast in forecasts.items()}
+    >>> pd.DataFrame(
+    ...     {
+    ...         name: {"sessions": len(j), "hits": j["hit"].sum(), "share, %": 100 * j["hit"].mean()}
+    ...         for name, j in judged.items()
+    ...     }
+    ... ).T.round(2)
+    >>> even, heap = np.arange(250) % 40 == 10, (np.arange(250) >= 100) & (np.arange(250) < 106)
+    >>> pd.DataFrame(
+    ...     {
+    ...         name: {"LR of clusters": _cluster_ratio(h), "LR of durations": _gap_ratio(h)}
+    ...         for name, h in {"every 40 days": even, "six in a row": heap}.items()
+    ...     }
+    ... ).T.round(2)
+    >>> z2 = {
+    ...     name: acerbi_szekely(j["loss"], j["var"], j["expected_shortfall"], 0.99) for name, j in judged.items()
+    ... }
+    >>> exams = {name: var_exam(returns, forecast) for name, forecast in forecasts.items()}
+    """
     table = judged_losses(returns, forecast)
     loss, var, es = (table[c].to_numpy() for c in ("loss", "var", "expected_shortfall"))
     rows = exam_hits(table["hit"].to_numpy(), confidence, draws, seed)
@@ -334,7 +829,81 @@ def fissler_ziegel(
     expected_shortfall: np.ndarray,  # float64[t], forecast for it, > 0
     confidence: float = 0.99,  # of the forecast
 ) -> np.ndarray:  # float64[t]; lower is better
-    "Return the joint score of value at risk and expected shortfall of each session."
+    """Return the joint score of value at risk and expected shortfall of each session.
+
+    Parameters
+    ----------
+    loss : np.ndarray
+        float64[t], of each session.
+    var : np.ndarray
+        float64[t], forecast for it, > 0.
+    expected_shortfall : np.ndarray
+        float64[t], forecast for it, > 0.
+    confidence : float, default 0.99
+        Of the forecast.
+
+    Returns
+    -------
+    np.ndarray
+        float64[t]; lower is better.
+
+    Raises
+    ------
+    DataError
+        "losses and forecasts of shapes {shapes}; give equal rows, finite, expected shortfall above 0"
+    ConfigError
+        For what is no confidence (see check_confidence).
+
+    References
+    ----------
+    .. [1] Fissler and Ziegel (2016).
+    .. [2] Patton, Ziegel and Chen (2019).
+    .. [3] Diebold and Mariano (1995).
+    .. [4] Wu (1986).
+    .. [5] Shao (2010).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.risk.exam import (
+    ...     _cluster_ratio, _gap_ratio, acerbi_szekely, fissler_ziegel, judged_losses, var_exam,
+    ... )
+    >>> from quantlab.risk.var import t_tail, var_forecast
+    >>> returns = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna().rename("SPY")
+    >>> forecasts = {method: var_forecast(returns, method) for method in ("normal", "filtered")}
+    >>> judged = {name: judged_losses(returns, forecast) for name, forecast in forecasts.items()}
+    >>> pd.DataFrame(
+    ...     {
+    ...         name: {"sessions": len(j), "hits": j["hit"].sum(), "share, %": 100 * j["hit"].mean()}
+    ...         for name, j in judged.items()
+    ...     }
+    ... ).T.round(2)
+    >>> even, heap = np.arange(250) % 40 == 10, (np.arange(250) >= 100) & (np.arange(250) < 106)
+    >>> pd.DataFrame(
+    ...     {
+    ...         name: {"LR of clusters": _cluster_ratio(h), "LR of durations": _gap_ratio(h)}
+    ...         for name, h in {"every 40 days": even, "six in a row": heap}.items()
+    ...     }
+    ... ).T.round(2)
+    >>> z2 = {
+    ...     name: acerbi_szekely(j["loss"], j["var"], j["expected_shortfall"], 0.99) for name, j in judged.items()
+    ... }
+    >>> exams = {name: var_exam(returns, forecast) for name, forecast in forecasts.items()}
+    >>> pages = pd.concat({name: exam.table for name, exam in exams.items()}, names=["forecast"])
+    >>> truth, wide, narrow = (t_tail(5, scale=s, confidence=0.99) for s in (0.01, 0.014, 0.007))
+    >>> drawn = -0.01 * np.random.default_rng(5).standard_t(5, 200_000)
+    >>> scores = pd.Series(
+    ...     {
+    ...         name: fissler_ziegel(-drawn, *tail).mean()
+    ...         for name, tail in {"the truth": truth, "too wide": wide, "too narrow": narrow}.items()
+    ...     }
+    ... )
+    >>> scores.round(3).to_frame("mean score").T
+                the truth  too wide  too narrow
+    mean score     -3.118    -2.964      -2.762
+    """
     loss, var, expected_shortfall = _triple(loss, var, expected_shortfall)
     alpha, excess = check_confidence(confidence), np.maximum(loss - var, 0.0)
     return excess / (alpha * expected_shortfall) + var / expected_shortfall + np.log(expected_shortfall) - 1
@@ -346,7 +915,58 @@ def sign_test(
     block: int = 0,  # sessions that share a sign; 0: the cube root of their number
     seed: int = 0,  # of the signs
 ) -> float:  # two-sided
-    "Return the p-value of a mean difference of zero by signs of blocks; raise DataError for fewer than ten."
+    """Return the p-value of a mean difference of zero by signs of blocks; raise DataError for fewer than ten.
+
+    Parameters
+    ----------
+    difference : np.ndarray
+        float64[t], of two scores, in order of time.
+    draws : int, default 9999
+        Of signs.
+    block : int, default 0
+        Sessions that share a sign; 0: the cube root of their number.
+    seed : int, default 0
+        Of the signs.
+
+    Returns
+    -------
+    float
+        Two-sided.
+
+    Raises
+    ------
+    DataError
+        For fewer than ten.
+    ConfigError
+        "{draws} draws in blocks of {block}; 1 draw or more, and two blocks or more, are needed"
+
+    References
+    ----------
+    .. [1] Fissler and Ziegel (2016).
+    .. [2] Patton, Ziegel and Chen (2019).
+    .. [3] Diebold and Mariano (1995).
+    .. [4] Wu (1986).
+    .. [5] Shao (2010).
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.risk.exam import compare_forecasts
+    >>> from quantlab.risk.var import var_forecast
+    >>> returns = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna().rename("SPY")
+    >>> ranked = compare_forecasts(
+    ...     returns,
+    ...     {m: var_forecast(returns, m) for m in ("historical", "normal", "t", "cornish_fisher", "filtered")},
+    ... )
+    >>> ranked.round(4)
+                     score  behind       p
+    forecast
+    filtered       -3.3865  0.0000  1.0000
+    cornish_fisher -3.1240  0.2625  0.0008
+    historical     -3.0730  0.3136  0.0101
+    t              -2.9107  0.4759  0.0051
+    normal         -2.6210  0.7655  0.0014
+    """
     d = np.asarray(difference, dtype="float64")
     if d.ndim != 1 or len(d) < 10 or not np.isfinite(d).all():
         raise DataError(f"differences of shape {d.shape}; ten finite ones or more, in one row, are needed")
@@ -375,7 +995,62 @@ def compare_forecasts(
     draws: int = 9999,  # of signs
     seed: int = 0,  # of the signs
 ) -> pd.DataFrame:  # by name, best first: score, behind the best, p of being as good as the best
-    "Rank forecasts by their mean score on the sessions that all of them judged."
+    """Rank forecasts by their mean score on the sessions that all of them judged.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        Simple returns by date.
+    forecasts : Mapping[str, pd.DataFrame]
+        By name: var, expected_shortfall by date, for the next session.
+    confidence : float, default 0.99
+        Of the forecasts.
+    draws : int, default 9999
+        Of signs.
+    seed : int, default 0
+        Of the signs.
+
+    Returns
+    -------
+    pd.DataFrame
+        By name, best first: score, behind the best, p of being as good as the best.
+
+    Raises
+    ------
+    ConfigError
+        "{...} forecasts by name; a comparison needs two or more"
+        For what is no confidence (see check_confidence).
+        "{draws} draws in blocks of {block}; 1 draw or more, and two blocks or more, are needed"
+    PanelError
+        For what no tail can be read from (see check_returns).
+        "a forecast has columns var and expected_shortfall; make it with risk.var.var_forecast"
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        "the forecast has dates that returns lack, or not in order; make it from the same returns"
+    DataError
+        For what no tail can be read from (see check_returns).
+        "{...} forecasts with a session after them; each must be finite and above 0"
+        "expected shortfall is below value at risk on {...}; swap the columns"
+        "the forecasts share no date; make them from the same returns"
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.risk.exam import compare_forecasts
+    >>> from quantlab.risk.var import var_forecast
+    >>> returns = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna().rename("SPY")
+    >>> ranked = compare_forecasts(
+    ...     returns,
+    ...     {m: var_forecast(returns, m) for m in ("historical", "normal", "t", "cornish_fisher", "filtered")},
+    ... )
+    >>> ranked.round(4)
+                     score  behind       p
+    forecast
+    filtered       -3.3865  0.0000  1.0000
+    cornish_fisher -3.1240  0.2625  0.0008
+    historical     -3.0730  0.3136  0.0101
+    t              -2.9107  0.4759  0.0051
+    normal         -2.6210  0.7655  0.0014
+    """
     if not isinstance(forecasts, Mapping) or len(forecasts) < 2:
         raise ConfigError(f"{len(forecasts)} forecasts by name; a comparison needs two or more")
     tables = {name: judged_losses(returns, forecast) for name, forecast in forecasts.items()}

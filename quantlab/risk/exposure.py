@@ -26,7 +26,40 @@ def sector_exposure(
     weights: pd.Series,  # by symbol, share of equity, negative = short
     sectors: Mapping[str, str] | pd.Series,  # by symbol, as known at the decision
 ) -> pd.DataFrame:  # by sector: net, gross, names
-    "Sum weights by sector; raise PanelError for a held name without one."
+    """Sum weights by sector; raise PanelError for a held name without one.
+
+    Parameters
+    ----------
+    weights : pd.Series
+        By symbol, share of equity, negative = short.
+    sectors : Mapping[str, str] | pd.Series
+        By symbol, as known at the decision.
+
+    Returns
+    -------
+    pd.DataFrame
+        By sector: net, gross, names.
+
+    Raises
+    ------
+    PanelError
+        For a held name without one.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_sectors
+    >>> from quantlab.risk.exposure import sector_exposure
+    >>> told = (
+    ...     sample_sectors()
+    ...     .query("valid & known_at <= '2023-11-30'")
+    ...     .drop_duplicates("symbol", keep="last")
+    ...     .set_index("symbol")["sector"]
+    ... )
+    >>> show_error(lambda: sector_exposure(pd.Series({"BTC": 1.0}), told))
+    "PanelError: ['BTC'] have no sector; give one for each held name"
+    """
     weights = check_weights(weights)
     group, held = pd.Series(dict(sectors)).reindex(weights.index), weights[weights != 0]
     if (lost := held.index[group[held.index].isna()]).size:
@@ -41,7 +74,49 @@ def sector_neutrality(
     weights: pd.Series,  # by symbol, share of equity
     sectors: Mapping[str, str] | pd.Series,  # by symbol
 ) -> float:  # 1: every sector nets to nothing; 0: all of the book is a bet on sectors; NaN for an empty book
-    "Return the share of the gross book that nets out within sectors."
+    """Return the share of the gross book that nets out within sectors.
+
+    Parameters
+    ----------
+    weights : pd.Series
+        By symbol, share of equity.
+    sectors : Mapping[str, str] | pd.Series
+        By symbol.
+
+    Returns
+    -------
+    float
+        1: every sector nets to nothing; 0: all of the book is a bet on sectors; NaN for an empty book.
+
+    Raises
+    ------
+    PanelError
+        For a symbol twice, DataError for what is no finite number (see check_weights).
+        "{...} have no sector; give one for each held name"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars, sample_sectors
+    >>> from quantlab.risk.exposure import sector_exposure, sector_neutrality
+    >>> bars = sample_bars()
+    >>> closes = to_wide(bars["close"] * bars["adj"])
+    >>> momentum = (closes.shift(21) / closes.shift(252) - 1).iloc[252::21]
+    >>> held = (momentum.rank(axis=1, ascending=False) <= 20).astype(float)
+    >>> held = held.div(held.sum(axis=1), axis=0)
+    >>> told = (
+    ...     sample_sectors()
+    ...     .query("valid & known_at <= '2023-11-30'")
+    ...     .drop_duplicates("symbol", keep="last")
+    ...     .set_index("symbol")["sector"]
+    ... )
+    >>> last = held.iloc[-1]
+    >>> last = last[(last > 0) & last.index.isin(told.index)]
+    >>> assert np.isclose(sector_exposure(last, told)["net"].sum(), last.sum()) and np.isclose(
+    ...     sector_neutrality(last, told), 0
+    ... )
+    """
     table = sector_exposure(weights, sectors)
     return float(1 - table["net"].abs().sum() / table["gross"].sum()) if len(table) else float("nan")
 
@@ -50,7 +125,35 @@ def size_bias(
     weights: pd.Series,  # by symbol, share of equity
     size: pd.Series,  # by symbol, > 0: market value or value traded, of all names that could be held; known then
 ) -> float:  # weighted mean of normal scores over gross weight; 0: as the universe; NaN for an empty book
-    "Return how far a book leans to large (+) or small (-) names."
+    """Return how far a book leans to large (+) or small (-) names.
+
+    Parameters
+    ----------
+    weights : pd.Series
+        By symbol, share of equity.
+    size : pd.Series
+        By symbol, > 0: market value or value traded, of all names that could be held; known then.
+
+    Returns
+    -------
+    float
+        Weighted mean of normal scores over gross weight; 0: as the universe; NaN for an empty book.
+
+    Raises
+    ------
+    PanelError
+        For a symbol twice, DataError for what is no finite number (see check_weights).
+        "{...} have no size above 0; give one for each held name"
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.risk.exposure import size_bias
+    >>> from quantlab.risk.liquidity import daily_value
+    >>> bars = sample_bars()
+    >>> size = daily_value(bars).iloc[-1].loc[lambda x: x > 0]
+    >>> assert abs(size_bias(size * 0 + 1 / len(size), size)) < 1e-9  # as the universe
+    """
     known, weights = size[np.isfinite(size) & (size > 0)], check_weights(weights)
     held = weights[weights != 0]
     if (lost := held.index.difference(known.index)).size:
@@ -62,7 +165,42 @@ def size_bias(
 def turnover_consistency(
     weights: pd.DataFrame,  # (date, symbol): weight; a date that appears is a rebalance
 ) -> pd.DataFrame:  # one row: rebalances, mean, deviation, largest (date and value), autocorrelation
-    "Summarise the turnover of each rebalance after the first, bought plus sold, drift within the period left out."
+    """Summarise the turnover of each rebalance after the first, bought plus sold, drift within the period left out.
+
+    Parameters
+    ----------
+    weights : pd.DataFrame
+        (date, symbol): weight; a date that appears is a rebalance.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row: rebalances, mean, deviation, largest (date and value), autocorrelation.
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "weights need a column weight, by (date, symbol)"
+    DataError
+        "{...} rebalance; turnover needs two or more"
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.risk.exposure import turnover_consistency
+    >>> bars = sample_bars()
+    >>> closes = to_wide(bars["close"] * bars["adj"])
+    >>> momentum = (closes.shift(21) / closes.shift(252) - 1).iloc[252::21]
+    >>> held = (momentum.rank(axis=1, ascending=False) <= 20).astype(float)
+    >>> held = held.div(held.sum(axis=1), axis=0)
+    >>> weights = held[held > 0].stack().rename("weight").rename_axis(["date", "symbol"]).to_frame()
+    >>> habit = turnover_consistency(weights)
+    >>> habit.drop(columns="on").round(3).assign(on=habit["on"].dt.strftime("%Y-%m-%d"))
+              rebalances   mean  deviation  largest  autocorrelation          on
+    turnover         156  0.525      0.183      1.0            0.265  2011-11-01
+    """
     check_panel(weights)
     if "weight" not in weights:
         raise PanelError("weights need a column weight, by (date, symbol)")
@@ -77,7 +215,63 @@ def turnover_consistency(
 # %% ../../nbs/risk/650_exposure.ipynb #514113eb
 @dataclass(frozen=True, eq=False)
 class FactorFit:
-    "Hold the regression of returns on factors; it reads the whole period and is known after its last session."
+    """Hold the regression of returns on factors; it reads the whole period and is known after its last session.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        By alpha and factor: beta, se, t, p; alpha per session.
+    covariance : pd.DataFrame
+        Of the estimates, Newey and West.
+    r2 : float
+        Share of the variance that the factors explain.
+    residual : pd.Series
+        By date.
+    lag : int
+        Of the errors.
+
+    References
+    ----------
+    .. [1] Newey and West (1987).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.risk.exposure import factor_exposures
+    >>> bars = sample_bars()
+    >>> closes = to_wide(bars["close"] * bars["adj"])
+    >>> returns = closes.pct_change()
+    >>> momentum = (closes.shift(21) / closes.shift(252) - 1).iloc[252::21]
+    >>> held = (momentum.rank(axis=1, ascending=False) <= 20).astype(float)
+    >>> held = held.div(held.sum(axis=1), axis=0)
+    >>> book = (held.reindex(returns.index).ffill().shift() * returns).sum(axis=1)[held.index[1] :].rename("book")
+    >>> funds = to_wide(sample_context(["SPY", "IWM", "TLT", "GLD", "HYG"])["close"]).pct_change()
+    >>> factors = pd.DataFrame(
+    ...     {
+    ...         "market": funds["SPY"],
+    ...         "size": funds["IWM"] - funds["SPY"],
+    ...         "bonds": funds["TLT"],
+    ...         "gold": funds["GLD"],
+    ...         "credit": funds["HYG"] - funds["TLT"],
+    ...     }
+    ... )
+    >>> factors = factors.reindex(book.index)
+    >>> fig, ax = figure("Winners earned more than the market; was it more than its risk?", "", "growth of 1")
+    >>> ax.plot((1 + book).cumprod(), color=COLORS[0], label="winners")
+    >>> ax.plot((1 + factors["market"]).cumprod(), color=COLORS[6], label="market")
+    >>> fit = factor_exposures(book, factors)
+    >>> fit.table.round(4)
+              beta      se        t       p
+    alpha   0.0001  0.0001   0.7557  0.4498
+    market  1.0763  0.0209  51.5313  0.0000
+    size    0.1324  0.0350   3.7845  0.0002
+    bonds  -0.2751  0.0545  -5.0520  0.0000
+    gold    0.0538  0.0185   2.9082  0.0036
+    credit -0.1847  0.0482  -3.8297  0.0001
+    """
 
     table: pd.DataFrame  # by alpha and factor: beta, se, t, p; alpha per session
     covariance: pd.DataFrame  # of the estimates, Newey and West
@@ -109,7 +303,70 @@ def factor_exposures(
     factors: pd.DataFrame,  # dates x factors, returns of the same sessions
     lag: int | None = None,  # sessions of the errors; None: by the length
 ) -> FactorFit:
-    "Fit returns on factors with HAC errors; raise DataError for too few common sessions or factors that repeat."
+    """Fit returns on factors with HAC errors; raise DataError for too few common sessions or factors that repeat.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        Simple returns of the book, less cash where the factors are.
+    factors : pd.DataFrame
+        Dates x factors, returns of the same sessions.
+    lag : int | None, default None
+        Sessions of the errors; None: by the length.
+
+    Returns
+    -------
+    FactorFit
+        The regression of returns on factors; it reads the whole period and is known after its last
+        session.
+
+    Raises
+    ------
+    DataError
+        For too few common sessions or factors that repeat.
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        "factors {names}: a frame, each name once, none called alpha or total, is expected"
+        For what no tail can be read from (see check_returns).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.risk.exposure import factor_exposures
+    >>> bars = sample_bars()
+    >>> closes = to_wide(bars["close"] * bars["adj"])
+    >>> returns = closes.pct_change()
+    >>> momentum = (closes.shift(21) / closes.shift(252) - 1).iloc[252::21]
+    >>> held = (momentum.rank(axis=1, ascending=False) <= 20).astype(float)
+    >>> held = held.div(held.sum(axis=1), axis=0)
+    >>> book = (held.reindex(returns.index).ffill().shift() * returns).sum(axis=1)[held.index[1] :].rename("book")
+    >>> funds = to_wide(sample_context(["SPY", "IWM", "TLT", "GLD", "HYG"])["close"]).pct_change()
+    >>> factors = pd.DataFrame(
+    ...     {
+    ...         "market": funds["SPY"],
+    ...         "size": funds["IWM"] - funds["SPY"],
+    ...         "bonds": funds["TLT"],
+    ...         "gold": funds["GLD"],
+    ...         "credit": funds["HYG"] - funds["TLT"],
+    ...     }
+    ... )
+    >>> factors = factors.reindex(book.index)
+    >>> fig, ax = figure("Winners earned more than the market; was it more than its risk?", "", "growth of 1")
+    >>> ax.plot((1 + book).cumprod(), color=COLORS[0], label="winners")
+    >>> ax.plot((1 + factors["market"]).cumprod(), color=COLORS[6], label="market")
+    >>> fit = factor_exposures(book, factors)
+    >>> fit.table.round(4)
+              beta      se        t       p
+    alpha   0.0001  0.0001   0.7557  0.4498
+    market  1.0763  0.0209  51.5313  0.0000
+    size    0.1324  0.0350   3.7845  0.0002
+    bonds  -0.2751  0.0545  -5.0520  0.0000
+    gold    0.0538  0.0185   2.9082  0.0036
+    credit -0.1847  0.0482  -3.8297  0.0001
+    """
     y, f = _together(returns, factors)
     dates, t, k = y.index, len(y), f.shape[1] + 1
     y, f = y.to_numpy(dtype="float64"), f.to_numpy(dtype="float64")
@@ -140,7 +397,64 @@ def attribute_returns(
     periods_per_year: float,  # sessions
     lag: int | None = None,  # sessions of the errors; None: by the length
 ) -> pd.DataFrame:  # by alpha, factor and total: beta, contribution a year, its error
-    "Split the mean return of a period over factors; the parts sum to it."
+    """Split the mean return of a period over factors; the parts sum to it.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        Simple returns of the book.
+    factors : pd.DataFrame
+        Dates x factors, returns of the same sessions.
+    periods_per_year : float
+        Sessions.
+    lag : int | None, default None
+        Sessions of the errors; None: by the length.
+
+    Returns
+    -------
+    pd.DataFrame
+        By alpha, factor and total: beta, contribution a year, its error.
+
+    Raises
+    ------
+    ConfigError
+        "periods_per_year is {periods_per_year}, expected a number above 0"
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        "factors {names}: a frame, each name once, none called alpha or total, is expected"
+        For what no tail can be read from (see check_returns).
+    DataError
+        For what no tail can be read from (see check_returns).
+        "the book does not move: nothing of it can be explained; give sessions on which it held
+        something"
+        "{t} common sessions for {...} factors and lag {lag}; give {...} sessions or more"
+        "the factors {...} repeat each other or do not move; leave one out"
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.risk.exposure import attribute_returns, style_factors
+    >>> bars = sample_bars()
+    >>> closes = to_wide(bars["close"] * bars["adj"])
+    >>> returns = closes.pct_change()
+    >>> momentum = (closes.shift(21) / closes.shift(252) - 1).iloc[252::21]
+    >>> held = (momentum.rank(axis=1, ascending=False) <= 20).astype(float)
+    >>> held = held.div(held.sum(axis=1), axis=0)
+    >>> book = (held.reindex(returns.index).ffill().shift() * returns).sum(axis=1)[held.index[1] :].rename("book")
+    >>> fig, ax = figure("Winners earned more than the market; was it more than its risk?", "", "growth of 1")
+    >>> ax.plot((1 + book).cumprod(), color=COLORS[0], label="winners")
+    >>> own = style_factors(bars, sample_context("SPY")["close"].droplevel("symbol"))
+    >>> leans = attribute_returns(book, own, 252)
+    >>> leans.round(4)
+                beta  contribution      se
+    alpha    -0.0000       -0.0029  0.0192
+    market    1.0653        0.1428  0.0017
+    size      0.5773        0.0136  0.0007
+    momentum  0.6012        0.0000  0.0000
+    total        NaN        0.1536  0.0524
+    """
     if isinstance(periods_per_year, str) or not periods_per_year > 0:
         raise ConfigError(f"periods_per_year is {periods_per_year}, expected a number above 0")
     fit = factor_exposures(returns, factors, lag)
@@ -171,7 +485,54 @@ def attribute_sectors(
     periods_per_year: float,  # sessions
     account: pd.Series | None = None,  # returns of the account that held them; what they leave is its trading
 ) -> pd.DataFrame:  # by sector, trading and total: contribution a year, its error
-    "Split the return of what was held over sectors; raise PanelError for a held name without a sector."
+    """Split the return of what was held over sectors; raise PanelError for a held name without a sector.
+
+    Parameters
+    ----------
+    weights : pd.DataFrame
+        Dates x symbols, held over the session that FOLLOWS each date.
+    returns : pd.DataFrame
+        Dates x symbols, simple returns.
+    sectors : Mapping[str, str] | pd.Series
+        By symbol.
+    periods_per_year : float
+        Sessions.
+    account : pd.Series | None, default None
+        Returns of the account that held them; what they leave is its trading.
+
+    Returns
+    -------
+    pd.DataFrame
+        By sector, trading and total: contribution a year, its error.
+
+    Raises
+    ------
+    PanelError
+        For a held name without a sector.
+    DataError
+        "{...} sessions after the first weights; attribution needs 20 or more"
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars, sample_sectors
+    >>> from quantlab.risk.exposure import attribute_sectors
+    >>> bars = sample_bars()
+    >>> closes = to_wide(bars["close"] * bars["adj"])
+    >>> returns = closes.pct_change()
+    >>> momentum = (closes.shift(21) / closes.shift(252) - 1).iloc[252::21]
+    >>> held = (momentum.rank(axis=1, ascending=False) <= 20).astype(float)
+    >>> held = held.div(held.sum(axis=1), axis=0)
+    >>> told = (
+    ...     sample_sectors()
+    ...     .query("valid & known_at <= '2023-11-30'")
+    ...     .drop_duplicates("symbol", keep="last")
+    ...     .set_index("symbol")["sector"]
+    ... )
+    >>> known = held.loc[:, [s for s in held if s in told.index]]
+    >>> by_sector = attribute_sectors(known, returns, told, 252)
+    >>> by_sector.sort_values("contribution").round(4)
+    """
     check_zones(weights=weights, returns=returns)
     if (
         not len(weights)
@@ -220,7 +581,42 @@ def style_factors(
     rebalance: int = 21,  # sessions between sortings
     groups: int = 3,  # into which names are sorted
 ) -> pd.DataFrame:  # dates x market, size, momentum: simple returns; the first rows, without a sorting, left out
-    "Make market, size and momentum of the names themselves; raise DataError for too few of them or of sessions."
+    """Make market, size and momentum of the names themselves; raise DataError for too few of them or of sessions.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol) with close and volume as quoted, adj where there is one; of all that is traded.
+    market : pd.Series | None, default None
+        Closes of the market by date; None: the mean return of the names.
+    lookback : int, default 252
+        Sessions of the return that momentum sorts by.
+    skip : int, default 21
+        Last sessions that it leaves out.
+    rebalance : int, default 21
+        Sessions between sortings.
+    groups : int, default 3
+        Into which names are sorted.
+
+    Returns
+    -------
+    pd.DataFrame
+        Dates x market, size, momentum: simple returns; the first rows, without a sorting, left out.
+
+    Raises
+    ------
+    DataError
+        For too few of them or of sessions.
+    ConfigError
+        "lookback {lookback} > skip {skip}, rebalance {rebalance} > 0, groups {groups} > 1 are needed"
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.risk.exposure import style_factors
+    >>> bars = sample_bars()
+    >>> own = style_factors(bars, sample_context("SPY")["close"].droplevel("symbol"))
+    """
     traded = daily_value(bars)
     closes = to_wide((adjust(bars) if "adj" in bars or "split" in bars else bars)["close"])
     if not 0 <= skip < lookback or rebalance < 1 or groups < 2:
@@ -242,7 +638,44 @@ def style_factors(
 # %% ../../nbs/risk/650_exposure.ipynb #08322232
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    "Hold where the return of an account came from; it reads the whole period and is known after its last session."
+    """Hold where the return of an account came from; it reads the whole period and is known after its last session.
+
+    Parameters
+    ----------
+    fit : FactorFit
+        On market, size and momentum, or on the market alone.
+    factors : pd.DataFrame
+        By alpha, factor and total: beta, contribution a year, its error.
+    sectors : pd.DataFrame | None
+        By sector, trading and total: contribution a year, its error; None: none known.
+    left_out : str
+        Why size and momentum are not there; empty: they are.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_bars, sample_context, sample_sectors
+    >>> from quantlab.risk.exposure import account_attribution
+    >>> bars = sample_bars()
+    >>> closes = to_wide(bars["close"] * bars["adj"])
+    >>> returns = closes.pct_change()
+    >>> momentum = (closes.shift(21) / closes.shift(252) - 1).iloc[252::21]
+    >>> held = (momentum.rank(axis=1, ascending=False) <= 20).astype(float)
+    >>> held = held.div(held.sum(axis=1), axis=0)
+    >>> book = (held.reindex(returns.index).ffill().shift() * returns).sum(axis=1)[held.index[1] :].rename("book")
+    >>> fig, ax = figure("Winners earned more than the market; was it more than its risk?", "", "growth of 1")
+    >>> ax.plot((1 + book).cumprod(), color=COLORS[0], label="winners")
+    >>> told = (
+    ...     sample_sectors()
+    ...     .query("valid & known_at <= '2023-11-30'")
+    ...     .drop_duplicates("symbol", keep="last")
+    ...     .set_index("symbol")["sector"]
+    ... )
+    >>> paid = book - 0.0002  # two basis points a session for trading
+    >>> whole = account_attribution(paid, held, bars, sample_context("SPY")["close"].droplevel("symbol"), 252, told)
+    >>> whole.sectors.round(4)
+    """
 
     fit: FactorFit  # on market, size and momentum, or on the market alone
     factors: pd.DataFrame  # by alpha, factor and total: beta, contribution a year, its error
@@ -258,7 +691,67 @@ def account_attribution(
     periods_per_year: float,  # sessions
     sectors: Mapping[str, str] | pd.Series | None = None,  # by symbol; names without one are counted together
 ) -> Attribution:
-    "Attribute the returns of an account to factors and sectors, with errors; raise DataError for too few sessions."
+    """Attribute the returns of an account to factors and sectors, with errors; raise DataError for too few sessions.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        Simple returns of the account, after costs.
+    held : pd.DataFrame
+        Dates x symbols: share of equity at each close; 0 or NaN: not held.
+    bars : pd.DataFrame
+        (date, symbol) with close and volume as quoted, adj where there is one; of all that is traded.
+    market : pd.Series
+        Closes of the market by date.
+    periods_per_year : float
+        Sessions.
+    sectors : Mapping[str, str] | pd.Series | None, default None
+        By symbol; names without one are counted together.
+
+    Returns
+    -------
+    Attribution
+        Where the return of an account came from; it reads the whole period and is known after its last
+        session.
+
+    Raises
+    ------
+    DataError
+        For too few sessions.
+    ConfigError
+        "lookback {lookback} > skip {skip}, rebalance {rebalance} > 0, groups {groups} > 1 are needed"
+        "periods_per_year is {periods_per_year}, expected a number above 0"
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        "factors {names}: a frame, each name once, none called alpha or total, is expected"
+        For what no tail can be read from (see check_returns).
+        "weights must have a date, be in order of time and finite; NaN is not held"
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_bars, sample_context, sample_sectors
+    >>> from quantlab.risk.exposure import account_attribution
+    >>> bars = sample_bars()
+    >>> closes = to_wide(bars["close"] * bars["adj"])
+    >>> returns = closes.pct_change()
+    >>> momentum = (closes.shift(21) / closes.shift(252) - 1).iloc[252::21]
+    >>> held = (momentum.rank(axis=1, ascending=False) <= 20).astype(float)
+    >>> held = held.div(held.sum(axis=1), axis=0)
+    >>> book = (held.reindex(returns.index).ffill().shift() * returns).sum(axis=1)[held.index[1] :].rename("book")
+    >>> fig, ax = figure("Winners earned more than the market; was it more than its risk?", "", "growth of 1")
+    >>> ax.plot((1 + book).cumprod(), color=COLORS[0], label="winners")
+    >>> told = (
+    ...     sample_sectors()
+    ...     .query("valid & known_at <= '2023-11-30'")
+    ...     .drop_duplicates("symbol", keep="last")
+    ...     .set_index("symbol")["sector"]
+    ... )
+    >>> paid = book - 0.0002  # two basis points a session for trading
+    >>> whole = account_attribution(paid, held, bars, sample_context("SPY")["close"].droplevel("symbol"), 252, told)
+    >>> whole.sectors.round(4)
+    """
     left_out = ""
     try:
         factors = style_factors(bars, market)

@@ -31,7 +31,49 @@ def var_figure(
     forecasts: Mapping[str, pd.DataFrame],  # by name: var by date, known at the close for the next session
     title: str = "Value at risk, and the losses that passed it",  # states what is seen
 ) -> Figure:
-    "Draw losses below each forecast as it stood, marking those that passed; one row for each forecast."
+    """Draw losses below each forecast as it stood, marking those that passed; one row for each forecast.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        Simple returns by date.
+    forecasts : Mapping[str, pd.DataFrame]
+        By name: var by date, known at the close for the next session.
+    title : str, optional
+        States what is seen.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    DataError
+        "there is no {what} to draw; give at least one"
+        For pairs that cannot be judged (see judged_losses).
+    PanelError
+        For pairs that cannot be judged (see judged_losses).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.risk.figures import var_figure
+    >>> from quantlab.risk.var import var_forecast
+    >>> bars = adjust(sample_bars(["AAPL", "XOM", "JPM", "PG", "KO"]))
+    >>> names = to_wide(bars["close"]).pct_change().dropna()
+    >>> weights = pd.Series(1 / 5, names.columns)
+    >>> book = (names @ weights).rename("book")
+    >>> forecasts = {method: var_forecast(book, method) for method in ("normal", "historical", "filtered")}
+    >>> fig = var_figure(
+    ...     book,
+    ...     forecasts,
+    ...     "Filtered history is passed nearly as often as it says, the normal curve twice as often",
+    ... )
+    >>> fig
+    """
     _some(forecasts, "forecast")
     fig, axes = figure(title, size=(9, 1.2 + 1.6 * len(forecasts)), rows=len(forecasts))
     for place, (ax, (name, forecast)) in enumerate(zip(np.atleast_1d(axes), forecasts.items(), strict=True)):
@@ -54,7 +96,44 @@ def exam_figure(
     level: float = 0.05,  # chance at which a test fails a true forecast
     title: str = "Which tests each forecast passes",  # states what is seen
 ) -> Figure:
-    "Draw the Monte Carlo p-value of every test on a scale that parts passed from failed."
+    """Draw the Monte Carlo p-value of every test on a scale that parts passed from failed.
+
+    Parameters
+    ----------
+    exams : Mapping[str, VarExam]
+        By the forecast's name.
+    level : float, default 0.05
+        Chance at which a test fails a true forecast.
+    title : str, default "Which tests each forecast passes"
+        States what is seen.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    DataError
+        "there is no {what} to draw; give at least one"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.risk.exam import var_exam
+    >>> from quantlab.risk.figures import exam_figure
+    >>> from quantlab.risk.var import var_forecast
+    >>> bars = adjust(sample_bars(["AAPL", "XOM", "JPM", "PG", "KO"]))
+    >>> names = to_wide(bars["close"]).pct_change().dropna()
+    >>> weights = pd.Series(1 / 5, names.columns)
+    >>> book = (names @ weights).rename("book")
+    >>> forecasts = {method: var_forecast(book, method) for method in ("normal", "historical", "filtered")}
+    >>> exams = {method: var_exam(book, forecast, draws=999) for method, forecast in forecasts.items()}
+    >>> fig = exam_figure(exams, title="The normal curve fails every test, filtered history passes the count")
+    >>> fig
+    """
     _some(exams, "exam")
     tests = list(next(iter(exams.values())).table.index)
     fig, ax = figure(title, "p-value (passed to the right of the line)", size=(9, 0.9 + 0.45 * len(tests)))
@@ -75,7 +154,47 @@ def loss_figure(
     unit: str = "share of equity",  # of the losses
     title: str = "What each bad day costs",  # states what is seen
 ) -> Figure:
-    "Draw losses as bars, the first on top; gains point to the left."
+    """Draw losses as bars, the first on top; gains point to the left.
+
+    Parameters
+    ----------
+    losses : pd.Series
+        By scenario or number: losses, positive.
+    unit : str, default "share of equity"
+        Of the losses.
+    title : str, default "What each bad day costs"
+        States what is seen.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    DataError
+        "there is no {what} to draw; give at least one"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.risk.figures import loss_figure
+    >>> from quantlab.risk.stress import market_betas, standard_scenarios, stress_test
+    >>> bars = adjust(sample_bars(["AAPL", "XOM", "JPM", "PG", "KO"]))
+    >>> names = to_wide(bars["close"]).pct_change().dropna()
+    >>> weights = pd.Series(1 / 5, names.columns)
+    >>> book = (names @ weights).rename("book")
+    >>> lost = stress_test(
+    ...     weights,
+    ...     standard_scenarios(bars),
+    ...     dict.fromkeys(weights.index, "Energy"),
+    ...     market_betas(names[-252:], book),
+    ... )
+    >>> fig = loss_figure(lost["total"], title="2008 and 2020 cost a third and more of such a book")
+    >>> fig
+    """
     _some(losses, "loss")
     fig, ax = figure(title, f"loss, {unit}", size=(9, 0.9 + 0.32 * len(losses)))
     shown = losses[::-1].astype(float)
@@ -88,7 +207,40 @@ def parts_figure(
     parts: pd.DataFrame,  # by name: weight, var_share, as component_var makes them
     title: str = "Share of the capital and share of the risk",  # states what is seen
 ) -> Figure:
-    "Draw each name's weight beside its share of value at risk."
+    """Draw each name's weight beside its share of value at risk.
+
+    Parameters
+    ----------
+    parts : pd.DataFrame
+        By name: weight, var_share, as component_var makes them.
+    title : str, optional
+        States what is seen.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    DataError
+        "there is no {what} to draw; give at least one"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.risk.figures import parts_figure
+    >>> from quantlab.risk.var import component_var
+    >>> bars = adjust(sample_bars(["AAPL", "XOM", "JPM", "PG", "KO"]))
+    >>> names = to_wide(bars["close"]).pct_change().dropna()
+    >>> weights = pd.Series(1 / 5, names.columns)
+    >>> fig = parts_figure(
+    ...     component_var(weights, names[-750:]), "Equal parts of the capital are unequal parts of the risk"
+    ... )
+    >>> fig
+    """
     _some(parts, "position")
     table = parts.sort_values("var_share")
     gross = table["weight"].abs().sum() or 1.0
@@ -106,7 +258,42 @@ def bets_figure(
     split: pd.DataFrame,  # by alpha, factor or sector: contribution a year, se
     title: str = "What each bet earned (two standard errors)",  # states what is seen
 ) -> Figure:
-    "Draw contributions with two standard errors; the total is left to the table."
+    """Draw contributions with two standard errors; the total is left to the table.
+
+    Parameters
+    ----------
+    split : pd.DataFrame
+        By alpha, factor or sector: contribution a year, se.
+    title : str, optional
+        States what is seen.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    DataError
+        "there is no {what} to draw; give at least one"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.risk.exposure import attribute_returns
+    >>> from quantlab.risk.figures import bets_figure
+    >>> bars = adjust(sample_bars(["AAPL", "XOM", "JPM", "PG", "KO"]))
+    >>> names = to_wide(bars["close"]).pct_change().dropna()
+    >>> weights = pd.Series(1 / 5, names.columns)
+    >>> book = (names @ weights).rename("book")
+    >>> funds = to_wide(sample_context(["SPY", "TLT", "GLD"])["close"]).pct_change().reindex(book.index)
+    >>> fig = bets_figure(
+    ...     attribute_returns(book, funds, 252), "The market earned what this book earned (two standard errors)"
+    ... )
+    >>> fig
+    """
     table = split.drop(index="total", errors="ignore")[::-1]
     _some(table, "contribution")
     fig, ax = figure(title, "a year", size=(9, 0.9 + 0.32 * len(table)))

@@ -19,7 +19,50 @@ from ..portfolio.limits import Limits
 
 # %% ../../nbs/risk/600_limits.ipynb #f10eddf9
 class Snapshot(NamedTuple):
-    "Hold one look at an account; arrays have one entry for each name."
+    """Hold one look at an account; arrays have one entry for each name.
+
+    Parameters
+    ----------
+    now : pd.Timestamp
+        When it was looked at; its date is the session.
+    equity : float
+        Account money at these marks; NaN = it cannot be told.
+    symbols : Sequence[str]
+        names, held or not.
+    quantity : np.ndarray
+        float64[s], negative = short.
+    mark : np.ndarray
+        float64[s], last price known now, account money a share; NaN = none.
+    entry : np.ndarray
+        float64[s], mean price paid for what is held; NaN where nothing is held.
+    tier : Sequence[str] | None, default None
+        Of each name's position, a key of Limits.stops; None: the first for all.
+    sectors : Sequence[str] | None, default None
+        Of each name; needed for max_sector.
+    marked : np.ndarray | None, default None
+        datetime64[s], when each mark was made; needed for max_age.
+    opened : float | None, default None
+        Equity at the session's open; None: the first look of the session.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.risk.limits import Snapshot
+    >>> Snapshot(
+    ...     pd.Timestamp("2020-01-02"), 1e6, ["KO"], np.array([100.0]), np.array([54.0]), np.array([53.0])
+    ... )._fields
+    ('now',
+     'equity',
+     'symbols',
+     'quantity',
+     'mark',
+     'entry',
+     'tier',
+     'sectors',
+     'marked',
+     'opened')
+    """
 
     now: pd.Timestamp  # when it was looked at; its date is the session
     equity: float  # account money at these marks; NaN = it cannot be told
@@ -34,7 +77,37 @@ class Snapshot(NamedTuple):
 
 # %% ../../nbs/risk/600_limits.ipynb #de9e73dc
 class GuardState(NamedTuple):
-    "Hold what a guard remembers."
+    """Hold what a guard remembers.
+
+    Parameters
+    ----------
+    mode : str, default "armed"
+        Or halted, killed.
+    peak : float, default 0.0
+        Highest equity since the start or the last re-arming.
+    session : str, default ""
+        Date of the last look.
+    opened : float, default 0.0
+        Equity at that session's open.
+    closed : float, default 0.0
+        Equity at the close of the session before.
+    last : float, default 0.0
+        Equity at the last look.
+    seen : str, default ""
+        When it was.
+    why : tuple[str, ...], default ()
+        Limits that hold it halted or killed.
+    stopped : tuple[str, ...], default ()
+        Names that hit their stop and are still held.
+    over : tuple[str, ...], default ()
+        Limits of the book that were passed at the last look, with the name or sector.
+
+    Examples
+    --------
+    >>> from quantlab.risk.limits import GuardState
+    >>> fresh = GuardState()
+    >>> fresh
+    """
 
     mode: str = "armed"  # or halted, killed
     peak: float = 0.0  # highest equity since the start or the last re-arming
@@ -49,7 +122,30 @@ class GuardState(NamedTuple):
 
 # %% ../../nbs/risk/600_limits.ipynb #aabb4895
 class Transition(NamedTuple):
-    "Hold one change of a guard's mind."
+    """Hold one change of a guard's mind.
+
+    Parameters
+    ----------
+    when : str
+        Of the look.
+    event : str
+        trip, kill, clear, rearm, stop, flat, breach, within.
+    limit : str
+        Name of the limit.
+    at : str, default ""
+        Name or sector.
+    used : float, default 0.0
+        By how much it was used.
+    allowed : float, default 0.0
+        The limit.
+    reason : str, default ""
+        In writing, of a re-arming.
+
+    Examples
+    --------
+    >>> from quantlab.risk.limits import Transition
+    >>> Transition("2020-03-12", "kill", "kill_drawdown", used=0.16, allowed=0.15)
+    """
 
     when: str  # of the look
     event: str  # trip, kill, clear, rearm, stop, flat, breach, within
@@ -61,7 +157,32 @@ class Transition(NamedTuple):
 
 
 class GuardVerdict(NamedTuple):
-    "Hold what a guard says after one look."
+    """Hold what a guard says after one look.
+
+    Parameters
+    ----------
+    mode : str
+        armed, halted or killed.
+    reduce_only : bool
+        Only orders that bring a position nearer to zero pass.
+    cancel : bool
+        Working orders are to be cancelled.
+    flatten : bool
+        Everything held is to be closed.
+    close : tuple[str, ...]
+        Names to be closed, at their stop.
+    breaches : tuple[Transition, ...]
+        Limits of the book that are passed now.
+    events : tuple[Transition, ...]
+        What changed at this look.
+    why : tuple[str, ...], default ()
+        Limits that hold it halted or killed.
+
+    Examples
+    --------
+    >>> from quantlab.risk.limits import GuardVerdict, require_armed
+    >>> require_armed(GuardVerdict("armed", False, False, False, (), (), ()))
+    """
 
     mode: str  # armed, halted or killed
     reduce_only: bool  # only orders that bring a position nearer to zero pass
@@ -76,14 +197,53 @@ class GuardVerdict(NamedTuple):
 def state_text(
     state: GuardState,  # any
 ) -> str:  # JSON, one line
-    "Write a guard's state."
+    """Write a guard's state.
+
+    Parameters
+    ----------
+    state : GuardState
+        Any.
+
+    Returns
+    -------
+    str
+        JSON, one line.
+
+    Examples
+    --------
+    >>> from quantlab.risk.limits import GuardState, log_text, state_from, state_text
+    >>> kept = GuardState("halted", peak=1e6 / 3, stopped=("KO",))
+    >>> assert state_from(state_text(kept)) == kept and log_text([]) == ""
+    """
     return json.dumps(state._asdict(), sort_keys=True)
 
 
 def state_from(
     text: str,  # as state_text writes it
 ) -> GuardState:
-    "Read a guard's state; raise ConfigError for what is none."
+    """Read a guard's state; raise ConfigError for what is none.
+
+    Parameters
+    ----------
+    text : str
+        As state_text writes it.
+
+    Returns
+    -------
+    GuardState
+        What a guard remembers.
+
+    Raises
+    ------
+    ConfigError
+        For what is none.
+
+    Examples
+    --------
+    >>> from quantlab.risk.limits import GuardState, log_text, state_from, state_text
+    >>> kept = GuardState("halted", peak=1e6 / 3, stopped=("KO",))
+    >>> assert state_from(state_text(kept)) == kept and log_text([]) == ""
+    """
     try:
         tree = json.loads(text)
         state = GuardState(**{k: tuple(v) if isinstance(v, list) else v for k, v in tree.items()})
@@ -98,7 +258,24 @@ def state_from(
 def log_text(
     log: Iterable[Transition],  # in order
 ) -> str:  # JSON, one line each
-    "Write transitions, with every digit: equal logs are equal bytes."
+    """Write transitions, with every digit: equal logs are equal bytes.
+
+    Parameters
+    ----------
+    log : Iterable[Transition]
+        In order.
+
+    Returns
+    -------
+    str
+        JSON, one line each.
+
+    Examples
+    --------
+    >>> from quantlab.risk.limits import GuardState, log_text, state_from, state_text
+    >>> kept = GuardState("halted", peak=1e6 / 3, stopped=("KO",))
+    >>> assert state_from(state_text(kept)) == kept and log_text([]) == ""
+    """
     return "".join(json.dumps(one._asdict(), sort_keys=True) + "\n" for one in log)
 
 # %% ../../nbs/risk/600_limits.ipynb #173d734b
@@ -250,7 +427,63 @@ def watch(
     limits: Limits,  # of the book
     seen: Snapshot,  # the account now
 ) -> tuple[GuardState, GuardVerdict]:  # the next state, and what may be done until the next look
-    "Look at an account once; pure: the same state and the same look give the same answer."
+    """Look at an account once; pure: the same state and the same look give the same answer.
+
+    Parameters
+    ----------
+    state : GuardState
+        After the look before; GuardState() for the first.
+    limits : Limits
+        Of the book.
+    seen : Snapshot
+        The account now.
+
+    Returns
+    -------
+    tuple[GuardState, GuardVerdict]
+        The next state, and what may be done until the next look.
+
+    Raises
+    ------
+    PanelError
+        "the look of {when} has columns of {...} names, or no quantity; one number a name"
+        "the look of {when} shows a name twice; add up what is held of it"
+        "the look of {when} opened with {opened}; give the equity at the open, or None"
+        "the last look was at {seen}, this is {...}; give both a zone, or neither"
+    ConfigError
+        "tier {...} has no stop ({...}); give one in Limits.stops"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.risk.limits import GuardState, Snapshot, watch
+    >>> names = ["AAPL", "JPM", "KO", "MSFT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2020-01-02", "2020-06-30"), "total")
+    >>> close = to_wide(bars["close"])
+    >>> shares = (2e6 / 5 / close.iloc[0]).to_numpy()
+    >>> def look(day, quantity=shares, **more):
+    ...     "See the book on the table at one close."
+    ...     now, mark = pd.Timestamp(day), close.loc[day].to_numpy()
+    ...     return Snapshot(now, mark @ quantity - 1e6, names, quantity, mark, close.iloc[0].to_numpy(), **more)
+    >>> state, log, modes = GuardState(), [], []
+    >>> for day in close.index:
+    ...     state, verdict = watch(state, Limits(max_weight=0.5), look(day))
+    ...     log, modes = log + list(verdict.events), modes + [verdict.mode]
+    >>> pd.DataFrame(log).drop(columns="reason").round(3).head(8)
+                      when   event          limit    at   used  allowed
+    0  2020-01-07T00:00:00    stop             L1   JPM  0.031     0.03
+    1  2020-01-17T00:00:00    stop             L1   XOM  0.033     0.03
+    2  2020-02-25T00:00:00    kill  kill_drawdown        0.166     0.15
+    3  2020-02-25T00:00:00    stop             L1  AAPL  0.039     0.03
+    4  2020-02-27T00:00:00  breach     max_weight    KO  0.505     0.50
+    5  2020-02-28T00:00:00  within     max_weight    KO  0.000     0.00
+    6  2020-02-28T00:00:00  breach     max_weight  MSFT  0.516     0.50
+    7  2020-03-02T00:00:00  within     max_weight  MSFT  0.000     0.00
+    """
     seen = _as_look(seen)
     new_session = f"{seen.now:%Y-%m-%d}" != state.session
     before = state._replace(why=() if new_session and state.mode == "halted" else state.why)
@@ -282,7 +515,57 @@ def rearm(
     reason: str,  # why it may go on, in a sentence; it is kept in the log
     now: pd.Timestamp,  # when it was written, not before the last look
 ) -> tuple[GuardState, Transition]:
-    "Take a kill back; raise ConfigError without a reason, or when nothing was killed."
+    """Take a kill back; raise ConfigError without a reason, or when nothing was killed.
+
+    Parameters
+    ----------
+    state : GuardState
+        Killed.
+    reason : str
+        Why it may go on, in a sentence; it is kept in the log.
+    now : pd.Timestamp
+        When it was written, not before the last look.
+
+    Returns
+    -------
+    tuple[GuardState, Transition]
+
+    Raises
+    ------
+    ConfigError
+        Without a reason, or when nothing was killed.
+    PanelError
+        "the last look was at {seen}, this is {...}; give both a zone, or neither"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.risk.limits import GuardState, Snapshot, rearm, watch
+    >>> names = ["AAPL", "JPM", "KO", "MSFT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2020-01-02", "2020-06-30"), "total")
+    >>> close = to_wide(bars["close"])
+    >>> shares = (2e6 / 5 / close.iloc[0]).to_numpy()
+    >>> def look(day, quantity=shares, **more):
+    ...     "See the book on the table at one close."
+    ...     now, mark = pd.Timestamp(day), close.loc[day].to_numpy()
+    ...     return Snapshot(now, mark @ quantity - 1e6, names, quantity, mark, close.iloc[0].to_numpy(), **more)
+    >>> state, log, modes = GuardState(), [], []
+    >>> for day in close.index:
+    ...     state, verdict = watch(state, Limits(max_weight=0.5), look(day))
+    ...     log, modes = log + list(verdict.events), modes + [verdict.mode]
+    >>> again, note = rearm(state, "the model was refitted and reviewed", close.index[-1])
+    >>> [
+    ...     show_error(lambda: rearm(state, " ok ", close.index[-1])),
+    ...     show_error(lambda: rearm(again, "once more please", close.index[-1])),
+    ... ]
+    ["ConfigError: reason is ' ok '; say in a sentence why trading may go on",
+     'ConfigError: the guard is armed, not killed; there is nothing to re-arm']
+    """
     if state.mode != "killed":
         raise ConfigError(f"the guard is {state.mode}, not killed; there is nothing to re-arm")
     if not isinstance(reason, str) or len(reason.split()) < 2:
@@ -296,7 +579,18 @@ def rearm(
 def require_armed(
     verdict: GuardVerdict,  # of the last look
 ) -> None:
-    "Raise LimitBreach, which names the limits, when a guard is tripped."
+    """Raise LimitBreach, which names the limits, when a guard is tripped.
+
+    Parameters
+    ----------
+    verdict : GuardVerdict
+        Of the last look.
+
+    Examples
+    --------
+    >>> from quantlab.risk.limits import GuardVerdict, require_armed
+    >>> require_armed(GuardVerdict("armed", False, False, False, (), (), ()))
+    """
     if verdict.mode != "armed":
         said = ", ".join(verdict.why)
         how = "re-arm it with a written reason" if verdict.mode == "killed" else "wait for the next session"
@@ -311,7 +605,37 @@ def mean_entry(
     bought: np.ndarray,  # float64[s], shares filled, signed; 0 = none
     price: np.ndarray,  # float64[s], at which they were filled
 ) -> np.ndarray:  # float64[s], after the fills; NaN where nothing is held
-    "Return the mean price paid for what is held after a fill in each name."
+    """Return the mean price paid for what is held after a fill in each name.
+
+    Parameters
+    ----------
+    entry : np.ndarray
+        float64[s], before the fills; NaN where nothing is held.
+    held : np.ndarray
+        float64[s], shares before the fills, signed.
+    bought : np.ndarray
+        float64[s], shares filled, signed; 0 = none.
+    price : np.ndarray
+        float64[s], at which they were filled.
+
+    Returns
+    -------
+    np.ndarray
+        float64[s], after the fills; NaN where nothing is held.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.risk.limits import mean_entry
+    >>> paid = mean_entry(
+    ...     np.array([np.nan, 10.0, 10.0, 10.0, 10.0]),
+    ...     np.array([0.0, 2, 2, 2, -2]),
+    ...     np.array([5.0, 2, -1, -3, 2]),
+    ...     np.full(5, 20.0),
+    ... )
+    >>> paid
+    array([20., 15., 10., 20., nan])
+    """
     after = held + bought
     grows = (held != 0) & (bought * held > 0)
     turns = (bought != 0) & (after != 0) & (held * after <= 0)
@@ -330,7 +654,65 @@ def snapshot_of(
     sectors: np.ndarray | None = None,  # text[s]
     opening: tuple | None = None,  # at the session's open: cash, float64[s] shares, float64[s] prices; None: not known
 ) -> Snapshot:
-    "See what is held of many names."
+    """See what is held of many names.
+
+    Parameters
+    ----------
+    now : pd.Timestamp
+        Of the look.
+    equity : float
+        Account money.
+    symbols : np.ndarray
+        text[s], sorted.
+    quantity : np.ndarray
+        float64[s], shares.
+    mark : np.ndarray
+        float64[s], account money a share.
+    entry : np.ndarray
+        float64[s], mean price paid.
+    tier : np.ndarray | None, default None
+        text[s].
+    sectors : np.ndarray | None, default None
+        text[s].
+    opening : tuple | None, default None
+        At the session's open: cash, float64[s] shares, float64[s] prices; None: not known.
+
+    Returns
+    -------
+    Snapshot
+        One look at an account; arrays have one entry for each name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.risk.limits import GuardState, Snapshot, _wide_history, snapshot_of, watch
+    >>> names = ["AAPL", "JPM", "KO", "MSFT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2020-01-02", "2020-06-30"), "total")
+    >>> close = to_wide(bars["close"])
+    >>> shares = (2e6 / 5 / close.iloc[0]).to_numpy()
+    >>> def look(day, quantity=shares, **more):
+    ...     "See the book on the table at one close."
+    ...     now, mark = pd.Timestamp(day), close.loc[day].to_numpy()
+    ...     return Snapshot(now, mark @ quantity - 1e6, names, quantity, mark, close.iloc[0].to_numpy(), **more)
+    >>> state, log, modes = GuardState(), [], []
+    >>> for day in close.index:
+    ...     state, verdict = watch(state, Limits(max_weight=0.5), look(day))
+    ...     log, modes = log + list(verdict.events), modes + [verdict.mode]
+    >>> two = pd.MultiIndex.from_tuples([(close.index[1], "KO")], names=["date", "symbol"])
+    >>> kept, price = _wide_history(
+    ...     pd.DataFrame({"shares": 5.0, "price": 50.0}, two), close.index[:3], pd.Index(["AAPL", "KO"])
+    ... )
+    >>> seen = snapshot_of(
+    ...     close.index[1], 1e3, np.array(["AAPL", "KO"]), kept[1], price[1], np.array([np.nan, 49.0])
+    ... )
+    >>> watch(GuardState(), Limits(), seen)[1].breaches
+    ()
+    """
     held = np.flatnonzero(quantity)
     some = lambda values: None if values is None else values[held]
     opened = None
@@ -360,7 +742,70 @@ def replay_guard(
     opened: pd.Series | None = None,  # by date, equity at the session's open; needed for intraday_loss
     rearmed: Mapping[pd.Timestamp, str] | None = None,  # date -> written reason, before its look
 ) -> list[Transition]:
-    "Show a finished backtest to the guard again, close by close; raise ConfigError for what it cannot tell again."
+    """Show a finished backtest to the guard again, close by close; raise ConfigError for what it cannot tell again.
+
+    Parameters
+    ----------
+    equity : pd.Series
+        By date, of a Result.
+    positions : pd.DataFrame
+        (date, symbol): shares, price, of a Result.
+    trades : pd.DataFrame
+        date, symbol, quantity, price, of a Result.
+    limits : Limits
+        That it ran under.
+    tiers : pd.Series | None, default None
+        (date, symbol): tier of a decision, in force from the next session on.
+    sectors : Mapping[str, str] | None, default None
+        Symbol -> sector; needed for max_sector.
+    opened : pd.Series | None, default None
+        By date, equity at the session's open; needed for intraday_loss.
+    rearmed : Mapping[pd.Timestamp, str] | None, default None
+        Date -> written reason, before its look.
+
+    Returns
+    -------
+    list[Transition]
+
+    Raises
+    ------
+    ConfigError
+        For what it cannot tell again.
+    PanelError
+        "the last look was at {seen}, this is {...}; give both a zone, or neither"
+        "the look of {when} has columns of {...} names, or no quantity; one number a name"
+        "the look of {when} shows a name twice; add up what is held of it"
+        "the look of {when} opened with {opened}; give the equity at the open, or None"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.risk.limits import GuardState, Snapshot, log_text, replay_guard, watch
+    >>> names = ["AAPL", "JPM", "KO", "MSFT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2020-01-02", "2020-06-30"), "total")
+    >>> close = to_wide(bars["close"])
+    >>> shares = (2e6 / 5 / close.iloc[0]).to_numpy()
+    >>> def look(day, quantity=shares, **more):
+    ...     "See the book on the table at one close."
+    ...     now, mark = pd.Timestamp(day), close.loc[day].to_numpy()
+    ...     return Snapshot(now, mark @ quantity - 1e6, names, quantity, mark, close.iloc[0].to_numpy(), **more)
+    >>> state, log, modes = GuardState(), [], []
+    >>> for day in close.index:
+    ...     state, verdict = watch(state, Limits(max_weight=0.5), look(day))
+    ...     log, modes = log + list(verdict.events), modes + [verdict.mode]
+    >>> panel = to_wide(bars["close"]).stack().rename("price").to_frame().assign(shares=np.tile(shares, len(close)))
+    >>> bought = pd.DataFrame(
+    ...     {"date": close.index[0], "symbol": names, "quantity": shares, "price": close.iloc[0].to_numpy()}
+    ... )
+    >>> shown = pd.Series({day: look(day).equity for day in close.index})
+    >>> again = replay_guard(shown, panel, bought, Limits(max_weight=0.5))
+    >>> log_text(again).splitlines()[0]
+    """
     if limits.intraday_loss is not None and opened is None:
         raise ConfigError("intraday_loss needs the equity at each open; give opened, which guarded returns")
     symbols = pd.Index(sorted(set(positions.index.get_level_values("symbol")) | set(trades["symbol"])), dtype="str")

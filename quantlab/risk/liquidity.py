@@ -19,7 +19,43 @@ def daily_value(
     lookback: int = 21,  # sessions
     dates: pd.DatetimeIndex | None = None,  # sessions of the whole market; None: those of these bars
 ) -> pd.DataFrame:  # dates x symbols, money a session, known at the close; NaN before a full window
-    "Average the value traded over past sessions; raise DataError for negative volume."
+    """Average the value traded over past sessions; raise DataError for negative volume.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol) with close and volume, of the same adjustment for splits.
+    lookback : int, default 21
+        Sessions.
+    dates : pd.DatetimeIndex | None, default None
+        Sessions of the whole market; None: those of these bars.
+
+    Returns
+    -------
+    pd.DataFrame
+        Dates x symbols, money a session, known at the close; NaN before a full window.
+
+    Raises
+    ------
+    DataError
+        For negative volume.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "bars need columns close and volume; give those of data.sample or get_bars"
+    ConfigError
+        "lookback is {lookback}, expected 1 session or more"
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.risk.liquidity import daily_value
+    >>> symbols = ["AAPL", "KO", "VNO", "KSS", "X", "NOV"]
+    >>> bars = sample_bars(symbols)
+    >>> adv = daily_value(bars)
+    >>> (adv.iloc[-1] / 1e6).round(0).to_frame("million a day").T
+    symbol            AAPL     KO    KSS   NOV   VNO      X
+    million a day  10298.0  940.0  158.0  61.0  91.0  497.0
+    """
     check_panel(bars)
     if not isinstance(lookback, int) or lookback < 1:
         raise ConfigError(f"lookback is {lookback}, expected 1 session or more")
@@ -53,7 +89,45 @@ def liquidation_days(
     adv: pd.Series,  # by symbol, money a session, known at the decision
     participation: float = 0.1,  # share of a session's value that we trade, in (0, 1]
 ) -> pd.Series:  # by symbol, sessions; infinite where nothing trades
-    "Return how long each position takes to be closed."
+    """Return how long each position takes to be closed.
+
+    Parameters
+    ----------
+    values : pd.Series
+        By symbol, money, negative = short.
+    adv : pd.Series
+        By symbol, money a session, known at the decision.
+    participation : float, default 0.1
+        Share of a session's value that we trade, in (0, 1].
+
+    Returns
+    -------
+    pd.Series
+        By symbol, sessions; infinite where nothing trades.
+
+    Raises
+    ------
+    ConfigError
+        "participation is {participation}, expected a share above 0, up to 1"
+    PanelError
+        For a symbol twice, DataError for what is no finite number (see check_weights).
+        "{...}: each position once, with its {what}, given once"
+    DataError
+        "{what} of {...} is not finite or negative; mend it or leave the name out"
+
+    References
+    ----------
+    .. [1] Almgren, Thum, Hauptmann and Li (2005).
+    .. [2] Grinold and Kahn (2000).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.risk.liquidity import liquidation_days
+    >>> one = pd.Series({"A": 1e6, "B": -4e6, "C": 0.0})
+    >>> trade = pd.Series({"A": 1e7, "B": 1e7, "C": 0.0})
+    >>> assert liquidation_days(one, trade).tolist() == [1.0, 4.0, 0.0]
+    """
     if not 0 < participation <= 1:
         raise ConfigError(f"participation is {participation}, expected a share above 0, up to 1")
     held, traded = _held(values, adv, "daily value")
@@ -69,7 +143,53 @@ def liquidation_cost(
     participation: float = 0.1,  # share of a session's value that we trade
     impact: float = 1.0,  # Y of the square-root law
 ) -> pd.DataFrame:  # by symbol: bps, money; infinite where nothing trades
-    "Return what closing each position costs by spread and square-root impact."
+    """Return what closing each position costs by spread and square-root impact.
+
+    Parameters
+    ----------
+    values : pd.Series
+        By symbol, money.
+    adv : pd.Series
+        By symbol, money a session, known at the decision.
+    volatility : pd.Series
+        By symbol, of a session, from returns up to the decision.
+    spread_bps : float, default 2.0
+        Bid to ask.
+    participation : float, default 0.1
+        Share of a session's value that we trade.
+    impact : float, default 1.0
+        Y of the square-root law.
+
+    Returns
+    -------
+    pd.DataFrame
+        By symbol: bps, money; infinite where nothing trades.
+
+    Raises
+    ------
+    ConfigError
+        "participation is {participation}, expected a share above 0, up to 1"
+        "spread_bps {spread_bps} and impact {impact} must be 0 or more"
+    PanelError
+        For a symbol twice, DataError for what is no finite number (see check_weights).
+        "{...}: each position once, with its {what}, given once"
+    DataError
+        "{what} of {...} is not finite or negative; mend it or leave the name out"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.risk.liquidity import liquidation_cost
+    >>> one = pd.Series({"A": 1e6, "B": -4e6, "C": 0.0})
+    >>> trade = pd.Series({"A": 1e7, "B": 1e7, "C": 0.0})
+    >>> sigma = pd.Series({"A": 0.02, "B": 0.01, "C": 0.01})
+    >>> cost = liquidation_cost(one, trade, sigma)
+    >>> cost.round(2)
+         bps     money
+    A  64.25   6424.56
+    B  32.62  13049.11
+    C   0.00      0.00
+    """
     days = liquidation_days(values, adv, participation).to_numpy()
     (held, traded), (_, sigma) = _held(values, adv, "daily value"), _held(values, volatility, "volatility")
     if spread_bps < 0 or impact < 0:
@@ -89,7 +209,44 @@ def liquidity_share(
     participation: float = 0.1,  # share of a session's value that we trade
     horizon: float = 1.0,  # sessions
 ) -> float:  # in [0, 1]; 0 for an empty book
-    "Return the share of the gross book that cannot be closed within the horizon."
+    """Return the share of the gross book that cannot be closed within the horizon.
+
+    Parameters
+    ----------
+    values : pd.Series
+        By symbol, money, negative = short.
+    adv : pd.Series
+        By symbol, money a session, known at the decision.
+    participation : float, default 0.1
+        Share of a session's value that we trade.
+    horizon : float, default 1.0
+        Sessions.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 0 for an empty book.
+
+    Raises
+    ------
+    ConfigError
+        "horizon is {horizon}, expected sessions above 0"
+        "participation is {participation}, expected a share above 0, up to 1"
+    PanelError
+        For a symbol twice, DataError for what is no finite number (see check_weights).
+        "{...}: each position once, with its {what}, given once"
+    DataError
+        "{what} of {...} is not finite or negative; mend it or leave the name out"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.risk.liquidity import liquidity_share
+    >>> one = pd.Series({"A": 1e6, "B": -4e6, "C": 0.0})
+    >>> trade = pd.Series({"A": 1e7, "B": 1e7, "C": 0.0})
+    >>> assert np.isclose(liquidity_share(one, trade), 3 / 5)  # 3 of 5 millions are left after a day
+    """
     if not horizon > 0:
         raise ConfigError(f"horizon is {horizon}, expected sessions above 0")
     liquidation_days(values, adv, participation)  # refuses what cannot be measured

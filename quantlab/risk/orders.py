@@ -21,7 +21,38 @@ def pass_order(
     symbol: str,  # name of the order
     verdict: GuardVerdict,  # of the last look
 ) -> float:  # what is let through, 0 for nothing
-    "Let an order through, cut it to what reduces, or refuse it; raise PanelError for a quantity that is no number."
+    """Let an order through, cut it to what reduces, or refuse it; raise PanelError for a quantity that is no number.
+
+    Parameters
+    ----------
+    quantity : float
+        Asked for, signed.
+    held : float
+        Shares held now, signed, orders under way counted in.
+    symbol : str
+        Name of the order.
+    verdict : GuardVerdict
+        Of the last look.
+
+    Returns
+    -------
+    float
+        What is let through, 0 for nothing.
+
+    Raises
+    ------
+    PanelError
+        For a quantity that is no number.
+
+    Examples
+    --------
+    >>> from quantlab.risk.limits import GuardVerdict
+    >>> from quantlab.risk.orders import pass_order
+    >>> tripped = GuardVerdict("halted", True, True, False, (), (), ())
+    >>> cut = lambda quantity, held: pass_order(quantity, held, "KO", tripped)
+    >>> [cut(-150, 100), cut(80, -50)]
+    [-100.0, 50.0]
+    """
     if not (np.isfinite(quantity) and np.isfinite(held)):
         raise PanelError(f"an order of {quantity} {symbol} on {held} held is no number; size it first")
     if not (verdict.reduce_only or symbol in verdict.close):
@@ -46,7 +77,35 @@ def cut_to_limits(
     limits: Limits,  # max_weight, max_sector, max_gross and max_net are read
     sectors: Sequence[str] | None = None,  # of each name; needed for max_sector
 ) -> np.ndarray:  # float64[s], each of the same sign and not larger
-    "Reduce weights until they are within the limits of the book; raise PanelError for weights that are no numbers."
+    """Reduce weights until they are within the limits of the book; raise PanelError for weights that are no numbers.
+
+    Parameters
+    ----------
+    weights : np.ndarray
+        float64[s], share of equity.
+    limits : Limits
+        max_weight, max_sector, max_gross and max_net are read.
+    sectors : Sequence[str] | None, default None
+        Of each name; needed for max_sector.
+
+    Returns
+    -------
+    np.ndarray
+        float64[s], each of the same sign and not larger.
+
+    Raises
+    ------
+    PanelError
+        For weights that are no numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.risk.orders import cut_to_limits
+    >>> hand = np.array([0.5, 0.3, -0.2, -0.1])
+    >>> assert np.allclose(cut_to_limits(hand, Limits(max_weight=0.4)), [0.4, 0.3, -0.2, -0.1])
+    """
     w = np.array(weights, dtype=np.float64)
     if w.ndim != 1 or not np.isfinite(w).all():
         raise PanelError(f"weights of shape {w.shape} are not one finite number for each name; 0 for not held")
@@ -95,7 +154,49 @@ def cut_decision(
     sectors: Sequence[str] | None = None,  # of each name; needed for max_sector
     traded: np.ndarray | None = None,  # float64[s], a day's traded value, mean of past sessions, share of equity
 ) -> np.ndarray:  # float64[s], target weights that may be sent
-    "Cut target weights to what a guard lets through; raise PanelError for weights that are no numbers."
+    """Cut target weights to what a guard lets through; raise PanelError for weights that are no numbers.
+
+    Parameters
+    ----------
+    wanted : np.ndarray
+        float64[s], target weights, share of equity.
+    held : np.ndarray
+        float64[s], weights held at the same prices.
+    limits : Limits
+        Of the book and of a decision.
+    verdict : GuardVerdict
+        Of the look at the same moment.
+    symbols : Sequence[str]
+        Of the weights.
+    sectors : Sequence[str] | None, default None
+        Of each name; needed for max_sector.
+    traded : np.ndarray | None, default None
+        float64[s], a day's traded value, mean of past sessions, share of equity.
+
+    Returns
+    -------
+    np.ndarray
+        float64[s], target weights that may be sent.
+
+    Raises
+    ------
+    PanelError
+        For weights that are no numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.risk.limits import GuardVerdict
+    >>> from quantlab.risk.orders import cut_decision
+    >>> armed = GuardVerdict("armed", False, False, False, (), (), ())
+    >>> wide = Limits(max_weight=0.5, max_turnover=0.2)
+    >>> move = lambda verdict, wanted, held: (
+    ...     cut_decision(np.array(wanted), np.array(held), wide, verdict, ["A", "B"]).round(4).tolist()
+    ... )
+    >>> move(armed._replace(close=("A",)), [0.4, 0.2], [0.4, 0.1])
+    [0.0, 0.1]
+    """
     wanted, held = np.asarray(wanted, dtype=np.float64), np.asarray(held, dtype=np.float64)
     if not len(wanted) == len(held) == len(symbols) or not np.isfinite([wanted, held]).all():
         raise PanelError("a decision needs one finite weight wished and one held for each name; 0 for not held")

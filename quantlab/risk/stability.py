@@ -46,14 +46,65 @@ def _scaled(raw: np.ndarray) -> np.ndarray:
 def equal_rule(
     past: np.ndarray,  # float64[n, s], simple returns up to the decision
 ) -> np.ndarray:  # float64[s], sum to 1
-    "Hold everything alike."
+    """Hold everything alike.
+
+    Parameters
+    ----------
+    past : np.ndarray
+        float64[n, s], simple returns up to the decision.
+
+    Returns
+    -------
+    np.ndarray
+        float64[s], sum to 1.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.risk.stability import equal_rule, weight_stability
+    >>> SYMBOLS = ["AAPL", "AMZN", "CVX", "HD", "JNJ", "JPM", "KO", "PG", "WMT", "XOM"]
+    >>> close = to_wide(adjust(sample_bars(SYMBOLS, start="2018-12-31", end="2019-12-31"))["close"])
+    >>> year = close.pct_change(fill_method=None).iloc[1:]
+    >>> still = weight_stability(year, equal_rule, draws=5)
+    """
     return np.full(past.shape[1], 1.0 / past.shape[1])
 
 
 def tangency_rule(
     past: np.ndarray,  # float64[n, s], simple returns in excess of cash up to the decision
 ) -> np.ndarray:  # float64[s]; absolute value of the sum 1
-    "Hold what had the best mean for its variance; raise DataError for a singular past."
+    """Hold what had the best mean for its variance; raise DataError for a singular past.
+
+    Parameters
+    ----------
+    past : np.ndarray
+        float64[n, s], simple returns in excess of cash up to the decision.
+
+    Returns
+    -------
+    np.ndarray
+        float64[s]; absolute value of the sum 1.
+
+    Raises
+    ------
+    DataError
+        For a singular past.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from arch.data import frenchdata
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.risk.stability import tangency_rule
+    >>> raw = frenchdata.load()
+    >>> months = pd.to_datetime(raw.index.asi8.astype(str), format="%Y%m").as_unit("us").rename("date")
+    >>> factors = raw.set_axis(months).loc["1963-07":"2004-11", ["Mkt-RF", "SMB", "HML"]] / 100
+    >>> fig, ax = figure("Three premia, none of them steady", "", "growth of 1")
+    >>> ax.plot((1 + factors).cumprod(), label=list(factors))
+    >>> hindsight = factors.iloc[120:] @ tangency_rule(factors.to_numpy()[120:])
+    """
     mean, covariance = _moments_of(past)
     return _scaled(np.linalg.solve(covariance, mean))
 
@@ -61,7 +112,34 @@ def tangency_rule(
 def minimum_rule(
     past: np.ndarray,  # float64[n, s], simple returns up to the decision
 ) -> np.ndarray:  # float64[s], sum to 1
-    "Hold what had the least variance; raise DataError for a singular past."
+    """Hold what had the least variance; raise DataError for a singular past.
+
+    Parameters
+    ----------
+    past : np.ndarray
+        float64[n, s], simple returns up to the decision.
+
+    Returns
+    -------
+    np.ndarray
+        float64[s], sum to 1.
+
+    Raises
+    ------
+    DataError
+        For a singular past.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.risk.stability import minimum_rule, weight_stability
+    >>> SYMBOLS = ["AAPL", "AMZN", "CVX", "HD", "JNJ", "JPM", "KO", "PG", "WMT", "XOM"]
+    >>> close = to_wide(adjust(sample_bars(SYMBOLS, start="2018-12-31", end="2019-12-31"))["close"])
+    >>> year = close.pct_change(fill_method=None).iloc[1:]
+    >>> again = weight_stability(year, minimum_rule, draws=5)
+    """
     _, covariance = _moments_of(past)
     return _scaled(np.linalg.solve(covariance, np.ones(len(covariance))))
 
@@ -69,7 +147,37 @@ def minimum_rule(
 def bayes_stein_rule(
     past: np.ndarray,  # float64[n, s], simple returns in excess of cash up to the decision
 ) -> np.ndarray:  # float64[s]; absolute value of the sum 1
-    "Hold the best mean for its variance after drawing the means together; raise DataError for a singular past."
+    """Hold the best mean for its variance after drawing the means together; raise DataError for a singular past.
+
+    Parameters
+    ----------
+    past : np.ndarray
+        float64[n, s], simple returns in excess of cash up to the decision.
+
+    Returns
+    -------
+    np.ndarray
+        float64[s]; absolute value of the sum 1.
+
+    Raises
+    ------
+    DataError
+        For a singular past.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from arch.data import frenchdata
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.risk.stability import bayes_stein_rule
+    >>> raw = frenchdata.load()
+    >>> months = pd.to_datetime(raw.index.asi8.astype(str), format="%Y%m").as_unit("us").rename("date")
+    >>> factors = raw.set_axis(months).loc["1963-07":"2004-11", ["Mkt-RF", "SMB", "HML"]] / 100
+    >>> fig, ax = figure("Three premia, none of them steady", "", "growth of 1")
+    >>> ax.plot((1 + factors).cumprod(), label=list(factors))
+    >>> last = factors.to_numpy()[-120:]
+    >>> drawn_together = bayes_stein_rule(last)
+    """
     n, s = past.shape
     mean, covariance = _moments_of(past)
     covariance = covariance * (n - 1) / (n - s - 2)
@@ -92,7 +200,46 @@ def earned_after(
     lookback: int = 120,  # returns that the rule reads
     rebalance: int = 1,  # returns from one decision to the next; weights are held between
 ) -> pd.Series:  # by date, return of the book decided at the close before; known at the close of date
-    "Let a rule decide on the past and earn the next returns; raise DataError or ConfigError where it cannot."
+    """Let a rule decide on the past and earn the next returns; raise DataError or ConfigError where it cannot.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x name, simple decimal returns in excess of cash.
+    rule : Callable[[np.ndarray], np.ndarray]
+        Past returns -> weights.
+    lookback : int, default 120
+        Returns that the rule reads.
+    rebalance : int, default 1
+        Returns from one decision to the next; weights are held between.
+
+    Returns
+    -------
+    pd.Series
+        By date, return of the book decided at the close before; known at the close of date.
+
+    Raises
+    ------
+    DataError
+        Where it cannot.
+    ConfigError
+        Where it cannot.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from arch.data import frenchdata
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.risk.stability import PLUG_IN, earned_after
+    >>> raw = frenchdata.load()
+    >>> months = pd.to_datetime(raw.index.asi8.astype(str), format="%Y%m").as_unit("us").rename("date")
+    >>> factors = raw.set_axis(months).loc["1963-07":"2004-11", ["Mkt-RF", "SMB", "HML"]] / 100
+    >>> fig, ax = figure("Three premia, none of them steady", "", "growth of 1")
+    >>> ax.plot((1 + factors).cumprod(), label=list(factors))
+    >>> last = factors.to_numpy()[-120:]
+    >>> weights = pd.DataFrame({name: rule(last) for name, rule in PLUG_IN.items()}, list(factors))
+    >>> earned = pd.DataFrame({name: earned_after(factors, rule) for name, rule in PLUG_IN.items()})
+    """
     values = _complete(returns)
     if not (1 <= lookback < len(values)) or rebalance < 1:
         raise ConfigError(
@@ -158,7 +305,69 @@ def _pulls(
 # %% ../../nbs/risk/680_stability.ipynb #86f6a065
 @dataclass(frozen=True)
 class SharpeDifference:
-    "Hold by how much one Sharpe ratio exceeds another, per period, with its error; known after the last return."
+    """Hold by how much one Sharpe ratio exceeds another, per period, with its error; known after the last return.
+
+    Parameters
+    ----------
+    difference : float
+        First less second, per period.
+    se : float
+        Per period.
+    t : float
+        Difference / se.
+    p : float
+        Two-sided.
+    first : float
+        Sharpe ratio, per period.
+    second : float
+        The same of the other.
+    n_obs : int
+        Common returns.
+    method : str
+        "waves", "hac", "jkm" or "bootstrap".
+    reason : str, default ""
+        Why the numbers are NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from arch.data import frenchdata
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.risk.stability import (
+    ...     PLUG_IN, _error_of, _long_run, _pulls, _slow_waves, earned_after, sharpe_difference,
+    ... )
+    >>> raw = frenchdata.load()
+    >>> months = pd.to_datetime(raw.index.asi8.astype(str), format="%Y%m").as_unit("us").rename("date")
+    >>> factors = raw.set_axis(months).loc["1963-07":"2004-11", ["Mkt-RF", "SMB", "HML"]] / 100
+    >>> fig, ax = figure("Three premia, none of them steady", "", "growth of 1")
+    >>> ax.plot((1 + factors).cumprod(), label=list(factors))
+    >>> last = factors.to_numpy()[-120:]
+    >>> weights = pd.DataFrame({name: rule(last) for name, rule in PLUG_IN.items()}, list(factors))
+    >>> earned = pd.DataFrame({name: earned_after(factors, rule) for name, rule in PLUG_IN.items()})
+    >>> noise = np.random.default_rng(7).standard_normal((400, 240))
+    >>> slow = noise.copy()
+    >>> for t in range(1, 240):
+    ...     slow[:, t] += 0.3 * slow[:, t - 1]
+    >>> by_hand = {
+    ...     name: [np.mean([variance(x - x.mean()) for x in world]) for world in (noise, slow)] + [1.0, 1 / 0.7**2]
+    ...     for name, variance in {"kernel": _long_run, "slow waves": lambda x: _slow_waves(x)[0]}.items()
+    ... }
+    >>> both = earned[["mv", "1/N"]].to_numpy().T
+    >>> sharpe, pull = _pulls(both)
+    >>> errors = {
+    ...     method: _error_of(pull[0] - pull[1], both[0], both[1], sharpe, method)
+    ...     for method in ("jkm", "hac", "waves")
+    ... }
+    >>> against = {
+    ...     (name, method): sharpe_difference(earned[name], earned["1/N"], method)
+    ...     for name in ("mv", "bs", "min")
+    ...     for method in ("jkm", "hac", "bootstrap", "waves")
+    ... }
+    >>> pd.DataFrame(
+    ...     {key: {"difference": v.difference, "se": v.se, "p": v.p} for key, v in against.items()}
+    ... ).T.round(3)
+    """
 
     difference: float  # first less second, per period
     se: float  # per period
@@ -213,7 +422,73 @@ def sharpe_difference(
     method: str = "waves",  # "waves": slow storms; "hac", "bootstrap": short dependence; "jkm": independent and normal
     seed: int = 7,  # of "bootstrap"
 ) -> SharpeDifference:  # over the common dates; numbers NaN, with a reason, below 20 of them or without variation
-    "Test whether two Sharpe ratios differ; raise ConfigError for an unknown method, DataError for infinities."
+    """Test whether two Sharpe ratios differ; raise ConfigError for an unknown method, DataError for infinities.
+
+    Parameters
+    ----------
+    first : pd.Series
+        By date, simple returns in excess of cash.
+    second : pd.Series
+        The same of what it is compared with.
+    method : str, default "waves"
+        "waves": slow storms; "hac", "bootstrap": short dependence; "jkm": independent and normal.
+    seed : int, default 7
+        Of "bootstrap".
+
+    Returns
+    -------
+    SharpeDifference
+        Over the common dates; numbers NaN, with a reason, below 20 of them or without variation.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown method, DataError for infinities.
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+    DataError
+        "{...} returns are infinite; mend them where they are made"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from arch.data import frenchdata
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.risk.stability import (
+    ...     PLUG_IN, _error_of, _long_run, _pulls, _slow_waves, earned_after, sharpe_difference,
+    ... )
+    >>> raw = frenchdata.load()
+    >>> months = pd.to_datetime(raw.index.asi8.astype(str), format="%Y%m").as_unit("us").rename("date")
+    >>> factors = raw.set_axis(months).loc["1963-07":"2004-11", ["Mkt-RF", "SMB", "HML"]] / 100
+    >>> fig, ax = figure("Three premia, none of them steady", "", "growth of 1")
+    >>> ax.plot((1 + factors).cumprod(), label=list(factors))
+    >>> last = factors.to_numpy()[-120:]
+    >>> weights = pd.DataFrame({name: rule(last) for name, rule in PLUG_IN.items()}, list(factors))
+    >>> earned = pd.DataFrame({name: earned_after(factors, rule) for name, rule in PLUG_IN.items()})
+    >>> noise = np.random.default_rng(7).standard_normal((400, 240))
+    >>> slow = noise.copy()
+    >>> for t in range(1, 240):
+    ...     slow[:, t] += 0.3 * slow[:, t - 1]
+    >>> by_hand = {
+    ...     name: [np.mean([variance(x - x.mean()) for x in world]) for world in (noise, slow)] + [1.0, 1 / 0.7**2]
+    ...     for name, variance in {"kernel": _long_run, "slow waves": lambda x: _slow_waves(x)[0]}.items()
+    ... }
+    >>> both = earned[["mv", "1/N"]].to_numpy().T
+    >>> sharpe, pull = _pulls(both)
+    >>> errors = {
+    ...     method: _error_of(pull[0] - pull[1], both[0], both[1], sharpe, method)
+    ...     for method in ("jkm", "hac", "waves")
+    ... }
+    >>> against = {
+    ...     (name, method): sharpe_difference(earned[name], earned["1/N"], method)
+    ...     for name in ("mv", "bs", "min")
+    ...     for method in ("jkm", "hac", "bootstrap", "waves")
+    ... }
+    >>> pd.DataFrame(
+    ...     {key: {"difference": v.difference, "se": v.se, "p": v.p} for key, v in against.items()}
+    ... ).T.round(3)
+    """
     if method not in ("waves", "hac", "jkm", "bootstrap"):
         raise ConfigError(f"method is {method!r}; use 'waves', 'hac', 'jkm' or 'bootstrap'")
     check_zones(first=first, second=second)
@@ -239,7 +514,35 @@ def sharpe_difference(
 # %% ../../nbs/risk/680_stability.ipynb #d1640239
 @dataclass(frozen=True)
 class WeightSpread:
-    "Hold what a rule says of the past, and what it says of the same past drawn again; known at the last return."
+    """Hold what a rule says of the past, and what it says of the same past drawn again; known at the last return.
+
+    Parameters
+    ----------
+    weights : pd.Series
+        By name, of the past as it was.
+    draws : pd.DataFrame
+        Draw x name, of the past as it might have been.
+    failed : int
+        Draws on which the rule raised.
+    reason : str, default ""
+        Of the first failure.
+
+    References
+    ----------
+    .. [1] Politis and Romano (1994).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.risk.stability import WeightSpread
+    >>> by_hand = WeightSpread(
+    ...     pd.Series({"A": 0.6, "B": 0.4}), pd.DataFrame({"A": [0.5, 0.6, 1.1], "B": [0.5, 0.4, -0.1]}), 0
+    ... )
+    >>> by_hand.table().round(2)
+       weight   low  median  high  spread  same_sign
+    A     0.6  0.51     0.6  1.05    0.32       1.00
+    B     0.4 -0.05     0.4  0.49    0.32       0.67
+    """
 
     weights: pd.Series  # by name, of the past as it was
     draws: pd.DataFrame  # draw x name, of the past as it might have been
@@ -250,7 +553,35 @@ class WeightSpread:
         self,
         level: float = 0.9,  # share of the draws inside low and high
     ) -> pd.DataFrame:  # by name: weight, low, median, high, spread (standard deviation), same_sign (share of draws)
-        "Summarise the spread of each weight; raise ConfigError for a level outside (0, 1)."
+        """Summarise the spread of each weight; raise ConfigError for a level outside (0, 1).
+
+        Parameters
+        ----------
+        level : float, default 0.9
+            Share of the draws inside low and high.
+
+        Returns
+        -------
+        pd.DataFrame
+            By name: weight, low, median, high, spread (standard deviation), same_sign (share of draws).
+
+        Raises
+        ------
+        ConfigError
+            For a level outside (0, 1).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.risk.stability import WeightSpread
+        >>> by_hand = WeightSpread(
+        ...     pd.Series({"A": 0.6, "B": 0.4}), pd.DataFrame({"A": [0.5, 0.6, 1.1], "B": [0.5, 0.4, -0.1]}), 0
+        ... )
+        >>> assert np.allclose(by_hand.table()["median"], [0.6, 0.4]) and np.allclose(
+        ...     by_hand.table()["same_sign"], [1, 2 / 3]
+        ... )
+        """
         if not 0 < level < 1:
             raise ConfigError(f"level is {level}; give a share between 0 and 1")
         q = self.draws.quantile([(1 - level) / 2, 0.5, (1 + level) / 2])
@@ -283,7 +614,47 @@ def weight_stability(
     block: int | None = None,  # mean length, periods; None: 1.3 times the cube root of their number
     seed: int = 7,  # of the draws
 ) -> WeightSpread:
-    "Ask a rule about the past drawn again; raise ConfigError or DataError where there is nothing to draw."
+    """Ask a rule about the past drawn again; raise ConfigError or DataError where there is nothing to draw.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x name, simple decimal returns up to the decision.
+    rule : Callable[[np.ndarray], np.ndarray]
+        Past returns float64[n, s] -> weights float64[s].
+    draws : int, default 200
+        Pasts.
+    method : str, default "stationary"
+        "stationary": blocks of random length; "block": of one length.
+    block : int | None, default None
+        Mean length, periods; None: 1.3 times the cube root of their number.
+    seed : int, default 7
+        Of the draws.
+
+    Returns
+    -------
+    WeightSpread
+        What a rule says of the past, and what it says of the same past drawn again; known at the last
+        return.
+
+    Raises
+    ------
+    ConfigError
+        Where there is nothing to draw.
+    DataError
+        Where there is nothing to draw.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.risk.stability import equal_rule, weight_stability
+    >>> SYMBOLS = ["AAPL", "AMZN", "CVX", "HD", "JNJ", "JPM", "KO", "PG", "WMT", "XOM"]
+    >>> close = to_wide(adjust(sample_bars(SYMBOLS, start="2018-12-31", end="2019-12-31"))["close"])
+    >>> year = close.pct_change(fill_method=None).iloc[1:]
+    >>> still = weight_stability(year, equal_rule, draws=5)
+    """
     values = _complete(returns)
     wrong = method not in ("stationary", "block") or draws < 2 or (block is not None and not 1 <= block <= len(values))
     if wrong or len(values) < 2:

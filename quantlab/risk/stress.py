@@ -22,7 +22,30 @@ from .var import check_returns, check_weights, normal_tail
 # %% ../../nbs/risk/640_stress.ipynb #282cff42
 @dataclass(frozen=True)
 class Scenario:
-    "Hold the moves of one bad day or season, as simple returns."
+    """Hold the moves of one bad day or season, as simple returns.
+
+    Parameters
+    ----------
+    name : str
+        For tables and messages.
+    names : Mapping[str, float], default field(default_factory=dict)
+        By symbol; asked first.
+    sectors : Mapping[str, float], default field(default_factory=dict)
+        By sector; asked second.
+    market : float | None, default None
+        Times the beta of a name; asked last. None: not known.
+
+    Raises
+    ------
+    ConfigError
+        "scenario '{name}' moves nothing; give names, sectors or a market"
+        "scenario '{name}' has a move that is not finite or below -1; moves are simple returns"
+
+    Examples
+    --------
+    >>> from quantlab.risk.stress import Scenario
+    >>> user = Scenario("oil at 30", names={"XOM": -0.35}, market=-0.05)
+    """
 
     name: str  # for tables and messages
     names: Mapping[str, float] = field(default_factory=dict)  # by symbol; asked first
@@ -56,7 +79,51 @@ def replay_scenario(
     like: Scenario,  # gives name, sectors and market to names that have no bar on either date
     to_low: bool = False,  # value the end at its low instead of its close
 ) -> Scenario:
-    "Read the moves of every name between two sessions; raise DataError where no name has both."
+    """Read the moves of every name between two sessions; raise DataError where no name has both.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol) with close and low, adjusted.
+    start : str | pd.Timestamp
+        The close before the fall.
+    end : str | pd.Timestamp
+        The last session of the fall.
+    like : Scenario
+        Gives name, sectors and market to names that have no bar on either date.
+    to_low : bool, default False
+        Value the end at its low instead of its close.
+
+    Returns
+    -------
+    Scenario
+        The moves of one bad day or season, as simple returns.
+
+    Raises
+    ------
+    DataError
+        Where no name has both.
+    ConfigError
+        "scenario '{name}' runs from {start} to {end}; give two dates"
+        "scenario '{name}' ends {end}, not after its start {start}"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "bars need columns close and low; give those of data.sample or get_bars"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.risk.stress import standard_scenarios
+    >>> symbols = ["AAPL", "MSFT", "XOM", "JPM", "PG", "KO", "GE", "BAC"]
+    >>> bars = adjust(sample_bars(symbols))
+    >>> scenarios = standard_scenarios(bars)
+    >>> pd.DataFrame({s.name: s.names for s in scenarios[1:]}).round(3).T
+                  AAPL    BAC     GE    JPM     KO   MSFT     PG    XOM
+    2020        -0.307 -0.476 -0.515 -0.425 -0.366 -0.274 -0.221 -0.479
+    flash crash -0.222 -0.116 -0.163 -0.078 -0.046 -0.065 -0.367 -0.117
+    """
     try:
         start, end = (pd.Timestamp(day).tz_localize(None).normalize() for day in (start, end))
     except (ValueError, TypeError):
@@ -80,7 +147,43 @@ def replay_scenario(
 def standard_scenarios(
     bars: pd.DataFrame,  # (date, symbol) with close and low, adjusted
 ) -> list[Scenario]:  # 2008, 2020, flash crash: replayed where the bars reach
-    "Return the three crises, with each name's own move where it was quoted."
+    """Return the three crises, with each name's own move where it was quoted.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol) with close and low, adjusted.
+
+    Returns
+    -------
+    list[Scenario]
+        2008, 2020, flash crash: replayed where the bars reach.
+
+    Raises
+    ------
+    ConfigError
+        "scenario '{name}' runs from {start} to {end}; give two dates"
+        "scenario '{name}' ends {end}, not after its start {start}"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "bars need columns close and low; give those of data.sample or get_bars"
+    DataError
+        "no name has bars on {start} and {end}, and '{name}' has no other moves"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.risk.stress import standard_scenarios
+    >>> symbols = ["AAPL", "MSFT", "XOM", "JPM", "PG", "KO", "GE", "BAC"]
+    >>> bars = adjust(sample_bars(symbols))
+    >>> scenarios = standard_scenarios(bars)
+    >>> pd.DataFrame({s.name: s.names for s in scenarios[1:]}).round(3).T
+                  AAPL    BAC     GE    JPM     KO   MSFT     PG    XOM
+    2020        -0.307 -0.476 -0.515 -0.425 -0.366 -0.274 -0.221 -0.479
+    flash crash -0.222 -0.116 -0.163 -0.078 -0.046 -0.065 -0.367 -0.117
+    """
     return [
         replay_scenario(bars, "2008-09-12", "2008-11-20", CRISIS_2008),
         replay_scenario(bars, "2020-02-19", "2020-03-23", COVID_2020),
@@ -93,7 +196,41 @@ def market_betas(
     market: pd.Series,  # simple returns of the market by date
     least: int = 60,  # common sessions needed
 ) -> pd.Series:  # by symbol; NaN with fewer
-    "Fit the slope of each name on the market over their common sessions."
+    """Fit the slope of each name on the market over their common sessions.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Dates x symbols, simple returns up to the decision; NaN where not quoted.
+    market : pd.Series
+        Simple returns of the market by date.
+    least : int, default 60
+        Common sessions needed.
+
+    Returns
+    -------
+    pd.Series
+        By symbol; NaN with fewer.
+
+    Raises
+    ------
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.risk.stress import market_betas
+    >>> symbols = ["AAPL", "MSFT", "XOM", "JPM", "PG", "KO", "GE", "BAC"]
+    >>> bars = adjust(sample_bars(symbols))
+    >>> closes, market = to_wide(bars["close"]), sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("March 2020 spared nobody, and did not treat all alike", "", "since 19 February 2020")
+    >>> ax.plot(closes["2020-02-19":"2020-04-30"] / closes.loc["2020-02-19"] - 1, lw=0.9)
+    >>> known = market_betas(closes[:"2020-02-19"].pct_change().iloc[-252:], market.pct_change())
+    """
     check_zones(returns=returns, market=market)
     own = market.reindex(returns.index).to_numpy(dtype="float64")
     return pd.Series(past_betas(returns.to_numpy(dtype="float64"), own, least), returns.columns, name="beta")
@@ -110,7 +247,51 @@ def scenario_moves(
     sectors: Mapping[str, str] | pd.Series | None = None,  # by symbol
     betas: Mapping[str, float] | pd.Series | None = None,  # by symbol, to the market
 ) -> pd.Series:  # by symbol
-    "Return the move of each name; raise DataError for names of which the scenario says nothing."
+    """Return the move of each name; raise DataError for names of which the scenario says nothing.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        The moves.
+    symbols : Sequence[str]
+        To be moved.
+    sectors : Mapping[str, str] | pd.Series | None, default None
+        By symbol.
+    betas : Mapping[str, float] | pd.Series | None, default None
+        By symbol, to the market.
+
+    Returns
+    -------
+    pd.Series
+        By symbol.
+
+    Raises
+    ------
+    DataError
+        For names of which the scenario says nothing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.risk.stress import COVID_2020, market_betas, scenario_moves, standard_scenarios
+    >>> symbols = ["AAPL", "MSFT", "XOM", "JPM", "PG", "KO", "GE", "BAC"]
+    >>> bars = adjust(sample_bars(symbols))
+    >>> closes, market = to_wide(bars["close"]), sample_context("SPY")["close"].droplevel("symbol")
+    >>> fig, ax = figure("March 2020 spared nobody, and did not treat all alike", "", "since 19 February 2020")
+    >>> ax.plot(closes["2020-02-19":"2020-04-30"] / closes.loc["2020-02-19"] - 1, lw=0.9)
+    >>> scenarios = standard_scenarios(bars)
+    >>> covid = scenarios[1]
+    >>> known = market_betas(closes[:"2020-02-19"].pct_change().iloc[-252:], market.pct_change())
+    >>> said = scenario_moves(COVID_2020, symbols, betas=known)
+    >>> pd.DataFrame({"by beta": said, "as it was": pd.Series(covid.names)[symbols]}).T.round(2)
+               AAPL  MSFT   XOM   JPM    PG    KO    GE   BAC
+    by beta   -0.50 -0.43 -0.33 -0.38 -0.17 -0.15 -0.50 -0.46
+    as it was -0.31 -0.27 -0.48 -0.43 -0.22 -0.37 -0.51 -0.48
+    """
     wide, slope = _by_symbol(sectors), _by_symbol(betas)
     moves = {}
     for symbol in symbols:
@@ -131,7 +312,41 @@ def stress_test(
     sectors: Mapping[str, str] | pd.Series | None = None,  # by symbol
     betas: Mapping[str, float] | pd.Series | None = None,  # by symbol, from returns up to the decision
 ) -> pd.DataFrame:  # scenario x symbol: loss of the position, share of equity; column total
-    "Revalue a book under every scenario; losses are positive."
+    """Revalue a book under every scenario; losses are positive.
+
+    Parameters
+    ----------
+    weights : pd.Series
+        By symbol, share of equity, negative = short.
+    scenarios : Sequence[Scenario] | Scenario
+        One or more, of different names.
+    sectors : Mapping[str, str] | pd.Series | None, default None
+        By symbol.
+    betas : Mapping[str, float] | pd.Series | None, default None
+        By symbol, from returns up to the decision.
+
+    Returns
+    -------
+    pd.DataFrame
+        Scenario x symbol: loss of the position, share of equity; column total.
+
+    Raises
+    ------
+    PanelError
+        For a symbol twice, DataError for what is no finite number (see check_weights).
+    ConfigError
+        "give at least one scenario, each with a name of its own"
+    DataError
+        "scenario '{name}' does not say how {...} move; give a beta, a sector or a move"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.risk.stress import COVID_2020, stress_test
+    >>> show_error(lambda: stress_test(pd.Series({"BTC": 1.0}), [COVID_2020]))
+    "DataError: scenario '2020' does not say how ['BTC'] move; give a beta, a sector or a move"
+    """
     weights = check_weights(weights)
     scenarios = [scenarios] if isinstance(scenarios, Scenario) else list(scenarios)
     if not scenarios or len({s.name for s in scenarios}) < len(scenarios):
@@ -146,7 +361,52 @@ def factor_shock(
     betas: pd.DataFrame,  # symbol x factor, from returns up to the decision
     shocks: Mapping[str, float],  # by factor, simple returns
 ) -> pd.Series:  # by factor: loss, share of equity; and total
-    "Return what shocks of factors cost through the book's betas; raise PanelError for an unknown factor or name."
+    """Return what shocks of factors cost through the book's betas; raise PanelError for an unknown factor or name.
+
+    Parameters
+    ----------
+    weights : pd.Series
+        By symbol, share of equity.
+    betas : pd.DataFrame
+        Symbol x factor, from returns up to the decision.
+    shocks : Mapping[str, float]
+        By factor, simple returns.
+
+    Returns
+    -------
+    pd.Series
+        By factor: loss, share of equity; and total.
+
+    Raises
+    ------
+    PanelError
+        For an unknown factor or name.
+    DataError
+        "a beta or a shock is not finite, and would count as no loss; give each, or leave the name out"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.risk.stress import factor_shock, market_betas
+    >>> symbols = ["AAPL", "MSFT", "XOM", "JPM", "PG", "KO", "GE", "BAC"]
+    >>> bars = adjust(sample_bars(symbols))
+    >>> closes, market = to_wide(bars["close"]), sample_context("SPY")["close"].droplevel("symbol")
+    >>> weights = pd.Series(1 / len(symbols), symbols, name="weight")
+    >>> fig, ax = figure("March 2020 spared nobody, and did not treat all alike", "", "since 19 February 2020")
+    >>> ax.plot(closes["2020-02-19":"2020-04-30"] / closes.loc["2020-02-19"] - 1, lw=0.9)
+    >>> past = closes.pct_change().iloc[-252:]
+    >>> betas = market_betas(past, market.pct_change())
+    >>> shocked = factor_shock(
+    ...     weights, pd.DataFrame({"market": betas, "rates": 0.0}), {"market": -0.2, "rates": -0.05}
+    ... )
+    >>> shocked.round(4).to_frame().T
+          market  rates  total
+    loss   0.165    0.0  0.165
+    """
     weights = check_weights(weights)
     lacking = [f for f in shocks if f not in betas] or [s for s in weights.index if s not in betas.index]
     if lacking or betas.index.has_duplicates:
@@ -166,7 +426,60 @@ def correlation_stress(
     strengths: Sequence[float] = (0.0, 0.5, 1.0),  # theta, in [0, 1]
     adverse: bool = True,  # toward the sign that hurts, not toward one
 ) -> pd.DataFrame:  # by theta: volatility, var, expected_shortfall, of the next session, share of equity
-    "Return the tail of a book as its correlations move to the worst; its volatilities stay."
+    """Return the tail of a book as its correlations move to the worst; its volatilities stay.
+
+    Parameters
+    ----------
+    weights : pd.Series
+        By symbol, share of equity.
+    returns : pd.DataFrame
+        Dates x symbols, simple returns up to the decision.
+    confidence : float, default 0.99
+        Of a normal tail.
+    strengths : Sequence[float], default (0.0, 0.5, 1.0)
+        theta, in [0, 1].
+    adverse : bool, default True
+        Toward the sign that hurts, not toward one.
+
+    Returns
+    -------
+    pd.DataFrame
+        By theta: volatility, var, expected_shortfall, of the next session, share of equity.
+
+    Raises
+    ------
+    PanelError
+        For a symbol twice, DataError for what is no finite number (see check_weights).
+        "{...} have no returns; give those of every held name, one or more"
+        For what no tail can be read from (see check_returns).
+    ConfigError
+        "strengths are {...}, expected shares from 0 to 1"
+    DataError
+        For what no tail can be read from (see check_returns).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.risk.stress import correlation_stress
+    >>> symbols = ["AAPL", "MSFT", "XOM", "JPM", "PG", "KO", "GE", "BAC"]
+    >>> bars = adjust(sample_bars(symbols))
+    >>> closes, market = to_wide(bars["close"]), sample_context("SPY")["close"].droplevel("symbol")
+    >>> weights = pd.Series(1 / len(symbols), symbols, name="weight")
+    >>> fig, ax = figure("March 2020 spared nobody, and did not treat all alike", "", "since 19 February 2020")
+    >>> ax.plot(closes["2020-02-19":"2020-04-30"] / closes.loc["2020-02-19"] - 1, lw=0.9)
+    >>> past = closes.pct_change().iloc[-252:]
+    >>> together = correlation_stress(weights, past)
+    >>> together.round(4)
+           volatility     var  expected_shortfall
+    theta
+    0.0        0.0078  0.0182              0.0209
+    0.5        0.0110  0.0256              0.0293
+    1.0        0.0134  0.0312              0.0358
+    """
     weights = check_weights(weights)
     if not strengths or not all(0 <= theta <= 1 for theta in strengths):
         raise ConfigError(f"strengths are {tuple(strengths)}, expected shares from 0 to 1")

@@ -21,7 +21,28 @@ from ..regime.bootstrap import _garch_variance, fit_garch
 
 # %% ../../nbs/risk/620_var.ipynb #e85b5c43
 class TailRisk(NamedTuple):
-    "Hold the two numbers of a tail; losses are positive."
+    """Hold the two numbers of a tail; losses are positive.
+
+    Parameters
+    ----------
+    var : float
+        Loss that is passed with chance 1 - confidence, share of equity.
+    expected_shortfall : float
+        Mean loss of that worst share of sessions.
+
+    References
+    ----------
+    .. [1] Acerbi and Tasche (2002).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.risk.var import TailRisk, normal_tail, t_tail
+    >>> pd.DataFrame({"normal": normal_tail(), "t, 4 degrees": t_tail(4)}, TailRisk._fields).round(6)
+                          normal  t, 4 degrees
+    var                 2.326348      3.746947
+    expected_shortfall  2.665214      5.220584
+    """
 
     var: float  # loss that is passed with chance 1 - confidence, share of equity
     expected_shortfall: float  # mean loss of that worst share of sessions
@@ -30,7 +51,33 @@ class TailRisk(NamedTuple):
 def check_confidence(
     confidence: float,  # share of sessions whose loss stays within value at risk
 ) -> float:  # the share of the others
-    "Return the chance of the tail; raise ConfigError for what is no confidence."
+    """Return the chance of the tail; raise ConfigError for what is no confidence.
+
+    Parameters
+    ----------
+    confidence : float
+        Share of sessions whose loss stays within value at risk.
+
+    Returns
+    -------
+    float
+        The share of the others.
+
+    Raises
+    ------
+    ConfigError
+        For what is no confidence.
+
+    References
+    ----------
+    .. [1] Acerbi and Tasche (2002).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.risk.var import check_confidence
+    >>> assert np.isclose(check_confidence(0.99), 0.01)
+    """
     if not isinstance(confidence, Real) or not 0.5 < confidence < 1:
         raise ConfigError(f"confidence is {confidence}, expected a share above 0.5 and below 1, such as 0.99")
     return 1 - confidence
@@ -41,7 +88,44 @@ def check_returns(
     least: int = 20,  # rows needed
     one: bool = False,  # a single book is wanted, no frame of names
 ) -> np.ndarray:  # float64, as given
-    "Return the values of returns; raise PanelError or DataError for what no tail can be read from."
+    """Return the values of returns; raise PanelError or DataError for what no tail can be read from.
+
+    Parameters
+    ----------
+    returns : pd.Series | pd.DataFrame
+        Simple returns by date, sorted.
+    least : int, default 20
+        Rows needed.
+    one : bool, default False
+        A single book is wanted, no frame of names.
+
+    Returns
+    -------
+    np.ndarray
+        float64, as given.
+
+    Raises
+    ------
+    PanelError
+        For what no tail can be read from.
+    DataError
+        For what no tail can be read from.
+
+    References
+    ----------
+    .. [1] Acerbi and Tasche (2002).
+
+    Examples
+    --------
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.risk.var import check_returns
+    >>> returns = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna().rename("SPY")
+    >>> fig, ax = figure("Quiet years and storms: one curve cannot fit both", "", "return of a day")
+    >>> ax.plot(returns, lw=0.6, color=COLORS[0])
+    >>> len(check_returns(returns))
+    3521
+    """
     index = getattr(returns, "index", None)
     if not isinstance(index, pd.DatetimeIndex) or not index.is_monotonic_increasing or index.has_duplicates:
         raise PanelError("returns must be a series or frame by sorted, distinct dates; take one symbol with .xs(...)")
@@ -78,7 +162,38 @@ def normal_tail(
     deviation: float | np.ndarray = 1.0,  # of a session's return, > 0
     confidence: float = 0.99,  # share of sessions within value at risk
 ) -> TailRisk:
-    "Return value at risk and expected shortfall of a normal return."
+    """Return value at risk and expected shortfall of a normal return.
+
+    Parameters
+    ----------
+    mean : float | np.ndarray, default 0.0
+        Of a session's return.
+    deviation : float | np.ndarray, default 1.0
+        Of a session's return, > 0.
+    confidence : float, default 0.99
+        Share of sessions within value at risk.
+
+    Returns
+    -------
+    TailRisk
+        Value at risk and expected shortfall of a normal return.
+
+    Raises
+    ------
+    ConfigError
+        "confidence is {confidence}, expected a share above 0.5 and below 1, such as 0.99"
+        "a deviation is {...}, expected 0 or more"
+
+    References
+    ----------
+    .. [1] McNeil, Frey and Embrechts (2015).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.risk.var import normal_tail
+    >>> assert np.allclose(normal_tail(), [2.326348, 2.665214], atol=5e-7)
+    """
     alpha = check_confidence(confidence)
     _check_spread(deviation)
     z = ndtri(alpha)
@@ -92,7 +207,39 @@ def t_tail(
     scale: float | np.ndarray = 1.0,  # deviation times sqrt((dof - 2) / dof)
     confidence: float = 0.99,  # share of sessions within value at risk
 ) -> TailRisk:
-    "Return value at risk and expected shortfall of a return with Student's t; raise ConfigError for dof <= 1."
+    """Return value at risk and expected shortfall of a return with Student's t; raise ConfigError for dof <= 1.
+
+    Parameters
+    ----------
+    dof : float | np.ndarray
+        Degrees of freedom, > 1: with fewer the mean loss is infinite.
+    mean : float | np.ndarray, default 0.0
+        Of a session's return.
+    scale : float | np.ndarray, default 1.0
+        Deviation times sqrt((dof - 2) / dof).
+    confidence : float, default 0.99
+        Share of sessions within value at risk.
+
+    Returns
+    -------
+    TailRisk
+        Value at risk and expected shortfall of a return with Student's t.
+
+    Raises
+    ------
+    ConfigError
+        For dof <= 1.
+
+    References
+    ----------
+    .. [1] McNeil, Frey and Embrechts (2015).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.risk.var import t_tail
+    >>> assert np.allclose(t_tail(4), [3.746947, 5.220584], atol=5e-7)
+    """
     alpha, dof = check_confidence(confidence), np.asarray(dof, dtype="float64")[()]
     _check_spread(scale)
     if not np.all(dof > 1):
@@ -131,7 +278,40 @@ def historical_tail(
     returns: np.ndarray | pd.Series,  # of past sessions, finite
     confidence: float = 0.99,  # share of sessions within value at risk
 ) -> TailRisk:
-    "Return both numbers of past returns as they were; raise DataError without returns or with NaN among them."
+    """Return both numbers of past returns as they were; raise DataError without returns or with NaN among them.
+
+    Parameters
+    ----------
+    returns : np.ndarray | pd.Series
+        Of past sessions, finite.
+    confidence : float, default 0.99
+        Share of sessions within value at risk.
+
+    Returns
+    -------
+    TailRisk
+        Both numbers of past returns as they were.
+
+    Raises
+    ------
+    DataError
+        Without returns or with NaN among them.
+    PanelError
+        "returns hold something that is no number; give simple returns such as 0.01"
+    ConfigError
+        "confidence is {confidence}, expected a share above 0.5 and below 1, such as 0.99"
+
+    References
+    ----------
+    .. [1] Acerbi and Tasche (2002).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.risk.var import historical_tail
+    >>> ten = np.array([0.01, -0.09, 0.02, -0.04, 0.03, -0.07, 0.0, 0.01, 0.02, 0.05])
+    >>> assert np.allclose(historical_tail(ten, 0.8), [0.04, 0.08])
+    """
     values = _plain(returns)
     if not values.size or not np.isfinite(values).all():
         raise DataError(f"{values.size} returns, {int((~np.isfinite(values)).sum())} not finite; give finite returns")
@@ -167,7 +347,44 @@ def cornish_fisher_tail(
     kurtosis: float | np.ndarray,  # excess: 0 for a normal
     confidence: float = 0.99,  # share of sessions within value at risk
 ) -> TailRisk:
-    "Return both numbers of the quantile of Cornish and Fisher; moments out of its domain are shrunk to its border."
+    """Return both numbers of the quantile of Cornish and Fisher; moments out of its domain are shrunk to its border.
+
+    Parameters
+    ----------
+    mean : float | np.ndarray
+        Of a session's return.
+    deviation : float | np.ndarray
+        Of a session's return.
+    skew : float | np.ndarray
+        Of a session's return; 0 for a normal.
+    kurtosis : float | np.ndarray
+        excess: 0 for a normal.
+    confidence : float, default 0.99
+        Share of sessions within value at risk.
+
+    Returns
+    -------
+    TailRisk
+        Both numbers of the quantile of Cornish and Fisher.
+
+    Raises
+    ------
+    ConfigError
+        "confidence is {confidence}, expected a share above 0.5 and below 1, such as 0.99"
+        "a deviation is {...}, expected 0 or more"
+        "skew and kurtosis must be finite; a window that does not move has 0 of both"
+
+    References
+    ----------
+    .. [1] Cornish and Fisher (1937).
+    .. [2] Maillard (2012).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.risk.var import cornish_fisher_tail, normal_tail
+    >>> assert np.allclose(cornish_fisher_tail(0, 1, 0, 0), normal_tail())
+    """
     alpha = check_confidence(confidence)
     _check_spread(deviation)
     s, k = np.asarray(skew, dtype="float64"), np.asarray(kurtosis, dtype="float64")
@@ -188,7 +405,50 @@ def ewma_volatility(
     decay: float = 0.94,  # weight of yesterday's variance
     warm: int = 20,  # sessions whose mean square starts the walk; nothing is known before they are over
 ) -> pd.Series:  # by date: deviation forecast for the NEXT session, known at the close; NaN before `warm` sessions
-    "Forecast volatility by exponential weights; raise ConfigError for a decay outside (0, 1)."
+    """Forecast volatility by exponential weights; raise ConfigError for a decay outside (0, 1).
+
+    Parameters
+    ----------
+    returns : pd.Series
+        Simple returns by date.
+    decay : float, default 0.94
+        Weight of yesterday's variance.
+    warm : int, default 20
+        Sessions whose mean square starts the walk; nothing is known before they are over.
+
+    Returns
+    -------
+    pd.Series
+        By date: deviation forecast for the NEXT session, known at the close; NaN before `warm`
+        sessions.
+
+    Raises
+    ------
+    ConfigError
+        For a decay outside (0, 1).
+    PanelError
+        "returns must be a series or frame by sorted, distinct dates; take one symbol with .xs(...)"
+        "returns are a frame of {...} names, expected one book; give returns @ weights"
+        "returns hold something that is no number; give simple returns such as 0.01"
+    DataError
+        "{...} rows of returns, at least {least} are needed; give a longer past"
+        "returns are NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
+        "every return is above 1: these look like prices; give .pct_change() of them"
+
+    References
+    ----------
+    .. [1] Barone-Adesi, Giannopoulos and Vosper (1999).
+    .. [2] Hull and White (1998).
+    .. [3] RiskMetrics (1996).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.risk.var import ewma_volatility
+    >>> flat = pd.Series([0.01, -0.01] * 20, pd.date_range("2020-01-01", periods=40))
+    >>> assert np.allclose(ewma_volatility(flat).dropna(), 0.01)
+    """
     x = check_returns(returns, warm + 1, one=True)
     if not 0 < decay < 1 or warm < 1:
         raise ConfigError(f"decay {decay} and warm {warm}; a decay lies in (0, 1), warm is 1 session or more")
@@ -203,7 +463,53 @@ def garch_forecast(
     first: int = 500,  # sessions before the first fit
     refit: int = 252,  # sessions between fits, each on all of the past
 ) -> pd.DataFrame:  # by date: volatility, the forecast for the NEXT session; filtered, the one the session itself had
-    "Forecast volatility by a GARCH(1,1) refitted on the past; raise ConfigError for impossible lengths."
+    """Forecast volatility by a GARCH(1,1) refitted on the past; raise ConfigError for impossible lengths.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        Simple returns by date.
+    first : int, default 500
+        Sessions before the first fit.
+    refit : int, default 252
+        Sessions between fits, each on all of the past.
+
+    Returns
+    -------
+    pd.DataFrame
+        By date: volatility, the forecast for the NEXT session; filtered, the one the session itself
+        had.
+
+    Raises
+    ------
+    ConfigError
+        For impossible lengths.
+    PanelError
+        "returns must be a series or frame by sorted, distinct dates; take one symbol with .xs(...)"
+        "returns are a frame of {...} names, expected one book; give returns @ weights"
+        "returns hold something that is no number; give simple returns such as 0.01"
+    DataError
+        "{...} rows of returns, at least {least} are needed; give a longer past"
+        "returns are NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
+        "every return is above 1: these look like prices; give .pct_change() of them"
+        "returns do not move before {...}: there is nothing to fit"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.risk.var import ewma_volatility, garch_forecast
+    >>> returns = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna().rename("SPY")
+    >>> fig, ax = figure("Quiet years and storms: one curve cannot fit both", "", "return of a day")
+    >>> ax.plot(returns, lw=0.6, color=COLORS[0])
+    >>> volatility = ewma_volatility(returns)
+    >>> short = returns[:1100]
+    >>> garch = garch_forecast(short, refit=252)
+    >>> peer = volatility[:1100].reindex(garch.index)
+    >>> np.corrcoef(garch["volatility"].dropna(), peer[garch["volatility"].notna()])[0, 1].round(3)
+    np.float64(0.818)
+    """
     x = check_returns(returns, first, one=True)
     if first < 100 or refit < 1:
         raise ConfigError(f"first {first} and refit {refit}; a GARCH needs 100 sessions or more, and a refit 1 or more")
@@ -288,7 +594,53 @@ def var_forecast(
 ) -> (
     pd.DataFrame
 ):  # by date from the first full window on: var, expected_shortfall, known at the close for the NEXT session
-    "Walk one recipe through time; raise ConfigError for an unknown method, DataError for a past that is too short."
+    """Walk one recipe through time; raise ConfigError for an unknown method, DataError for a past that is too short.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        Simple returns of one book by date.
+    method : str, default "filtered"
+        One of VAR_METHODS: filtered by exponential weights, garch by a refitted GARCH(1,1).
+    confidence : float, default 0.99
+        Share of sessions within value at risk.
+    lookback : int, default 500
+        Past returns, or shocks, in each forecast.
+    decay : float, default 0.94
+        Of filtered.
+    refit : int, default 252
+        Sessions between fits of garch.
+    last : int | None, default None
+        Only so many forecasts, the newest; None: all.
+
+    Returns
+    -------
+    pd.DataFrame
+
+    Raises
+    ------
+    ConfigError
+        For an unknown method, DataError for a past that is too short.
+    PanelError
+        "returns must be a series or frame by sorted, distinct dates; take one symbol with .xs(...)"
+        "returns are a frame of {...} names, expected one book; give returns @ weights"
+        "returns hold something that is no number; give simple returns such as 0.01"
+    DataError
+        "{...} rows of returns, at least {least} are needed; give a longer past"
+        "returns are NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
+        "every return is above 1: these look like prices; give .pct_change() of them"
+        "returns do not move before {...}: there is nothing to fit"
+
+    Examples
+    --------
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.risk.var import VAR_METHODS, var_forecast
+    >>> returns = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna().rename("SPY")
+    >>> fig, ax = figure("Quiet years and storms: one curve cannot fit both", "", "return of a day")
+    >>> ax.plot(returns, lw=0.6, color=COLORS[0])
+    >>> walks = {method: var_forecast(returns, method) for method in VAR_METHODS}
+    """
     if method not in VAR_METHODS:
         raise ConfigError(f"method '{method}' is unknown; use one of {', '.join(VAR_METHODS)}")
     alpha = check_confidence(confidence)
@@ -315,7 +667,30 @@ def var_forecast(
 def check_weights(
     weights: pd.Series | Mapping[str, float],  # by symbol, share of equity or money, negative = short
 ) -> pd.Series:  # float64 by symbol
-    "Return holdings as numbers; raise PanelError for a symbol twice, DataError for what is no finite number."
+    """Return holdings as numbers; raise PanelError for a symbol twice, DataError for what is no finite number.
+
+    Parameters
+    ----------
+    weights : pd.Series | Mapping[str, float]
+        By symbol, share of equity or money, negative = short.
+
+    Returns
+    -------
+    pd.Series
+        float64 by symbol.
+
+    Raises
+    ------
+    PanelError
+        For a symbol twice, DataError for what is no finite number.
+    DataError
+        "the holding of {...} is no finite number; give a share of equity, or money"
+
+    Examples
+    --------
+    >>> from quantlab.risk.var import check_weights
+    >>> assert check_weights({"AAPL": 0.5, "XOM": -1}).to_dict() == {"AAPL": 0.5, "XOM": -1.0}
+    """
     held = weights if isinstance(weights, pd.Series) else pd.Series(weights, dtype=object)
     if held.index.has_duplicates:
         raise PanelError(f"{held.index[held.index.duplicated()][0]} is held twice; give each symbol once")
@@ -342,7 +717,75 @@ def component_var(
     confidence: float = 0.99,  # share of sessions within value at risk
     method: str = "historical",  # or normal
 ) -> pd.DataFrame:  # by symbol: weight, var, expected_shortfall (each column sums to the book's), var_share
-    "Split the risk of a book over its names; raise PanelError for names without returns."
+    """Split the risk of a book over its names; raise PanelError for names without returns.
+
+    Parameters
+    ----------
+    weights : pd.Series | Mapping[str, float]
+        By symbol, share of equity, negative = short; decided at the close.
+    returns : pd.DataFrame
+        Dates x symbols, simple returns up to that close.
+    confidence : float, default 0.99
+        Share of sessions within value at risk.
+    method : str, default "historical"
+        Or normal.
+
+    Returns
+    -------
+    pd.DataFrame
+        By symbol: weight, var, expected_shortfall (each column sums to the book's), var_share.
+
+    Raises
+    ------
+    PanelError
+        For names without returns.
+    ConfigError
+        "confidence is {confidence}, expected a share above 0.5 and below 1, such as 0.99"
+        "method '{method}' is unknown; use historical or normal"
+        "a deviation is {...}, expected 0 or more"
+    DataError
+        "the holding of {...} is no finite number; give a share of equity, or money"
+        "{...} rows of returns, at least {least} are needed; give a longer past"
+        "returns are NaN or infinite on {...} ({...} dates in all); drop or mend those dates"
+        "every return is above 1: these look like prices; give .pct_change() of them"
+
+    References
+    ----------
+    .. [1] Tasche (1999).
+    .. [2] Harrell and Davis (1982).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.risk.var import VAR_METHODS, component_var, historical_tail, normal_tail, var_forecast
+    >>> returns = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna().rename("SPY")
+    >>> fig, ax = figure("Quiet years and storms: one curve cannot fit both", "", "return of a day")
+    >>> ax.plot(returns, lw=0.6, color=COLORS[0])
+    >>> walks = {method: var_forecast(returns, method) for method in VAR_METHODS}
+    >>> for method in VAR_METHODS:  # the future moves nothing
+    ...     assert np.allclose(
+    ...         var_forecast(returns[:1800], method).iloc[-1], walks[method].loc[returns.index[1799]], rtol=1e-12
+    ...     )
+    >>> fig, ax = figure("History steps, filtered history breathes with the market", "", "99 % value at risk")
+    >>> for i, method in enumerate(["historical", "normal", "filtered"]):
+    ...     ax.plot(walks[method]["var"]["2018":"2022"], color=COLORS[i], lw=1, label=method)
+    >>> bars = sample_bars(["AAPL", "MSFT", "XOM", "JPM", "PG", "KO", "GE", "BAC"])
+    >>> names = to_wide(bars["close"] * bars["adj"]).pct_change().dropna()
+    >>> book = pd.Series(1 / names.shape[1], names.columns, name="weight")
+    >>> past = names[-750:]
+    >>> for method in ("historical", "normal"):
+    ...     parts = component_var(book, past, method=method)
+    ...     whole = (
+    ...         historical_tail(past @ book)
+    ...         if method == "historical"
+    ...         else normal_tail((past @ book).mean(), (past @ book).std())
+    ...     )
+    ...     assert np.allclose(parts[["var", "expected_shortfall"]].sum(), whole)
+    """
     alpha = check_confidence(confidence)
     if method not in ("historical", "normal"):
         raise ConfigError(f"method '{method}' is unknown; use historical or normal")

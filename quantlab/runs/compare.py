@@ -24,7 +24,54 @@ def inputs_between(
     first: ReportRun,  # A
     second: ReportRun,  # B
 ) -> list[str]:  # one sentence each: template, data, code, libraries
-    "Say what went into two runs differently, but for their parameters."
+    """Say what went into two runs differently, but for their parameters.
+
+    Parameters
+    ----------
+    first : ReportRun
+        A.
+    second : ReportRun
+        B.
+
+    Returns
+    -------
+    list[str]
+        One sentence each: template, data, code, libraries.
+
+    Examples
+    --------
+    >>> import nbformat
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import run_report
+    >>> from quantlab.runs.compare import inputs_between
+    >>> from unittest.mock import patch
+    >>> PARAMETERS = "span: int = 63  # sessions in the volatility window"
+    >>> ANSWER = \"\"\"
+    ... from quantlab.core.plot import figure
+    ... from quantlab.data.sample import sample_context
+    ... from quantlab.report.template import emit
+    ...
+    ... close = sample_context("SPY")["close"].droplevel("symbol")
+    ... volatility = (close.pct_change().rolling(span).std() * 252**0.5).dropna()
+    ... fig, ax = figure(f"{volatility.max():.0%} at its highest", "", "volatility, annualised")
+    ... _ = ax.plot(volatility)
+    ... emit({"median": volatility.median(), "highest": volatility.max()}, data_hash="sample", headline=["highest"])
+    ... fig
+    ... \"\"\"
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name) / "runs"
+    >>> new = nbformat.v4
+    >>> body = [
+    ...     new.new_markdown_cell("# Volatility"),
+    ...     new.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+    ... ]
+    >>> template = Path(work.name) / "ride.ipynb"
+    >>> nbformat.write(new.new_notebook(cells=[*body, new.new_code_cell(ANSWER.strip())]), template)
+    >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")}):
+    ...     short, long = (run_report(template, {"span": span}, here, track=False) for span in (10, 250))
+    >>> assert inputs_between(short, long) == []
+    """
     a, b = first.manifest, second.manifest
     if a["template"] != b["template"]:
         said = [f"template: {a['template']} and {b['template']}"]
@@ -76,7 +123,58 @@ def compare_page(
     second: ReportRun,  # B
     file: Path | None = None,  # to write; none: beside the folder of A, named after both
 ) -> Path:  # file
-    "Write a static page that sets two runs beside each other."
+    """Write a static page that sets two runs beside each other.
+
+    Parameters
+    ----------
+    first : ReportRun
+        A.
+    second : ReportRun
+        B.
+    file : Path | None, default None
+        To write; none: beside the folder of A, named after both.
+
+    Returns
+    -------
+    Path
+        File.
+
+    Examples
+    --------
+    >>> import nbformat
+    >>> import re
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import run_report
+    >>> from quantlab.runs.compare import compare_page
+    >>> from unittest.mock import patch
+    >>> PARAMETERS = "span: int = 63  # sessions in the volatility window"
+    >>> ANSWER = \"\"\"
+    ... from quantlab.core.plot import figure
+    ... from quantlab.data.sample import sample_context
+    ... from quantlab.report.template import emit
+    ...
+    ... close = sample_context("SPY")["close"].droplevel("symbol")
+    ... volatility = (close.pct_change().rolling(span).std() * 252**0.5).dropna()
+    ... fig, ax = figure(f"{volatility.max():.0%} at its highest", "", "volatility, annualised")
+    ... _ = ax.plot(volatility)
+    ... emit({"median": volatility.median(), "highest": volatility.max()}, data_hash="sample", headline=["highest"])
+    ... fig
+    ... \"\"\"
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name) / "runs"
+    >>> new = nbformat.v4
+    >>> body = [
+    ...     new.new_markdown_cell("# Volatility"),
+    ...     new.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+    ... ]
+    >>> template = Path(work.name) / "ride.ipynb"
+    >>> nbformat.write(new.new_notebook(cells=[*body, new.new_code_cell(ANSWER.strip())]), template)
+    >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")}):
+    ...     short, long = (run_report(template, {"span": span}, here, track=False) for span in (10, 250))
+    >>> page = compare_page(short, long).read_text()
+    >>> re.sub(r"\\s+", " ", re.search(r"<tbody>.*?</tbody>", page, re.S)[0])
+    """
     from jinja2 import Environment, FileSystemLoader
 
     file = file or first.folder.parent / f"compare-{first.folder.name}-{second.folder.name}.html"

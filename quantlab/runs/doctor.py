@@ -24,7 +24,60 @@ from .reproduce import is_edited
 
 # %% ../../nbs/runs/858_doctor.ipynb #f151be61
 class Suspicion(NamedTuple):
-    "Hold one thing that a reader of a run should look at."
+    """Hold one thing that a reader of a run should look at.
+
+    Parameters
+    ----------
+    weight : float
+        0 to 1: heaviest first.
+    what : str
+        With its figure.
+    remedy : str
+        What to do next.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe, as_dict
+    >>> from quantlab.report.run import ReportRun
+    >>> from quantlab.runs.doctor import _of_data, _of_returns, _of_trades, examine_run
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna()
+    >>> assert [one.weight for one in _of_returns(spy)] == []
+    >>> jumps = pd.Series(0.0001 * np.resize([1, -1], 300), spy.index[:300])
+    >>> jumps.iloc[[5, 50, 99]] = 0.2
+    >>> bad = pd.DataFrame({
+    ...     "date": spy.index[:4], "decided": spy.index[:4], "symbol": ["KO", "KO", "KO", "PG"], "quantity": 10.0,
+    ...     "price": 50.0, "commission": 0.0, "slippage": 0.0,
+    ... })  # fmt: skip
+    >>> assert [one.weight for one in _of_trades(bad, None)] == [0.95, 0.9, 0.65]
+    >>> recipe = Recipe().replace(
+    ...     data__universe="KO, PG", data__start="2018-01-02", data__end="2018-12-31", study="doctor"
+    ... )
+    >>> now = {"data_hash": market_bars(recipe).hash, "recipe": {"spec": as_dict(recipe, all_of_it=True)}}
+    >>> odd = {
+    ...     "revised": {**now, "data_hash": "0"},
+    ...     "gone": {**now, "recipe": {"spec": {**now["recipe"]["spec"], "data": {"source": "lake:gone"}}}},
+    ... }
+    >>> {name: [one.weight for one in _of_data(ReportRun(Path(), {}, manifest))] for name, manifest in odd.items()}
+    >>> work = tempfile.TemporaryDirectory()
+    >>> bad.to_parquet(Path(work.name) / "trades.parquet")
+    >>> jumps.to_frame("strategy").to_parquet(Path(work.name) / "returns.parquet")
+    >>> planted = ReportRun(
+    ...     Path(work.name), {"strategy.sharpe": 2.5, "dsr": 0.1, "trials": 400}, {"template": "no such"}
+    ... )
+    >>> found = examine_run(planted)
+    >>> assert [one.weight for one in found] == [0.95, 0.9, 0.85, 0.8, 0.65, 0.6, 0.3]
+    >>> [one.what for one in found][:4]
+    ['100% of fills are at the close of their decision',
+     'costs are zero',
+     'Sharpe ratio 2.50, but a chance of 10% to be above the best of 400 tries',
+     'three days made 100% of the profit: 2010-01-12, 2010-03-18, 2010-05-27']
+    """
 
     weight: float  # 0 to 1: heaviest first
     what: str  # with its figure
@@ -96,7 +149,68 @@ def _of_data(run: ReportRun) -> Iterator[Suspicion]:
 def examine_run(
     run: ReportRun,  # finished
 ) -> list[Suspicion]:  # heaviest first; empty: nothing was found in what the run keeps
-    "Say what is suspicious in a finished run, from the files of its folder."
+    """Say what is suspicious in a finished run, from the files of its folder.
+
+    Parameters
+    ----------
+    run : ReportRun
+        Finished.
+
+    Returns
+    -------
+    list[Suspicion]
+        Heaviest first; empty: nothing was found in what the run keeps.
+
+    Raises
+    ------
+    DataError
+        For a committed row that was changed (see openings).
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.recipe.market import market_bars
+    >>> from quantlab.recipe.spec import Recipe, as_dict
+    >>> from quantlab.report.run import ReportRun
+    >>> from quantlab.runs.doctor import _of_data, _of_returns, _of_trades, examine_run
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol").pct_change().dropna()
+    >>> assert [one.weight for one in _of_returns(spy)] == []
+    >>> jumps = pd.Series(0.0001 * np.resize([1, -1], 300), spy.index[:300])
+    >>> jumps.iloc[[5, 50, 99]] = 0.2
+    >>> bad = pd.DataFrame({
+    ...     "date": spy.index[:4], "decided": spy.index[:4], "symbol": ["KO", "KO", "KO", "PG"], "quantity": 10.0,
+    ...     "price": 50.0, "commission": 0.0, "slippage": 0.0,
+    ... })  # fmt: skip
+    >>> assert [one.weight for one in _of_trades(bad, None)] == [0.95, 0.9, 0.65]
+    >>> recipe = Recipe().replace(
+    ...     data__universe="KO, PG", data__start="2018-01-02", data__end="2018-12-31", study="doctor"
+    ... )
+    >>> now = {"data_hash": market_bars(recipe).hash, "recipe": {"spec": as_dict(recipe, all_of_it=True)}}
+    >>> odd = {
+    ...     "revised": {**now, "data_hash": "0"},
+    ...     "gone": {**now, "recipe": {"spec": {**now["recipe"]["spec"], "data": {"source": "lake:gone"}}}},
+    ... }
+    >>> {name: [one.weight for one in _of_data(ReportRun(Path(), {}, manifest))] for name, manifest in odd.items()}
+    >>> work = tempfile.TemporaryDirectory()
+    >>> bad.to_parquet(Path(work.name) / "trades.parquet")
+    >>> jumps.to_frame("strategy").to_parquet(Path(work.name) / "returns.parquet")
+    >>> planted = ReportRun(
+    ...     Path(work.name), {"strategy.sharpe": 2.5, "dsr": 0.1, "trials": 400}, {"template": "no such"}
+    ... )
+    >>> found = examine_run(planted)
+    >>> assert [one.weight for one in found] == [0.95, 0.9, 0.85, 0.8, 0.65, 0.6, 0.3]
+    >>> [one.what for one in found][:4]
+    ['100% of fills are at the close of their decision',
+     'costs are zero',
+     'Sharpe ratio 2.50, but a chance of 10% to be above the best of 400 tries',
+     'three days made 100% of the profit: 2010-01-12, 2010-03-18, 2010-05-27']
+    """
     m, found = run.metrics, []
     ratio, deflated = m.get("strategy.sharpe"), m.get("dsr")
     if ratio is not None and deflated is not None and ratio > 1 and deflated < 0.5:

@@ -48,7 +48,50 @@ def explore_factor(
     start: str = "",  # first date; empty: of the score
     end: str = "",  # last date; empty: of the score
 ) -> Figure:
-    "Draw the outcome by group and the moving rank IC of a score; raise ConfigError or DataError for odd settings."
+    """Draw the outcome by group and the moving rank IC of a score; raise ConfigError or DataError for odd settings.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol), known at the close of date.
+    outcome : Callable[[int], pd.Series]
+        Sessions -> (date, symbol), decimal return that follows.
+    horizon : int, default 20
+        Sessions an outcome lasts.
+    groups : int, default 5
+        Of names, by score.
+    span : int, default 250
+        Dates of the moving mean.
+    start : str, default ""
+        First date; empty: of the score.
+    end : str, default ""
+        Last date; empty: of the score.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ConfigError
+        For odd settings.
+    DataError
+        For odd settings.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.runs.explore import explore_factor
+    >>> names = sample_bars(start="2018-12-31", end="2018-12-31").index.get_level_values("symbol")[:60]
+    >>> bars = adjust(sample_bars(list(names), "2012-01-03", "2018-12-31"), "total")
+    >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna()
+    >>> outcome = lambda horizon: forward_returns(bars, horizon)["y"]
+    >>> explore_factor(score, outcome)
+    """
     for name, value, least in (("horizon", horizon, 1), ("groups", groups, 2), ("span", span, 1)):
         if value < least:
             raise ConfigError(f"{name} is {value}; give a whole number from {least}")
@@ -78,7 +121,42 @@ def explore_run(
     start: str = "",  # first date; empty: of the run
     end: str = "",  # last date; empty: of the run
 ) -> Figure:
-    "Draw growth, drawdown and moving return of the accounts of a run; raise ConfigError where there are none."
+    """Draw growth, drawdown and moving return of the accounts of a run; raise ConfigError where there are none.
+
+    Parameters
+    ----------
+    run : Any
+        A Run, the folder of one, or a frame of returns (date x account).
+    span : int, default 250
+        Sessions of the moving return.
+    start : str, default ""
+        First date; empty: of the run.
+    end : str, default ""
+        Last date; empty: of the run.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ConfigError
+        Where there are none.
+    DataError
+        "no date lies between {...} and {...}; name others"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.runs.explore import explore_run
+    >>> names = sample_bars(start="2018-12-31", end="2018-12-31").index.get_level_values("symbol")[:60]
+    >>> bars = adjust(sample_bars(list(names), "2012-01-03", "2018-12-31"), "total")
+    >>> close = bars["close"].unstack("symbol").pct_change().iloc[1:]
+    >>> accounts = pd.DataFrame({"ten names": close.iloc[:, :10].mean(axis=1), "all sixty": close.mean(axis=1)})
+    >>> explore_run(accounts, start="2014-01-02")
+    """
     if isinstance(run, (str, Path)):
         file = Path(run) / "returns.parquet"
         if not file.is_file():
@@ -111,7 +189,49 @@ def with_sliders(
     *fixed: object,  # what comes before the settings
     **choices: object,  # by setting: (low, high), (low, high, step), a list, or one value
 ) -> Any:  # an ipywidgets.interactive
-    "Put a control beside each setting of a figure; raise ConfigError where ipywidgets is not installed."
+    """Put a control beside each setting of a figure; raise ConfigError where ipywidgets is not installed.
+
+    Parameters
+    ----------
+    draw : Callable[..., Figure]
+        Of settings, such as explore_run.
+    *fixed : object
+        What comes before the settings.
+    **choices : object
+        By setting: (low, high), (low, high, step), a list, or one value.
+
+    Returns
+    -------
+    Any
+        An ipywidgets.interactive.
+
+    Raises
+    ------
+    ConfigError
+        Where ipywidgets is not installed.
+
+    Examples
+    --------
+    >>> from contextlib import redirect_stdout
+    >>> from io import StringIO
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.runs.explore import explore_factor, with_sliders
+    >>> names = sample_bars(start="2018-12-31", end="2018-12-31").index.get_level_values("symbol")[:60]
+    >>> bars = adjust(sample_bars(list(names), "2012-01-03", "2018-12-31"), "total")
+    >>> score = compute(bars, [momentum(252, 21)])["mom_252_21"].dropna()
+    >>> outcome = lambda horizon: forward_returns(bars, horizon)["y"]
+    >>> with redirect_stdout(
+    ...     StringIO()
+    ... ):  # without a browser the place of the figure is cleared by control characters
+    ...     controls = with_sliders(explore_factor, score, outcome, horizon=(5, 60, 5), groups=[3, 5, 10])
+    >>> assert [type(one).__name__ for one in controls.children[:2]] == ["IntSlider", "Dropdown"]
+    >>> [(one.description, one.value) for one in controls.children[:2]]
+    [('horizon', 30), ('groups', 3)]
+    """
     try:
         import ipywidgets
     except ImportError:

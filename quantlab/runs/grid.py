@@ -36,7 +36,41 @@ def read_grid(
     file: str | Path,  # YAML: parameter -> list of values, or one value
     spec: Mapping[str, Parameter],  # of the template, from read_parameters
 ) -> list[dict[str, object]]:  # parameters of each run, in order
-    "Read the combinations of a grid; raise ConfigError for one that cannot be asked."
+    """Read the combinations of a grid; raise ConfigError for one that cannot be asked.
+
+    Parameters
+    ----------
+    file : str | Path
+        YAML: parameter -> list of values, or one value.
+    spec : Mapping[str, Parameter]
+        Of the template, from read_parameters.
+
+    Returns
+    -------
+    list[dict[str, object]]
+        Parameters of each run, in order.
+
+    Raises
+    ------
+    ConfigError
+        For one that cannot be asked.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.report.template import read_parameters
+    >>> from quantlab.runs.grid import read_grid, run_grid
+    >>> work = tempfile.TemporaryDirectory()
+    >>> template = Path(work.name) / "ride.ipynb"
+    >>> refused = [
+    ...     show_error(lambda: read_grid(Path(work.name) / "bad.yaml", read_parameters(template))),
+    ...     show_error(lambda: run_grid(template, [{"span": 10}, {"span": 1}], Path(work.name) / "none")),
+    ... ]
+    >>> work.cleanup()
+    >>> refused
+    """
     try:
         asked = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
@@ -55,7 +89,26 @@ def read_grid(
 # %% ../../nbs/runs/855_grid.ipynb #dc690239
 @dataclass(frozen=True)
 class GridRun:
-    "Hold what became of one combination."
+    """Hold what became of one combination.
+
+    Parameters
+    ----------
+    asked : dict[str, object]
+        Parameters that the grid sets.
+    run : ReportRun | None
+        None: it failed.
+    there : bool, default False
+        It was finished before, and nothing has changed since.
+    error : str, default ""
+        Why it failed, one line.
+
+    Examples
+    --------
+    >>> from quantlab.runs.grid import GridRun
+    >>> failed = GridRun({"span": 10}, None, error="cell 3 (import time) failed: the kernel died")
+    >>> failed
+    GridRun(asked={'span': 10}, run=None, there=False, error='cell 3 (import time) failed: the kernel died')
+    """
 
     asked: dict[str, object]  # parameters that the grid sets
     run: ReportRun | None  # None: it failed
@@ -154,7 +207,60 @@ def run_grid(
     track: bool = True,  # copy new runs to MLflow
     force: bool = False,  # run each in any case
 ) -> list[GridRun]:  # in the order of the grid
-    "Run each combination once; raise QuantlabError for one that cannot be asked, before a kernel starts."
+    """Run each combination once; raise QuantlabError for one that cannot be asked, before a kernel starts.
+
+    Parameters
+    ----------
+    template : str | Path
+        A name, or the path of a notebook.
+    grid : Sequence[Mapping[str, object]]
+        Parameters of each run, from read_grid.
+    output : Path | None, default None
+        Folder that receives the run folders; the setting [research] runs.
+    workers : int, default 1
+        Runs at a time.
+    timeout : float | None, default None
+        Seconds for each run.
+    memory_gb : float | None, default None
+        For each run's kernel.
+    progress : Callable[[int, int, str], None] | None, default None
+        Runs done, runs in all, the last one.
+    track : bool, default True
+        Copy new runs to MLflow.
+    force : bool, default False
+        Run each in any case.
+
+    Returns
+    -------
+    list[GridRun]
+        In the order of the grid.
+
+    Raises
+    ------
+    QuantlabError
+        For one that cannot be asked, before a kernel starts.
+    ReportError
+        Its message names the nearest one (see find_template).
+        When it breaks the convention (see read_parameters).
+        When its files are not those of a run (see read_run).
+    ConfigError
+        For an address (see path).
+        On an unknown name or a wrong type (see fill_parameters).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.runs.grid import run_grid
+    >>> from unittest.mock import patch
+    >>> work = tempfile.TemporaryDirectory()
+    >>> home = {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")}
+    >>> runs = Path(work.name) / "runs"
+    >>> slow = Path(work.name) / "slow.ipynb"
+    >>> with patch.dict("os.environ", home):
+    ...     ended = run_grid(slow, [{"span": 600}], runs, timeout=8, track=False)
+    >>> ended[0].error.split(";")[0]
+    """
     file, folder = find_template(template), Path(output or path("research", "runs")).resolve()
     spec = read_parameters(file)
     values = [fill_parameters(spec, one) for one in grid]
@@ -186,7 +292,49 @@ def grid_page(
     template: str | Path,  # a name, or the path of a notebook
     output: Path | None = None,  # folder of the runs; the setting [research] runs
 ) -> Path:  # the page
-    "Write the page that sets the answers of a grid beside each other; failed runs are named above."
+    """Write the page that sets the answers of a grid beside each other; failed runs are named above.
+
+    Parameters
+    ----------
+    runs : Sequence[GridRun]
+        From run_grid.
+    template : str | Path
+        A name, or the path of a notebook.
+    output : Path | None, default None
+        Folder of the runs; the setting [research] runs.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+    ReportError
+        Its message names the nearest one (see find_template).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.template import read_parameters
+    >>> from quantlab.runs.grid import grid_page, read_grid, run_grid
+    >>> from unittest.mock import patch
+    >>> work = tempfile.TemporaryDirectory()
+    >>> template = Path(work.name) / "ride.ipynb"
+    >>> asked = read_grid(Path(work.name) / "grid.yaml", read_parameters(template))
+    >>> home = {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")}
+    >>> runs = Path(work.name) / "runs"
+    >>> with patch.dict("os.environ", home):
+    ...     first = run_grid(template, asked[:4], runs, workers=2, track=False)
+    ...     again = run_grid(template, asked[:4], runs, track=False)
+    >>> slow = Path(work.name) / "slow.ipynb"
+    >>> with patch.dict("os.environ", home):
+    ...     ended = run_grid(slow, [{"span": 600}], runs, timeout=8, track=False)
+    >>> page = grid_page([*first, *ended], template, runs)
+    """
     folder, name = Path(output or path("research", "runs")).resolve(), find_template(template).stem
     key = content_key(grid=[one.asked for one in runs])[:8]
     finished = [one.run for one in runs if one.run]

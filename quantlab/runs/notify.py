@@ -21,7 +21,40 @@ if TYPE_CHECKING:
 def find_recipients(
     name: str,  # as a job's notify says it
 ) -> "Apprise":  # ready to send
-    "Read the addresses that a name stands for; raise ConfigError for a name without one, or an address that is none."
+    """Read the addresses that a name stands for; raise ConfigError for a name without one, or an address that is none.
+
+    Parameters
+    ----------
+    name : str
+        As a job's notify says it.
+
+    Returns
+    -------
+    Apprise
+        Ready to send.
+
+    Raises
+    ------
+    ConfigError
+        For a name without one, or an address that is none.
+
+    Examples
+    --------
+    >>> import os
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.runs.notify import find_recipients
+    >>> from unittest.mock import patch
+    >>> slips = {
+    ...     "QUANTLAB_NOTIFY_DESK": "jsn://localhost/x",
+    ...     "QUANTLAB_NOTIFY_TEAM": "json://localhost/x mailto://a:b@example.com",
+    ... }
+    >>> with patch.dict(os.environ, slips):
+    ...     refused = [show_error(lambda: find_recipients(name)) for name in ("nobody", "desk")]
+    ...     known = len(find_recipients("team"))
+    >>> refused
+    ['ConfigError: nobody is called nobody; write QUANTLAB_NOTIFY_NOBODY=slack://... or mailto://... in .env',
+     'ConfigError: address 1 of QUANTLAB_NOTIFY_DESK is none that apprise knows; see its list of services']
+    """
     try:
         import apprise
     except ModuleNotFoundError:
@@ -43,7 +76,31 @@ def slot_message(
     job: Job,  # whose slot
     slot: Slot,  # that ended
 ) -> tuple[str, str]:  # title; text
-    "Write how a slot ended: its pages with their headline figures, or its error."
+    """Write how a slot ended: its pages with their headline figures, or its error.
+
+    Parameters
+    ----------
+    job : Job
+        Whose slot.
+    slot : Slot
+        That ended.
+
+    Returns
+    -------
+    tuple[str, str]
+        Title; text.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> from quantlab.runs.notify import slot_message
+    >>> from quantlab.runs.schedule import Job, Slot
+    >>> rule = {"every": "1h"}
+    >>> job = Job(name="close_report", when=rule, steps=[{"report": {"template": "tearsheet"}}], notify="team")
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> made = Slot("close_report", noon, "done", 1, 0, "tearsheet-gone", "", "due", "")
+    >>> assert slot_message(job, made)[1] == "tearsheet-gone"  # its folder is not here
+    """
     again = f", attempt {slot.attempts}" if slot.attempts > 1 else ""
     title = f"quantlab: {job.name} of {slot.at:%Y-%m-%d %H:%M} UTC {slot.state}{again}"
     pages = "\n\n".join(map(_page, filter(None, slot.result.split(", "))))
@@ -66,7 +123,50 @@ def send_message(
     title: str,  # one line
     text: str,  # plain
 ) -> None:
-    "Send a message to all addresses of a name; raise ConfigError for a name without one, RunError where one refused."
+    """Send a message to all addresses of a name; raise ConfigError for a name without one, RunError where one refused.
+
+    Parameters
+    ----------
+    name : str
+        whom, as find_recipients knows them.
+    title : str
+        One line.
+    text : str
+        Plain.
+
+    Raises
+    ------
+    ConfigError
+        For a name without one, RunError where one refused.
+    RunError
+        "{name} could not be told of '{title}': {why}"
+
+    Examples
+    --------
+    >>> import json
+    >>> import os
+    >>> from http.server import BaseHTTPRequestHandler, HTTPServer
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.runs.notify import send_message
+    >>> from unittest.mock import patch
+    >>> got: list[dict] = []
+    >>> class _Desk(BaseHTTPRequestHandler):
+    ...     "Keep what is posted."
+    ...
+    ...     def do_POST(self):
+    ...         got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+    ...         self.send_response(200 if self.path == "/desk" else 503)
+    ...         self.end_headers()
+    ...
+    ...     def log_message(self, *_):
+    ...         pass
+    >>> server = HTTPServer(("127.0.0.1", 0), _Desk)
+    >>> with patch.dict(os.environ, QUANTLAB_NOTIFY_TEAM=f"json://127.0.0.1:{server.server_port}/down"):
+    ...     refused = show_error(lambda: send_message("team", "a title", "a text"))
+    >>> server.shutdown()
+    >>> server.server_close()
+    >>> refused
+    """
     recipients = find_recipients(name)
     import apprise
 
@@ -81,5 +181,71 @@ def tell_slot(
     job: Job,  # whose slot; its notify names whom
     slot: Slot,  # that ended
 ) -> None:
-    "Tell whom a job names how a slot ended: run_due's tell. Raise RunError where an address refused."
+    """Tell whom a job names how a slot ended: run_due's tell. Raise RunError where an address refused.
+
+    Parameters
+    ----------
+    job : Job
+        Whose slot; its notify names whom.
+    slot : Slot
+        That ended.
+
+    Raises
+    ------
+    RunError
+        Where an address refused.
+    ConfigError
+        "messages need apprise: pip install 'quantlab[notify]'"
+        "nobody is called {name}; write {variable}=slack://... or mailto://... in .env"
+        "{where} is none that apprise knows; see its list of services"
+
+    Examples
+    --------
+    >>> import json
+    >>> import os
+    >>> import tempfile
+    >>> import threading
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from http.server import BaseHTTPRequestHandler, HTTPServer
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.runs.notify import find_recipients, tell_slot
+    >>> from quantlab.runs.schedule import Job, Schedule, SlotLedger, notice_slots, run_due
+    >>> from unittest.mock import patch
+    >>> slips = {
+    ...     "QUANTLAB_NOTIFY_DESK": "jsn://localhost/x",
+    ...     "QUANTLAB_NOTIFY_TEAM": "json://localhost/x mailto://a:b@example.com",
+    ... }
+    >>> with patch.dict(os.environ, slips):
+    ...     refused = [show_error(lambda: find_recipients(name)) for name in ("nobody", "desk")]
+    ...     known = len(find_recipients("team"))
+    >>> rule = {"every": "1h"}
+    >>> job = Job(name="close_report", when=rule, steps=[{"report": {"template": "tearsheet"}}], notify="team")
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> got: list[dict] = []
+    >>> class _Desk(BaseHTTPRequestHandler):
+    ...     "Keep what is posted."
+    ...
+    ...     def do_POST(self):
+    ...         got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+    ...         self.send_response(200 if self.path == "/desk" else 503)
+    ...         self.end_headers()
+    ...
+    ...     def log_message(self, *_):
+    ...         pass
+    >>> server = HTTPServer(("127.0.0.1", 0), _Desk)
+    >>> threading.Thread(target=server.serve_forever, daemon=True).start()
+    >>> work = tempfile.TemporaryDirectory()
+    >>> store = SlotLedger(Path(work.name) / "slots.sqlite")
+    >>> def carry_out(job, slot):
+    ...     "Fail at two and four o'clock."
+    ...     if slot.at.hour in (14, 16):
+    ...         raise OSError("the vendor does not answer")
+    ...     return ""
+    >>> plan = Schedule(jobs=[job])
+    >>> with patch.dict(os.environ, QUANTLAB_NOTIFY_TEAM=f"json://127.0.0.1:{server.server_port}/desk"):
+    ...     notice_slots(store, job, noon)
+    ...     for _ in range(2):
+    ...         run_due(plan, store, noon + timedelta(hours=6), carry_out, tell_slot)
+    """
     send_message(job.notify, *slot_message(job, slot))

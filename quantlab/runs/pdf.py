@@ -19,7 +19,34 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 
 def find_browser() -> str:  # its path
-    "Return the browser that prints; raise ReportError where there is none."
+    """Return the browser that prints; raise ReportError where there is none.
+
+    Returns
+    -------
+    str
+        Its path.
+
+    Raises
+    ------
+    ReportError
+        Where there is none.
+
+    Examples
+    --------
+    >>> import shutil
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.runs.pdf import BROWSERS, write_pdf
+    >>> work = tempfile.TemporaryDirectory()
+    >>> page = Path(work.name) / "page.html"
+    >>> page.write_text(
+    ...     "<!DOCTYPE html><html lang='en'><title>t</title>" + "<p style='break-after: page'>one</p>" * 3
+    ... )
+    >>> pages = []
+    >>> if any(map(shutil.which, BROWSERS)):
+    ...     pages = [write_pdf(page).read_bytes()]
+    ...     assert pages[0].startswith(b"%PDF") and pages[0].count(b"/Type /Page\\n") >= 3
+    """
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         raise ReportError("a PDF needs Chromium or Chrome, and none is installed; install chromium, or print the page")
@@ -31,7 +58,43 @@ def write_pdf(
     file: Path | None = None,  # to write; none: beside the page
     timeout: float = 120.0,  # seconds
 ) -> Path:  # file
-    "Print a page as PDF; raise ReportError where there is no browser, no page, or no PDF."
+    """Print a page as PDF; raise ReportError where there is no browser, no page, or no PDF.
+
+    Parameters
+    ----------
+    page : Path
+        HTML, on this machine.
+    file : Path | None, default None
+        To write; none: beside the page.
+    timeout : float, default 120.0
+        Seconds.
+
+    Returns
+    -------
+    Path
+        File.
+
+    Raises
+    ------
+    ReportError
+        Where there is no browser, no page, or no PDF.
+
+    Examples
+    --------
+    >>> import shutil
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.runs.pdf import BROWSERS, write_pdf
+    >>> work = tempfile.TemporaryDirectory()
+    >>> page = Path(work.name) / "page.html"
+    >>> page.write_text(
+    ...     "<!DOCTYPE html><html lang='en'><title>t</title>" + "<p style='break-after: page'>one</p>" * 3
+    ... )
+    >>> pages = []
+    >>> if any(map(shutil.which, BROWSERS)):
+    ...     pages = [write_pdf(page).read_bytes()]
+    ...     assert pages[0].startswith(b"%PDF") and pages[0].count(b"/Type /Page\\n") >= 3
+    """
     file = file or page.with_suffix(".pdf")
     if not page.is_file():
         raise ReportError(f"there is no page {page.name} to print; run its report first")

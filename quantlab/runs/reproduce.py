@@ -54,7 +54,56 @@ def _library(found: re.Match) -> str:
 def page_pieces(
     page: str,  # HTML
 ) -> list[str]:  # in the order of the page
-    "Cut a page into the words, the numbers and the pictures (by hash) that a reader sees."
+    """Cut a page into the words, the numbers and the pictures (by hash) that a reader sees.
+
+    Parameters
+    ----------
+    page : str
+        HTML.
+
+    Returns
+    -------
+    list[str]
+        In the order of the page.
+
+    Examples
+    --------
+    >>> import nbformat
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import run_report
+    >>> from quantlab.runs.reproduce import page_pieces
+    >>> from tempfile import TemporaryDirectory
+    >>> from unittest.mock import patch
+    >>> PARAMETERS = "span: int = 63  # sessions in the volatility window"
+    >>> SHOW = \"\"\"
+    ... from quantlab.core.plot import figure
+    ... from quantlab.data.sample import sample_context
+    ... from quantlab.report.template import emit
+    ...
+    ... close = sample_context("SPY")["close"].droplevel("symbol")
+    ... volatility = (close.pct_change().rolling(span).std() * 252**0.5).dropna()
+    ... fig, ax = figure("Fear comes in bursts", "", "volatility, annualised")
+    ... _ = ax.plot(volatility)
+    ... fig
+    ... \"\"\"
+    >>> TABLE = 'volatility.groupby(volatility.index.year).median().rename("median").to_frame().head(5).map("{:.1%}".format)'
+    >>> LAST = 'emit({"median": volatility.median(), "highest": volatility.max()}, data_hash="sample", headline=["highest"])'
+    >>> work = TemporaryDirectory()
+    >>> new = nbformat.v4
+    >>> body = [
+    ...     new.new_markdown_cell("# Volatility of the market"),
+    ...     new.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+    ...     *(new.new_code_cell(source.strip()) for source in (SHOW, TABLE, LAST)),
+    ... ]
+    >>> template = Path(work.name) / "ride.ipynb"
+    >>> nbformat.write(new.new_notebook(cells=body), template)
+    >>> ledger = patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")})
+    >>> with ledger:
+    ...     run = run_report(template, {"span": 42}, Path(work.name) / "runs", track=False)
+    >>> pieces = page_pieces(run.html.read_text())
+    >>> " ".join(pieces[-14:])
+    '[picture d60d87a7fcf8] median date 2010 16.6% 2011 14.8% 2012 12.8% 2013 11.4% 2014 10.9%'
+    """
     def picture(found: re.Match) -> str:
         seen = re.search(r'\ssrc="([^"]*)"', found[0])  # its alternative text and its box are not what is seen
         return f" [picture {_hashed(seen[1] if seen else found[0])}] "
@@ -73,7 +122,50 @@ def page_differences(
     stored: str,  # HTML
     again: str,  # HTML
 ) -> pd.DataFrame:  # after (the words before), stored, again: one row for each place
-    "List the places at which two pages show something else."
+    """List the places at which two pages show something else.
+
+    Parameters
+    ----------
+    stored : str
+        HTML.
+    again : str
+        HTML.
+
+    Returns
+    -------
+    pd.DataFrame
+        after (the words before), stored, again: one row for each place.
+
+    Examples
+    --------
+    >>> import html
+    >>> import random
+    >>> import re
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import run_report
+    >>> from quantlab.runs.reproduce import page_differences, page_pieces
+    >>> from tempfile import TemporaryDirectory
+    >>> from unittest.mock import patch
+    >>> work = TemporaryDirectory()
+    >>> template = Path(work.name) / "ride.ipynb"
+    >>> ledger = patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")})
+    >>> with ledger:
+    ...     run = run_report(template, {"span": 42}, Path(work.name) / "runs", track=False)
+    >>> pieces = page_pieces(run.html.read_text())
+    >>> assert sum(piece == "[picture" for piece in pieces) == 1 and "2010" in pieces
+    >>> page = run.html.read_text()
+    >>> number = next(piece for piece in pieces if piece.endswith("%"))
+    >>> other = {**run.manifest, "data_hash": "0123", "libraries": {**run.manifest["libraries"], "numpy": "1.0"}}
+    >>> rng, digits, seen = random.Random(7), [i for i, piece in enumerate(pieces) if re.search(r"\\d", piece)], []
+    >>> for _ in range(20):
+    ...     at = rng.choice(digits)
+    ...     digit = rng.choice([m.start() for m in re.finditer(r"\\d", pieces[at])])
+    ...     other = [*pieces]
+    ...     other[at] = (
+    ...         f"{pieces[at][:digit]}{(int(pieces[at][digit]) + rng.randint(1, 9)) % 10}{pieces[at][digit + 1 :]}"
+    ...     )
+    ...     seen.append(len(page_differences(" ".join(html.escape(p) for p in other), page)))
+    """
     old, new = page_pieces(stored), page_pieces(again)
     spans = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes() if old != new else []
     rows = [
@@ -88,7 +180,61 @@ def number_differences(
     again: Mapping[str, float | None],  # metrics of the same run again
     tolerance: float = 1e-9,  # share of the larger of two numbers
 ) -> pd.DataFrame:  # by metric: stored, again; NaN = it does not exist
-    "List the metrics that differ, and those that only one side has."
+    """List the metrics that differ, and those that only one side has.
+
+    Parameters
+    ----------
+    stored : Mapping[str, float | None]
+        Metrics of the stored run.
+    again : Mapping[str, float | None]
+        Metrics of the same run again.
+    tolerance : float, default 1e-9
+        Share of the larger of two numbers.
+
+    Returns
+    -------
+    pd.DataFrame
+        By metric: stored, again; NaN = it does not exist.
+
+    Examples
+    --------
+    >>> import nbformat
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import run_report
+    >>> from quantlab.runs.reproduce import number_differences
+    >>> from tempfile import TemporaryDirectory
+    >>> from unittest.mock import patch
+    >>> PARAMETERS = "span: int = 63  # sessions in the volatility window"
+    >>> SHOW = \"\"\"
+    ... from quantlab.core.plot import figure
+    ... from quantlab.data.sample import sample_context
+    ... from quantlab.report.template import emit
+    ...
+    ... close = sample_context("SPY")["close"].droplevel("symbol")
+    ... volatility = (close.pct_change().rolling(span).std() * 252**0.5).dropna()
+    ... fig, ax = figure("Fear comes in bursts", "", "volatility, annualised")
+    ... _ = ax.plot(volatility)
+    ... fig
+    ... \"\"\"
+    >>> TABLE = 'volatility.groupby(volatility.index.year).median().rename("median").to_frame().head(5).map("{:.1%}".format)'
+    >>> LAST = 'emit({"median": volatility.median(), "highest": volatility.max()}, data_hash="sample", headline=["highest"])'
+    >>> work = TemporaryDirectory()
+    >>> new = nbformat.v4
+    >>> body = [
+    ...     new.new_markdown_cell("# Volatility of the market"),
+    ...     new.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+    ...     *(new.new_code_cell(source.strip()) for source in (SHOW, TABLE, LAST)),
+    ... ]
+    >>> template = Path(work.name) / "ride.ipynb"
+    >>> nbformat.write(new.new_notebook(cells=body), template)
+    >>> ledger = patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")})
+    >>> with ledger:
+    ...     run = run_report(template, {"span": 42}, Path(work.name) / "runs", track=False)
+    >>> assert (
+    ...     number_differences(run.metrics, run.metrics).empty
+    ...     and number_differences({"a": None}, {"a": None}).empty
+    ... )
+    """
     def same(name: str) -> bool:
         if name not in stored or name not in again:
             return False
@@ -104,7 +250,56 @@ def changed_inputs(
     before: Mapping[str, Any],  # manifest of the stored run
     now: Mapping[str, Any],  # question, data_hash, code, libraries of the run again
 ) -> list[str]:  # one sentence each
-    "Say what went into two runs differently."
+    """Say what went into two runs differently.
+
+    Parameters
+    ----------
+    before : Mapping[str, Any]
+        Manifest of the stored run.
+    now : Mapping[str, Any]
+        question, data_hash, code, libraries of the run again.
+
+    Returns
+    -------
+    list[str]
+        One sentence each.
+
+    Examples
+    --------
+    >>> import nbformat
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import run_report
+    >>> from quantlab.runs.reproduce import changed_inputs
+    >>> from tempfile import TemporaryDirectory
+    >>> from unittest.mock import patch
+    >>> PARAMETERS = "span: int = 63  # sessions in the volatility window"
+    >>> SHOW = \"\"\"
+    ... from quantlab.core.plot import figure
+    ... from quantlab.data.sample import sample_context
+    ... from quantlab.report.template import emit
+    ...
+    ... close = sample_context("SPY")["close"].droplevel("symbol")
+    ... volatility = (close.pct_change().rolling(span).std() * 252**0.5).dropna()
+    ... fig, ax = figure("Fear comes in bursts", "", "volatility, annualised")
+    ... _ = ax.plot(volatility)
+    ... fig
+    ... \"\"\"
+    >>> TABLE = 'volatility.groupby(volatility.index.year).median().rename("median").to_frame().head(5).map("{:.1%}".format)'
+    >>> LAST = 'emit({"median": volatility.median(), "highest": volatility.max()}, data_hash="sample", headline=["highest"])'
+    >>> work = TemporaryDirectory()
+    >>> new = nbformat.v4
+    >>> body = [
+    ...     new.new_markdown_cell("# Volatility of the market"),
+    ...     new.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+    ...     *(new.new_code_cell(source.strip()) for source in (SHOW, TABLE, LAST)),
+    ... ]
+    >>> template = Path(work.name) / "ride.ipynb"
+    >>> nbformat.write(new.new_notebook(cells=body), template)
+    >>> ledger = patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")})
+    >>> with ledger:
+    ...     run = run_report(template, {"span": 42}, Path(work.name) / "runs", track=False)
+    >>> assert changed_inputs(run.manifest, run.manifest) == []
+    """
     said = []
     if before["question"] != now["question"]:
         said.append("template: its cells are not those of the stored run")
@@ -121,7 +316,46 @@ def changed_inputs(
 # %% ../../nbs/runs/850_reproduce.ipynb #a2cc0635
 @dataclass(frozen=True)
 class Reproduction:
-    "Hold what a stored run and the same run again have in common."
+    """Hold what a stored run and the same run again have in common.
+
+    Parameters
+    ----------
+    run : ReportRun
+        The stored one.
+    numbers : pd.DataFrame
+        Metrics that differ: stored, again.
+    page : pd.DataFrame
+        Places of the page that differ: after, stored, again.
+    inputs : tuple[str, ...]
+        What went in differently, one sentence each.
+    edited : bool
+        The stored page or numbers are not those of the stored notebook.
+
+    Examples
+    --------
+    >>> import json
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import run_report
+    >>> from quantlab.runs.reproduce import page_pieces, reproduce
+    >>> from tempfile import TemporaryDirectory
+    >>> from unittest.mock import patch
+    >>> work = TemporaryDirectory()
+    >>> template = Path(work.name) / "ride.ipynb"
+    >>> ledger = patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")})
+    >>> with ledger:
+    ...     run = run_report(template, {"span": 42}, Path(work.name) / "runs", track=False)
+    >>> pieces = page_pieces(run.html.read_text())
+    >>> assert sum(piece == "[picture" for piece in pieces) == 1 and "2010" in pieces
+    >>> page = run.html.read_text()
+    >>> number = next(piece for piece in pieces if piece.endswith("%"))
+    >>> edited = page.replace(number, "9.9%", 1)
+    >>> with ledger:
+    ...     honest = reproduce(run, template=template)
+    ...     run.html.write_text(edited)
+    ...     (run.folder / "metrics.json").write_text(json.dumps({**run.metrics, "median": 0.1}))
+    ...     improved = reproduce(run.folder, template=template)
+    >>> improved.page, improved.numbers, improved.why
+    """
 
     run: ReportRun  # the stored one
     numbers: pd.DataFrame  # metrics that differ: stored, again
@@ -131,12 +365,47 @@ class Reproduction:
 
     @property
     def same(self) -> bool:
-        "Say whether numbers and page are the stored ones."
+        """Say whether numbers and page are the stored ones.
+
+        Returns
+        -------
+        bool
+
+        Examples
+        --------
+        >>> import json
+        >>> from pathlib import Path
+        >>> from quantlab.report.run import run_report
+        >>> from quantlab.runs.reproduce import page_pieces, reproduce
+        >>> from tempfile import TemporaryDirectory
+        >>> from unittest.mock import patch
+        >>> work = TemporaryDirectory()
+        >>> template = Path(work.name) / "ride.ipynb"
+        >>> ledger = patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")})
+        >>> with ledger:
+        ...     run = run_report(template, {"span": 42}, Path(work.name) / "runs", track=False)
+        >>> pieces = page_pieces(run.html.read_text())
+        >>> assert sum(piece == "[picture" for piece in pieces) == 1 and "2010" in pieces
+        >>> page = run.html.read_text()
+        >>> number = next(piece for piece in pieces if piece.endswith("%"))
+        >>> edited = page.replace(number, "9.9%", 1)
+        >>> with ledger:
+        ...     honest = reproduce(run, template=template)
+        ...     run.html.write_text(edited)
+        ...     (run.folder / "metrics.json").write_text(json.dumps({**run.metrics, "median": 0.1}))
+        ...     improved = reproduce(run.folder, template=template)
+        >>> assert honest.same and honest.why == "" and not improved.same and improved.edited
+        """
         return self.numbers.empty and self.page.empty
 
     @property
     def why(self) -> str:
-        "Say what explains a difference; empty where there is none."
+        """Say what explains a difference; empty where there is none.
+
+        Returns
+        -------
+        str
+        """
         if self.same:
             return ""
         edited = "the stored files are not what the stored notebook says: they were edited after the run"
@@ -168,7 +437,61 @@ def is_edited(
     run: ReportRun,  # finished
     spec: Mapping,  # of its template, from read_parameters
 ) -> bool:
-    "Say whether the stored page or the stored numbers are not what the stored notebook says."
+    """Say whether the stored page or the stored numbers are not what the stored notebook says.
+
+    Parameters
+    ----------
+    run : ReportRun
+        Finished.
+    spec : Mapping
+        Of its template, from read_parameters.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    ReportError
+        Unless there is exactly one (see read_emitted).
+
+    Examples
+    --------
+    >>> import nbformat
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import run_report
+    >>> from quantlab.report.template import read_parameters
+    >>> from quantlab.runs.reproduce import is_edited
+    >>> from tempfile import TemporaryDirectory
+    >>> from unittest.mock import patch
+    >>> PARAMETERS = "span: int = 63  # sessions in the volatility window"
+    >>> SHOW = \"\"\"
+    ... from quantlab.core.plot import figure
+    ... from quantlab.data.sample import sample_context
+    ... from quantlab.report.template import emit
+    ...
+    ... close = sample_context("SPY")["close"].droplevel("symbol")
+    ... volatility = (close.pct_change().rolling(span).std() * 252**0.5).dropna()
+    ... fig, ax = figure("Fear comes in bursts", "", "volatility, annualised")
+    ... _ = ax.plot(volatility)
+    ... fig
+    ... \"\"\"
+    >>> TABLE = 'volatility.groupby(volatility.index.year).median().rename("median").to_frame().head(5).map("{:.1%}".format)'
+    >>> LAST = 'emit({"median": volatility.median(), "highest": volatility.max()}, data_hash="sample", headline=["highest"])'
+    >>> work = TemporaryDirectory()
+    >>> new = nbformat.v4
+    >>> body = [
+    ...     new.new_markdown_cell("# Volatility of the market"),
+    ...     new.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+    ...     *(new.new_code_cell(source.strip()) for source in (SHOW, TABLE, LAST)),
+    ... ]
+    >>> template = Path(work.name) / "ride.ipynb"
+    >>> nbformat.write(new.new_notebook(cells=body), template)
+    >>> ledger = patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")})
+    >>> with ledger:
+    ...     run = run_report(template, {"span": 42}, Path(work.name) / "runs", track=False)
+    >>> assert not is_edited(run, read_parameters(template))
+    """
     import nbformat
 
     notebook, given = nbformat.read(run.notebook, as_version=4), run.manifest["parameters"]
@@ -198,7 +521,31 @@ def _counted_as_then(run: ReportRun) -> Iterator[None]:
 def find_run(
     name: str | Path,  # a run's folder, or the beginning of its name in the folder of runs
 ) -> ReportRun:
-    "Find a stored run; raise ReportError naming the nearest one."
+    """Find a stored run; raise ReportError naming the nearest one.
+
+    Parameters
+    ----------
+    name : str | Path
+        A run's folder, or the beginning of its name in the folder of runs.
+
+    Returns
+    -------
+    ReportRun
+        A run's folder, with its numbers and its manifest.
+
+    Raises
+    ------
+    ReportError
+        Its message names the nearest one.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.runs.reproduce import find_run
+    >>> refused = show_error(lambda: find_run("ridge-20240101T000000Z-01234567"))
+    """
     if Path(name).is_dir():
         return read_run(Path(name).resolve())
     known = {found.name: found for found in sorted(Path(path("research", "runs")).glob("[!.]*")) if found.is_dir()}
@@ -228,7 +575,65 @@ def reproduce(
     template: str | Path | None = None,  # None: the one of the run's name
     progress: Progress | None = None,  # called at each cell
 ) -> Reproduction:
-    "Run a stored report again and compare numbers and page; raise QuantlabError before a kernel starts, RunError after."
+    """Run a stored report again and compare numbers and page; raise QuantlabError before a kernel starts, RunError
+    after.
+
+    Parameters
+    ----------
+    run : str | Path | ReportRun
+        A stored run: its folder, or its name in the folder of runs.
+    tolerance : float, default 1e-9
+        Of metrics: share of the larger of two numbers.
+    template : str | Path | None, default None
+        None: the one of the run's name.
+    progress : Progress | None, default None
+        Called at each cell.
+
+    Returns
+    -------
+    Reproduction
+        What a stored run and the same run again have in common.
+
+    Raises
+    ------
+    QuantlabError
+        Before a kernel starts, RunError after.
+    ReportError
+        When its files are not those of a run (see read_run).
+        "no run {...}; {several}"
+        Its message names the nearest one (see find_template).
+        When it breaks the convention (see read_parameters).
+    ConfigError
+        For an address (see path).
+        On an unknown name or a wrong type (see fill_parameters).
+    RunError
+        When a cell fails (see execute).
+
+    Examples
+    --------
+    >>> import json
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import run_report
+    >>> from quantlab.runs.reproduce import page_pieces, reproduce
+    >>> from tempfile import TemporaryDirectory
+    >>> from unittest.mock import patch
+    >>> work = TemporaryDirectory()
+    >>> template = Path(work.name) / "ride.ipynb"
+    >>> ledger = patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")})
+    >>> with ledger:
+    ...     run = run_report(template, {"span": 42}, Path(work.name) / "runs", track=False)
+    >>> pieces = page_pieces(run.html.read_text())
+    >>> assert sum(piece == "[picture" for piece in pieces) == 1 and "2010" in pieces
+    >>> page = run.html.read_text()
+    >>> number = next(piece for piece in pieces if piece.endswith("%"))
+    >>> edited = page.replace(number, "9.9%", 1)
+    >>> with ledger:
+    ...     honest = reproduce(run, template=template)
+    ...     run.html.write_text(edited)
+    ...     (run.folder / "metrics.json").write_text(json.dumps({**run.metrics, "median": 0.1}))
+    ...     improved = reproduce(run.folder, template=template)
+    >>> improved.page, improved.numbers, improved.why
+    """
     stored = run if isinstance(run, ReportRun) else find_run(run)
     file = find_template(template or stored.manifest["template"])
     (values, question), spec = _asked(stored, file), read_parameters(file)

@@ -24,7 +24,53 @@ _WIDE = 240  # pixels
 def thumbnail(
     run: ReportRun,  # finished
 ) -> Path | None:  # None: the run shows no picture
-    "Keep the first picture of a run, small, beside its page."
+    """Keep the first picture of a run, small, beside its page.
+
+    Parameters
+    ----------
+    run : ReportRun
+        Finished.
+
+    Returns
+    -------
+    Path | None
+        None: the run shows no picture.
+
+    Examples
+    --------
+    >>> import nbformat
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import run_report
+    >>> from quantlab.runs.runs_page import thumbnail
+    >>> from unittest.mock import patch
+    >>> PARAMETERS = "span: int = 63  # sessions in the volatility window"
+    >>> ANSWER = \"\"\"
+    ... from quantlab.core.plot import figure
+    ... from quantlab.data.sample import sample_context
+    ... from quantlab.report.template import emit
+    ...
+    ... close = sample_context("SPY")["close"].droplevel("symbol")
+    ... volatility = (close.pct_change().rolling(span).std() * 252**0.5).dropna()
+    ... fig, ax = figure("Fear comes in bursts", "", "volatility, annualised")
+    ... _ = ax.plot(volatility)
+    ... emit({"median": volatility.median(), "highest": volatility.max()}, headline=["highest", "median"])
+    ... fig
+    ... \"\"\"
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name) / "runs"
+    >>> body = [
+    ...     nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+    ...     nbformat.v4.new_code_cell(ANSWER.strip()),
+    ... ]
+    >>> template = Path(work.name) / "ride.ipynb"
+    >>> nbformat.write(nbformat.v4.new_notebook(cells=body), template)
+    >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")}):
+    ...     found = [run_report(template, {"span": span}, here, track=False) for span in (10, 63, 250)]
+    >>> small = thumbnail(found[0])
+    >>> Image(small)
+    """
     file = run.folder / "thumbnail.png"
     if file.exists():
         return file
@@ -56,7 +102,65 @@ def run_row(
     base: Path,  # folder of the page: links are relative to it
     columns: Sequence[str] = (),  # metrics with a column of their own; none: headline numbers in one column
 ) -> dict[str, object]:
-    "Return what an index shows of a run."
+    """Return what an index shows of a run.
+
+    Parameters
+    ----------
+    run : ReportRun
+        Finished.
+    base : Path
+        Folder of the page: links are relative to it.
+    columns : Sequence[str], default ()
+        Metrics with a column of their own; none: headline numbers in one column.
+
+    Returns
+    -------
+    dict[str, object]
+        What an index shows of a run.
+
+    Raises
+    ------
+    ReportError
+        When it breaks the convention (see read_parameters).
+        Its message names the nearest one (see find_template).
+
+    Examples
+    --------
+    >>> import nbformat
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import run_report
+    >>> from quantlab.runs.runs_page import run_row
+    >>> from unittest.mock import patch
+    >>> PARAMETERS = "span: int = 63  # sessions in the volatility window"
+    >>> ANSWER = \"\"\"
+    ... from quantlab.core.plot import figure
+    ... from quantlab.data.sample import sample_context
+    ... from quantlab.report.template import emit
+    ...
+    ... close = sample_context("SPY")["close"].droplevel("symbol")
+    ... volatility = (close.pct_change().rolling(span).std() * 252**0.5).dropna()
+    ... fig, ax = figure("Fear comes in bursts", "", "volatility, annualised")
+    ... _ = ax.plot(volatility)
+    ... emit({"median": volatility.median(), "highest": volatility.max()}, headline=["highest", "median"])
+    ... fig
+    ... \"\"\"
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name) / "runs"
+    >>> body = [
+    ...     nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+    ...     nbformat.v4.new_code_cell(ANSWER.strip()),
+    ... ]
+    >>> template = Path(work.name) / "ride.ipynb"
+    >>> nbformat.write(nbformat.v4.new_notebook(cells=body), template)
+    >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")}):
+    ...     found = [run_report(template, {"span": span}, here, track=False) for span in (10, 63, 250)]
+    >>> row = run_row(found[0], here)
+    >>> {name: value for name, value in row.items() if name not in ("name", "when", "page", "picture")}
+    {'template': 'ride',
+     'asked': {'span': 10},
+     'numbers': {'highest': '1.123', 'median': '0.1197'}}
+    """
     names = columns or run.manifest["headline"] or list(run.metrics)[:3]
     text = {name: "-" if run.metrics.get(name) is None else f"{run.metrics[name]:.4g}" for name in names}
     picture, link = thumbnail(run), lambda file: os.path.relpath(file, base)
@@ -74,7 +178,46 @@ def runs_page(
     columns: Sequence[str] = (),  # metrics with a column of their own; none: headline numbers in one column
     notes: Sequence[str] = (),  # paragraphs under the title
 ) -> Path:  # file
-    "Write a static page with a row for each run, which sorts and searches without a server."
+    """Write a static page with a row for each run, which sorts and searches without a server.
+
+    Parameters
+    ----------
+    runs : Iterable[ReportRun]
+        In the order of the page.
+    file : Path
+        To write.
+    title : str, default "Runs"
+        At the top.
+    columns : Sequence[str], default ()
+        Metrics with a column of their own; none: headline numbers in one column.
+    notes : Sequence[str], default ()
+        Paragraphs under the title.
+
+    Returns
+    -------
+    Path
+        File.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.template import read_parameters
+    >>> from quantlab.runs.grid import grid_page, read_grid, run_grid
+    >>> from unittest.mock import patch
+    >>> work = tempfile.TemporaryDirectory()
+    >>> template = Path(work.name) / "ride.ipynb"
+    >>> asked = read_grid(Path(work.name) / "grid.yaml", read_parameters(template))
+    >>> home = {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")}
+    >>> runs = Path(work.name) / "runs"
+    >>> with patch.dict("os.environ", home):
+    ...     first = run_grid(template, asked[:4], runs, workers=2, track=False)
+    ...     again = run_grid(template, asked[:4], runs, track=False)
+    >>> slow = Path(work.name) / "slow.ipynb"
+    >>> with patch.dict("os.environ", home):
+    ...     ended = run_grid(slow, [{"span": 600}], runs, timeout=8, track=False)
+    >>> page = grid_page([*first, *ended], template, runs)
+    """
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(loader=FileSystemLoader(str(TEMPLATES)), autoescape=True)
@@ -95,7 +238,56 @@ def runs_page(
 def write_index(
     folder: Path,  # of runs
 ) -> Path:  # index.html in it
-    "Write the index of all finished runs of a folder, newest first; raise ReportError where there is none."
+    """Write the index of all finished runs of a folder, newest first; raise ReportError where there is none.
+
+    Parameters
+    ----------
+    folder : Path
+        Of runs.
+
+    Returns
+    -------
+    Path
+        Index.html in it.
+
+    Raises
+    ------
+    ReportError
+        Where there is none.
+
+    Examples
+    --------
+    >>> import nbformat
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.report.run import run_report
+    >>> from quantlab.runs.runs_page import write_index
+    >>> from unittest.mock import patch
+    >>> PARAMETERS = "span: int = 63  # sessions in the volatility window"
+    >>> ANSWER = \"\"\"
+    ... from quantlab.core.plot import figure
+    ... from quantlab.data.sample import sample_context
+    ... from quantlab.report.template import emit
+    ...
+    ... close = sample_context("SPY")["close"].droplevel("symbol")
+    ... volatility = (close.pct_change().rolling(span).std() * 252**0.5).dropna()
+    ... fig, ax = figure("Fear comes in bursts", "", "volatility, annualised")
+    ... _ = ax.plot(volatility)
+    ... emit({"median": volatility.median(), "highest": volatility.max()}, headline=["highest", "median"])
+    ... fig
+    ... \"\"\"
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name) / "runs"
+    >>> body = [
+    ...     nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+    ...     nbformat.v4.new_code_cell(ANSWER.strip()),
+    ... ]
+    >>> template = Path(work.name) / "ride.ipynb"
+    >>> nbformat.write(nbformat.v4.new_notebook(cells=body), template)
+    >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")}):
+    ...     found = [run_report(template, {"span": span}, here, track=False) for span in (10, 63, 250)]
+    >>> index = write_index(here)
+    """
     broken: list[str] = []
     runs = list_runs(folder, broken.append)
     if not runs:

@@ -35,7 +35,57 @@ _Date = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d{4}-\d\d-\d\d$")
 
 
 class RefreshStep(_Section):
-    "Say which bars are downloaded."
+    """Say which bars are downloaded.
+
+    Parameters
+    ----------
+    vendor : str
+        yahoo, polygon, or an exchange of ccxt such as binance.
+    symbols : tuple[str, ...], default Field(min_length=1)
+        As the vendor names them.
+    start : _Date, default "2010-01-01"
+        What is stored is not fetched again.
+    interval : str, default "1d"
+        Of the bars.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import yaml
+    >>> from datetime import UTC, datetime
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.runs.schedule import Schedule, SlotLedger, notice_slots, read_schedule
+    >>> TEXT = \"\"\"
+    ... jobs:
+    ...   - name: close_report
+    ...     when: {after_close: XNYS, delay: 30min}
+    ...     steps:
+    ...       - refresh: {vendor: yahoo, symbols: [SPY, QQQ], start: 2015-01-01}
+    ...       - paper: {recipe: momentum}
+    ...       - report: {template: tearsheet, parameters: {data: "lake:yahoo", top_k: 1}}
+    ...     notify: team
+    ...   - name: weekly_health
+    ...     when: {weekly: sat 06:00, zone: America/New_York}
+    ...     steps: [report: {template: data_health}]
+    ...     catch_up: last
+    ... \"\"\"
+    >>> jobs = Schedule.model_validate(yaml.safe_load(TEXT)).jobs
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> (here / "jobs.yaml").write_text(TEXT)
+    >>> said = []
+    >>> for old, new in (
+    ...     ("delay", "dely"),
+    ...     ("top_k: 1}}", "top_k: 1}, grid: 1}"),
+    ...     ("weekly_health", "close_report"),
+    ... ):
+    ...     (here / "slip.yaml").write_text(TEXT.replace(old, new))
+    ...     said.append(show_error(lambda: read_schedule(here / "slip.yaml")).replace(str(here.resolve()), "desk"))
+    >>> ledger = SlotLedger(here / "schedule.sqlite")
+    >>> monday = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> notice_slots(ledger, jobs[0], monday)
+    """
 
     vendor: str  # yahoo, polygon, or an exchange of ccxt such as binance
     symbols: tuple[str, ...] = Field(min_length=1)  # as the vendor names them
@@ -44,21 +94,161 @@ class RefreshStep(_Section):
 
 
 class ReportStep(_Section):
-    "Say which report is run."
+    """Say which report is run.
+
+    Parameters
+    ----------
+    template : str
+        A name, or the path of a notebook.
+    parameters : dict[str, Any], default {}
+        What differs from the template's defaults.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import yaml
+    >>> from datetime import UTC, datetime
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.runs.schedule import Schedule, SlotLedger, notice_slots, read_schedule
+    >>> TEXT = \"\"\"
+    ... jobs:
+    ...   - name: close_report
+    ...     when: {after_close: XNYS, delay: 30min}
+    ...     steps:
+    ...       - refresh: {vendor: yahoo, symbols: [SPY, QQQ], start: 2015-01-01}
+    ...       - paper: {recipe: momentum}
+    ...       - report: {template: tearsheet, parameters: {data: "lake:yahoo", top_k: 1}}
+    ...     notify: team
+    ...   - name: weekly_health
+    ...     when: {weekly: sat 06:00, zone: America/New_York}
+    ...     steps: [report: {template: data_health}]
+    ...     catch_up: last
+    ... \"\"\"
+    >>> jobs = Schedule.model_validate(yaml.safe_load(TEXT)).jobs
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> (here / "jobs.yaml").write_text(TEXT)
+    >>> said = []
+    >>> for old, new in (
+    ...     ("delay", "dely"),
+    ...     ("top_k: 1}}", "top_k: 1}, grid: 1}"),
+    ...     ("weekly_health", "close_report"),
+    ... ):
+    ...     (here / "slip.yaml").write_text(TEXT.replace(old, new))
+    ...     said.append(show_error(lambda: read_schedule(here / "slip.yaml")).replace(str(here.resolve()), "desk"))
+    >>> ledger = SlotLedger(here / "schedule.sqlite")
+    >>> monday = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> notice_slots(ledger, jobs[0], monday)
+    """
 
     template: str  # a name, or the path of a notebook
     parameters: dict[str, Any] = {}  # what differs from the template's defaults
 
 
 class PaperStep(_Section):
-    "Say which trader carries its closes, as quantlab paper step does."
+    """Say which trader carries its closes, as quantlab paper step does.
+
+    Parameters
+    ----------
+    recipe : str
+        Name in recipes/, or a YAML file.
+    home : str, default ""
+        Folder of the trader; empty: paper/RECIPE.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import yaml
+    >>> from datetime import UTC, datetime
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.runs.schedule import Schedule, SlotLedger, notice_slots, read_schedule
+    >>> TEXT = \"\"\"
+    ... jobs:
+    ...   - name: close_report
+    ...     when: {after_close: XNYS, delay: 30min}
+    ...     steps:
+    ...       - refresh: {vendor: yahoo, symbols: [SPY, QQQ], start: 2015-01-01}
+    ...       - paper: {recipe: momentum}
+    ...       - report: {template: tearsheet, parameters: {data: "lake:yahoo", top_k: 1}}
+    ...     notify: team
+    ...   - name: weekly_health
+    ...     when: {weekly: sat 06:00, zone: America/New_York}
+    ...     steps: [report: {template: data_health}]
+    ...     catch_up: last
+    ... \"\"\"
+    >>> jobs = Schedule.model_validate(yaml.safe_load(TEXT)).jobs
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> (here / "jobs.yaml").write_text(TEXT)
+    >>> said = []
+    >>> for old, new in (
+    ...     ("delay", "dely"),
+    ...     ("top_k: 1}}", "top_k: 1}, grid: 1}"),
+    ...     ("weekly_health", "close_report"),
+    ... ):
+    ...     (here / "slip.yaml").write_text(TEXT.replace(old, new))
+    ...     said.append(show_error(lambda: read_schedule(here / "slip.yaml")).replace(str(here.resolve()), "desk"))
+    >>> ledger = SlotLedger(here / "schedule.sqlite")
+    >>> monday = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> notice_slots(ledger, jobs[0], monday)
+    """
 
     recipe: str  # name in recipes/, or a YAML file
     home: str = ""  # folder of the trader; empty: paper/RECIPE
 
 
 class JobStep(_Section):
-    "Hold one step of a job."
+    """Hold one step of a job.
+
+    Parameters
+    ----------
+    refresh : RefreshStep | None, default None
+        Download bars.
+    report : ReportStep | None, default None
+        Run a report.
+    paper : PaperStep | None, default None
+        Carry a trader on.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import yaml
+    >>> from datetime import UTC, datetime
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.runs.schedule import Schedule, SlotLedger, notice_slots, read_schedule
+    >>> TEXT = \"\"\"
+    ... jobs:
+    ...   - name: close_report
+    ...     when: {after_close: XNYS, delay: 30min}
+    ...     steps:
+    ...       - refresh: {vendor: yahoo, symbols: [SPY, QQQ], start: 2015-01-01}
+    ...       - paper: {recipe: momentum}
+    ...       - report: {template: tearsheet, parameters: {data: "lake:yahoo", top_k: 1}}
+    ...     notify: team
+    ...   - name: weekly_health
+    ...     when: {weekly: sat 06:00, zone: America/New_York}
+    ...     steps: [report: {template: data_health}]
+    ...     catch_up: last
+    ... \"\"\"
+    >>> jobs = Schedule.model_validate(yaml.safe_load(TEXT)).jobs
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> (here / "jobs.yaml").write_text(TEXT)
+    >>> said = []
+    >>> for old, new in (
+    ...     ("delay", "dely"),
+    ...     ("top_k: 1}}", "top_k: 1}, grid: 1}"),
+    ...     ("weekly_health", "close_report"),
+    ... ):
+    ...     (here / "slip.yaml").write_text(TEXT.replace(old, new))
+    ...     said.append(show_error(lambda: read_schedule(here / "slip.yaml")).replace(str(here.resolve()), "desk"))
+    >>> ledger = SlotLedger(here / "schedule.sqlite")
+    >>> monday = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> notice_slots(ledger, jobs[0], monday)
+    """
 
     refresh: RefreshStep | None = None  # download bars
     report: ReportStep | None = None  # run a report
@@ -72,7 +262,40 @@ class JobStep(_Section):
 
 # %% ../../nbs/runs/872_schedule.ipynb #3193727c
 class Job(_Section):
-    "Say what is done when."
+    """Say what is done when.
+
+    Parameters
+    ----------
+    name : str, default Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")
+        Small letters, digits, _.
+    when : SlotRule
+        It is due.
+    steps : tuple[JobStep, ...], default Field(min_length=1)
+        In order.
+    notify : str, optional
+        Whom to tell how a slot ended; empty: nobody.
+    notify_on : Literal['end', 'failure'], default "end"
+        Of every slot, or of those that failed.
+    catch_up : Literal['all', 'last', 'none'], default "all"
+        Of the slots that nobody ran in time.
+    retries : int, default Field(2, ge=0, le=20)
+        Attempts after the first.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> from quantlab.runs.notify import slot_message
+    >>> from quantlab.runs.schedule import Job, Slot
+    >>> rule = {"every": "1h"}
+    >>> job = Job(name="close_report", when=rule, steps=[{"report": {"template": "tearsheet"}}], notify="team")
+    >>> noon = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> failed = Slot("close_report", noon, "failed", 3, 0, "", "DataError: no bars after 2025-11-21", "due", "")
+    >>> made = Slot("close_report", noon, "done", 1, 0, "tearsheet-gone", "", "due", "")
+    >>> [slot_message(job, failed), slot_message(job, made)]
+    [('quantlab: close_report of 2025-11-24 12:00 UTC failed, attempt 3',
+      'DataError: no bars after 2025-11-21'),
+     ('quantlab: close_report of 2025-11-24 12:00 UTC done', 'tearsheet-gone')]
+    """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")  # small letters, digits, _
     when: SlotRule  # it is due
@@ -84,7 +307,22 @@ class Job(_Section):
 
 
 class Schedule(_Section):
-    "Hold jobs, each with a name of its own."
+    """Hold jobs, each with a name of its own.
+
+    Parameters
+    ----------
+    jobs : tuple[Job, ...], default Field(min_length=1)
+        Those due at one moment run in this order.
+
+    Examples
+    --------
+    >>> from quantlab.runs.schedule import Schedule
+    >>> rule = {"every": "4h"}
+    >>> steps = [{"report": {"template": "x"}}]
+    >>> three = Schedule(
+    ...     jobs=[{"name": how, "when": rule, "steps": steps, "catch_up": how} for how in ("all", "last", "none")]
+    ... )
+    """
 
     jobs: tuple[Job, ...] = Field(min_length=1)  # those due at one moment run in this order
 
@@ -124,7 +362,49 @@ def _mistake(error: Any, lines: dict[tuple, int], file: str) -> str:
 def read_schedule(
     file: str | Path,  # YAML
 ) -> Schedule:
-    "Read a schedule; raise ConfigError that names the line and the nearest valid key."
+    """Read a schedule; raise ConfigError that names the line and the nearest valid key.
+
+    Parameters
+    ----------
+    file : str | Path
+        YAML.
+
+    Returns
+    -------
+    Schedule
+        jobs, each with a name of its own.
+
+    Raises
+    ------
+    ConfigError
+        That names the line and the nearest valid key.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import yaml
+    >>> from pathlib import Path
+    >>> from quantlab.runs.schedule import Schedule, read_schedule
+    >>> TEXT = \"\"\"
+    ... jobs:
+    ...   - name: close_report
+    ...     when: {after_close: XNYS, delay: 30min}
+    ...     steps:
+    ...       - refresh: {vendor: yahoo, symbols: [SPY, QQQ], start: 2015-01-01}
+    ...       - paper: {recipe: momentum}
+    ...       - report: {template: tearsheet, parameters: {data: "lake:yahoo", top_k: 1}}
+    ...     notify: team
+    ...   - name: weekly_health
+    ...     when: {weekly: sat 06:00, zone: America/New_York}
+    ...     steps: [report: {template: data_health}]
+    ...     catch_up: last
+    ... \"\"\"
+    >>> jobs = Schedule.model_validate(yaml.safe_load(TEXT)).jobs
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> (here / "jobs.yaml").write_text(TEXT)
+    >>> assert read_schedule(here / "jobs.yaml").jobs == jobs
+    """
     shown = display_path(file)
     try:
         text = Path(file).read_text(encoding="utf-8")
@@ -156,7 +436,43 @@ def _text(at: datetime) -> str:
 
 @dataclass(frozen=True)
 class Slot:
-    "Hold a row of the ledger."
+    """Hold a row of the ledger.
+
+    Parameters
+    ----------
+    job : str
+        Name.
+    at : datetime
+        When it is due, UTC.
+    state : str
+        due, claimed, done, failed or skipped.
+    attempts : int
+        Begun so far.
+    repeated : int
+        Of them, those that took up a claim whose process had died; above 0: a repetition.
+    result : str
+        What the run returned.
+    error : str
+        Of the last attempt that failed, one line.
+    notice : str
+        Of telling somebody: due, sending, sent, or what went wrong; empty: nobody is told.
+    changed : str
+        Last change of the row, UTC.
+
+    Examples
+    --------
+    >>> from quantlab.runs.schedule import Slot
+    >>> [name for name in Slot.__dataclass_fields__]
+    ['job',
+     'at',
+     'state',
+     'attempts',
+     'repeated',
+     'result',
+     'error',
+     'notice',
+     'changed']
+    """
 
     job: str  # name
     at: datetime  # when it is due, UTC
@@ -175,7 +491,53 @@ def _slot(row: sqlite3.Row) -> Slot:
 
 # %% ../../nbs/runs/872_schedule.ipynb #b843711c
 class SlotLedger:
-    "Keep what became of each slot of each job, in an SQLite file."
+    """Keep what became of each slot of each job, in an SQLite file.
+
+    Parameters
+    ----------
+    file : Path | None, default None
+        SQLite, made where there is none; the setting [research] schedule.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+    DataError
+        "{shown}: {error}; mend or move the file of [research] schedule"
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.runs.schedule import SlotLedger, read_schedule
+    >>> TEXT = \"\"\"
+    ... jobs:
+    ...   - name: close_report
+    ...     when: {after_close: XNYS, delay: 30min}
+    ...     steps:
+    ...       - refresh: {vendor: yahoo, symbols: [SPY, QQQ], start: 2015-01-01}
+    ...       - paper: {recipe: momentum}
+    ...       - report: {template: tearsheet, parameters: {data: "lake:yahoo", top_k: 1}}
+    ...     notify: team
+    ...   - name: weekly_health
+    ...     when: {weekly: sat 06:00, zone: America/New_York}
+    ...     steps: [report: {template: data_health}]
+    ...     catch_up: last
+    ... \"\"\"
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> (here / "jobs.yaml").write_text(TEXT)
+    >>> said = []
+    >>> for old, new in (
+    ...     ("delay", "dely"),
+    ...     ("top_k: 1}}", "top_k: 1}, grid: 1}"),
+    ...     ("weekly_health", "close_report"),
+    ... ):
+    ...     (here / "slip.yaml").write_text(TEXT.replace(old, new))
+    ...     said.append(show_error(lambda: read_schedule(here / "slip.yaml")).replace(str(here.resolve()), "desk"))
+    >>> ledger = SlotLedger(here / "schedule.sqlite")
+    """
 
     def __init__(
         self,
@@ -205,7 +567,57 @@ class SlotLedger:
         self,
         job: str | None = None,  # name; None: all
     ) -> list[Slot]:  # oldest first
-        "Return the slots that were noticed."
+        """Return the slots that were noticed.
+
+        Parameters
+        ----------
+        job : str | None, default None
+            Name; None: all.
+
+        Returns
+        -------
+        list[Slot]
+            Oldest first.
+
+        Raises
+        ------
+        DataError
+            "{shown}: {error}; mend or move the file of [research] schedule"
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.runs.schedule import SlotLedger, read_schedule
+        >>> TEXT = \"\"\"
+        ... jobs:
+        ...   - name: close_report
+        ...     when: {after_close: XNYS, delay: 30min}
+        ...     steps:
+        ...       - refresh: {vendor: yahoo, symbols: [SPY, QQQ], start: 2015-01-01}
+        ...       - paper: {recipe: momentum}
+        ...       - report: {template: tearsheet, parameters: {data: "lake:yahoo", top_k: 1}}
+        ...     notify: team
+        ...   - name: weekly_health
+        ...     when: {weekly: sat 06:00, zone: America/New_York}
+        ...     steps: [report: {template: data_health}]
+        ...     catch_up: last
+        ... \"\"\"
+        >>> work = tempfile.TemporaryDirectory()
+        >>> here = Path(work.name)
+        >>> (here / "jobs.yaml").write_text(TEXT)
+        >>> said = []
+        >>> for old, new in (
+        ...     ("delay", "dely"),
+        ...     ("top_k: 1}}", "top_k: 1}, grid: 1}"),
+        ...     ("weekly_health", "close_report"),
+        ... ):
+        ...     (here / "slip.yaml").write_text(TEXT.replace(old, new))
+        ...     said.append(show_error(lambda: read_schedule(here / "slip.yaml")).replace(str(here.resolve()), "desk"))
+        >>> ledger = SlotLedger(here / "schedule.sqlite")
+        >>> assert ledger.rows() == []
+        """
         with self._write() as db:
             found = db.execute("SELECT * FROM slots WHERE ? IS NULL OR job = ? ORDER BY at, job", (job, job))
             return [_slot(row) for row in found]
@@ -214,7 +626,18 @@ class SlotLedger:
         self,
         job: str,  # name
     ) -> FileLock:
-        "Return the lock that whoever runs a job holds; the system frees it when that process ends, however it ends."
+        """Return the lock that whoever runs a job holds; the system frees it when that process ends, however it ends.
+
+        Parameters
+        ----------
+        job : str
+            Name.
+
+        Returns
+        -------
+        FileLock
+            The lock that whoever runs a job holds.
+        """
         return FileLock(f"{self.file}.{job}.lock", timeout=0)
 
 # %% ../../nbs/runs/872_schedule.ipynb #bf5502e7
@@ -223,7 +646,60 @@ def notice_slots(
     job: Job,  # whose slots
     now: datetime,  # with a zone
 ) -> None:
-    "Write the slots of a job that have fallen due; of a job that is seen for the first time, only that it was seen."
+    """Write the slots of a job that have fallen due; of a job that is seen for the first time, only that it was seen.
+
+    Parameters
+    ----------
+    store : SlotLedger
+        That holds the slots.
+    job : Job
+        Whose slots.
+    now : datetime
+        With a zone.
+
+    Raises
+    ------
+    ConfigError
+        For an exchange that nobody knows (see due_slots).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import yaml
+    >>> from datetime import UTC, datetime
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.runs.schedule import Schedule, SlotLedger, notice_slots, read_schedule
+    >>> TEXT = \"\"\"
+    ... jobs:
+    ...   - name: close_report
+    ...     when: {after_close: XNYS, delay: 30min}
+    ...     steps:
+    ...       - refresh: {vendor: yahoo, symbols: [SPY, QQQ], start: 2015-01-01}
+    ...       - paper: {recipe: momentum}
+    ...       - report: {template: tearsheet, parameters: {data: "lake:yahoo", top_k: 1}}
+    ...     notify: team
+    ...   - name: weekly_health
+    ...     when: {weekly: sat 06:00, zone: America/New_York}
+    ...     steps: [report: {template: data_health}]
+    ...     catch_up: last
+    ... \"\"\"
+    >>> jobs = Schedule.model_validate(yaml.safe_load(TEXT)).jobs
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> (here / "jobs.yaml").write_text(TEXT)
+    >>> said = []
+    >>> for old, new in (
+    ...     ("delay", "dely"),
+    ...     ("top_k: 1}}", "top_k: 1}, grid: 1}"),
+    ...     ("weekly_health", "close_report"),
+    ... ):
+    ...     (here / "slip.yaml").write_text(TEXT.replace(old, new))
+    ...     said.append(show_error(lambda: read_schedule(here / "slip.yaml")).replace(str(here.resolve()), "desk"))
+    >>> ledger = SlotLedger(here / "schedule.sqlite")
+    >>> monday = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> notice_slots(ledger, jobs[0], monday)
+    """
     with store._write() as db:
         row = db.execute("SELECT until FROM jobs WHERE name = ?", (job.name,)).fetchone()
     until = datetime.fromisoformat(row["until"]) if row else now
@@ -244,7 +720,64 @@ def claim_slot(
     job: Job,  # whose lock the caller holds
     at: datetime,  # of the slot
 ) -> Slot | None:  # None: it is not to be run
-    "Claim a slot that is open."
+    """Claim a slot that is open.
+
+    Parameters
+    ----------
+    store : SlotLedger
+        That holds the slots.
+    job : Job
+        Whose lock the caller holds.
+    at : datetime
+        Of the slot.
+
+    Returns
+    -------
+    Slot | None
+        None: it is not to be run.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import yaml
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.runs.schedule import Schedule, SlotLedger, claim_slot, notice_slots, read_schedule
+    >>> TEXT = \"\"\"
+    ... jobs:
+    ...   - name: close_report
+    ...     when: {after_close: XNYS, delay: 30min}
+    ...     steps:
+    ...       - refresh: {vendor: yahoo, symbols: [SPY, QQQ], start: 2015-01-01}
+    ...       - paper: {recipe: momentum}
+    ...       - report: {template: tearsheet, parameters: {data: "lake:yahoo", top_k: 1}}
+    ...     notify: team
+    ...   - name: weekly_health
+    ...     when: {weekly: sat 06:00, zone: America/New_York}
+    ...     steps: [report: {template: data_health}]
+    ...     catch_up: last
+    ... \"\"\"
+    >>> jobs = Schedule.model_validate(yaml.safe_load(TEXT)).jobs
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> (here / "jobs.yaml").write_text(TEXT)
+    >>> said = []
+    >>> for old, new in (
+    ...     ("delay", "dely"),
+    ...     ("top_k: 1}}", "top_k: 1}, grid: 1}"),
+    ...     ("weekly_health", "close_report"),
+    ... ):
+    ...     (here / "slip.yaml").write_text(TEXT.replace(old, new))
+    ...     said.append(show_error(lambda: read_schedule(here / "slip.yaml")).replace(str(here.resolve()), "desk"))
+    >>> ledger = SlotLedger(here / "schedule.sqlite")
+    >>> monday = datetime(2025, 11, 24, 12, tzinfo=UTC)
+    >>> notice_slots(ledger, jobs[0], monday)
+    >>> for _ in range(2):
+    ...     notice_slots(ledger, jobs[0], monday + timedelta(days=7))
+    >>> first = ledger.rows()[0]
+    >>> claims = [claim_slot(ledger, jobs[0], first.at) for _ in range(4)]  # as if each of three processes had died
+    """
     key, where = (job.name, _text(at)), "WHERE job = ? AND at = ?"
     with store._write() as db:
         row = db.execute(f"SELECT * FROM slots {where}", key).fetchone()
@@ -276,7 +809,57 @@ def run_due(
     tell: Callable[[Job, Slot], None] | None = None,  # tells whom the job names how a slot ended
     pause: Callable[[], None] = lambda: None,  # before another attempt
 ) -> list[Slot]:  # that came to an end here, in that order
-    "Run every open slot once, oldest first; what a slot raises is kept in the ledger."
+    """Run every open slot once, oldest first; what a slot raises is kept in the ledger.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        Whose jobs are run.
+    store : SlotLedger
+        That holds the slots.
+    now : datetime
+        With a zone; what is due by now is run.
+    run : Callable[[Job, Slot], str]
+        Carries out a slot, and returns what the ledger keeps of it.
+    tell : Callable[[Job, Slot], None] | None, default None
+        Tells whom the job names how a slot ended.
+    pause : Callable[[], None], default lambda: None
+        Before another attempt.
+
+    Returns
+    -------
+    list[Slot]
+        That came to an end here, in that order.
+
+    Raises
+    ------
+    ConfigError
+        For an exchange that nobody knows (see due_slots).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from datetime import UTC, datetime
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import DataError
+    >>> from quantlab.runs.schedule import Schedule, SlotLedger, run_due
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger = SlotLedger(here / "schedule.sqlite")
+    >>> pd.DataFrame([(slot.job, slot.at, slot.state) for slot in ledger.rows()], columns=["job", "at", "state"])
+    >>> assert [slot.at.day for slot in ledger.rows()] == [24, 25, 26, 28], "no slot at Thanksgiving, and each once"
+    >>> def made(job, slot):
+    ...     "Stand for a report; the one of the Tuesday fails at first."
+    ...     if slot.at.day == 25 and slot.attempts == 1:
+    ...         raise DataError("no bars of SPY on 2025-11-25; ask again")
+    ...     return f"report of {slot.at:%d %B}"
+    >>> rule = {"every": "4h"}
+    >>> outage, start, ran = SlotLedger(here / "outage.sqlite"), datetime(2025, 11, 20, 23, tzinfo=UTC), []
+    >>> last = SlotLedger(here / "failing.sqlite")
+    >>> bad = Schedule(jobs=[{"name": "bad", "when": rule, "steps": [{"report": {"template": "x"}}], "retries": 1}])
+    >>> run_due(bad, last, start, made)
+    """
     jobs, busy, ended = {job.name: job for job in schedule.jobs}, set(), []
     for job in schedule.jobs:
         notice_slots(store, job, now)

@@ -28,7 +28,36 @@ if TYPE_CHECKING:
 def halves_figure(
     found: SearchResult,  # with overfit
 ) -> "Figure":
-    "Draw the best of each half of history against what it did in the other half."
+    """Draw the best of each half of history against what it did in the other half.
+
+    Parameters
+    ----------
+    found : SearchResult
+        With overfit.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.search import search
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.runs.search_page import halves_figure
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
+    ...     model__column="rev_21", policy__buffer=2, study="page",
+    ... )  # fmt: skip
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> found = search(small, {"policy.top_k": [3, 5, 8], "policy.rebalance": [5, 20, 40]}, n_jobs=1, ledger=ledger)
+    >>> halves_figure(found)
+    """
     year, splits = found.periods_per_year**0.5, found.overfit.splits
     fig, ax = figure(
         f"The best of one half is in the lower half of the field in {found.overfit.pbo:.0%} of the others",
@@ -96,7 +125,44 @@ def search_page(
     found: SearchResult,  # finished
     most: int = 500,  # members that are listed
 ) -> str:  # one self-contained HTML file
-    "Write the page of a search."
+    """Write the page of a search.
+
+    Parameters
+    ----------
+    found : SearchResult
+        Finished.
+    most : int, default 500
+        Members that are listed.
+
+    Returns
+    -------
+    str
+        One self-contained HTML file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.search import search
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.runs.search_page import search_page, write_search_page
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
+    ...     model__column="rev_21", policy__buffer=2, study="page",
+    ... )  # fmt: skip
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> found = search(small, {"policy.top_k": [3, 5, 8], "policy.rebalance": [5, 20, 40]}, n_jobs=1, ledger=ledger)
+    >>> page = write_search_page(found, Path(workspace.name))
+    >>> text = page.read_text(encoding="utf-8")
+    >>> short = search_page(found, most=2)
+    >>> len(short) < len(text)
+    True
+    """
     import nbformat
 
     new, cells = nbformat.v4, []
@@ -114,7 +180,47 @@ def write_search_page(
     found: SearchResult,  # finished
     folder: Path | None = None,  # the setting [research] runs when absent
 ) -> Path:  # of the page
-    "Write the page of a search and its chosen recipe into a folder of runs; the same search writes the same files."
+    """Write the page of a search and its chosen recipe into a folder of runs; the same search writes the same files.
+
+    Parameters
+    ----------
+    found : SearchResult
+        Finished.
+    folder : Path | None, default None
+        The setting [research] runs when absent.
+
+    Returns
+    -------
+    Path
+        Of the page.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.search import search
+    >>> from quantlab.recipe.spec import Recipe
+    >>> from quantlab.runs.search_page import write_search_page
+    >>> symbols = (
+    ...     "AAPL, ABT, AIG, AMGN, AMZN, BA, BAC, C, CAT, COP, COST, CSCO, CVS, CVX, DIS, F, GE, GILD, GOOGL, GS"
+    ... )
+    >>> small = Recipe().replace(
+    ...     name="reversal", data__universe=symbols, data__end="2014-12-31", features__use=["rev_21"], model__kind="feature",
+    ...     model__column="rev_21", policy__buffer=2, study="page",
+    ... )  # fmt: skip
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> found = search(small, {"policy.top_k": [3, 5, 8], "policy.rebalance": [5, 20, 40]}, n_jobs=1, ledger=ledger)
+    >>> page = write_search_page(found, Path(workspace.name))
+    >>> sorted(file.name for file in page.parent.iterdir()), page.parent.name.startswith("search-reversal-")
+    (['best.yaml', 'members.parquet', 'report.html'], True)
+    """
     of = content_key(keys=sorted(found.table["key"]), by=found.space.by)[:8]
     place = Path(folder or path("research", "runs")) / f"search-{found.recipe.name}-{of}"
     place.mkdir(parents=True, exist_ok=True)

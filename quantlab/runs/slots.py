@@ -39,7 +39,28 @@ def _step(value: object) -> timedelta:
 
 # %% ../../nbs/runs/870_slots.ipynb #ff4c6bc1
 class SlotRule(BaseModel):
-    "Say when a job is due: in steps from UTC midnight, after the close of an exchange, or at an hour of the week."
+    """Say when a job is due: in steps from UTC midnight, after the close of an exchange, or at an hour of the week.
+
+    Parameters
+    ----------
+    step : timedelta | None, default Field(None, alias="every")
+        From UTC midnight: 4h.
+    after_close : str | None, default None
+        An exchange, such as XNYS.
+    delay : timedelta, default timedelta(0)
+        After the close: 30min.
+    weekly : str | None, default None
+        Days and a local time: sat 06:00, or mon,thu 06:00.
+    zone : str | None, default None
+        IANA zone of that time, such as America/New_York.
+
+    Examples
+    --------
+    >>> from quantlab.runs.slots import SlotRule
+    >>> close = SlotRule(after_close="XNYS", delay="30min")
+    >>> week = SlotRule(weekly="sat 06:00", zone="America/New_York")
+    >>> close, week
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -122,7 +143,37 @@ def due_slots(
     after: datetime,  # with a zone; exclusive
     until: datetime,  # with a zone; inclusive
 ) -> list[datetime]:  # UTC, strictly rising
-    "List the moments at which a job is due in (after, until]; raise ConfigError for an exchange that nobody knows."
+    """List the moments at which a job is due in (after, until]; raise ConfigError for an exchange that nobody knows.
+
+    Parameters
+    ----------
+    rule : SlotRule
+        When a job is due.
+    after : datetime
+        With a zone; exclusive.
+    until : datetime
+        With a zone; inclusive.
+
+    Returns
+    -------
+    list[datetime]
+        UTC, strictly rising.
+
+    Raises
+    ------
+    ConfigError
+        For an exchange that nobody knows.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> from quantlab.runs.slots import SlotRule, due_slots
+    >>> close = SlotRule(after_close="XNYS", delay="30min")
+    >>> year = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
+    >>> closes = due_slots(close, *year)
+    >>> len(closes)
+    250
+    """
     after, until = after.astimezone(UTC), until.astimezone(UTC)
     if until <= after:
         return []

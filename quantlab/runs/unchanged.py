@@ -37,7 +37,35 @@ def _mark(file: Path) -> str:
 def disk_state(
     folders: Iterable[Path],  # each with all that lies in it; a file is itself
 ) -> str:  # 16 hex digits
-    "Hash names and contents of all files of some folders; a folder that is not there has none."
+    """Hash names and contents of all files of some folders; a folder that is not there has none.
+
+    Parameters
+    ----------
+    folders : Iterable[Path]
+        Each with all that lies in it; a file is itself.
+
+    Returns
+    -------
+    str
+        16 hex digits.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.runs.unchanged import disk_state
+    >>> work = tempfile.TemporaryDirectory()
+    >>> folder = Path(work.name) / "data"
+    >>> folder.mkdir()
+    >>> (folder / "bars.csv").write_text("1")
+    >>> states = [disk_state([folder])]
+    >>> (folder / "ledger.sqlite").write_text("2")
+    >>> states.append(disk_state([folder]))
+    >>> (folder / "bars.csv").write_text("3")
+    >>> states.append(disk_state([folder]))
+    >>> len(set(states))
+    2
+    """
     lines = []
     for folder in folders:
         files = [folder] if folder.is_file() else sorted(folder.rglob("*"))
@@ -83,7 +111,52 @@ def input_state(
     template: Path,  # the notebook
     values: Mapping[str, object],  # every parameter
 ) -> str:  # 16 hex digits
-    "Hash everything that goes into a report but the trials that it counts."
+    """Hash everything that goes into a report but the trials that it counts.
+
+    Parameters
+    ----------
+    template : Path
+        The notebook.
+    values : Mapping[str, object]
+        Every parameter.
+
+    Returns
+    -------
+    str
+        16 hex digits.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+        When there is none (see root).
+        Where it is in neither (see store_folder).
+
+    Examples
+    --------
+    >>> import nbformat
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.runs.unchanged import input_state
+    >>> work = tempfile.TemporaryDirectory()
+    >>> PARAMETERS = "span: int = 63  # sessions in the volatility window"
+    >>> ANSWER = \"\"\"
+    ... from quantlab.data.sample import sample_context
+    ... from quantlab.report.template import emit
+    ...
+    ... close = sample_context("SPY")["close"].droplevel("symbol")
+    ... emit({"highest": (close.pct_change().rolling(span).std() * 252**0.5).max()}, headline=["highest"])
+    ... \"\"\"
+    >>> body = [
+    ...     nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+    ...     nbformat.v4.new_code_cell(ANSWER.strip()),
+    ... ]
+    >>> template = Path(work.name) / "ride.ipynb"
+    >>> nbformat.write(nbformat.v4.new_notebook(cells=body), template)
+    >>> state = input_state(template, {"span": 63})
+    >>> len(state)
+    16
+    """
     package = Path(quantlab.__file__).parent
     places = [package, path("data", "sample"), path("data", "lake")]
     places += [root() / name for name in ("recipes", "bench", "settings.ini")]
@@ -97,7 +170,42 @@ def input_state(
 def trials_state(
     studies: Iterable[str],  # of the trials that a run recorded
 ) -> dict[str, str]:  # study -> hash of the keys of its distinct trials in the ledger
-    "Hash which trials a ledger holds of some studies."
+    """Hash which trials a ledger holds of some studies.
+
+    Parameters
+    ----------
+    studies : Iterable[str]
+        Of the trials that a run recorded.
+
+    Returns
+    -------
+    dict[str, str]
+        Study -> hash of the keys of its distinct trials in the ledger.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.config import path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.runs.unchanged import trials_state
+    >>> from unittest.mock import patch
+    >>> work = tempfile.TemporaryDirectory()
+    >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")}):
+    ...     nothing = trials_state(["demo"])
+    ...     for key in ("a", "a", "b"):
+    ...         Ledger(path("research", "ledger")).record("trial", key, "demo", {}, 99, 252, 0.1, 0.0, 3.0)
+    ...     two = trials_state(["demo"])
+    ...     Ledger(path("research", "ledger")).record("trial", "a", "demo", {}, 99, 252, 0.1, 0.0, 3.0)
+    ...     assert nothing != two == trials_state(["demo"])  # the same try again is no other set
+    >>> two
+    {'demo': '7e18f737311b2dc3'}
+    """
     from quantlab.core.ledger import Ledger
 
     ledger = Ledger(path("research", "ledger"))
@@ -110,7 +218,43 @@ def find_unchanged(
     state: str,  # from input_state
     output: Path | None = None,  # folder of runs; the setting [research] runs
 ) -> ReportRun | None:  # the newest one
-    "Find a finished run of a template that was made from what is here now."
+    """Find a finished run of a template that was made from what is here now.
+
+    Parameters
+    ----------
+    template : Path
+        The notebook.
+    state : str
+        From input_state.
+    output : Path | None, default None
+        Folder of runs; the setting [research] runs.
+
+    Returns
+    -------
+    ReportRun | None
+        The newest one.
+
+    Raises
+    ------
+    ReportError
+        For a file (see list_runs).
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.runs.grid import run_grid
+    >>> from unittest.mock import patch
+    >>> work = tempfile.TemporaryDirectory()
+    >>> home = {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")}
+    >>> runs = Path(work.name) / "runs"
+    >>> slow = Path(work.name) / "slow.ipynb"
+    >>> with patch.dict("os.environ", home):
+    ...     ended = run_grid(slow, [{"span": 600}], runs, timeout=8, track=False)
+    >>> ended[0].error.split(";")[0]
+    """
     for run in list_runs(output):
         made = run.manifest.get("inputs", {})
         same = run.manifest["template"] == template.stem and made.get("state") == state
@@ -127,7 +271,85 @@ def run_once(
     track: bool = True,  # copy a new run to MLflow
     force: bool = False,  # run in any case
 ) -> tuple[ReportRun, bool]:  # finished; True: it was there already
-    "Return the report that is there already, or run it; raise QuantlabError before a kernel starts, RunError after."
+    """Return the report that is there already, or run it; raise QuantlabError before a kernel starts, RunError after.
+
+    Parameters
+    ----------
+    template : str | Path
+        A name, or the path of a notebook.
+    parameters : Mapping[str, object] | None, default None
+        What differs from the defaults.
+    output : Path | None, default None
+        Folder that receives the run's folder; the setting [research] runs.
+    progress : Progress | None, default None
+        Called at each cell.
+    track : bool, default True
+        Copy a new run to MLflow.
+    force : bool, default False
+        Run in any case.
+
+    Returns
+    -------
+    tuple[ReportRun, bool]
+        Finished; True: it was there already.
+
+    Raises
+    ------
+    QuantlabError
+        Before a kernel starts, RunError after.
+    ReportError
+        Its message names the nearest one (see find_template).
+        When it breaks the convention (see read_parameters).
+        For a file (see list_runs).
+        Unless there is exactly one (see read_emitted).
+    ConfigError
+        On an unknown name or a wrong type (see fill_parameters).
+        For an address (see path).
+        When there is none (see root).
+        Where it is in neither (see store_folder).
+
+    Examples
+    --------
+    >>> import nbformat
+    >>> import tempfile
+    >>> import time
+    >>> from pathlib import Path
+    >>> from quantlab.core.config import path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.runs.unchanged import run_once, trials_state
+    >>> from unittest.mock import patch
+    >>> work = tempfile.TemporaryDirectory()
+    >>> began = time.perf_counter()
+    >>> PARAMETERS = "span: int = 63  # sessions in the volatility window"
+    >>> ANSWER = \"\"\"
+    ... from quantlab.data.sample import sample_context
+    ... from quantlab.report.template import emit
+    ...
+    ... close = sample_context("SPY")["close"].droplevel("symbol")
+    ... emit({"highest": (close.pct_change().rolling(span).std() * 252**0.5).max()}, headline=["highest"])
+    ... \"\"\"
+    >>> body = [
+    ...     nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+    ...     nbformat.v4.new_code_cell(ANSWER.strip()),
+    ... ]
+    >>> template = Path(work.name) / "ride.ipynb"
+    >>> nbformat.write(nbformat.v4.new_notebook(cells=body), template)
+    >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "ledger.sqlite")}):
+    ...     nothing = trials_state(["demo"])
+    ...     for key in ("a", "a", "b"):
+    ...         Ledger(path("research", "ledger")).record("trial", key, "demo", {}, 99, 252, 0.1, 0.0, 3.0)
+    ...     two = trials_state(["demo"])
+    ...     Ledger(path("research", "ledger")).record("trial", "a", "demo", {}, 99, 252, 0.1, 0.0, 3.0)
+    ...     assert nothing != two == trials_state(["demo"])  # the same try again is no other set
+    >>> took = {}
+    >>> runs = Path(work.name) / "runs"
+    >>> with patch.dict("os.environ", {"QUANTLAB_RESEARCH_LEDGER": str(Path(work.name) / "few.sqlite")}):
+    ...     for name, span in (("first", 63), ("again", 63), ("another window", 21)):
+    ...         began = time.perf_counter()
+    ...         run, there = run_once(template, {"span": span}, runs, track=False)
+    ...         took[name] = time.perf_counter() - began
+    ...         assert there == (name == "again")
+    """
     file = find_template(template)
     values = fill_parameters(read_parameters(file), parameters or {})
     place = Path(output or path("research", "runs"))

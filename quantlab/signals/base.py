@@ -21,7 +21,38 @@ def check_opinions(
     opinions: pd.DataFrame,  # (date, symbol): score, doubt (>= 0); NaN in both = no opinion
     name: str = "the opinions",  # what to call them in messages
 ) -> pd.DataFrame:  # the same frame
-    "Return opinions unchanged; raise PanelError or DataError for what nobody could weigh."
+    """Return opinions unchanged; raise PanelError or DataError for what nobody could weigh.
+
+    Parameters
+    ----------
+    opinions : pd.DataFrame
+        (date, symbol): score, doubt (>= 0); NaN in both = no opinion.
+    name : str, default "the opinions"
+        What to call them in messages.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same frame.
+
+    Raises
+    ------
+    PanelError
+        For what nobody could weigh.
+    DataError
+        For what nobody could weigh.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.signals.base import check_opinions
+    >>> day = pd.MultiIndex.from_product(
+    ...     [pd.to_datetime(["2020-01-02"]), ["A", "B", "C"]], names=["date", "symbol"]
+    ... )
+    >>> three = pd.DataFrame({"score": [1.0, -1.0, np.nan], "doubt": [0.5, 0.5, np.nan]}, day)
+    >>> assert check_opinions(three) is three
+    """
     check_panel(opinions, ["score", "doubt"])
     score, doubt = (opinions[c].to_numpy(dtype="float64") for c in ("score", "doubt"))
     wrong = {
@@ -41,7 +72,26 @@ def check_opinions(
 def row_sums(
     values: np.ndarray,  # float64[t, n], no NaN
 ) -> np.ndarray:  # float64[t]
-    "Add each row from left to right: a column of zeros, a name that is not there yet, leaves every digit alone."
+    """Add each row from left to right: a column of zeros, a name that is not there yet, leaves every digit alone.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        float64[t, n], no NaN.
+
+    Returns
+    -------
+    np.ndarray
+        float64[t].
+
+    Examples
+    --------
+    >>> from quantlab.portfolio.policies import BetaNeutral, ScoreWeighted
+    >>> pairs = {
+    ...     "long and short": ScoreWeighted(long_short=True, weighting="rank"),
+    ...     "beta-neutral": BetaNeutral(weighting="rank"),
+    ... }
+    """
     return np.cumsum(values, axis=1)[:, -1] if values.shape[1] else np.zeros(len(values))
 
 
@@ -50,7 +100,49 @@ def root_mean_square(
     count: np.ndarray,  # int64[t]: values of each date
     lookback: int,  # dates that count, the last one included
 ) -> np.ndarray:  # float64[t]; NaN before the first value
-    "Pool a mean of squares over trailing dates, each summed afresh, so that a cut history gives the same digits."
+    """Pool a mean of squares over trailing dates, each summed afresh, so that a cut history gives the same digits.
+
+    Parameters
+    ----------
+    squares : np.ndarray
+        float64[t]: sum of squares of each date.
+    count : np.ndarray
+        int64[t]: values of each date.
+    lookback : int
+        Dates that count, the last one included.
+
+    Returns
+    -------
+    np.ndarray
+        float64[t]; NaN before the first value.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.signals.base import one_scale
+    >>> SYMBOLS = sorted(sample_bars(start="2012-01-01", end="2012-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, "2012-01-01", "2016-12-30"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(5)]).dropna()
+    >>> fig, ax = figure(
+    ...     "Two features, two units: mixed as they are, the louder one decides alone", "value", "rows"
+    ... )
+    >>> ax.hist([X["mom_252_21"], X["rev_5"]], bins=60, range=(-1, 1), label=["12-1 momentum", "weekly reversal"])
+    >>> said = pd.DataFrame({"score": X["mom_252_21"], "doubt": 0.2})
+    >>> z = one_scale(said)
+    >>> one = said.xs("CAT", level="symbol", drop_level=False)
+    >>> alone = one_scale(one)
+    >>> z.join(alone.add_suffix(" of CAT alone")).xs("CAT", level="symbol").tail(3).round(3)
+                score  doubt  score of CAT alone  doubt of CAT alone
+    date
+    2016-12-28  1.511  1.013               2.141               1.000
+    2016-12-29  1.397  0.977               2.113               0.993
+    2016-12-30  1.350  0.909               2.285               0.984
+    """
     found = np.full(len(squares), np.nan)
     for t in np.flatnonzero(count):
         some = slice(max(0, t + 1 - lookback), t + 1)
@@ -63,7 +155,57 @@ def one_scale(
     min_names: int = 10,  # a date with fewer is scaled by past scores
     lookback: int = 252,  # sessions of past scores that count then
 ) -> pd.DataFrame:  # the same rows: score without unit, doubt in the same
-    "Bring opinions to a common unit, date by date, from the past only."
+    """Bring opinions to a common unit, date by date, from the past only.
+
+    Parameters
+    ----------
+    opinions : pd.DataFrame
+        (date, symbol): score, doubt.
+    min_names : int, default 10
+        A date with fewer is scaled by past scores.
+    lookback : int, default 252
+        Sessions of past scores that count then.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same rows: score without unit, doubt in the same.
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+    DataError
+        "{name}: {what} in {...} rows, first {symbol} on {date}; mend them where they are made, or set
+        both columns to NaN"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.signals.base import one_scale
+    >>> SYMBOLS = sorted(sample_bars(start="2012-01-01", end="2012-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, "2012-01-01", "2016-12-30"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(5)]).dropna()
+    >>> fig, ax = figure(
+    ...     "Two features, two units: mixed as they are, the louder one decides alone", "value", "rows"
+    ... )
+    >>> ax.hist([X["mom_252_21"], X["rev_5"]], bins=60, range=(-1, 1), label=["12-1 momentum", "weekly reversal"])
+    >>> said = pd.DataFrame({"score": X["mom_252_21"], "doubt": 0.2})
+    >>> z = one_scale(said)
+    >>> one = said.xs("CAT", level="symbol", drop_level=False)
+    >>> alone = one_scale(one)
+    >>> z.join(alone.add_suffix(" of CAT alone")).xs("CAT", level="symbol").tail(3).round(3)
+                score  doubt  score of CAT alone  doubt of CAT alone
+    date
+    2016-12-28  1.511  1.013               2.141               1.000
+    2016-12-29  1.397  0.977               2.113               0.993
+    2016-12-30  1.350  0.909               2.285               0.984
+    """
     check_opinions(opinions)
     at = grid(opinions.index)
     score, doubt = (to_wide(opinions[c], at).to_numpy() for c in ("score", "doubt"))
@@ -84,7 +226,50 @@ def state_table(
     regime: Filtered | None,  # None: one state
     dates: pd.DatetimeIndex,  # of the opinions
 ) -> pd.DataFrame:  # date x state, rows sum to 1
-    "Return the state probabilities of dates; raise LeakError for states that read later rows."
+    """Return the state probabilities of dates; raise LeakError for states that read later rows.
+
+    Parameters
+    ----------
+    regime : Filtered | None
+        None: one state.
+    dates : pd.DatetimeIndex
+        Of the opinions.
+
+    Returns
+    -------
+    pd.DataFrame
+        Date x state, rows sum to 1.
+
+    Raises
+    ------
+    LeakError
+        For states that read later rows.
+    PanelError
+        "regime is a {__name__}; wrap a frame that you vouch for: Filtered(frame)"
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.regime.base import Filtered
+    >>> from quantlab.signals.base import state_table
+    >>> SYMBOLS = sorted(sample_bars(start="2012-01-01", end="2012-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, "2012-01-01", "2016-12-30"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(5)]).dropna()
+    >>> fig, ax = figure(
+    ...     "Two features, two units: mixed as they are, the louder one decides alone", "value", "rows"
+    ... )
+    >>> ax.hist([X["mom_252_21"], X["rev_5"]], bins=60, range=(-1, 1), label=["12-1 momentum", "weekly reversal"])
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> rough = spy.pct_change().rolling(21).std().dropna() > 0.01
+    >>> weather = Filtered(pd.DataFrame({"calm": 1.0 - rough, "turbulent": rough.astype(float)}))
+    >>> table = state_table(weather, X.index.unique("date"))
+    """
     if regime is None:
         return pd.DataFrame({"all": 1.0}, dates)
     if isinstance(regime, Smoothed):
@@ -124,7 +309,74 @@ def check_expert(
     y: pd.Series,  # outcome on X's index; NaN = not known
     t1: pd.Series,  # date on which it was known
 ) -> pd.Series:  # rule -> "pass"
-    "Hold an expert to the room's contract; raise LeakError or QuantlabError naming the rule it breaks."
+    """Hold an expert to the room's contract; raise LeakError or QuantlabError naming the rule it breaks.
+
+    Parameters
+    ----------
+    expert : Expert
+        (X, y, t1) -> opinions.
+    X : pd.DataFrame
+        Panel that it reads, at least 30 dates.
+    y : pd.Series
+        Outcome on X's index; NaN = not known.
+    t1 : pd.Series
+        Date on which it was known.
+
+    Returns
+    -------
+    pd.Series
+        Rule -> "pass".
+
+    Raises
+    ------
+    LeakError
+        Its message names the rule it breaks.
+    QuantlabError
+        Its message names the rule it breaks.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+    DataError
+        "{name}: {what} in {...} rows, first {symbol} on {date}; mend them where they are made, or set
+        both columns to NaN"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.signals.base import check_expert, one_scale
+    >>> SYMBOLS = sorted(sample_bars(start="2012-01-01", end="2012-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, "2012-01-01", "2016-12-30"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(5)]).dropna()
+    >>> labels = forward_returns(bars, 20).reindex(X.index)
+    >>> fig, ax = figure(
+    ...     "Two features, two units: mixed as they are, the louder one decides alone", "value", "rows"
+    ... )
+    >>> ax.hist([X["mom_252_21"], X["rev_5"]], bins=60, range=(-1, 1), label=["12-1 momentum", "weekly reversal"])
+    >>> said = pd.DataFrame({"score": X["mom_252_21"], "doubt": 0.2})
+    >>> one = said.xs("CAT", level="symbol", drop_level=False)
+    >>> cut = X.index.unique("date")[500]
+    >>> for whole in (said, one):
+    ...     assert one_scale(whole[:cut]).equals(one_scale(whole)[:cut])
+    >>> def loud(X, y=None, t1=None):
+    ...     "An expert that only brings momentum to one scale."
+    ...     return one_scale(
+    ...         pd.DataFrame({"score": X["mom_252_21"], "doubt": X["mom_252_21"].notna() / 1.0}, X.index)
+    ...     )
+    >>> check_expert(loud, X, labels["y"], labels["t1"])
+    rule
+    knows the past only                  pass
+    keeps the index                      pass
+    two calls agree to the last digit    pass
+    speaks without outcomes              pass
+    empty in, empty out                  pass
+    refuses infinite values              pass
+    dtype: str
+    """
     whole, dates, spoilt = check_opinions(expert(X, y, t1)), X.index.unique("date"), X.astype("float64")
     spoilt.iloc[0] = np.inf
     for last in dates[[len(dates) // 3, len(dates) // 2, -2]]:

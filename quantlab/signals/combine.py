@@ -22,7 +22,54 @@ def unit_scores(
     predictions: Mapping[str, pd.DataFrame],  # by strategy: (date, symbol), score; any symbols and dates
     scale: str = "rank",  # or "z": deviations from the mean of the date
 ) -> pd.DataFrame:  # (date, symbol) of all of them: one column a strategy; NaN = it does not know the name
-    "Bring the scores of strategies to one unit, date by date; raise ConfigError or PanelError for what cannot be."
+    """Bring the scores of strategies to one unit, date by date; raise ConfigError or PanelError for what cannot be.
+
+    Parameters
+    ----------
+    predictions : Mapping[str, pd.DataFrame]
+        By strategy: (date, symbol), score; any symbols and dates.
+    scale : str, default "rank"
+        Or "z": deviations from the mean of the date.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol) of all of them: one column a strategy; NaN = it does not know the name.
+
+    Raises
+    ------
+    ConfigError
+        For what cannot be.
+    PanelError
+        For what cannot be.
+    DataError
+        "the score of {name} is infinite in places; mend it, or set those rows to NaN"
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.features.vol import volatility
+    >>> from quantlab.signals.combine import unit_scores
+    >>> SYMBOLS = sorted(sample_bars(start="2012-01-01", end="2012-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, "2012-01-01", "2018-12-31"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(21), volatility(60)]).dropna()
+    >>> name_of = X.index.get_level_values("symbol")
+    >>> predictions = {
+    ...     "momentum": X.loc[name_of.isin(SYMBOLS[:30]), ["mom_252_21"]].set_axis(["score"], axis=1),
+    ...     "reversal": X.loc[name_of.isin(SYMBOLS[10:]), ["rev_21"]].set_axis(["score"], axis=1),
+    ...     "low volatility": -X[["std_60"]].set_axis(["score"], axis=1),
+    ... }
+    >>> units = unit_scores(predictions)
+    >>> units.tail(3).round(3)
+                       momentum  reversal  low volatility
+    date       symbol
+    2018-12-31 DVN          NaN     0.615          -0.882
+               EBAY         NaN    -0.385          -0.353
+               ELV          NaN     0.154           0.412
+    """
     if scale not in ("rank", "z") or not predictions:
         raise ConfigError(f"scale is {scale!r} of {len(predictions)} strategies; use rank or z, and name at least one")
     check_zones(**{str(name).replace(" ", "_"): one for name, one in predictions.items()})
@@ -50,7 +97,58 @@ def combination_weights(
     how: str = "ic",  # equal, ic or inverse_variance
     lookback: int = 756,  # decisions that are looked back on
 ) -> pd.DataFrame:  # date x strategy, >= 0, rows sum to 1; known at the close of date
-    "Weigh strategies by what was known of them; raise ConfigError for a way that is none."
+    """Weigh strategies by what was known of them; raise ConfigError for a way that is none.
+
+    Parameters
+    ----------
+    predictions : Mapping[str, pd.DataFrame]
+        By strategy: (date, symbol), score.
+    y : pd.Series
+        (date, symbol): outcomes; their dates are those that get weights.
+    t1 : pd.Series
+        On y's index: date from whose close on each is known.
+    how : str, default "ic"
+        equal, ic or inverse_variance.
+    lookback : int, default 756
+        Decisions that are looked back on.
+
+    Returns
+    -------
+    pd.DataFrame
+        Date x strategy, >= 0, rows sum to 1; known at the close of date.
+
+    Raises
+    ------
+    ConfigError
+        For a way that is none.
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+    DataError
+        "the score of {name} is infinite in places; mend it, or set those rows to NaN"
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.features.vol import volatility
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.signals.combine import combination_weights
+    >>> SYMBOLS = sorted(sample_bars(start="2012-01-01", end="2012-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, "2012-01-01", "2018-12-31"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(21), volatility(60)]).dropna()
+    >>> labels = forward_returns(bars, 20).reindex(X.index)
+    >>> y, t1 = labels["y"], labels["t1"]
+    >>> name_of = X.index.get_level_values("symbol")
+    >>> predictions = {
+    ...     "momentum": X.loc[name_of.isin(SYMBOLS[:30]), ["mom_252_21"]].set_axis(["score"], axis=1),
+    ...     "reversal": X.loc[name_of.isin(SYMBOLS[10:]), ["rev_21"]].set_axis(["score"], axis=1),
+    ...     "low volatility": -X[["std_60"]].set_axis(["score"], axis=1),
+    ... }
+    >>> shares = combination_weights(predictions, y, t1, lookback=504)
+    """
     if how not in ("equal", "ic", "inverse_variance"):
         raise ConfigError(f"how is {how!r}; use equal, ic or inverse_variance")
     units = unit_scores(predictions)
@@ -71,7 +169,47 @@ def combine_scores(
     weights: pd.DataFrame | None = None,  # date x strategy, of combination_weights; None: equal
     scale: str = "rank",  # or "z"
 ) -> pd.DataFrame:  # (date, symbol) of all of them: score
-    "Add the scores of strategies, weighted; raise PanelError for dates without weights."
+    """Add the scores of strategies, weighted; raise PanelError for dates without weights.
+
+    Parameters
+    ----------
+    predictions : Mapping[str, pd.DataFrame]
+        By strategy: (date, symbol), score.
+    weights : pd.DataFrame | None, default None
+        Date x strategy, of combination_weights; None: equal.
+    scale : str, default "rank"
+        Or "z".
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol) of all of them: score.
+
+    Raises
+    ------
+    PanelError
+        For dates without weights.
+    ConfigError
+        "scale is {scale} of {...} strategies; use rank or z, and name at least one"
+    DataError
+        "the score of {name} is infinite in places; mend it, or set those rows to NaN"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.signals.combine import combine_scores
+    >>> day = pd.to_datetime(["2020-01-02"])
+    >>> panel = lambda names, scores: pd.DataFrame(
+    ...     {"score": scores}, pd.MultiIndex.from_product([day, names], names=["date", "symbol"])
+    ... )
+    >>> two = {"a": panel(["A", "B", "C"], [1.0, 2.0, 3.0]), "b": panel(["C", "D"], [5.0, 9.0])}
+    >>> assert combine_scores(two)["score"].tolist() == [
+    ...     -0.5,
+    ...     0.0,
+    ...     0.0,
+    ...     0.5,
+    ... ]  # C is best of one, worst of the other
+    """
     units = unit_scores(predictions, scale)
     dates = units.index.get_level_values("date")
     if weights is None:

@@ -20,7 +20,43 @@ def decay_scores(
     scores: pd.DataFrame,  # (date, symbol): score, and more numbers that are averaged likewise, such as doubt
     half_life: float = 63.0,  # sessions after which a score counts half; 0: scores as they are
 ) -> pd.DataFrame:  # the same rows and columns
-    "Average each name's past scores, the latest counting most; raise ConfigError or DataError for what cannot be."
+    """Average each name's past scores, the latest counting most; raise ConfigError or DataError for what cannot be.
+
+    Parameters
+    ----------
+    scores : pd.DataFrame
+        (date, symbol): score, and more numbers that are averaged likewise, such as doubt.
+    half_life : float, default 63.0
+        Sessions after which a score counts half; 0: scores as they are.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same rows and columns.
+
+    Raises
+    ------
+    ConfigError
+        For what cannot be.
+    DataError
+        For what cannot be.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.features.xsection import zscore
+    >>> from quantlab.signals.decay import decay_scores
+    >>> SYMBOLS = sorted(sample_bars(start="2012-01-01", end="2012-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, "2013-01-01", "2018-12-31"))
+    >>> X = zscore(compute(bars, [momentum(252, 21), reversal(5)]).dropna())
+    >>> scores = X[["rev_5"]].rename(columns={"rev_5": "score"})
+    >>> slow = decay_scores(scores, 10)
+    """
     check_panel(scores, ["score"])
     if not np.isfinite(half_life) or half_life < 0:
         raise ConfigError(f"half_life is {half_life}; give sessions, or 0 for scores as they are")
@@ -39,7 +75,30 @@ def decay_scores(
 def score_turnover(
     score: pd.Series,  # (date, symbol); NaN = none
 ) -> pd.Series:  # by date, from the second on: share of a book of one long and one short that changes hands
-    "Return how much the ranks of each date differ from those of the date before."
+    """Return how much the ranks of each date differ from those of the date before.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol); NaN = none.
+
+    Returns
+    -------
+    pd.Series
+        By date, from the second on: share of a book of one long and one short that changes hands.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.signals.decay import score_turnover
+    >>> days = pd.date_range("2020-01-01", periods=3, name="date")
+    >>> swap = (
+    ...     pd.DataFrame([[1.0, 2.0], [2.0, 1.0], [2.0, 1.0]], days, ["A", "B"])
+    ...     .stack()
+    ...     .rename_axis(["date", "symbol"])
+    ... )
+    >>> assert score_turnover(swap).tolist() == [2.0, 0.0]
+    """
     wide = to_wide(score)
     rank = wide.rank(axis=1)
     centred = rank.sub(rank.mean(axis=1), axis=0)
@@ -52,7 +111,59 @@ def decay_tradeoff(
     y: pd.Series,  # (date, symbol): outcome; NaN = not known
     half_lives: Sequence[float] = (0, 5, 10, 21, 42, 63, 126),  # sessions
 ) -> pd.DataFrame:  # by half-life: ic, se, turnover (a session)
-    "Return the rank IC and the turnover of a score at several half-lives, in hindsight."
+    """Return the rank IC and the turnover of a score at several half-lives, in hindsight.
+
+    Parameters
+    ----------
+    scores : pd.DataFrame
+        (date, symbol): score.
+    y : pd.Series
+        (date, symbol): outcome; NaN = not known.
+    half_lives : Sequence[float], default (0, 5, 10, 21, 42, 63, 126)
+        Sessions.
+
+    Returns
+    -------
+    pd.DataFrame
+        By half-life: ic, se, turnover (a session).
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+    ConfigError
+        "half_life is {half_life}; give sessions, or 0 for scores as they are"
+        For an unknown method (see mean_ic).
+    DataError
+        "{name} is infinite in places; mend it where it is made, or use NaN"
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.features.xsection import zscore
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.signals.decay import decay_tradeoff
+    >>> SYMBOLS = sorted(sample_bars(start="2012-01-01", end="2012-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, "2013-01-01", "2018-12-31"))
+    >>> X = zscore(compute(bars, [momentum(252, 21), reversal(5)]).dropna())
+    >>> y = forward_returns(bars, 5)["y"].reindex(X.index)
+    >>> fast, steady = (
+    ...     decay_tradeoff(X[[name]].rename(columns={name: "score"}), y) for name in ("rev_5", "mom_252_21")
+    ... )
+    >>> fast.round(4)
+                   ic      se  turnover
+    half_life
+    0          0.0032  0.0122    0.5785
+    5         -0.0016  0.0149    0.2164
+    10        -0.0057  0.0155    0.1625
+    21        -0.0158  0.0160    0.1164
+    42        -0.0265  0.0170    0.0837
+    63        -0.0306  0.0185    0.0695
+    126       -0.0331  0.0224    0.0508
+    """
     rows = {}
     for half_life in half_lives:
         slow = decay_scores(scores, half_life)["score"]

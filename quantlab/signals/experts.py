@@ -27,7 +27,47 @@ def error_size(
     min_names: int = 10,  # of a date that has its own scale
     own: bool = True,  # False: all names err alike
 ) -> pd.Series:  # on the same index; NaN where there is no opinion
-    "Return the root mean square of an expert's known errors, in outcome deviations."
+    """Return the root mean square of an expert's known errors, in outcome deviations.
+
+    Parameters
+    ----------
+    scores : pd.Series
+        (date, symbol): without unit; NaN = no opinion.
+    y : pd.Series | None
+        On the same index: outcome, NaN = not known; None: nothing is ever known.
+    t1 : pd.Series | None
+        On the same index: date from whose close on it is known.
+    half_life : float, default 126.0
+        Sessions after which an error counts half.
+    min_names : int, default 10
+        Of a date that has its own scale.
+    own : bool, default True
+        False: all names err alike.
+
+    Returns
+    -------
+    pd.Series
+        On the same index; NaN where there is no opinion.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.signals.base import one_scale
+    >>> from quantlab.signals.experts import error_size
+    >>> SYMBOLS = sorted(sample_bars(start="2012-01-01", end="2012-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, "2012-01-01", "2016-12-30"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(5)]).dropna()
+    >>> labels = forward_returns(bars, 20).reindex(X.index)
+    >>> y, t1 = labels["y"], labels["t1"]
+    >>> said = pd.DataFrame({"score": X["mom_252_21"], "doubt": 1.0})
+    >>> z = one_scale(said)["score"]
+    >>> size = error_size(z, y, t1)
+    """
     at = grid(scores.index)
     said, doubt = to_wide(scores, at).to_numpy(), np.full((len(at.dates), len(at.symbols)), np.nan)
     squares, count, prior, fade = *np.zeros((2, len(at.symbols))), 63.0, 0.5 ** (1.0 / half_life)
@@ -48,7 +88,44 @@ def error_size(
 # %% ../../nbs/signals/510_experts.ipynb #319e2317
 @dataclass(frozen=True)
 class TechnicalExpert:
-    "Score names by one feature, and doubt by the errors that it made."
+    """Score names by one feature, and doubt by the errors that it made.
+
+    Parameters
+    ----------
+    column : str
+        Of the features, such as mom_252_21.
+    sign : int, default 1
+        -1: less is better.
+    half_life : float, default 126.0
+        Sessions after which an error counts half.
+    min_names : int, default 10
+        Of a date that has its own scale.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.signals.base import check_expert
+    >>> from quantlab.signals.experts import TechnicalExpert
+    >>> SYMBOLS = sorted(sample_bars(start="2012-01-01", end="2012-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, "2012-01-01", "2016-12-30"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(5)]).dropna()
+    >>> labels = forward_returns(bars, 20).reindex(X.index)
+    >>> y, t1 = labels["y"], labels["t1"]
+    >>> technician = TechnicalExpert("mom_252_21")
+    >>> check_expert(technician, X, y, t1)
+    rule
+    knows the past only                  pass
+    keeps the index                      pass
+    two calls agree to the last digit    pass
+    speaks without outcomes              pass
+    empty in, empty out                  pass
+    refuses infinite values              pass
+    dtype: str
+    """
 
     column: str  # of the features, such as mom_252_21
     sign: int = 1  # -1: less is better
@@ -74,7 +151,47 @@ class TechnicalExpert:
 def stated_doubt(
     predictions: pd.DataFrame,  # (date, symbol): score, and quantiles such as q10 and q90, or doubt
 ) -> pd.Series | None:  # in the unit of the score; None: the model says nothing of its doubt
-    "Return what a model says of its own doubt; raise DataError for quantiles that cross."
+    """Return what a model says of its own doubt; raise DataError for quantiles that cross.
+
+    Parameters
+    ----------
+    predictions : pd.DataFrame
+        (date, symbol): score, and quantiles such as q10 and q90, or doubt.
+
+    Returns
+    -------
+    pd.Series | None
+        In the unit of the score; None: the model says nothing of its doubt.
+
+    Raises
+    ------
+    DataError
+        For quantiles that cross.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.signals.base import one_scale
+    >>> from quantlab.signals.experts import stated_doubt
+    >>> SYMBOLS = sorted(sample_bars(start="2012-01-01", end="2012-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, "2012-01-01", "2016-12-30"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(5)]).dropna()
+    >>> said = pd.DataFrame({"score": X["mom_252_21"], "doubt": 1.0})
+    >>> z = one_scale(said)["score"]
+    >>> predictions = pd.DataFrame(
+    ...     {"score": 0.01 * z, "q10": 0.01 * z - 0.02, "q90": 0.01 * z + 0.02 + 0.02 * (z > 0)}
+    ... )
+    >>> wide = stated_doubt(predictions)
+    >>> wide.groupby(z > 0).mean().rename_axis("score above 0").round(4)
+    score above 0
+    False    0.0156
+    True     0.0234
+    dtype: float64
+    """
     levels = sorted((int(c[1:]), c) for c in map(str, predictions.columns) if re.fullmatch(r"q\d\d", c))
     if len(levels) >= 2:
         (low, a), (high, b) = levels[0], levels[-1]
@@ -101,7 +218,49 @@ def _kept_promise(promised: pd.Series, errors: pd.Series, t1: pd.Series | None, 
 # %% ../../nbs/signals/510_experts.ipynb #7a580ede
 @dataclass(frozen=True)
 class ModelExpert:
-    "Take a model's predictions as an opinion, its doubt corrected by what it got wrong."
+    """Take a model's predictions as an opinion, its doubt corrected by what it got wrong.
+
+    Parameters
+    ----------
+    half_life : float, default 126.0
+        Sessions after which an error counts half.
+    min_names : int, default 10
+        Of a date that has its own scale.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.signals.base import check_expert, one_scale
+    >>> from quantlab.signals.experts import ModelExpert, TechnicalExpert
+    >>> SYMBOLS = sorted(sample_bars(start="2012-01-01", end="2012-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, "2012-01-01", "2016-12-30"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(5)]).dropna()
+    >>> labels = forward_returns(bars, 20).reindex(X.index)
+    >>> y, t1 = labels["y"], labels["t1"]
+    >>> said = pd.DataFrame({"score": X["mom_252_21"], "doubt": 1.0})
+    >>> z = one_scale(said)["score"]
+    >>> technician = TechnicalExpert("mom_252_21")
+    >>> cat = X.index.get_level_values("symbol") == "CAT"
+    >>> check_expert(technician, X[cat], y[cat], t1[cat])
+    >>> predictions = pd.DataFrame(
+    ...     {"score": 0.01 * z, "q10": 0.01 * z - 0.02, "q90": 0.01 * z + 0.02 + 0.02 * (z > 0)}
+    ... )
+    >>> model = ModelExpert()
+    >>> check_expert(model, predictions, y, t1)
+    rule
+    knows the past only                  pass
+    keeps the index                      pass
+    two calls agree to the last digit    pass
+    speaks without outcomes              pass
+    empty in, empty out                  pass
+    refuses infinite values              pass
+    dtype: str
+    """
 
     half_life: float = 126.0  # sessions after which an error counts half
     min_names: int = 10  # of a date that has its own scale

@@ -26,7 +26,62 @@ def fusion_weights(
     min_names: int = 10,  # a date with fewer names is pooled over time
     hurdle: float = 1.0,  # standard errors that chance explains
 ) -> pd.DataFrame:  # date x expert, >= 0, rows sum to 1; known at the close of date
-    "Weigh experts by what they had been worth in the weather of each close."
+    """Weigh experts by what they had been worth in the weather of each close.
+
+    Parameters
+    ----------
+    opinions : Mapping[str, pd.DataFrame]
+        By expert: (date, symbol), score and doubt.
+    y : pd.Series
+        (date, symbol): outcomes; their dates are those that get weights.
+    t1 : pd.Series
+        On y's index: date from whose close on each is known.
+    regime : Filtered | None, default None
+        Known at each close; None: one weather.
+    lookback : int, default 756
+        Decisions that are looked back on.
+    min_names : int, default 10
+        A date with fewer names is pooled over time.
+    hurdle : float, default 1.0
+        Standard errors that chance explains.
+
+    Returns
+    -------
+    pd.DataFrame
+        Date x expert, >= 0, rows sum to 1; known at the close of date.
+
+    Raises
+    ------
+    LeakError
+        For states that read later rows (see state_table).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.features.vol import volatility
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.regime.base import Filtered
+    >>> from quantlab.signals.experts import TechnicalExpert
+    >>> from quantlab.signals.fusion import fusion_weights
+    >>> bars = adjust(sample_bars(start="2011-06-01", end="2023-12-29"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(21), volatility(60)]).dropna()
+    >>> labels = forward_returns(bars, 20).reindex(X.index)
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> rough = (spy.pct_change().rolling(21).std().dropna() > 0.01).astype(float)
+    >>> measured = Filtered(pd.DataFrame({"calm": 1 - rough, "turbulent": rough}))
+    >>> experts = {"momentum": ("mom_252_21", 1), "reversal": ("rev_21", 1), "low volatility": ("std_60", -1)}
+    >>> real = {name: TechnicalExpert(*what)(X, labels["y"], labels["t1"]) for name, what in experts.items()}
+    >>> real_weights = fusion_weights(real, labels["y"], labels["t1"], measured)
+    >>> real_weights["2014":].groupby(rough.map({1.0: "turbulent", 0.0: "calm"})).mean().round(2)
+               momentum  reversal  low volatility
+    close
+    calm           0.35      0.24            0.40
+    turbulent      0.37      0.32            0.32
+    """
     record = trailing_ic(opinions, y, t1, regime, lookback, min_names)
     dates, names = record.index.unique("date"), list(opinions)
     table = state_table(regime, dates)
@@ -47,7 +102,44 @@ def fuse(
     weights: pd.DataFrame,  # date x expert, of fusion_weights
     min_names: int = 10,  # a date with fewer is scaled by past scores
 ) -> pd.DataFrame:  # (date, symbol): score, doubt
-    "Mix opinions by weights; raise PanelError for rows or weights that are missing."
+    """Mix opinions by weights; raise PanelError for rows or weights that are missing.
+
+    Parameters
+    ----------
+    opinions : Mapping[str, pd.DataFrame]
+        By expert: (date, symbol), score and doubt, all on the same rows.
+    weights : pd.DataFrame
+        Date x expert, of fusion_weights.
+    min_names : int, default 10
+        A date with fewer is scaled by past scores.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol): score, doubt.
+
+    Raises
+    ------
+    PanelError
+        For rows or weights that are missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.signals.fusion import fuse
+    >>> day = pd.to_datetime(["2020-01-02"])
+    >>> rows = pd.MultiIndex.from_product([day, [f"N{i}" for i in range(10)]], names=["date", "symbol"])
+    >>> ones = [1.0, 1.0, -1.0, -1.0, 1.0, 1.0, -1.0, -1.0, 1.0, -1.0]  # mean 0, deviation 1
+    >>> plus = pd.DataFrame({"score": ones, "doubt": 0.5}, rows)
+    >>> minus = plus.assign(score=plus["score"] * ([-1] + [1] * 8 + [-1]))
+    >>> half = pd.DataFrame(0.5, day, ["a", "b"])
+    >>> both = fuse({"a": plus, "b": minus}, half)
+    >>> both.head(2)
+                       score     doubt
+    date       symbol
+    2020-01-02 N0        0.0  1.118034
+               N1        1.0  0.500000
+    """
     first = next(iter(opinions.values()))
     other = [name for name, said in opinions.items() if not said.index.equals(first.index)]
     if other or set(opinions) != set(weights):
@@ -76,6 +168,76 @@ def mixture_of_experts(
     lookback: int = 756,  # decisions that are looked back on
     min_names: int = 10,  # a date with fewer names is pooled over time
 ) -> pd.DataFrame:  # (date, symbol): score, doubt
-    "Weigh experts by their record in the weather, and mix them."
+    """Weigh experts by their record in the weather, and mix them.
+
+    Parameters
+    ----------
+    opinions : Mapping[str, pd.DataFrame]
+        By expert: (date, symbol), score and doubt, all on the same rows.
+    y : pd.Series
+        (date, symbol): outcomes, of their dates at least.
+    t1 : pd.Series
+        On y's index: date from whose close on each is known.
+    regime : Filtered | None, default None
+        Known at each close; None: one weather.
+    lookback : int, default 756
+        Decisions that are looked back on.
+    min_names : int, default 10
+        A date with fewer names is pooled over time.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol): score, doubt.
+
+    Raises
+    ------
+    PanelError
+        For what nobody could weigh (see check_opinions).
+        "{wrong}: give every expert the same rows, and a weight"
+        "there are no weights for {...}; lengthen y"
+    DataError
+        For what nobody could weigh (see check_opinions).
+    LeakError
+        For states that read later rows (see state_table).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.regime.base import Filtered
+    >>> from quantlab.signals.fusion import mixture_of_experts
+    >>> from quantlab.validation.scores import rank_ic
+    >>> def world(seed, sessions=700, names=24, skill=0.1):
+    ...     "Draw a market with planted skill: opinions by expert, outcomes, when they were known, weather."
+    ...     rng = np.random.default_rng(seed)
+    ...     dates = pd.bdate_range("2015-01-01", periods=sessions, name="date")
+    ...     index = pd.MultiIndex.from_product(
+    ...         [dates, [f"S{i:02d}" for i in range(names)]], names=["date", "symbol"]
+    ...     )
+    ...     storm = np.cumsum(rng.random(sessions) < 1 / 40) % 2 == 1
+    ...     scores = {name: rng.normal(size=(sessions, names)) for name in ("calm expert", "storm expert", "noise")}
+    ...     planted = np.where(storm[:, None], scores["storm expert"], scores["calm expert"])
+    ...     outcome = pd.Series((skill * planted + rng.normal(size=(sessions, names))).ravel(), index)
+    ...     told = np.append(dates[5:], [pd.NaT] * 5)
+    ...     t1 = pd.Series(np.repeat(told, names), index)
+    ...     sure = np.clip(np.where(storm, 0.85, 0.15) + rng.normal(0, 0.1, sessions), 0, 1)
+    ...     weather = Filtered(pd.DataFrame({"calm": 1 - sure, "turbulent": sure}, dates))
+    ...     opinions = {n: pd.DataFrame({"score": s.ravel(), "doubt": 1.4}, index) for n, s in scores.items()}
+    ...     return opinions, outcome.where(t1.notna()), t1, weather
+    >>> opinions, y, t1, weather = world(0)
+    >>> fig, ax = figure("The weather as it is told, with errors", "", "P(turbulent)")
+    >>> ax.plot(weather.probabilities["turbulent"], lw=0.8, color=COLORS[1])
+    >>> def out_of_sample(seed):
+    ...     "Return the mean IC of each way of scoring one market."
+    ...     opinions, y, t1, weather = world(seed)
+    ...     ways = {name: said["score"] for name, said in opinions.items()}
+    ...     ways["equal weights"] = sum(ways.values())
+    ...     ways["fusion, weather not told"] = mixture_of_experts(opinions, y, t1)["score"]
+    ...     ways["fusion"] = mixture_of_experts(opinions, y, t1, weather)["score"]
+    ...     begins = y.index.unique("date")[300]
+    ...     return pd.Series({name: rank_ic(s[begins:], y[begins:]).mean() for name, s in ways.items()})
+    """
     named = {name: check_opinions(said, name) for name, said in opinions.items()}
     return fuse(named, fusion_weights(named, y, t1, regime, lookback, min_names), min_names)

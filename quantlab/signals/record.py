@@ -21,7 +21,36 @@ from .base import check_opinions, one_scale, state_table
 
 # %% ../../nbs/signals/505_record.ipynb #b1ea7c6c
 class Known(NamedTuple):
-    "Hold the outcomes of one decision date, as far as a close knows them."
+    """Hold the outcomes of one decision date, as far as a close knows them.
+
+    Parameters
+    ----------
+    at : int
+        Row of the close.
+    row : int
+        Row of the decision.
+    columns : np.ndarray
+        int64[n]: names.
+    y : np.ndarray
+        float64[n], without unit.
+    fresh : np.ndarray
+        bool[n]: not known at an earlier close.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.signals.record import known_outcomes
+    >>> days = pd.to_datetime(["2020-01-01", "2020-01-02", "2020-01-03"])
+    >>> toy = pd.MultiIndex.from_product([days, ["A", "B"]], names=["date", "symbol"])
+    >>> toy_y = pd.Series([0.1, -0.1, 0.2, 0.0, np.nan, np.nan], toy)
+    >>> toy_t1 = pd.Series([days[1], days[2], days[2], days[2], pd.NaT, pd.NaT], toy)
+    >>> found = list(known_outcomes(toy_y, toy_t1, min_names=2))
+    >>> found
+    [Known(at=1, row=0, columns=array([0]), y=array([0.]), fresh=array([ True])),
+     Known(at=2, row=0, columns=array([0, 1]), y=array([ 1., -1.]), fresh=array([False,  True])),
+     Known(at=2, row=1, columns=array([0, 1]), y=array([ 1., -1.]), fresh=array([ True,  True]))]
+    """
 
     at: int  # row of the close
     row: int  # row of the decision
@@ -35,7 +64,46 @@ def known_from(
     t1: pd.Series,  # on y's index: date from whose close on it is known
     at: Grid,  # coordinates of that index
 ) -> np.ndarray:  # int64[n]; number of dates = not known
-    "Return the row of the close from which each outcome is known; raise PanelError or DataError for what cannot be."
+    """Return the row of the close from which each outcome is known; raise PanelError or DataError for what cannot be.
+
+    Parameters
+    ----------
+    y : pd.Series
+        (date, symbol): outcome; NaN = not known.
+    t1 : pd.Series
+        On y's index: date from whose close on it is known.
+    at : Grid
+        Coordinates of that index.
+
+    Returns
+    -------
+    np.ndarray
+        int64[n]; number of dates = not known.
+
+    Raises
+    ------
+    PanelError
+        For what cannot be.
+    DataError
+        For what cannot be.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import grid
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.signals.record import known_from
+    >>> SYMBOLS = sorted(sample_bars(start="2012-01-01", end="2012-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, "2012-01-01", "2016-12-30"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(5)]).dropna()
+    >>> labels = forward_returns(bars, 20).reindex(X.index)
+    >>> y, t1 = labels["y"], labels["t1"]
+    >>> at = grid(y.index)
+    >>> when = known_from(y, t1, at)
+    """
     if not y.index.equals(t1.index):
         raise PanelError("y and t1 do not have the same rows; take t1.reindex(y.index)")
     check_zones(y=y, t1=t1)
@@ -56,7 +124,48 @@ def known_outcomes(
     min_names: int = 10,  # a date with fewer is scaled by outcomes known so far
     lookback: int = 252,  # dates of outcomes that count then
 ) -> Iterator[Known]:  # by close, then by decision
-    "Tell outcomes in the order in which they were known, without unit."
+    """Tell outcomes in the order in which they were known, without unit.
+
+    Parameters
+    ----------
+    y : pd.Series
+        (date, symbol): outcome; NaN = not known.
+    t1 : pd.Series
+        On y's index: date from whose close on it is known.
+    min_names : int, default 10
+        A date with fewer is scaled by outcomes known so far.
+    lookback : int, default 252
+        Dates of outcomes that count then.
+
+    Yields
+    ------
+    Iterator[Known]
+        By close, then by decision.
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "y and t1 do not have the same rows; take t1.reindex(y.index)"
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+    DataError
+        "the outcome of {symbol} on {date} {what}; mend y and t1 where they are made"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.signals.record import known_outcomes
+    >>> days = pd.to_datetime(["2020-01-01", "2020-01-02", "2020-01-03"])
+    >>> toy = pd.MultiIndex.from_product([days, ["A", "B"]], names=["date", "symbol"])
+    >>> toy_y = pd.Series([0.1, -0.1, 0.2, 0.0, np.nan, np.nan], toy)
+    >>> toy_t1 = pd.Series([days[1], days[2], days[2], days[2], pd.NaT, pd.NaT], toy)
+    >>> found = list(known_outcomes(toy_y, toy_t1, min_names=2))
+    >>> found
+    [Known(at=1, row=0, columns=array([0]), y=array([0.]), fresh=array([ True])),
+     Known(at=2, row=0, columns=array([0, 1]), y=array([ 1., -1.]), fresh=array([False,  True])),
+     Known(at=2, row=1, columns=array([0, 1]), y=array([ 1., -1.]), fresh=array([ True,  True]))]
+    """
     check_panel(y.to_frame("y"))
     at = grid(y.index)
     place, values = known_from(y, t1, at), y.to_numpy(dtype="float64")
@@ -100,7 +209,33 @@ def date_ic(
     y: np.ndarray,  # float64[n]: outcomes without unit
     min_names: int = 10,  # fewer pairs are multiplied, not ranked
 ) -> np.ndarray:  # float64[k]; NaN where nothing
-    "Return what one date says of each expert."
+    """Return what one date says of each expert.
+
+    Parameters
+    ----------
+    scores : np.ndarray
+        float64[k, n]: of k experts, without unit; NaN = no opinion.
+    y : np.ndarray
+        float64[n]: outcomes without unit.
+    min_names : int, default 10
+        Fewer pairs are multiplied, not ranked.
+
+    Returns
+    -------
+    np.ndarray
+        float64[k]; NaN where nothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.signals.record import date_ic
+    >>> rng = np.random.default_rng(1)
+    >>> some, come = rng.normal(size=(3, 40)), rng.normal(size=40)
+    >>> some[2, :35] = np.nan  # five names are left: a mean product
+    >>> by_hand = pd.DataFrame(some.T).iloc[:, :2].corrwith(pd.Series(come), method="spearman")
+    >>> assert np.allclose(date_ic(some, come)[:2], by_hand)
+    """
     found = np.full(len(scores), np.nan)
     there = np.isfinite(scores)
     whole = there.all(axis=1) if len(y) >= min_names else np.zeros(len(scores), dtype=bool)
@@ -174,7 +309,61 @@ def trailing_ic(
     lookback: int = 756,  # decisions that are looked back on
     min_names: int = 10,  # a date with fewer is pooled over time
 ) -> pd.DataFrame:  # (date, expert, state): ic, se, n (independent dates); known at the close of date
-    "Return what each expert had been worth in each state, as each close knew it."
+    """Return what each expert had been worth in each state, as each close knew it.
+
+    Parameters
+    ----------
+    opinions : Mapping[str, pd.DataFrame]
+        By expert: (date, symbol), score and doubt.
+    y : pd.Series
+        (date, symbol): outcome of each row that may count; NaN = not known.
+    t1 : pd.Series
+        On y's index: date from whose close on it is known.
+    regime : Filtered | None, default None
+        Known at each close; None: one state.
+    lookback : int, default 756
+        Decisions that are looked back on.
+    min_names : int, default 10
+        A date with fewer is pooled over time.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, expert, state): ic, se, n (independent dates); known at the close of date.
+
+    Raises
+    ------
+    ConfigError
+        "there is no expert; give at least one, by name"
+        "lookback is {lookback} and min_names {min_names}; give at least 1 session and 2 names"
+    PanelError
+        For what nobody could weigh (see check_opinions).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        "y and t1 do not have the same rows; take t1.reindex(y.index)"
+    DataError
+        For what nobody could weigh (see check_opinions).
+        "the outcome of {symbol} on {date} {what}; mend y and t1 where they are made"
+    LeakError
+        For states that read later rows (see state_table).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum, reversal
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.signals.record import trailing_ic
+    >>> SYMBOLS = sorted(sample_bars(start="2012-01-01", end="2012-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, "2012-01-01", "2016-12-30"))
+    >>> X = compute(bars, [momentum(252, 21), reversal(5)]).dropna()
+    >>> labels = forward_returns(bars, 20).reindex(X.index)
+    >>> y, t1 = labels["y"], labels["t1"]
+    >>> opinions = {name: pd.DataFrame({"score": X[name], "doubt": 1.0}) for name in X}
+    >>> record = trailing_ic(opinions, y, t1, lookback=504)
+    """
     _terms(opinions, lookback, min_names)
     at, names = grid(y.index), list(opinions)
     dates, scores = at.dates, _scores_on(opinions, at, min_names)
@@ -195,7 +384,34 @@ def shrink_ic(
     se: pd.Series | np.ndarray,  # its standard error
     hurdle: float = 1.0,  # errors below which nothing is left
 ) -> pd.Series | np.ndarray:  # >= 0, same shape; 0 where nothing is known
-    "Keep of an IC what chance does not explain."
+    """Keep of an IC what chance does not explain.
+
+    Parameters
+    ----------
+    ic : pd.Series | np.ndarray
+        Of trailing_ic.
+    se : pd.Series | np.ndarray
+        Its standard error.
+    hurdle : float, default 1.0
+        Errors below which nothing is left.
+
+    Returns
+    -------
+    pd.Series | np.ndarray
+        >= 0, same shape; 0 where nothing is known.
+
+    References
+    ----------
+    .. [1] James and Stein (1961).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.signals.record import shrink_ic
+    >>> assert shrink_ic(np.array([0.03, 0.01, -0.05, np.nan]), np.array([0.01, 0.02, 0.01, np.nan])).round(4).tolist() == [
+    ...     round(0.03 * 8 / 9, 4), 0.0, 0.0, 0.0,
+    ... ]  # fmt: skip
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         left = ic * (1.0 - (hurdle * se / ic) ** 2)
     return np.where((ic > 0) & (left > 0), left, 0.0) if isinstance(ic, np.ndarray) else left.where(

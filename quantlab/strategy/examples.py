@@ -26,7 +26,43 @@ def _frame(
 
 @dataclass
 class Momentum:
-    "Hold the names that rose most."
+    """Hold the names that rose most.
+
+    Parameters
+    ----------
+    top_k : int, default 3
+        Names that are held, in equal parts.
+    lookback : int, default 252
+        Sessions.
+    skip : int, default 21
+        Last sessions that do not count.
+    rebalance : int, default 21
+        Sessions between rebalances.
+
+    References
+    ----------
+    .. [1] Jegadeesh and Titman (1993).
+
+    Examples
+    --------
+    >>> from quantlab.backtest.strategy import from_strategy
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.examples import Momentum
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> momentum = from_strategy(Momentum(), bars)
+    >>> momentum
+    Result
+      period    2012-01-03 to 2015-12-31, 1,006 sessions
+      equity    1,000,000.00 to 1,522,403.12
+      return    52.24%, 11.10% a year
+      Sharpe    0.74 ± 0.50 a year, of 252 sessions, not in excess of cash
+      drawdown  -13.78%
+      turnover  13.95 times equity, 3.49 a year
+      costs     9,325.38, 0.21% of equity a year: commission 1,554, slippage 7,771
+      fills     126
+    """
 
     top_k: int = 3  # names that are held, in equal parts
     lookback: int = 252  # sessions
@@ -39,7 +75,22 @@ class Momentum:
         past: Past,  # bars up to now
         book: Holdings,  # the account at the close
     ) -> pd.DataFrame | None:  # symbol, size (share of equity), kind; None between rebalances
-        "Buy the names that rose most, in equal parts, and sell the others."
+        """Buy the names that rose most, in equal parts, and sell the others.
+
+        Parameters
+        ----------
+        now : pd.Timestamp
+            The session whose close is known.
+        past : Past
+            Bars up to now.
+        book : Holdings
+            The account at the close.
+
+        Returns
+        -------
+        pd.DataFrame | None
+            symbol, size (share of equity), kind; None between rebalances.
+        """
         if len(past.dates) <= self.lookback or (len(past.dates) - 1) % self.rebalance:
             return None
         close = past.array("close")
@@ -53,12 +104,58 @@ class Momentum:
         self,
         fill: Fill,  # of this session
     ) -> None:
-        "Need nothing: the next rebalance looks at the book."
+        """Need nothing: the next rebalance looks at the book.
+
+        Parameters
+        ----------
+        fill : Fill
+            Of this session.
+        """
 
 # %% ../../nbs/strategy/746_examples.ipynb #bfce2ffa
 @dataclass
 class PairsTrading:
-    "Trade the return of a price ratio to its mean."
+    """Trade the return of a price ratio to its mean.
+
+    Parameters
+    ----------
+    long : str, default "KO"
+        Above the line of the ratio: bought when it is low, sold short when it is high.
+    short : str, default "PG"
+        Below the line: the other way round.
+    lookback : int, default 60
+        Sessions.
+    enter : float, default 2.0
+        Standard deviations from the mean, beyond which the pair is opened.
+    leave : float, default 0.5
+        Standard deviations from the mean, within which it is closed.
+    size : float, default 0.5
+        Share of equity on each side.
+
+    References
+    ----------
+    .. [1] Gatev, Goetzmann and Rouwenhorst (2006).
+
+    Examples
+    --------
+    >>> from quantlab.backtest.strategy import from_strategy
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.examples import PairsTrading
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> pairs = from_strategy(PairsTrading(), bars)
+    >>> pairs
+    Result
+      period    2012-01-03 to 2015-12-31, 1,006 sessions
+      equity    1,000,000.00 to 1,010,465.48
+      return    1.05%, 0.26% a year
+      Sharpe    0.08 ± 0.50 a year, of 252 sessions, not in excess of cash
+      drawdown  -11.03%
+      turnover  30.11 times equity, 7.54 a year
+      costs     17,500.48, 0.45% of equity a year: commission 2,917, slippage 14,584
+      fills     60
+    """
 
     long: str = "KO"  # above the line of the ratio: bought when it is low, sold short when it is high
     short: str = "PG"  # below the line: the other way round
@@ -73,7 +170,22 @@ class PairsTrading:
         past: Past,  # bars up to now
         book: Holdings,  # the account at the close
     ) -> pd.DataFrame | None:  # symbol, size (share of equity), kind; None while the pair stays as it is
-        "Open the pair far from its mean and close it near to it."
+        """Open the pair far from its mean and close it near to it.
+
+        Parameters
+        ----------
+        now : pd.Timestamp
+            The session whose close is known.
+        past : Past
+            Bars up to now.
+        book : Holdings
+            The account at the close.
+
+        Returns
+        -------
+        pd.DataFrame | None
+            symbol, size (share of equity), kind; None while the pair stays as it is.
+        """
         if len(past.dates) < self.lookback:
             return None
         pair = past["close"][[self.long, self.short]].iloc[-self.lookback :]
@@ -90,12 +202,57 @@ class PairsTrading:
         self,
         fill: Fill,  # of this session
     ) -> None:
-        "Need nothing: the book shows the position."
+        """Need nothing: the book shows the position.
+
+        Parameters
+        ----------
+        fill : Fill
+            Of this session.
+        """
 
 # %% ../../nbs/strategy/746_examples.ipynb #7a6275e5
 @dataclass
 class Crossover:
-    "Hold each name while its fast average is above its slow one."
+    """Hold each name while its fast average is above its slow one.
+
+    Parameters
+    ----------
+    fast : int, default 20
+        Sessions.
+    slow : int, default 100
+        sessions, more than fast.
+
+    References
+    ----------
+    .. [1] Brock, Lakonishok and LeBaron (1992).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.strategy import from_strategy
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.examples import Crossover, Momentum, PairsTrading
+    >>> names = ["AAPL", "AMZN", "CAT", "JNJ", "JPM", "KO", "MSFT", "PG", "WMT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2012-01-03", "2015-12-31"), "total").drop(columns="adj")
+    >>> momentum = from_strategy(Momentum(), bars)
+    >>> pairs = from_strategy(PairsTrading(), bars)
+    >>> runs = {"momentum": momentum, "pairs": pairs, "crossover": from_strategy(Crossover(), bars)}
+    >>> pd.DataFrame(
+    ...     {
+    ...         name: {
+    ...             "fills": len(run.trades),
+    ...             "return": run.equity.iloc[-1] / 1e6 - 1,
+    ...             "lowest cash": run.cash.min(),
+    ...         }
+    ...         for name, run in runs.items()
+    ...     }
+    ... ).T.round(3)
+               fills  return  lowest cash
+    momentum   126.0   0.522        0.000
+    pairs       60.0   0.010   915754.455
+    crossover  129.0   0.378        0.000
+    """
 
     fast: int = 20  # sessions
     slow: int = 100  # sessions, more than fast
@@ -106,7 +263,22 @@ class Crossover:
         past: Past,  # bars up to now
         book: Holdings,  # the account at the close
     ) -> pd.DataFrame | None:  # symbol, size (share of equity), kind; None when no name turns
-        "Buy the names whose fast average is now above the slow one, and sell those where it is below."
+        """Buy the names whose fast average is now above the slow one, and sell those where it is below.
+
+        Parameters
+        ----------
+        now : pd.Timestamp
+            The session whose close is known.
+        past : Past
+            Bars up to now.
+        book : Holdings
+            The account at the close.
+
+        Returns
+        -------
+        pd.DataFrame | None
+            symbol, size (share of equity), kind; None when no name turns.
+        """
         close = past.array("close")
         if len(close) < self.slow:
             return None
@@ -121,4 +293,10 @@ class Crossover:
         self,
         fill: Fill,  # of this session
     ) -> None:
-        "Need nothing: the book shows the position."
+        """Need nothing: the book shows the position.
+
+        Parameters
+        ----------
+        fill : Fill
+            Of this session.
+        """

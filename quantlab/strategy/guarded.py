@@ -35,7 +35,41 @@ from ..risk.orders import cut_decision
 
 # %% ../../nbs/strategy/745_guarded.ipynb #0ad8cc9c
 class Guarded(NamedTuple):
-    "Hold a backtest under a guard."
+    """Hold a backtest under a guard.
+
+    Parameters
+    ----------
+    result : Result
+        The account, as from_weights gives it.
+    log : tuple[Transition, ...]
+        What the guard wrote, close by close.
+    modes : pd.Series
+        By date: armed, halted or killed, as said at the close.
+    decided : pd.DataFrame
+        (date, symbol): wish, held, weight (let through), at closes where something was sent.
+    state : GuardState
+        After the last close.
+    verdict : GuardVerdict
+        Of the last close.
+    opened : pd.Series
+        By date: equity at the session's open as the guard took it; replay_guard asks for it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.strategy.guarded import guarded
+    >>> names = ["AAPL", "JPM", "KO", "MSFT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2019-06-03", "2020-12-31"), "total").drop(columns="adj")
+    >>> dates = bars.index.unique("date")
+    >>> weights = pd.DataFrame(
+    ...     {"weight": 0.2}, pd.MultiIndex.from_product([dates[::21], names], names=["date", "symbol"])
+    ... )
+    >>> loose = Limits(None, None, max_turnover=None, kill_drawdown=None, stops={})
+    >>> same = guarded(weights, bars, loose)
+    """
 
     result: Result  # the account, as from_weights gives it
     log: tuple[Transition, ...]  # what the guard wrote, close by close
@@ -210,7 +244,65 @@ def guarded(
     start=None,  # first session of the account; None = that of the first decision
     end=None,  # last session; None = the last of bars
 ) -> Guarded:
-    "Run weights under a guard; raise ConfigError, DataError or PanelError for what cannot be traded or watched."
+    """Run weights under a guard; raise ConfigError, DataError or PanelError for what cannot be traded or watched.
+
+    Parameters
+    ----------
+    weights : pd.DataFrame
+        Panel with column weight: share of equity wished, decided at the close of date.
+    bars : pd.DataFrame
+        Panel with open and close, total-return adjusted; volume for max_adv.
+    limits : Limits
+        That bind every decision and every close.
+    costs : Costs, default DEFAULT_COSTS
+        Charged on every fill and every night.
+    rules : Rules, default DEFAULT_RULES
+        Of the market.
+    fill : FillModel, default DEFAULT_FILL
+        When and at what price orders fill.
+    cash : float, default 1_000_000.0
+        Money at the start.
+    sectors : Mapping[str, str] | None, default None
+        Symbol -> sector; needed for max_sector.
+    tiers : pd.Series | None, default None
+        (date, symbol): tier of a decision, a key of limits.stops; None: the first.
+    rearmed : Mapping[pd.Timestamp, str] | None, default None
+        Date -> written reason that takes a kill back before its look.
+    start : default None
+        First session of the account; None = that of the first decision.
+    end : default None
+        Last session; None = the last of bars.
+
+    Returns
+    -------
+    Guarded
+        A backtest under a guard.
+
+    Raises
+    ------
+    ConfigError
+        For what cannot be traded or watched.
+    DataError
+        For what cannot be traded or watched.
+    PanelError
+        For what cannot be traded or watched.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.portfolio.limits import Limits
+    >>> from quantlab.strategy.guarded import guarded
+    >>> names = ["AAPL", "JPM", "KO", "MSFT", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2019-06-03", "2020-12-31"), "total").drop(columns="adj")
+    >>> dates = bars.index.unique("date")
+    >>> weights = pd.DataFrame(
+    ...     {"weight": 0.2}, pd.MultiIndex.from_product([dates[::21], names], names=["date", "symbol"])
+    ... )
+    >>> loose = Limits(None, None, max_turnover=None, kill_drawdown=None, stops={})
+    >>> same = guarded(weights, bars, loose)
+    """
     check_terms(costs, rules, fill, cash)
     refuse_factors(bars)
     _check_limits(limits)

@@ -51,7 +51,31 @@ def _bins(
 
 # %% ../../nbs/validation/375_calibration.ipynb #dc7b1229
 class Brier(NamedTuple):
-    "Hold a Brier score and its parts: score = reliability - resolution + uncertainty + within."
+    """Hold a Brier score and its parts: score = reliability - resolution + uncertainty + within.
+
+    Parameters
+    ----------
+    score : float
+        Mean squared distance of forecasts from outcomes; 0 is perfect.
+    reliability : float
+        Squared distance of forecasts from frequencies; 0 is honest.
+    resolution : float
+        Squared distance of frequencies from the base rate; 0 is ignorant.
+    uncertainty : float
+        Variance of the outcome.
+    within : float
+        What is left inside the bins.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.validation.calibration import brier
+    >>> assert np.allclose(
+    ...     brier(np.array([0.2, 0.2, 0.7, 0.7]), np.array([0, 1, 1, 1])),
+    ...     (0.215, 0.09, 0.0625, 0.1875, 0),
+    ...     atol=1e-12,
+    ... )
+    """
 
     score: float  # mean squared distance of forecasts from outcomes; 0 is perfect
     reliability: float  # squared distance of forecasts from frequencies; 0 is honest
@@ -66,7 +90,49 @@ def brier(
     bins: int = 10,  # for the parts; the score does not depend on them
     how: str = "mass",  # "mass": equally many forecasts a bin; "width": equally wide bins
 ) -> Brier:  # NaN without pairs
-    "Score probabilities and split the score (Brier 1950, Murphy 1973); raise DataError, ConfigError."
+    """Score probabilities and split the score (Brier 1950, Murphy 1973); raise DataError, ConfigError.
+
+    Parameters
+    ----------
+    prob : pd.Series | np.ndarray
+        Forecast in [0, 1], known before the outcome.
+    y : pd.Series | np.ndarray
+        0 or 1; NaN = not known yet, the pair is left out.
+    bins : int, default 10
+        For the parts; the score does not depend on them.
+    how : str, default "mass"
+        "mass": equally many forecasts a bin; "width": equally wide bins.
+
+    Returns
+    -------
+    Brier
+        NaN without pairs.
+
+    Raises
+    ------
+    DataError
+        "prob has {...} rows, y {...}, and their labels differ; take y.reindex(prob.index)"
+        "prob has shape {...}, y {...}; pass one outcome per probability"
+        "{...} pairs are no probability and outcome, first prob {...} with y {...}; prob lies in [0, 1],
+        y is 0 or 1"
+    ConfigError
+        "bins={bins}, how={how}; give a whole number of bins and 'mass' or 'width'"
+
+    References
+    ----------
+    .. [1] Brier (1950).
+    .. [2] Murphy (1973).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.validation.calibration import brier
+    >>> assert np.allclose(
+    ...     brier(np.array([0.2, 0.2, 0.7, 0.7]), np.array([0, 1, 1, 1])),
+    ...     (0.215, 0.09, 0.0625, 0.1875, 0),
+    ...     atol=1e-12,
+    ... )
+    """
     pairs = _pairs(prob, y)
     if pairs.empty:
         return Brier(*[float("nan")] * 5)
@@ -125,7 +191,52 @@ def reliability(
     block: int = 1,  # dates in a cluster; 2 * horizon where outcomes overlap
     confidence: float = 0.95,  # of the interval
 ) -> pd.DataFrame:  # by bin that is not empty: n, prob (mean), frequency, low, high
-    "Compare forecasts with frequencies, date by date where there are dates; raise DataError, ConfigError."
+    """Compare forecasts with frequencies, date by date where there are dates; raise DataError, ConfigError.
+
+    Parameters
+    ----------
+    prob : pd.Series | np.ndarray
+        Forecast in [0, 1], known before the outcome.
+    y : pd.Series | np.ndarray
+        0 or 1; NaN = not known yet, the pair is left out.
+    bins : int, default 10
+        Of the forecasts.
+    how : str, default "mass"
+        "mass": equally many forecasts a bin; "width": equally wide bins.
+    block : int, default 1
+        Dates in a cluster; 2 * horizon where outcomes overlap.
+    confidence : float, default 0.95
+        Of the interval.
+
+    Returns
+    -------
+    pd.DataFrame
+        By bin that is not empty: n, prob (mean), frequency, low, high.
+
+    Raises
+    ------
+    DataError
+        "prob has {...} rows, y {...}, and their labels differ; take y.reindex(prob.index)"
+        "prob has shape {...}, y {...}; pass one outcome per probability"
+        "{...} pairs are no probability and outcome, first prob {...} with y {...}; prob lies in [0, 1],
+        y is 0 or 1"
+    ConfigError
+        "block is {block}; give a whole number of dates, 2 * horizon where outcomes overlap"
+        "bins={bins}, how={how}; give a whole number of bins and 'mass' or 'width'"
+        "confidence is {confidence}; give a probability between 0 and 1, such as 0.95"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.validation.calibration import reliability
+    >>> said = np.repeat([0.2, 0.8], 5)
+    >>> came = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 0])  # one of five, four of five: honest
+    >>> reliability(said, came, bins=2).round(2)
+         n  prob  frequency   low  high
+    bin
+    0    5   0.2        0.2  0.04  0.62
+    1    5   0.8        0.8  0.38  0.96
+    """
     pairs = _pairs(prob, y)
     rows, pairs["cluster"] = {}, _clusters(pairs.index, block)
     for b, part in pairs.groupby(_bins(pairs["prob"], bins, how)):
@@ -138,7 +249,30 @@ def reliability(
 
 # %% ../../nbs/validation/375_calibration.ipynb #bef99268
 class CalibrationError(NamedTuple):
-    "Hold an expected calibration error and what honest probabilities would show."
+    """Hold an expected calibration error and what honest probabilities would show.
+
+    Parameters
+    ----------
+    value : float
+        Mean distance of forecasts from frequencies, bins weighted by their forecasts.
+    chance : float
+        Expected of honest probabilities with independent outcomes.
+
+    References
+    ----------
+    .. [1] Naeini, Cooper and Hauskrecht (2015).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.calibration import CalibrationError, calibration_error
+    >>> bold = calibration_error(np.repeat([0.1, 0.9], 5), np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 0]), bins=2)
+    >>> pd.Series(bold, CalibrationError._fields).round(3)
+    value     0.100
+    chance    0.107
+    dtype: float64
+    """
 
     value: float  # mean distance of forecasts from frequencies, bins weighted by their forecasts
     chance: float  # expected of honest probabilities with independent outcomes
@@ -150,7 +284,50 @@ def calibration_error(
     bins: int = 10,  # of the forecasts
     how: str = "mass",  # "mass": equally many forecasts a bin; "width": equally wide bins
 ) -> CalibrationError:  # NaN without pairs
-    "Average the distance of forecasts from frequencies (Naeini et al. 2015); raise DataError, ConfigError."
+    """Average the distance of forecasts from frequencies (Naeini et al. 2015); raise DataError, ConfigError.
+
+    Parameters
+    ----------
+    prob : pd.Series | np.ndarray
+        Forecast in [0, 1], known before the outcome.
+    y : pd.Series | np.ndarray
+        0 or 1; NaN = not known yet, the pair is left out.
+    bins : int, default 10
+        Of the forecasts.
+    how : str, default "mass"
+        "mass": equally many forecasts a bin; "width": equally wide bins.
+
+    Returns
+    -------
+    CalibrationError
+        NaN without pairs.
+
+    Raises
+    ------
+    DataError
+        "prob has {...} rows, y {...}, and their labels differ; take y.reindex(prob.index)"
+        "prob has shape {...}, y {...}; pass one outcome per probability"
+        "{...} pairs are no probability and outcome, first prob {...} with y {...}; prob lies in [0, 1],
+        y is 0 or 1"
+    ConfigError
+        "bins={bins}, how={how}; give a whole number of bins and 'mass' or 'width'"
+
+    References
+    ----------
+    .. [1] Naeini et al. (2015).
+    .. [2] Naeini, Cooper and Hauskrecht (2015).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.calibration import CalibrationError, calibration_error
+    >>> bold = calibration_error(np.repeat([0.1, 0.9], 5), np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 0]), bins=2)
+    >>> pd.Series(bold, CalibrationError._fields).round(3)
+    value     0.100
+    chance    0.107
+    dtype: float64
+    """
     pairs = _pairs(prob, y)
     if pairs.empty:
         return CalibrationError(float("nan"), float("nan"))
@@ -178,11 +355,33 @@ class _Calibrator:
     "Speak scikit-learn's grammar without importing it: there are no settings, so a clone is a fresh one."
 
     def get_params(self, deep: bool = True) -> dict[str, object]:
-        "Return the settings: none."
+        """Return the settings: none.
+
+        Parameters
+        ----------
+        deep : bool, default True
+
+        Returns
+        -------
+        dict[str, object]
+            The settings: none.
+
+        Examples
+        --------
+        >>> from quantlab.validation.calibration import _Calibrator
+        >>> from sklearn.base import clone
+        >>> assert clone(_Calibrator()).get_params() == {} and _Calibrator().set_params().__repr__() == "_Calibrator()"
+        """
         return {}
 
     def set_params(self) -> "_Calibrator":
-        "Return self: there is nothing to set."
+        """Return self: there is nothing to set.
+
+        Returns
+        -------
+        _Calibrator
+            The same object.
+        """
         return self
 
     def __repr__(self) -> str:
@@ -190,7 +389,29 @@ class _Calibrator:
 
 # %% ../../nbs/validation/375_calibration.ipynb #70be4f54
 class TemperatureScaling(_Calibrator):
-    "Divide the log-odds of probabilities by one number (Guo et al. 2017)."
+    """Divide the log-odds of probabilities by one number (Guo et al. 2017).
+
+    References
+    ----------
+    .. [1] Guo et al. (2017).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.calibration import TemperatureScaling
+    >>> from scipy.special import expit
+    >>> rng = np.random.default_rng(7)
+    >>> odds = rng.normal(0, 1, 20_000)
+    >>> came = pd.Series(rng.uniform(size=20_000) < expit(odds)).astype(float)
+    >>> boaster = pd.DataFrame({"prob": expit(3 * odds)})
+    >>> cooled = TemperatureScaling().fit(boaster, came)
+    >>> ten = TemperatureScaling().fit(pd.DataFrame({"prob": [0.9] * 10}), pd.Series([1.0] * 6 + [0.0] * 4))
+    >>> pd.Series({"planted 3": cooled.temperature_, "by hand 5.42": ten.temperature_}, name="temperature").round(3)
+    planted 3       2.971
+    by hand 5.42    5.419
+    Name: temperature, dtype: float64
+    """
 
     def fit(
         self,
@@ -198,7 +419,27 @@ class TemperatureScaling(_Calibrator):
         y: pd.Series,  # 0 or 1, on X's index; NaN = not known yet, the row is left out
         sample_weight: pd.Series | None = None,  # on X's index
     ) -> "TemperatureScaling":
-        "Find the temperature of least log loss between e^-5 and e^5; raise DataError for probabilities of 0 or 1."
+        """Find the temperature of least log loss between e^-5 and e^5; raise DataError for probabilities of 0 or 1.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Predictions with column prob, made out of sample.
+        y : pd.Series
+            0 or 1, on X's index; NaN = not known yet, the row is left out.
+        sample_weight : pd.Series | None, default None
+            On X's index.
+
+        Returns
+        -------
+        TemperatureScaling
+            The same object.
+
+        Raises
+        ------
+        DataError
+            For probabilities of 0 or 1.
+        """
         from scipy.optimize import minimize_scalar  # here: it takes long to import
 
         pairs = _training(X, y)
@@ -219,12 +460,50 @@ class TemperatureScaling(_Calibrator):
         self,
         X: pd.DataFrame,  # predictions with column prob
     ) -> pd.DataFrame:  # the same frame with prob mended
-        "Return predictions with honest probabilities."
+        """Return predictions with honest probabilities.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Predictions with column prob.
+
+        Returns
+        -------
+        pd.DataFrame
+            The same frame with prob mended.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.validation.calibration import IsotonicCalibration
+        >>> said = pd.DataFrame({"prob": np.repeat([0.1, 0.5, 0.9], 4)})
+        >>> came = pd.Series([0, 0, 0, 1, 0, 1, 0, 1, 1, 1, 1, 0])  # a quarter, a half, three quarters
+        >>> honest = IsotonicCalibration().fit(said, came).predict(said)["prob"].unique()
+        >>> honest
+        array([0.25, 0.5 , 0.75])
+        """
         return X.assign(prob=expit(logit(X["prob"]) / self.temperature_))
 
 # %% ../../nbs/validation/375_calibration.ipynb #c45cc625
 class IsotonicCalibration(_Calibrator):
-    "Map probabilities through a rising step function (Zadrozny and Elkan 2002)."
+    """Map probabilities through a rising step function (Zadrozny and Elkan 2002).
+
+    References
+    ----------
+    .. [1] Zadrozny and Elkan (2002).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.calibration import IsotonicCalibration
+    >>> said = pd.DataFrame({"prob": np.repeat([0.1, 0.5, 0.9], 4)})
+    >>> came = pd.Series([0, 0, 0, 1, 0, 1, 0, 1, 1, 1, 1, 0])  # a quarter, a half, three quarters
+    >>> honest = IsotonicCalibration().fit(said, came).predict(said)["prob"].unique()
+    >>> honest
+    array([0.25, 0.5 , 0.75])
+    """
 
     def fit(
         self,
@@ -232,7 +511,44 @@ class IsotonicCalibration(_Calibrator):
         y: pd.Series,  # 0 or 1, on X's index; NaN = not known yet, the row is left out
         sample_weight: pd.Series | None = None,  # on X's index
     ) -> "IsotonicCalibration":
-        "Fit the curve to known outcomes; raise DataError when one outcome is missing."
+        """Fit the curve to known outcomes; raise DataError when one outcome is missing.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Predictions with column prob, made out of sample.
+        y : pd.Series
+            0 or 1, on X's index; NaN = not known yet, the row is left out.
+        sample_weight : pd.Series | None, default None
+            On X's index.
+
+        Returns
+        -------
+        IsotonicCalibration
+            The same object.
+
+        Raises
+        ------
+        DataError
+            When one outcome is missing.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.validation.calibration import TemperatureScaling
+        >>> from scipy.special import expit
+        >>> rng = np.random.default_rng(7)
+        >>> odds = rng.normal(0, 1, 20_000)
+        >>> came = pd.Series(rng.uniform(size=20_000) < expit(odds)).astype(float)
+        >>> boaster = pd.DataFrame({"prob": expit(3 * odds)})
+        >>> cooled = TemperatureScaling().fit(boaster, came)
+        >>> ten = TemperatureScaling().fit(pd.DataFrame({"prob": [0.9] * 10}), pd.Series([1.0] * 6 + [0.0] * 4))
+        >>> pd.Series({"planted 3": cooled.temperature_, "by hand 5.42": ten.temperature_}, name="temperature").round(3)
+        planted 3       2.971
+        by hand 5.42    5.419
+        Name: temperature, dtype: float64
+        """
         from sklearn.isotonic import IsotonicRegression  # here: it takes a second to import
 
         pairs = _training(X, y)
@@ -246,7 +562,18 @@ class IsotonicCalibration(_Calibrator):
         self,
         X: pd.DataFrame,  # predictions with column prob
     ) -> pd.DataFrame:  # the same frame with prob mended
-        "Return predictions with honest probabilities."
+        """Return predictions with honest probabilities.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Predictions with column prob.
+
+        Returns
+        -------
+        pd.DataFrame
+            The same frame with prob mended.
+        """
         known = X["prob"].notna()
         return X.assign(
             prob=X["prob"].mask(known, pd.Series(self.curve_.predict(X.loc[known, "prob"]), X.index[known]))
@@ -260,7 +587,41 @@ def coverage(
     by: pd.Series | np.ndarray | None = None,  # group of each row, such as its year
     block: int = 1,  # dates in a cluster; 2 * horizon where outcomes overlap
 ) -> pd.DataFrame:  # "all" and each group: n, coverage, se (NaN with one cluster), below, above (shares), width (mean)
-    "Measure how often outcomes fall into their intervals, ends included; raise DataError for crossed ends."
+    """Measure how often outcomes fall into their intervals, ends included; raise DataError for crossed ends.
+
+    Parameters
+    ----------
+    y : pd.Series
+        Outcome; NaN = not known yet, the row is left out.
+    low : pd.Series
+        Lower end of the interval, on y's index.
+    high : pd.Series
+        Upper end.
+    by : pd.Series | np.ndarray | None, default None
+        Group of each row, such as its year.
+    block : int, default 1
+        Dates in a cluster; 2 * horizon where outcomes overlap.
+
+    Returns
+    -------
+    pd.DataFrame
+        "all" and each group: n, coverage, se (NaN with one cluster), below, above (shares), width
+        (mean).
+
+    Raises
+    ------
+    DataError
+        For crossed ends.
+    ConfigError
+        "block is {block}; give a whole number of dates, 2 * horizon where outcomes overlap"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.calibration import coverage
+    >>> four = pd.Series([0.0, 1.0, 2.0, 3.0])
+    >>> assert coverage(four, four * 0 + 1, four * 0 + 2).iloc[0].tolist()[:2] == [4, 0.5]
+    """
     if not (y.index.equals(low.index) and y.index.equals(high.index)):
         raise DataError(
             f"y, low and high have {len(y)}, {len(low)} and {len(high)} rows that do not match; reindex them to y's"
@@ -284,7 +645,36 @@ def pinball(
     y: pd.Series,  # outcome; NaN = not known yet, the row is left out
     quantiles: pd.DataFrame,  # on y's index; columns q1 ... q99, known before the outcome; others are not used
 ) -> pd.Series:  # mean loss by column, in units of y; NaN without pairs
-    "Score quantile forecasts (Koenker and Bassett 1978); raise DataError where a column or the index is another."
+    """Score quantile forecasts (Koenker and Bassett 1978); raise DataError where a column or the index is another.
+
+    Parameters
+    ----------
+    y : pd.Series
+        Outcome; NaN = not known yet, the row is left out.
+    quantiles : pd.DataFrame
+        On y's index; columns q1 ... q99, known before the outcome; others are not used.
+
+    Returns
+    -------
+    pd.Series
+        Mean loss by column, in units of y; NaN without pairs.
+
+    Raises
+    ------
+    DataError
+        Where a column or the index is another.
+
+    References
+    ----------
+    .. [1] Koenker and Bassett (1978).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.calibration import pinball
+    >>> assert np.allclose(pinball(pd.Series([1.0]), pd.DataFrame({"q10": [0.0], "q90": [0.0]})), [0.1, 0.9])
+    """
     names = quantiles.columns[quantiles.columns.str.fullmatch(r"q\d{1,2}") & (quantiles.columns != "q0")]
     if not len(names) or not quantiles.index.equals(y.index):
         raise DataError(

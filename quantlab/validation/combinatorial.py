@@ -74,7 +74,35 @@ def _joined(
 # %% ../../nbs/validation/355_combinatorial.ipynb #90e57559
 @dataclass(frozen=True)
 class CombinatorialPurgedCV:
-    "Test every combination of some groups of sessions, trained on all labels that do not touch them."
+    """Test every combination of some groups of sessions, trained on all labels that do not touch them.
+
+    Parameters
+    ----------
+    n_groups : int, default 6
+        Blocks of whole sessions, at least 2.
+    n_test_groups : int, default 2
+        Tested at a time, fewer than n_groups.
+    embargo : int, default 0
+        Sessions after the labels of each test group that are not trained on.
+    t1 : pd.Series | None, optional
+        Label ends, if split cannot be given them.
+
+    Raises
+    ------
+    ConfigError
+        Unless an argument is a whole number, large enough (see check_whole).
+        "n_test_groups={n_test_groups} of n_groups={n_groups} leaves nothing to train on; test fewer"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
+    >>> sessions = pd.bdate_range("2024-01-01", periods=6, unit="us")
+    >>> tiny = pd.DataFrame(
+    ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
+    ... )
+    >>> small = CombinatorialPurgedCV(3, 2, t1=pd.Series(sessions, index=tiny.index))
+    """
 
     n_groups: int = 6  # blocks of whole sessions, at least 2
     n_test_groups: int = 2  # tested at a time, fewer than n_groups
@@ -86,7 +114,19 @@ class CombinatorialPurgedCV:
 
     @property
     def n_paths(self) -> int:
-        "Return how many complete histories the test predictions make."
+        """Return how many complete histories the test predictions make.
+
+        Returns
+        -------
+        int
+            How many complete histories the test predictions make.
+
+        Examples
+        --------
+        >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
+        >>> cv = CombinatorialPurgedCV(n_groups=6, n_test_groups=2, embargo=10)
+        >>> assert (cv.get_n_splits(), cv.n_paths) == (15, 5)
+        """
         return comb(self.n_groups - 1, self.n_test_groups - 1)
 
     def get_n_splits(
@@ -95,7 +135,22 @@ class CombinatorialPurgedCV:
         y=None,  # not used
         groups=None,  # not used
     ) -> int:
-        "Return the number of combinations."
+        """Return the number of combinations.
+
+        Parameters
+        ----------
+        X : default None
+            Not used.
+        y : default None
+            Not used.
+        groups : default None
+            Not used.
+
+        Returns
+        -------
+        int
+            The number of combinations.
+        """
         return comb(self.n_groups, self.n_test_groups)
 
     def split(
@@ -105,7 +160,42 @@ class CombinatorialPurgedCV:
         groups=None,  # not used
         t1: pd.Series | None = None,  # (date, symbol): end of each label; NaT = not known, never trained on
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # train_rows, test_rows: positions into the rows of X
-        "Yield the splits in lexicographic order; raise ConfigError or PanelError for what cannot be split."
+        """Yield the splits in lexicographic order; raise ConfigError or PanelError for what cannot be split.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel.
+        y : default None
+            Not used.
+        groups : default None
+            Not used.
+        t1 : pd.Series | None, default None
+            (date, symbol): end of each label; NaT = not known, never trained on.
+
+        Returns
+        -------
+        Iterator[tuple[np.ndarray, np.ndarray]]
+            train_rows, test_rows: positions into the rows of X.
+
+        Raises
+        ------
+        ConfigError
+            For what cannot be split.
+        PanelError
+            For what cannot be split.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
+        >>> sessions = pd.bdate_range("2024-01-01", periods=6, unit="us")
+        >>> tiny = pd.DataFrame(
+        ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
+        ... )
+        >>> small = CombinatorialPurgedCV(3, 2, t1=pd.Series(sessions, index=tiny.index))
+        >>> assert [train.tolist() for train, _ in small.split(tiny)] == [[4, 5], [2, 3], [0, 1]]
+        """
         spans = label_spans(X, self.t1 if t1 is None else t1)
         blocks = list(pairwise(block_edges(spans.dates, self.n_groups)))
         return (fold_around(spans, list(tested), self.embargo) for tested in combinations(blocks, self.n_test_groups))
@@ -115,7 +205,48 @@ class CombinatorialPurgedCV:
         predictions: Sequence[pd.DataFrame | pd.Series],  # one panel per split, in the order of split: its test rows
         X: pd.DataFrame,  # the panel that was split
     ) -> list[pd.DataFrame | pd.Series]:  # n_paths panels, each with exactly the rows of X
-        "Join the test predictions into complete histories; raise PanelError where a split's rows do not fit."
+        """Join the test predictions into complete histories; raise PanelError where a split's rows do not fit.
+
+        Parameters
+        ----------
+        predictions : Sequence[pd.DataFrame | pd.Series]
+            One panel per split, in the order of split: its test rows.
+        X : pd.DataFrame
+            The panel that was split.
+
+        Returns
+        -------
+        list[pd.DataFrame | pd.Series]
+            n_paths panels, each with exactly the rows of X.
+
+        Raises
+        ------
+        PanelError
+            Where a split's rows do not fit.
+        ConfigError
+            If they are too few (see block_edges).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
+        >>> days = pd.MultiIndex.from_product(
+        ...     [pd.bdate_range("2024-01-01", periods=3), ["A"]], names=["date", "symbol"]
+        ... )
+        >>> said = [pd.Series(split, days[rows]) for split, rows in enumerate(([0, 1], [0, 2], [1, 2]))]
+        >>> sessions = pd.bdate_range("2024-01-01", periods=6, unit="us")
+        >>> tiny = pd.DataFrame(
+        ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
+        ... )
+        >>> small = CombinatorialPurgedCV(3, 2, t1=pd.Series(sessions, index=tiny.index))
+        >>> made = [
+        ...     pd.Series(split, index=tiny.index[test], name="split")
+        ...     for split, (_, test) in enumerate(small.split(tiny))
+        ... ]
+        >>> show_error(lambda: small.paths(made[::-1], tiny))
+        'PanelError: the predictions of split 0 do not have its 4 test rows in order; predict X.iloc[test_rows]'
+        """
         layout = _layout(self.n_groups, self.n_test_groups)
         return _joined(list(predictions), check_panel(X).index, layout)
 
@@ -123,6 +254,46 @@ class CombinatorialPurgedCV:
 def path_table(
     splitter: CombinatorialPurgedCV,  # whose splits are laid out
 ) -> pd.DataFrame:  # groups x splits: the path a tested group goes to; -1 = not tested
-    "Say which path the predictions of each group and split belong to."
+    """Say which path the predictions of each group and split belong to.
+
+    Parameters
+    ----------
+    splitter : CombinatorialPurgedCV
+        Whose splits are laid out.
+
+    Returns
+    -------
+    pd.DataFrame
+        Groups x splits: the path a tested group goes to; -1 = not tested.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV, path_table
+    >>> days = pd.MultiIndex.from_product(
+    ...     [pd.bdate_range("2024-01-01", periods=3), ["A"]], names=["date", "symbol"]
+    ... )
+    >>> said = [pd.Series(split, days[rows]) for split, rows in enumerate(([0, 1], [0, 2], [1, 2]))]
+    >>> sessions = pd.bdate_range("2024-01-01", periods=6, unit="us")
+    >>> tiny = pd.DataFrame(
+    ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
+    ... )
+    >>> small = CombinatorialPurgedCV(3, 2, t1=pd.Series(sessions, index=tiny.index))
+    >>> made = [
+    ...     pd.Series(split, index=tiny.index[test], name="split")
+    ...     for split, (_, test) in enumerate(small.split(tiny))
+    ... ]
+    >>> cv = CombinatorialPurgedCV(n_groups=6, n_test_groups=2, embargo=10)
+    >>> layout = path_table(cv)
+    >>> layout.where(layout >= 0, "").rename(columns=lambda split: f"{split:02d}")
+    split 00 01 02 03 04 05 06 07 08 09 10 11 12 13 14
+    group
+    0      0  1  2  3  4
+    1      0              1  2  3  4
+    2         0           1           2  3  4
+    3            0           1        2        3  4
+    4               0           1        2     3     4
+    5                  0           1        2     3  4
+    """
     table = _layout(splitter.n_groups, splitter.n_test_groups)
     return pd.DataFrame(table).rename_axis(index="group", columns="split")

@@ -22,7 +22,48 @@ def lagged_outcomes(
     y: pd.Series,  # (date, symbol); the outcome of a decision at date
     lags: Sequence[int],  # sessions of delay, 0 or more, rising
 ) -> pd.DataFrame:  # on y's index, one column per lag: the outcome of a decision lag sessions later; NaN beyond the end
-    "Set the outcomes of later decisions beside each row; raise ConfigError for lags that are no delays."
+    """Set the outcomes of later decisions beside each row; raise ConfigError for lags that are no delays.
+
+    Parameters
+    ----------
+    y : pd.Series
+        (date, symbol); the outcome of a decision at date.
+    lags : Sequence[int]
+        Sessions of delay, 0 or more, rising.
+
+    Returns
+    -------
+    pd.DataFrame
+        On y's index, one column per lag: the outcome of a decision lag sessions later; NaN beyond the
+        end.
+
+    Raises
+    ------
+    ConfigError
+        For lags that are no delays.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.decay import lagged_outcomes
+    >>> def panel(rows):
+    ...     "A small panel: one list per date."
+    ...     dates = pd.bdate_range("2024-01-01", periods=len(rows), name="date", unit="us")
+    ...     wide = pd.DataFrame(
+    ...         rows, index=dates, columns=pd.Index(list("ABCDEFGHIJ")[: len(rows[0])], name="symbol")
+    ...     )
+    ...     return wide.stack(future_stack=True)
+    >>> ahead = lagged_outcomes(panel([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]]), [0, 2])
+    >>> ahead
+    lag                   0     2
+    date       symbol
+    2024-01-01 A        1.0   3.0
+               B       10.0  30.0
+    2024-01-02 A        2.0   NaN
+               B       20.0   NaN
+    2024-01-03 A        3.0   NaN
+               B       30.0   NaN
+    """
     lags = list(lags)
     if not lags or any(not isinstance(k, (int, np.integer)) or k < 0 for k in lags) or sorted(set(lags)) != lags:
         raise ConfigError(f"lags are {lags!r}; give rising whole numbers of sessions, 0 or more")
@@ -37,7 +78,42 @@ def ic_decay(
     outcomes: pd.DataFrame,  # (date, symbol), one column per lag (lagged) or horizon, in sessions; known at their ends
     method: str = "forward",  # of validation.inference.mean_ic, but for "hac", whose lag differs by column
 ) -> pd.DataFrame:  # by column: mean, se, t, p, n_dates, reason
-    "Test the mean rank IC of a score against outcomes ever further ahead."
+    """Test the mean rank IC of a score against outcomes ever further ahead.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol); known at the close of date.
+    outcomes : pd.DataFrame
+        (date, symbol), one column per lag (lagged) or horizon, in sessions; known at their ends.
+    method : str, default "forward"
+        Of validation.inference.mean_ic, but for "hac", whose lag differs by column.
+
+    Returns
+    -------
+    pd.DataFrame
+        By column: mean, se, t, p, n_dates, reason.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown method (see mean_ic).
+
+    Examples
+    --------
+    >>> from quantlab.data.synth import synth_market
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.validation.decay import ic_decay, lagged_outcomes
+    >>> lags = [0, 1, 2, 3, 4, 6, 8, 10, 13, 16, 20, 25, 30]
+    >>> market = synth_market(n_symbols=60, n_dates=1000, ic=0.10, persistence=0.9, seed=3)
+    >>> planted = ic_decay(market.features["factor"], lagged_outcomes(forward_returns(market.bars, 1)["y"], lags))
+    >>> planted.loc[[0, 6, 20], ["mean", "se", "t", "p", "n_dates"]].round(4)
+           mean      se       t       p  n_dates
+    lag
+    0    0.1007  0.0114  8.8279  0.0000      998
+    6    0.0563  0.0073  7.7578  0.0000      992
+    20   0.0132  0.0044  2.9820  0.0029      978
+    """
     tests = {column: asdict(mean_ic(score, outcomes[column], method)) for column in outcomes}
     frame = pd.DataFrame.from_dict(tests, orient="index", columns=["mean", "se", "t", "p", "n_dates", "reason"])
     return frame.rename_axis(outcomes.columns.name or "horizon")
@@ -45,7 +121,30 @@ def ic_decay(
 # %% ../../nbs/validation/366_decay.ipynb #f8335528
 @dataclass(frozen=True)
 class HalfLife:
-    "Hold the delay at which a mean rank IC has lost half of itself; knowable when the last outcome is."
+    """Hold the delay at which a mean rank IC has lost half of itself; knowable when the last outcome is.
+
+    Parameters
+    ----------
+    sessions : float
+        From the first lag on; NaN = none, see reason.
+    low : float
+        The same for the curve less two standard errors.
+    high : float
+        Plus two; NaN = beyond the last lag.
+    start : float
+        Mean rank IC at the first lag.
+    reason : str, default ""
+        Why there is none.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.decay import half_life
+    >>> def curve(*means, se=0.001):
+    ...     "A curve at lags 0, 1, 2, ..."
+    ...     return pd.DataFrame({"mean": means, "se": se})
+    >>> assert half_life(curve(0.08, 0.06, 0.02)).sessions == 1.5  # 0.04 lies halfway between lags 1 and 2
+    """
 
     sessions: float  # from the first lag on; NaN = none, see reason
     low: float  # the same for the curve less two standard errors
@@ -73,7 +172,28 @@ def _crossing(
 def half_life(
     curve: pd.DataFrame,  # from ic_decay: by lag in sessions, mean and se
 ) -> HalfLife:
-    "Return the delay at which the mean rank IC first stands at half of its first value, or say why there is none."
+    """Return the delay at which the mean rank IC first stands at half of its first value, or say why there is none.
+
+    Parameters
+    ----------
+    curve : pd.DataFrame
+        From ic_decay: by lag in sessions, mean and se.
+
+    Returns
+    -------
+    HalfLife
+        The delay at which the mean rank IC first stands at half of its first value, or say why there is
+        none.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.decay import half_life
+    >>> def curve(*means, se=0.001):
+    ...     "A curve at lags 0, 1, 2, ..."
+    ...     return pd.DataFrame({"mean": means, "se": se})
+    >>> assert half_life(curve(0.08, 0.06, 0.02)).sessions == 1.5  # 0.04 lies halfway between lags 1 and 2
+    """
     curve = curve[["mean", "se"]].astype("float64").dropna()
     lags = curve.index.to_numpy(dtype=np.float64)
     if len(curve) < 2 or not np.isfinite(curve.to_numpy()).all() or (np.diff(lags) <= 0).any():

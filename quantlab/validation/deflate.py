@@ -28,7 +28,47 @@ def psr(
     benchmark: float = 0.0,  # Sharpe ratio to exceed, per period
     autocorrelation: float = 0.0,  # of returns one period apart, if they are an AR(1)
 ) -> float:  # in [0, 1]; NaN with fewer than 3 returns or when an argument is NaN
-    "Return the probability that the true Sharpe ratio exceeds a benchmark (Bailey and López de Prado 2012)."
+    """Return the probability that the true Sharpe ratio exceeds a benchmark (Bailey and López de Prado 2012).
+
+    Parameters
+    ----------
+    sharpe : float
+        observed, per period.
+    n_obs : int
+        Returns it was computed from.
+    skew : float, default 0.0
+        Of the returns.
+    kurtosis : float, default 3.0
+        raw, of the returns.
+    benchmark : float, default 0.0
+        Sharpe ratio to exceed, per period.
+    autocorrelation : float, default 0.0
+        Of returns one period apart, if they are an AR(1).
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN with fewer than 3 returns or when an argument is NaN.
+
+    Raises
+    ------
+    ConfigError
+        For impossible moments (see sharpe_se).
+
+    References
+    ----------
+    .. [1] Bailey and López de Prado (2012).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.deflate import psr
+    >>> known = psr(0.458, 24, -2.448, 10.164)
+    >>> pd.Series({"as they are": known, "taken for normal": psr(0.458, 24)}).round(4)
+    as they are         0.9134
+    taken for normal    0.9817
+    dtype: float64
+    """
     error = sharpe_se(sharpe, n_obs, skew, kurtosis, autocorrelation)
     return float(ndtr((sharpe - benchmark) / error)) if error > 0 else math.nan
 
@@ -37,7 +77,39 @@ def expected_max_sharpe(
     n_trials: float,  # independent tries, at least 1
     trial_variance: float,  # variance of their Sharpe ratios, per period
 ) -> float:  # per period; 0 for a single try
-    "Return the Sharpe ratio expected of the best of n tries without skill (Bailey and López de Prado 2014)."
+    """Return the Sharpe ratio expected of the best of n tries without skill (Bailey and López de Prado 2014).
+
+    Parameters
+    ----------
+    n_trials : float
+        Independent tries, at least 1.
+    trial_variance : float
+        Variance of their Sharpe ratios, per period.
+
+    Returns
+    -------
+    float
+        Per period; 0 for a single try.
+
+    Raises
+    ------
+    ConfigError
+        "n_trials is {n_trials}; the strategy itself is one try, so give at least 1"
+        "trial_variance is {trial_variance}; it is not negative, pass trials['sharpe'].var()"
+
+    References
+    ----------
+    .. [1] Bailey and López de Prado (2014), *The Deflated Sharpe Ratio*.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.validation.deflate import expected_max_sharpe
+    >>> rng = np.random.default_rng(7)
+    >>> counts = np.array([2, 5, 10, 20, 50, 100, 200, 500, 1000])
+    >>> drawn = np.array([rng.standard_normal((1000, n)).max(axis=1).mean() for n in counts])
+    >>> formula = np.array([expected_max_sharpe(n, 1.0) for n in counts])
+    """
     if n_trials < 1:
         raise ConfigError(f"n_trials is {n_trials}; the strategy itself is one try, so give at least 1")
     if trial_variance < 0:
@@ -50,7 +122,36 @@ def expected_max_sharpe(
 
 # %% ../../nbs/validation/370_deflate.ipynb #ae7234f9
 class BestOfNull(NamedTuple):
-    "Hold mean and deviation of the largest of independent standard normals."
+    """Hold mean and deviation of the largest of independent standard normals.
+
+    Parameters
+    ----------
+    mean : float
+        0 for a single one.
+    sd : float
+        1 for a single one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.deflate import best_of_null, expected_max_sharpe
+    >>> rng = np.random.default_rng(7)
+    >>> counts = np.array([2, 5, 10, 20, 50, 100, 200, 500, 1000])
+    >>> drawn = np.array([rng.standard_normal((1000, n)).max(axis=1).mean() for n in counts])
+    >>> formula = np.array([expected_max_sharpe(n, 1.0) for n in counts])
+    >>> spread = np.array([rng.standard_normal((4000, n)).max(axis=1) for n in (2, 10, 100, 1000)])
+    >>> exact = pd.DataFrame([best_of_null(n) for n in (2, 10, 100, 1000)], index=[2, 10, 100, 1000]).rename_axis(
+    ...     "tries"
+    ... )
+    >>> exact.assign(formula=[expected_max_sharpe(n, 1.0) for n in exact.index]).round(3)
+            mean     sd  formula
+    tries
+    2      0.564  0.826    0.520
+    10     1.539  0.587    1.575
+    100    2.508  0.429    2.531
+    1000   3.241  0.351    3.255
+    """
 
     mean: float  # 0 for a single one
     sd: float  # 1 for a single one
@@ -59,7 +160,44 @@ class BestOfNull(NamedTuple):
 def best_of_null(
     n_trials: float,  # independent tries, at least 1
 ) -> BestOfNull:
-    "Return mean and deviation of the best of n tries without skill, by quadrature of their distribution."
+    """Return mean and deviation of the best of n tries without skill, by quadrature of their distribution.
+
+    Parameters
+    ----------
+    n_trials : float
+        Independent tries, at least 1.
+
+    Returns
+    -------
+    BestOfNull
+        Mean and deviation of the best of n tries without skill, by quadrature of their distribution.
+
+    Raises
+    ------
+    ConfigError
+        "n_trials is {n_trials}; the strategy itself is one try, so give a number from 1"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.deflate import best_of_null, expected_max_sharpe
+    >>> rng = np.random.default_rng(7)
+    >>> counts = np.array([2, 5, 10, 20, 50, 100, 200, 500, 1000])
+    >>> drawn = np.array([rng.standard_normal((1000, n)).max(axis=1).mean() for n in counts])
+    >>> formula = np.array([expected_max_sharpe(n, 1.0) for n in counts])
+    >>> spread = np.array([rng.standard_normal((4000, n)).max(axis=1) for n in (2, 10, 100, 1000)])
+    >>> exact = pd.DataFrame([best_of_null(n) for n in (2, 10, 100, 1000)], index=[2, 10, 100, 1000]).rename_axis(
+    ...     "tries"
+    ... )
+    >>> exact.assign(formula=[expected_max_sharpe(n, 1.0) for n in exact.index]).round(3)
+            mean     sd  formula
+    tries
+    2      0.564  0.826    0.520
+    10     1.539  0.587    1.575
+    100    2.508  0.429    2.531
+    1000   3.241  0.351    3.255
+    """
     if not 1 <= n_trials < math.inf:
         raise ConfigError(f"n_trials is {n_trials}; the strategy itself is one try, so give a number from 1")
     x = np.linspace(-9.0, 12.0, 8401)
@@ -77,7 +215,64 @@ def dsr(
     trial_variance: float,  # variance of their Sharpe ratios, per period
     form: str = "2014",  # or "max": against the spread of the best of a search instead of that of one ratio
 ) -> float:  # in [0, 1]; NaN where psr is NaN; with one try it is psr against 0
-    "Return the probability that a Sharpe ratio beats the best of lucky tries (Bailey and López de Prado 2014)."
+    """Return the probability that a Sharpe ratio beats the best of lucky tries (Bailey and López de Prado 2014).
+
+    Parameters
+    ----------
+    sharpe : float
+        observed, per period.
+    n_obs : int
+        Returns it was computed from.
+    skew : float
+        Of the returns.
+    kurtosis : float
+        raw, of the returns.
+    n_trials : float
+        Independent tries, this one included.
+    trial_variance : float
+        Variance of their Sharpe ratios, per period.
+    form : str, default "2014"
+        Or "max": against the spread of the best of a search instead of that of one ratio.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN where psr is NaN; with one try it is psr against 0.
+
+    Raises
+    ------
+    ConfigError
+        "form is {form}; use '2014' or 'max'"
+        "n_trials is {n_trials}; the strategy itself is one try, so give a number from 1"
+        For impossible moments (see sharpe_se).
+        "n_trials is {n_trials}; the strategy itself is one try, so give at least 1"
+
+    References
+    ----------
+    .. [1] Bailey and López de Prado (2014), *The Deflated Sharpe Ratio*.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.deflate import best_of_null, dsr, expected_max_sharpe
+    >>> rng = np.random.default_rng(7)
+    >>> counts = np.array([2, 5, 10, 20, 50, 100, 200, 500, 1000])
+    >>> drawn = np.array([rng.standard_normal((1000, n)).max(axis=1).mean() for n in counts])
+    >>> formula = np.array([expected_max_sharpe(n, 1.0) for n in counts])
+    >>> spread = np.array([rng.standard_normal((4000, n)).max(axis=1) for n in (2, 10, 100, 1000)])
+    >>> exact = pd.DataFrame([best_of_null(n) for n in (2, 10, 100, 1000)], index=[2, 10, 100, 1000]).rename_axis(
+    ...     "tries"
+    ... )
+    >>> exact.assign(formula=[expected_max_sharpe(n, 1.0) for n in exact.index]).round(3)
+    >>> example = {n: dsr(2.5 / np.sqrt(250), 1250, -3, 10, n, 0.5 / 250) for n in (1, 46, 100)}
+    >>> pd.Series(example, name="DSR").rename_axis("tries").round(4)
+    tries
+    1      1.0000
+    46     0.9505
+    100    0.9004
+    Name: DSR, dtype: float64
+    """
     if form not in ("2014", "max"):
         raise ConfigError(f"form is {form!r}; use '2014' or 'max'")
     if form == "max" and n_trials > 1:
@@ -87,7 +282,40 @@ def dsr(
 
 # %% ../../nbs/validation/370_deflate.ipynb #9aa37f80
 class Effective(NamedTuple):
-    "Hold how many independent tries a set of related ones amounts to."
+    """Hold how many independent tries a set of related ones amounts to.
+
+    Parameters
+    ----------
+    n_trials : float
+        At least 1, at most the number of tries.
+    variance : float
+        Of the Sharpe ratio of one of them, per period; 0 for a single one.
+
+    References
+    ----------
+    .. [1] López de Prado and Lewis (2019, *Quantitative Finance* 19, 1555-1565).
+    .. [2] Bailey and López de Prado (2014), *The Deflated Sharpe Ratio*.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.validation.deflate import effective_trials
+    >>> close = to_wide(adjust(sample_bars())["close"])
+    >>> returns = close.pct_change(fill_method=None)
+    >>> market = returns.mean(axis=1)
+    >>> def top20(lookback, skip):
+    ...     "Daily return over the market of the 20 strongest names, chosen every 21 sessions."
+    ...     past = (close.shift(skip) / close.shift(lookback) - 1).iloc[272::21]
+    ...     chosen = (past.rank(axis=1, ascending=False) <= 20).astype(float).reindex(close.index).ffill().shift(1)
+    ...     return returns.where(chosen == 1.0).mean(axis=1) - market
+    >>> lookbacks = (10, 15, 21, 30, 42, 63, 84, 105, 126, 147, 168, 189, 231, 252)
+    >>> grid = [(lookback, skip) for lookback in lookbacks for skip in (0, 2, 5)]
+    >>> trials = pd.DataFrame({f"L{a}_s{b}": top20(a, b) for a, b in grid}).loc["2011-03":]
+    >>> doubled = effective_trials(pd.concat([trials, trials.add_suffix("_again")], axis=1))
+    """
 
     n_trials: float  # at least 1, at most the number of tries
     variance: float  # of the Sharpe ratio of one of them, per period; 0 for a single one
@@ -108,7 +336,50 @@ def effective_trials(
     draws: int = 2000,  # simulated searches; 2000 give N to within a few percent
     seed: int = 7,  # of the draws
 ) -> Effective:
-    "Count the independent tries whose best would be as lucky as that of these; raise DataError for flat ones."
+    """Count the independent tries whose best would be as lucky as that of these; raise DataError for flat ones.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Dates x tries, simple decimal returns; dates on which one is NaN are not used.
+    draws : int, default 2000
+        Simulated searches; 2000 give N to within a few percent.
+    seed : int, default 7
+        Of the draws.
+
+    Returns
+    -------
+    Effective
+        The independent tries whose best would be as lucky as that of these.
+
+    Raises
+    ------
+    DataError
+        For flat ones.
+    ConfigError
+        "n_trials is {n_trials}; the strategy itself is one try, so give at least 1"
+        "trial_variance is {trial_variance}; it is not negative, pass trials['sharpe'].var()"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.validation.deflate import effective_trials
+    >>> close = to_wide(adjust(sample_bars())["close"])
+    >>> returns = close.pct_change(fill_method=None)
+    >>> market = returns.mean(axis=1)
+    >>> def top20(lookback, skip):
+    ...     "Daily return over the market of the 20 strongest names, chosen every 21 sessions."
+    ...     past = (close.shift(skip) / close.shift(lookback) - 1).iloc[272::21]
+    ...     chosen = (past.rank(axis=1, ascending=False) <= 20).astype(float).reindex(close.index).ffill().shift(1)
+    ...     return returns.where(chosen == 1.0).mean(axis=1) - market
+    >>> lookbacks = (10, 15, 21, 30, 42, 63, 84, 105, 126, 147, 168, 189, 231, 252)
+    >>> grid = [(lookback, skip) for lookback in lookbacks for skip in (0, 2, 5)]
+    >>> trials = pd.DataFrame({f"L{a}_s{b}": top20(a, b) for a, b in grid}).loc["2011-03":]
+    >>> doubled = effective_trials(pd.concat([trials, trials.add_suffix("_again")], axis=1))
+    """
     x = returns.dropna().to_numpy(dtype=np.float64)
     if x.shape[1] == 0 or len(x) < 3 or not np.isfinite(x).all():
         raise DataError(
@@ -135,7 +406,54 @@ def effective_trials(
 # %% ../../nbs/validation/370_deflate.ipynb #49a14f19
 @dataclass(frozen=True)
 class Deflated:
-    "Hold a Sharpe ratio with its error and what is left of it after the search."
+    """Hold a Sharpe ratio with its error and what is left of it after the search.
+
+    Parameters
+    ----------
+    sharpe : float
+        Per period.
+    se : float
+        Its standard error, per period.
+    n_obs : int
+        Returns.
+    skew : float
+        Third standardised moment.
+    kurtosis : float
+        Raw.
+    n_trials : int
+        Distinct tries of the study; 1 when none was recorded.
+    n_effective : float
+        Independent tries they were taken for.
+    trial_variance : float
+        Of the Sharpe ratio of one of those, per period.
+    benchmark : float
+        Expected best of the tries without skill, per period.
+    psr : float
+        Probability that the true ratio is above 0.
+    dsr : float
+        Probability that it is above the benchmark.
+    dsr_max : float
+        The same against the spread of the best of such searches.
+    autocorrelation : float
+        Of returns one period apart.
+    psr_ar1 : float
+        Psr if the returns are an AR(1) of that autocorrelation.
+
+    References
+    ----------
+    .. [1] Slepian (1962).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.deflate import deflate
+    >>> tried = pd.DataFrame(np.random.default_rng(7).normal(0, 0.01, (750, 20)))  # twenty strategies without skill
+    >>> ratio = tried.mean() / tried.std()
+    >>> hit = deflate(tried[ratio.idxmax()], pd.DataFrame({"sharpe": ratio}))
+    >>> {"psr": round(hit.psr, 3), "dsr": round(hit.dsr, 3)}
+    {'psr': 0.958, 'dsr': 0.432}
+    """
 
     sharpe: float  # per period
     se: float  # its standard error, per period
@@ -168,7 +486,44 @@ def deflate(
     trials: pd.DataFrame,  # one row per distinct try; column sharpe, per period of returns
     trial_returns: pd.DataFrame | None = None,  # dates x tries, if at hand: returns of those tries, of this one too
 ) -> Deflated:  # NaN with fewer than 3 returns or no variation; dsr is NaN where the tries' variance is not known
-    "Deflate a Sharpe ratio by the search that found it; raise DataError for trials that cannot be pooled."
+    """Deflate a Sharpe ratio by the search that found it; raise DataError for trials that cannot be pooled.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        By date, simple decimal returns in excess of cash; NaN = no return that period.
+    trials : pd.DataFrame
+        One row per distinct try; column sharpe, per period of returns.
+    trial_returns : pd.DataFrame | None, default None
+        Dates x tries, if at hand: returns of those tries, of this one too.
+
+    Returns
+    -------
+    Deflated
+        NaN with fewer than 3 returns or no variation; dsr is NaN where the tries' variance is not
+        known.
+
+    Raises
+    ------
+    DataError
+        For trials that cannot be pooled.
+    ConfigError
+        "n_trials is {n_trials}; the strategy itself is one try, so give at least 1"
+        "trial_variance is {trial_variance}; it is not negative, pass trials['sharpe'].var()"
+        For impossible moments (see sharpe_se).
+        "form is {form}; use '2014' or 'max'"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.deflate import deflate
+    >>> tried = pd.DataFrame(np.random.default_rng(7).normal(0, 0.01, (750, 20)))  # twenty strategies without skill
+    >>> ratio = tried.mean() / tried.std()
+    >>> hit = deflate(tried[ratio.idxmax()], pd.DataFrame({"sharpe": ratio}))
+    >>> {"psr": round(hit.psr, 3), "dsr": round(hit.dsr, 3)}
+    {'psr': 0.958, 'dsr': 0.432}
+    """
     if "sharpe" not in trials.columns:
         raise DataError(f"trials lack the column sharpe, have {list(trials.columns)}; pass Ledger.trials(study)")
     if "periods_per_year" in trials.columns and trials["periods_per_year"].nunique() > 1:
@@ -196,7 +551,27 @@ def pool_trials(
     now: pd.DataFrame,  # trials that are judged: key, sharpe, periods_per_year
     *before: pd.DataFrame,  # earlier trials of their study, with these columns
 ) -> pd.DataFrame:  # key, sharpe (per period of its own), periods_per_year: one row for each distinct key
-    "Put the distinct trials of a study together."
+    """Put the distinct trials of a study together.
+
+    Parameters
+    ----------
+    now : pd.DataFrame
+        Trials that are judged: key, sharpe, periods_per_year.
+    *before : pd.DataFrame
+        Earlier trials of their study, with these columns.
+
+    Returns
+    -------
+    pd.DataFrame
+        key, sharpe (per period of its own), periods_per_year: one row for each distinct key.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.deflate import pool_trials
+    >>> mine = pd.DataFrame({"key": ["c"], "sharpe": [0.04], "periods_per_year": 252.0})
+    >>> assert pool_trials(mine)["key"].tolist() == ["c"]
+    """
     columns = ["key", "sharpe", "periods_per_year"]
     known = pd.concat([now.iloc[:0][columns], *(b[columns] for b in before if len(b))])
     known = known[~known["key"].isin(now["key"])]
@@ -211,7 +586,41 @@ def min_track_record(
     benchmark: float = 0.0,  # Sharpe ratio to exceed, per period
     confidence: float = 0.95,  # above 0.5
 ) -> float:  # returns needed; infinite where sharpe does not exceed the benchmark, NaN where an argument is
-    "Return how many returns make a Sharpe ratio convincing (Bailey and López de Prado 2012)."
+    """Return how many returns make a Sharpe ratio convincing (Bailey and López de Prado 2012).
+
+    Parameters
+    ----------
+    sharpe : float
+        observed, per period.
+    skew : float, default 0.0
+        Of the returns.
+    kurtosis : float, default 3.0
+        raw, of the returns.
+    benchmark : float, default 0.0
+        Sharpe ratio to exceed, per period.
+    confidence : float, default 0.95
+        Above 0.5.
+
+    Returns
+    -------
+    float
+        Returns needed; infinite where sharpe does not exceed the benchmark, NaN where an argument is.
+
+    Raises
+    ------
+    ConfigError
+        "confidence is {confidence}; give a probability between 0.5 and 1, such as 0.95"
+        For impossible moments (see sharpe_se).
+
+    References
+    ----------
+    .. [1] Bailey and López de Prado (2012).
+
+    Examples
+    --------
+    >>> from quantlab.validation.deflate import min_track_record
+    >>> long_enough = min_track_record(0.1, -1, 6)
+    """
     if not 0.5 < confidence < 1:
         raise ConfigError(f"confidence is {confidence}; give a probability between 0.5 and 1, such as 0.95")
     if sharpe <= benchmark:
@@ -224,7 +633,47 @@ def min_backtest_length(
     n_trials: float,  # independent tries
     sharpe: float,  # that no worthless search is to reach on average, per period
 ) -> float:  # returns needed; 0 for a single try
-    "Return the history below which the best of n worthless tries is expected to show a ratio (Bailey et al. 2014)."
+    """Return the history below which the best of n worthless tries is expected to show a ratio (Bailey et al. 2014).
+
+    Parameters
+    ----------
+    n_trials : float
+        Independent tries.
+    sharpe : float
+        That no worthless search is to reach on average, per period.
+
+    Returns
+    -------
+    float
+        Returns needed; 0 for a single try.
+
+    Raises
+    ------
+    ConfigError
+        "sharpe is {sharpe}; give the positive ratio per period that the search is to be safe from"
+        "n_trials is {n_trials}; the strategy itself is one try, so give at least 1"
+        "trial_variance is {trial_variance}; it is not negative, pass trials['sharpe'].var()"
+
+    References
+    ----------
+    .. [1] Bailey et al. (2014).
+    .. [2] Bailey, Borwein, López de Prado and Zhu (2014).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.deflate import min_backtest_length
+    >>> years = {n: min_backtest_length(n, 1 / np.sqrt(252)) / 252 for n in (2, 10, 45, 200, 1000)}
+    >>> pd.Series(years, name="years so that an annual ratio of 1 is more than luck").rename_axis("tries").round(1)
+    tries
+    2        0.3
+    10       2.5
+    45       5.0
+    200      7.6
+    1000    10.6
+    Name: years so that an annual ratio of 1 is more than luck, dtype: float64
+    """
     if not sharpe > 0:
         raise ConfigError(f"sharpe is {sharpe}; give the positive ratio per period that the search is to be safe from")
     return (expected_max_sharpe(n_trials, 1.0) / sharpe) ** 2

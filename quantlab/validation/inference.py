@@ -21,7 +21,26 @@ from .scores import flat, pair, unit_rows
 
 # %% ../../nbs/validation/365_inference.ipynb #243a334a
 class ICRows(NamedTuple):
-    "Hold the unit rows of the dates that have a rank IC."
+    """Hold the unit rows of the dates that have a rank IC.
+
+    Parameters
+    ----------
+    u : np.ndarray
+        float64[d, s]: of the scores' ranks; 0 = not paired.
+    v : np.ndarray
+        float64[d, s]: of the outcomes' ranks.
+    there : np.ndarray
+        bool[d, s]: which names are paired.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.validation.inference import ICRows, _shift_null
+    >>> from quantlab.validation.scores import unit_rows
+    >>> there = np.repeat([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]], 2, axis=0) == 1
+    >>> both = unit_rows(np.where(there, np.tile([1.0, 2, 3], 8).reshape(4, 6), np.nan))
+    >>> assert np.allclose(_shift_null(ICRows(both, both, there)), [1, 0.5 * np.sqrt(2), 0.5 * np.sqrt(2)])
+    """
 
     u: np.ndarray  # float64[d, s]: of the scores' ranks; 0 = not paired
     v: np.ndarray  # float64[d, s]: of the outcomes' ranks
@@ -32,7 +51,48 @@ def ic_rows(
     score: pd.Series,  # (date, symbol); known at the close of date
     y: pd.Series,  # (date, symbol); the outcome, decimal return, known at its end
 ) -> ICRows:  # only dates with at least 3 pairs that differ
-    "Rank score and outcome within each date; every test of a mean rank IC starts from here."
+    """Rank score and outcome within each date; every test of a mean rank IC starts from here.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol); known at the close of date.
+    y : pd.Series
+        (date, symbol); the outcome, decimal return, known at its end.
+
+    Returns
+    -------
+    ICRows
+        Only dates with at least 3 pairs that differ.
+
+    Raises
+    ------
+    PanelError
+        When nothing can be paired (see pair).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.validation.inference import ic_rows
+    >>> bars = adjust(sample_bars())
+    >>> close = to_wide(bars["close"])
+    >>> table = pd.DataFrame({
+    ...     "momentum": to_long(close.shift(21) / close.shift(252) - 1, bars.index),
+    ...     "y": forward_returns(bars, horizon=20)["y"],
+    ... })
+    >>> rows = ic_rows(table["momentum"], table["y"])
+    >>> pd.Series(
+    ...     {"dates": len(rows.u), "names": rows.u.shape[1], "mean rank IC": (rows.u * rows.v).sum(axis=1).mean()}
+    ... ).round(4)
+    dates           3249.0000
+    names            120.0000
+    mean rank IC       0.0138
+    dtype: float64
+    """
     pairs = pair(score, y)
     u, v = unit_rows(pairs.score, True), unit_rows(pairs.y, True)
     dates = u.any(axis=1) & v.any(axis=1)
@@ -116,7 +176,30 @@ def newey_west(
     x: np.ndarray,  # float64[d], ordered in time
     lag: int,  # autocovariances that are used
 ) -> float:
-    "Return the Newey-West standard error of a mean."
+    """Return the Newey-West standard error of a mean.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        float64[d], ordered in time.
+    lag : int
+        Autocovariances that are used.
+
+    Returns
+    -------
+    float
+        The Newey-West standard error of a mean.
+
+    References
+    ----------
+    .. [1] Newey and West (1987).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.validation.inference import newey_west
+    >>> assert np.isclose(newey_west(np.array([1.0, -1.0, 1.0, -1.0]), 0), 0.5)  # sqrt(1 / 4)
+    """
     x, lag = x - x.mean(), min(lag, len(x) - 1)
     gamma = np.array([x[k:] @ x[: len(x) - k] for k in range(lag + 1)]) / len(x)
     weights = 1 - np.arange(1, lag + 1) / (lag + 1)
@@ -125,7 +208,37 @@ def newey_west(
 # %% ../../nbs/validation/365_inference.ipynb #23908b1f
 @dataclass(frozen=True, repr=False)
 class ICTest:
-    "Hold a mean rank IC with its error and how often chance does as well; knowable when the last outcome is."
+    """Hold a mean rank IC with its error and how often chance does as well; knowable when the last outcome is.
+
+    Parameters
+    ----------
+    mean : float
+        Of the daily rank IC.
+    se : float
+        Standard error of the mean; for "shift", "forward" and "block" the root mean square of the null.
+    t : float
+        Mean / se.
+    p : float
+        Two-sided; "shift", "forward", "hac": normal distribution of t; "block", "bootstrap": share of
+        the draws.
+    n_dates : int
+        Dates with a rank IC.
+    method : str
+        "shift", "forward", "block", "bootstrap" or "hac".
+    reason : str, default ""
+        Why se, t and p are NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.validation.inference import ICTest
+    >>> from scipy.special import ndtr
+    >>> by_day = np.array([0.1, 0.3] * 5)
+    >>> seen = ICTest(by_day.mean(), by_day.std() / 3, 6.0, 2 * ndtr(-6.0), len(by_day), "t-test")
+    >>> seen
+    mean rank IC     se    t      p dates method
+          0.2000 0.0333 6.00 0.0000    10 t-test
+    """
 
     mean: float  # of the daily rank IC
     se: float  # standard error of the mean; for "shift", "forward" and "block" the root mean square of the null
@@ -179,7 +292,49 @@ def ic_test(
     horizon: int | None = None,  # sessions an outcome lasts; needed by "hac"
     seed: int = 7,  # of "block" and "bootstrap"
 ) -> ICTest:  # se, t and p NaN, with a reason, where the dates do not suffice
-    "Test the mean rank IC of given rows against no relation; raise ConfigError for an unknown method."
+    """Test the mean rank IC of given rows against no relation; raise ConfigError for an unknown method.
+
+    Parameters
+    ----------
+    rows : ICRows
+        From ic_rows.
+    method : str, default "forward"
+        "forward", "shift", "block", "bootstrap" or "hac".
+    horizon : int | None, default None
+        Sessions an outcome lasts; needed by "hac".
+    seed : int, default 7
+        Of "block" and "bootstrap".
+
+    Returns
+    -------
+    ICTest
+        se, t and p NaN, with a reason, where the dates do not suffice.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown method.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.validation.inference import ic_rows, ic_test
+    >>> bars = adjust(sample_bars())
+    >>> close = to_wide(bars["close"])
+    >>> table = pd.DataFrame({
+    ...     "momentum": to_long(close.shift(21) / close.shift(252) - 1, bars.index),
+    ...     "y": forward_returns(bars, horizon=20)["y"],
+    ... })
+    >>> rows = ic_rows(table["momentum"], table["y"])
+    >>> found = ic_test(rows, "hac", horizon=20)
+    >>> found
+    mean rank IC     se    t      p dates method
+          0.0138 0.0179 0.78 0.4381 3,249    hac
+    """
     if method not in ("shift", "forward", "block", "bootstrap", "hac"):
         raise ConfigError(f"method is {method!r}; use 'shift', 'forward', 'block', 'bootstrap' or 'hac'")
     if method == "hac" and (not isinstance(horizon, (int, np.integer)) or horizon < 1):
@@ -220,12 +375,93 @@ def mean_ic(
       rejects too often.
 
     "block" and "bootstrap" draw with `seed`; "hac" needs `horizon`; the others use neither.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol); known at the close of date.
+    y : pd.Series
+        (date, symbol); the outcome, decimal return, known at its end.
+    method : str, default "forward"
+        "forward": outcomes shifted ahead; "shift": all offsets; "block"; "bootstrap"; "hac".
+    horizon : int | None, default None
+        Sessions an outcome lasts; needed by "hac".
+    seed : int, default 7
+        Of "block" and "bootstrap".
+
+    Returns
+    -------
+    ICTest
+        se, t and p NaN, with a reason, where the dates do not suffice.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown method.
+    PanelError
+        When nothing can be paired (see pair).
+
+    References
+    ----------
+    .. [1] Newey and West (1987).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.validation.inference import ic_rows, mean_ic
+    >>> bars = adjust(sample_bars())
+    >>> close = to_wide(bars["close"])
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "momentum": to_long(close.shift(21) / close.shift(252) - 1, bars.index),
+    ...         "y": forward_returns(bars, horizon=20)["y"],
+    ...     }
+    ... )
+    >>> rows = ic_rows(table["momentum"], table["y"])
+    >>> def panel(rows):
+    ...     "A small panel: one list per date."
+    ...     dates = pd.bdate_range("2024-01-01", periods=len(rows), name="date", unit="us")
+    ...     wide = pd.DataFrame(
+    ...         rows, index=dates, columns=pd.Index(list("ABCDEFGHIJ")[: len(rows[0])], name="symbol")
+    ...     )
+    ...     return wide.stack(future_stack=True)
+    >>> still = mean_ic(panel([[1, 2, 3]] * 3), panel([[1, 2, 3], [1, 3, 2], [3, 2, 1]]), "shift")
+    >>> still
+    mean rank IC     se    t      p dates method
+          0.1667 0.1667 1.00 0.3173     3  shift
     """
     return ic_test(ic_rows(score, y), method, horizon, seed)
 
 # %% ../../nbs/validation/365_inference.ipynb #4d534710
 class Moments(NamedTuple):
-    "Hold what the Sharpe formulas need to know about a return series."
+    """Hold what the Sharpe formulas need to know about a return series.
+
+    Parameters
+    ----------
+    n_obs : int
+        Returns that are not NaN.
+    sharpe : float
+        Mean / standard deviation (n - 1), per period.
+    skew : float
+        Third standardised moment.
+    kurtosis : float
+        Raw fourth standardised moment: 3 for a normal.
+
+    References
+    ----------
+    .. [1] Mertens (2002).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.inference import return_moments
+    >>> assert np.allclose(return_moments(pd.Series([0.01, 0.02, 0.03])), (3, 2.0, 0.0, 1.5))
+    """
 
     n_obs: int  # returns that are not NaN
     sharpe: float  # mean / standard deviation (n - 1), per period
@@ -236,7 +472,34 @@ class Moments(NamedTuple):
 def return_moments(
     returns: pd.Series,  # by date, simple decimal returns in excess of cash; NaN = no return that period
 ) -> Moments:  # all but n_obs NaN with fewer than 3 returns or without any variation
-    "Return the number of returns, their per-period Sharpe ratio, skewness and raw kurtosis."
+    """Return the number of returns, their per-period Sharpe ratio, skewness and raw kurtosis.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        By date, simple decimal returns in excess of cash; NaN = no return that period.
+
+    Returns
+    -------
+    Moments
+        All but n_obs NaN with fewer than 3 returns or without any variation.
+
+    Raises
+    ------
+    DataError
+        "returns have shape {shape} and {n} infinite values; pass one finite return per period"
+
+    References
+    ----------
+    .. [1] Mertens (2002).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.inference import return_moments
+    >>> assert np.allclose(return_moments(pd.Series([0.01, 0.02, 0.03])), (3, 2.0, 0.0, 1.5))
+    """
     x = np.asarray(returns, dtype=np.float64)
     if x.ndim != 1 or np.isinf(x).any():
         n = int(np.isinf(x).sum())
@@ -255,7 +518,41 @@ def sharpe_se(
     kurtosis: float = 3.0,  # raw
     autocorrelation: float = 0.0,  # of returns one period apart, if they are an AR(1); in (-1, 1)
 ) -> float:  # per period; NaN with fewer than 3 returns or when an argument is NaN
-    "Return the standard error of a Sharpe ratio (Mertens 2002); raise ConfigError for impossible moments."
+    """Return the standard error of a Sharpe ratio (Mertens 2002); raise ConfigError for impossible moments.
+
+    Parameters
+    ----------
+    sharpe : float
+        Per period.
+    n_obs : int
+        Returns.
+    skew : float, default 0.0
+        Third standardised moment.
+    kurtosis : float, default 3.0
+        Raw.
+    autocorrelation : float, default 0.0
+        Of returns one period apart, if they are an AR(1); in (-1, 1).
+
+    Returns
+    -------
+    float
+        Per period; NaN with fewer than 3 returns or when an argument is NaN.
+
+    Raises
+    ------
+    ConfigError
+        For impossible moments.
+
+    References
+    ----------
+    .. [1] Mertens (2002).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.validation.inference import sharpe_se
+    >>> assert np.isclose(sharpe_se(0.0, 101), 0.1)
+    """
     if kurtosis < 1 + skew**2 - 1e-6:
         least = f"1 + skew^2 = {1 + skew**2:g}"
         raise ConfigError(
@@ -274,14 +571,82 @@ def sharpe_se(
 def sharpe_error(
     returns: pd.Series,  # by date, simple decimal returns in excess of cash; NaN = no return that period
 ) -> float:  # per period; multiply by the root of periods_per_year as the ratio itself
-    "Return the standard error of the per-period Sharpe ratio of independent returns (Lo 2002, Mertens 2002)."
+    """Return the standard error of the per-period Sharpe ratio of independent returns (Lo 2002, Mertens 2002).
+
+    Parameters
+    ----------
+    returns : pd.Series
+        By date, simple decimal returns in excess of cash; NaN = no return that period.
+
+    Returns
+    -------
+    float
+        Per period; multiply by the root of periods_per_year as the ratio itself.
+
+    Raises
+    ------
+    DataError
+        "returns have shape {shape} and {n} infinite values; pass one finite return per period"
+    ConfigError
+        "kurtosis {kurtosis} is below {least}, which no returns have; pass raw kurtosis (excess + 3)"
+        "autocorrelation is {autocorrelation}; give a number between -1 and 1"
+
+    References
+    ----------
+    .. [1] Lo (2002), *The Statistics of Sharpe Ratios*.
+    .. [2] Mertens (2002).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.inference import sharpe_error
+    >>> assert np.isclose(sharpe_error(pd.Series([0.01, 0.02, 0.03])), np.sqrt(0.75))
+    """
     moments = return_moments(returns)
     return sharpe_se(moments.sharpe, moments.n_obs, moments.skew, moments.kurtosis)
 
 # %% ../../nbs/validation/365_inference.ipynb #716d61e1
 @dataclass(frozen=True)
 class SharpeTest:
-    "Hold a per-period Sharpe ratio with its error, test against 0 and 95 % interval; knowable after the last return."
+    """Hold a per-period Sharpe ratio with its error, test against 0 and 95 % interval; knowable after the last return.
+
+    Parameters
+    ----------
+    sharpe : float
+        Per period.
+    se : float
+        Per period.
+    t : float
+        Sharpe / se.
+    p : float
+        Two-sided; "bootstrap": share of the draws, else normal.
+    low : float
+        Lower end of the 95 % interval, per period.
+    high : float
+        Upper end.
+    n_obs : int
+        Returns that are not NaN.
+    method : str
+        "hac", "iid" or "bootstrap".
+    reason : str, default ""
+        Why the numbers are NaN.
+
+    References
+    ----------
+    .. [1] Lo (2002), *The Statistics of Sharpe Ratios*.
+    .. [2] Ledoit and Wolf (2008).
+    .. [3] Andrews (1991).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.inference import sharpe_test
+    >>> flip = pd.Series(
+    ...     [0.03, -0.01] * 30
+    ... )  # z is +1 and -1 in turn, so the influence is z, and its mean nearly certain
+    >>> assert sharpe_test(flip).se < 0.3 * sharpe_test(flip, "iid").se
+    """
 
     sharpe: float  # per period
     se: float  # per period
@@ -305,7 +670,44 @@ def sharpe_test(
     method: str = "hac",  # "hac": dependent returns; "iid": Mertens; "bootstrap": stationary
     seed: int = 7,  # of "bootstrap"
 ) -> SharpeTest:  # numbers NaN, with a reason, below 20 returns or without variation
-    "Test a Sharpe ratio against 0; raise ConfigError for an unknown method."
+    """Test a Sharpe ratio against 0; raise ConfigError for an unknown method.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        By date, simple decimal returns in excess of cash; NaN = no return that period.
+    method : str, default "hac"
+        "hac": dependent returns; "iid": Mertens; "bootstrap": stationary.
+    seed : int, default 7
+        Of "bootstrap".
+
+    Returns
+    -------
+    SharpeTest
+        Numbers NaN, with a reason, below 20 returns or without variation.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown method.
+    DataError
+        "returns have shape {shape} and {n} infinite values; pass one finite return per period"
+
+    References
+    ----------
+    .. [1] Lo (2002), *The Statistics of Sharpe Ratios*.
+    .. [2] Ledoit and Wolf (2008).
+    .. [3] Andrews (1991).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.inference import sharpe_test
+    >>> flip = pd.Series(
+    ...     [0.03, -0.01] * 30
+    ... )  # z is +1 and -1 in turn, so the influence is z, and its mean nearly certain
+    >>> assert sharpe_test(flip).se < 0.3 * sharpe_test(flip, "iid").se
+    """
     if method not in ("hac", "iid", "bootstrap"):
         raise ConfigError(f"method is {method!r}; use 'hac', 'iid' or 'bootstrap'")
     moments = return_moments(returns)

@@ -35,7 +35,47 @@ def factor_weights(
     demeaned: bool = True,  # less the mean (the median where equal) of its date and group; False: as it is
     equal: bool = False,  # one weight for all names on a side
 ) -> pd.Series:  # (date, symbol): share of the money, negative = short; NaN = not held
-    "Hold each name in proportion to its score; raise DataError for an infinite score."
+    """Hold each name in proportion to its score; raise DataError for an infinite score.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol); known at the close of date; NaN = not held.
+    groups : pd.Series | None, default None
+        (date, symbol): label known at the close; missing = not held.
+    demeaned : bool, default True
+        Less the mean (the median where equal) of its date and group; False: as it is.
+    equal : bool, default False
+        One weight for all names on a side.
+
+    Returns
+    -------
+    pd.Series
+        (date, symbol): share of the money, negative = short; NaN = not held.
+
+    Raises
+    ------
+    DataError
+        For an infinite score.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.longshort import factor_weights
+    >>> def panel(rows):
+    ...     "A small panel: one list per date."
+    ...     dates = pd.bdate_range("2024-01-01", periods=len(rows), name="date", unit="us")
+    ...     wide = pd.DataFrame(
+    ...         rows, index=dates, columns=pd.Index(list("ABCDEFGHIJ")[: len(rows[0])], name="symbol")
+    ...     )
+    ...     return wide.stack(future_stack=True)
+    >>> four = panel([[1.0, 2.0, 3.0, 6.0]])
+    >>> assert np.allclose(factor_weights(four), [-0.333333, -0.166667, 0, 0.5])  # mean 3, gross 6
+    """
     check_panel(score)
     if np.isinf(score).any():
         raise DataError(
@@ -61,7 +101,41 @@ def factor_returns(
     weights: pd.Series,  # (date, symbol): share of the money
     y: pd.Series,  # (date, symbol); the outcome, decimal return, known at its end
 ) -> pd.Series:  # by date of decision, decimal; NaN where no held name has an outcome
-    "Return what the weights earned over the outcomes, before costs."
+    """Return what the weights earned over the outcomes, before costs.
+
+    Parameters
+    ----------
+    weights : pd.Series
+        (date, symbol): share of the money.
+    y : pd.Series
+        (date, symbol); the outcome, decimal return, known at its end.
+
+    Returns
+    -------
+    pd.Series
+        By date of decision, decimal; NaN where no held name has an outcome.
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.longshort import factor_returns, factor_weights
+    >>> def panel(rows):
+    ...     "A small panel: one list per date."
+    ...     dates = pd.bdate_range("2024-01-01", periods=len(rows), name="date", unit="us")
+    ...     wide = pd.DataFrame(
+    ...         rows, index=dates, columns=pd.Index(list("ABCDEFGHIJ")[: len(rows[0])], name="symbol")
+    ...     )
+    ...     return wide.stack(future_stack=True)
+    >>> four = panel([[1.0, 2.0, 3.0, 6.0]])
+    >>> assert np.allclose(factor_returns(factor_weights(four), panel([[0.03, 0.0, 0.5, 0.02]])), -0.01 + 0.01)
+    """
     check_panel(weights), check_panel(y)
     check_zones(score=weights, y=y)
     return (weights * y.reindex(weights.index)).groupby("date").sum(min_count=1).rename("factor")
@@ -69,7 +143,39 @@ def factor_returns(
 # %% ../../nbs/validation/367_longshort.ipynb #58703bee
 @dataclass(frozen=True)
 class FactorAlpha:
-    "Hold what a factor earned beside its universe; knowable when the last outcome is."
+    """Hold what a factor earned beside its universe; knowable when the last outcome is.
+
+    Parameters
+    ----------
+    alpha : float
+        Per outcome, decimal.
+    alpha_se : float
+        Standard error (Newey-West) of alpha.
+    annual_alpha : float
+        Compounded.
+    beta : float
+        Slope on the universe's outcome.
+    beta_se : float
+        Standard error (Newey-West) of beta.
+    t : float
+        Alpha / alpha_se.
+    p : float
+        Two-sided, normal.
+    n_dates : int
+        On which both have an outcome.
+    reason : str, default ""
+        Why the numbers are NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.longshort import factor_alpha
+    >>> line = pd.Series(
+    ...     np.random.default_rng(7).standard_normal(50) / 100, pd.bdate_range("2024-01-01", periods=50, unit="us")
+    ... )
+    >>> exact = factor_alpha(0.001 - 0.5 * line, line, horizon=1)
+    """
 
     alpha: float  # per outcome, decimal
     alpha_se: float  # standard error (Newey-West) of alpha
@@ -88,7 +194,41 @@ def factor_alpha(
     horizon: int,  # sessions an outcome lasts
     periods_per_year: float = 252,  # sessions
 ) -> FactorAlpha:  # NaN, with a reason, below 10 common dates or when the universe does not vary
-    "Regress factor returns on their universe; raise ConfigError for a horizon that is no number of sessions."
+    """Regress factor returns on their universe; raise ConfigError for a horizon that is no number of sessions.
+
+    Parameters
+    ----------
+    returns : pd.Series
+        By date, from factor_returns.
+    universe : pd.Series
+        By date, mean outcome of the universe over the same sessions.
+    horizon : int
+        Sessions an outcome lasts.
+    periods_per_year : float, default 252
+        Sessions.
+
+    Returns
+    -------
+    FactorAlpha
+        NaN, with a reason, below 10 common dates or when the universe does not vary.
+
+    Raises
+    ------
+    ConfigError
+        For a horizon that is no number of sessions.
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.longshort import factor_alpha
+    >>> line = pd.Series(
+    ...     np.random.default_rng(7).standard_normal(50) / 100, pd.bdate_range("2024-01-01", periods=50, unit="us")
+    ... )
+    >>> exact = factor_alpha(0.001 - 0.5 * line, line, horizon=1)
+    """
     if not isinstance(horizon, (int, np.integer)) or horizon < 1:
         raise ConfigError(f"horizon is {horizon!r}; give a whole number of sessions, at least 1")
     check_zones(returns=returns, universe=universe)

@@ -19,7 +19,33 @@ from .inference import newey_west
 # %% ../../nbs/validation/368_multiple.ipynb #1e379f55
 @dataclass(frozen=True)
 class Discoveries:
-    "Hold which of many tests are found at a false discovery rate; knowable when the last of the tests is."
+    """Hold which of many tests are found at a false discovery rate; knowable when the last of the tests is.
+
+    Parameters
+    ----------
+    adjusted : pd.Series
+        Smallest rate at which each is found; NaN = not tested.
+    found : pd.Series
+        Bool.
+    rate : float
+        Bound on the expected share of false ones among the found.
+    method : str
+        "bh" or "by".
+    n_tests : int
+        P-values that are not NaN.
+
+    References
+    ----------
+    .. [1] Benjamini and Hochberg (1995).
+    .. [2] Benjamini and Yekutieli (2001).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.multiple import false_discoveries
+    >>> five = pd.Series([0.01, 0.02, 0.03, 0.5, 0.9], list("abcde"))
+    >>> hand = false_discoveries(five, rate=0.05 + 1e-12)
+    """
 
     adjusted: pd.Series  # smallest rate at which each is found; NaN = not tested
     found: pd.Series  # bool
@@ -33,7 +59,41 @@ def false_discoveries(
     rate: float = 0.05,  # share of false ones among the found that is accepted
     method: str = "bh",  # "bh": independent or positively related tests; "by": any
 ) -> Discoveries:
-    "Find the factors that stand out among many; raise ConfigError for an unknown method, DataError for no p-value."
+    """Find the factors that stand out among many; raise ConfigError for an unknown method, DataError for no p-value.
+
+    Parameters
+    ----------
+    p : pd.Series
+        One two-sided p-value per factor; NaN = could not be tested.
+    rate : float, default 0.05
+        Share of false ones among the found that is accepted.
+    method : str, default "bh"
+        "bh": independent or positively related tests; "by": any.
+
+    Returns
+    -------
+    Discoveries
+        Which of many tests are found at a false discovery rate; knowable when the last of the tests is.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown method, DataError for no p-value.
+    DataError
+        "p is {...} at {...}; p-values lie between 0 and 1"
+
+    References
+    ----------
+    .. [1] Benjamini and Hochberg (1995).
+    .. [2] Benjamini and Yekutieli (2001).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.multiple import false_discoveries
+    >>> five = pd.Series([0.01, 0.02, 0.03, 0.5, 0.9], list("abcde"))
+    >>> hand = false_discoveries(five, rate=0.05 + 1e-12)
+    """
     if method not in ("bh", "by") or not 0 < rate < 1:
         raise ConfigError(f"method is {method!r} and rate {rate!r}; use 'bh' or 'by', and a rate between 0 and 1")
     values = pd.Series(p, dtype="float64")
@@ -50,7 +110,72 @@ def false_discoveries(
 # %% ../../nbs/validation/368_multiple.ipynb #54c487a0
 @dataclass(frozen=True)
 class BestTest:
-    "Hold whether the best of many strategies beats the benchmark; knowable after the last return."
+    """Hold whether the best of many strategies beats the benchmark; knowable after the last return.
+
+    Parameters
+    ----------
+    best : str
+        The strategy with the highest mean.
+    mean : float
+        Its return less the benchmark's, per period.
+    p_reality : float
+        White's reality check.
+    p_spa : float
+        Hansen's superior predictive ability, consistent version.
+    n_strategies : int
+        That were compared, the best among them.
+    n_obs : int
+        Periods.
+    reason : str, default ""
+        Why the p-values are NaN.
+
+    References
+    ----------
+    .. [1] White (2000).
+    .. [2] Hansen (2005).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import feature_set
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.validation.inference import ICRows, ic_rows, ic_test
+    >>> from quantlab.validation.multiple import best_of
+    >>> from quantlab.validation.scores import unit_rows
+    >>> from scipy.signal import lfilter
+    >>> from scipy.special import ndtr
+    >>> raw = sample_bars()
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]))
+    >>> features, y = compute(bars, feature_set("base")), forward_returns(bars, horizon=20)["y"]
+    >>> found = {}
+    >>> for name in features:
+    ...     rows = ic_rows(features[name], y)
+    ...     daily = (rows.u * rows.v).sum(axis=1)
+    ...     t = daily.mean() / (daily.std(ddof=1) / np.sqrt(len(daily)))
+    ...     found[name] = {
+    ...         "mean rank IC": daily.mean(),
+    ...         "p, t-test": 2 * ndtr(-abs(t)),
+    ...         "p, shift": ic_test(rows, "forward").p,
+    ...     }
+    >>> rng = np.random.default_rng(11)
+    >>> paths = np.cumsum(rng.standard_normal((620, 40)), axis=0)
+    >>> outcome = paths[20:] - paths[:-20]
+    >>> noise = lfilter([1.0], [1.0, -0.95], rng.standard_normal((60, 600, 40)) * np.sqrt(1 - 0.95**2), axis=1)
+    >>> true = np.arange(60) < 12
+    >>> v, there, ps = unit_rows(outcome, True), np.ones(outcome.shape, bool), []
+    >>> for score, real in zip(noise, true, strict=True):
+    ...     rows = ICRows(unit_rows(score + real * outcome / outcome.std() / 6, True), v, there)
+    ...     daily = (rows.u * rows.v).sum(axis=1)
+    ...     ps.append([ic_test(rows).p, 2 * ndtr(-abs(daily.mean()) / (daily.std() / np.sqrt(len(daily))))])
+    >>> drawn = np.random.default_rng(7).normal([0.0, 0.0, 0.002], 0.01, (500, 3))  # one of three earns 0.2 % a day
+    >>> found = best_of(pd.DataFrame(drawn, columns=["idle", "still", "gifted"]))
+    >>> found.best, round(found.p_reality, 3), round(found.p_spa, 3)
+    ('gifted', 0.001, 0.001)
+    """
 
     best: str  # the strategy with the highest mean
     mean: float  # its return less the benchmark's, per period
@@ -111,7 +236,81 @@ def best_of(
     draws: int = 999,  # bootstrapped histories
     seed: int = 7,  # of the draws
 ) -> BestTest:  # p NaN, with a reason, below 20 periods or for a strategy without variation
-    "Test whether the best of many strategies beats the benchmark (White 2000, Hansen 2005); raise DataError for gaps."
+    """Test whether the best of many strategies beats the benchmark (White 2000, Hansen 2005); raise DataError for
+    gaps.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x strategy, simple decimal returns after costs, all that were tried.
+    benchmark : pd.Series | None, default None
+        By date; None: 0, for returns in excess of cash.
+    block : int | None, default None
+        Mean length of the bootstrap's blocks, periods; None: 1.3 * (periods ** (1 / 3)).
+    draws : int, default 999
+        Bootstrapped histories.
+    seed : int, default 7
+        Of the draws.
+
+    Returns
+    -------
+    BestTest
+        P NaN, with a reason, below 20 periods or for a strategy without variation.
+
+    Raises
+    ------
+    DataError
+        For gaps.
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
+    References
+    ----------
+    .. [1] White (2000).
+    .. [2] Hansen (2005).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import feature_set
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.validation.inference import ICRows, ic_rows, ic_test
+    >>> from quantlab.validation.multiple import best_of
+    >>> from quantlab.validation.scores import unit_rows
+    >>> from scipy.signal import lfilter
+    >>> from scipy.special import ndtr
+    >>> raw = sample_bars()
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]))
+    >>> features, y = compute(bars, feature_set("base")), forward_returns(bars, horizon=20)["y"]
+    >>> found = {}
+    >>> for name in features:
+    ...     rows = ic_rows(features[name], y)
+    ...     daily = (rows.u * rows.v).sum(axis=1)
+    ...     t = daily.mean() / (daily.std(ddof=1) / np.sqrt(len(daily)))
+    ...     found[name] = {
+    ...         "mean rank IC": daily.mean(),
+    ...         "p, t-test": 2 * ndtr(-abs(t)),
+    ...         "p, shift": ic_test(rows, "forward").p,
+    ...     }
+    >>> rng = np.random.default_rng(11)
+    >>> paths = np.cumsum(rng.standard_normal((620, 40)), axis=0)
+    >>> outcome = paths[20:] - paths[:-20]
+    >>> noise = lfilter([1.0], [1.0, -0.95], rng.standard_normal((60, 600, 40)) * np.sqrt(1 - 0.95**2), axis=1)
+    >>> true = np.arange(60) < 12
+    >>> v, there, ps = unit_rows(outcome, True), np.ones(outcome.shape, bool), []
+    >>> for score, real in zip(noise, true, strict=True):
+    ...     rows = ICRows(unit_rows(score + real * outcome / outcome.std() / 6, True), v, there)
+    ...     daily = (rows.u * rows.v).sum(axis=1)
+    ...     ps.append([ic_test(rows).p, 2 * ndtr(-abs(daily.mean()) / (daily.std() / np.sqrt(len(daily))))])
+    >>> drawn = np.random.default_rng(7).normal([0.0, 0.0, 0.002], 0.01, (500, 3))  # one of three earns 0.2 % a day
+    >>> found = best_of(pd.DataFrame(drawn, columns=["idle", "still", "gifted"]))
+    >>> found.best, round(found.p_reality, 3), round(found.p_spa, 3)
+    ('gifted', 0.001, 0.001)
+    """
     excess = _excess(returns, benchmark)
     reason, means = _obstacle(excess), excess.mean()
     best, top = (str(means.idxmax()), float(means.max())) if len(excess) else ("", math.nan)
@@ -135,7 +334,87 @@ def superior(
     draws: int = 999,  # bootstrapped histories
     seed: int = 7,  # of the draws
 ) -> list[str]:  # strategies that beat the benchmark, in the order of the columns
-    "Name the strategies that beat the benchmark (Romano and Wolf 2005); raise DataError where none can be judged."
+    """Name the strategies that beat the benchmark (Romano and Wolf 2005); raise DataError where none can be judged.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x strategy, as in best_of.
+    benchmark : pd.Series | None, default None
+        By date; None: 0.
+    level : float, default 0.05
+        Probability that any worthless one is named.
+    block : int | None, default None
+        As in best_of.
+    draws : int, default 999
+        Bootstrapped histories.
+    seed : int, default 7
+        Of the draws.
+
+    Returns
+    -------
+    list[str]
+        Strategies that beat the benchmark, in the order of the columns.
+
+    Raises
+    ------
+    DataError
+        Where none can be judged.
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+
+    References
+    ----------
+    .. [1] Romano and Wolf (2005).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.sets import feature_set
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.validation.inference import ICRows, ic_rows, ic_test
+    >>> from quantlab.validation.multiple import superior
+    >>> from quantlab.validation.scores import unit_rows
+    >>> from scipy.signal import lfilter
+    >>> from scipy.special import ndtr
+    >>> raw = sample_bars()
+    >>> bars = adjust(raw.assign(amount=raw["close"] * raw["volume"]))
+    >>> features, y = compute(bars, feature_set("base")), forward_returns(bars, horizon=20)["y"]
+    >>> found = {}
+    >>> for name in features:
+    ...     rows = ic_rows(features[name], y)
+    ...     daily = (rows.u * rows.v).sum(axis=1)
+    ...     t = daily.mean() / (daily.std(ddof=1) / np.sqrt(len(daily)))
+    ...     found[name] = {
+    ...         "mean rank IC": daily.mean(),
+    ...         "p, t-test": 2 * ndtr(-abs(t)),
+    ...         "p, shift": ic_test(rows, "forward").p,
+    ...     }
+    >>> rng = np.random.default_rng(11)
+    >>> paths = np.cumsum(rng.standard_normal((620, 40)), axis=0)
+    >>> outcome = paths[20:] - paths[:-20]
+    >>> noise = lfilter([1.0], [1.0, -0.95], rng.standard_normal((60, 600, 40)) * np.sqrt(1 - 0.95**2), axis=1)
+    >>> true = np.arange(60) < 12
+    >>> v, there, ps = unit_rows(outcome, True), np.ones(outcome.shape, bool), []
+    >>> for score, real in zip(noise, true, strict=True):
+    ...     rows = ICRows(unit_rows(score + real * outcome / outcome.std() / 6, True), v, there)
+    ...     daily = (rows.u * rows.v).sum(axis=1)
+    ...     ps.append([ic_test(rows).p, 2 * ndtr(-abs(daily.mean()) / (daily.std() / np.sqrt(len(daily))))])
+    >>> def strategies(seed, edge=0.0, n=40, days=1000):
+    ...     "Correlated daily returns of n strategies; the last three earn edge a day on top."
+    ...     rng = np.random.default_rng(seed)
+    ...     x = 0.01 * (rng.standard_normal((days, 1)) + rng.standard_normal((days, n))) / np.sqrt(2)
+    ...     x[:, -3:] += edge
+    ...     return pd.DataFrame(
+    ...         x, pd.bdate_range("2015-01-01", periods=days, unit="us"), [f"s{i:02d}" for i in range(n)]
+    ...     )
+    >>> worthless, gifted = strategies(2), strategies(2, edge=0.0013)
+    >>> assert superior(worthless) == [] and set(superior(gifted)) <= {"s37", "s38", "s39"} != set()
+    """
     excess = _excess(returns, benchmark)
     if reason := _obstacle(excess):
         raise DataError(f"cannot compare the strategies: {reason}")

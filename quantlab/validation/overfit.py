@@ -34,7 +34,35 @@ def _halves(
 # %% ../../nbs/validation/372_overfit.ipynb #ced877e7
 @dataclass(frozen=True)
 class Overfit:
-    "Hold what became of the best of many tries on the halves of history where it was not chosen."
+    """Hold what became of the best of many tries on the halves of history where it was not chosen.
+
+    Parameters
+    ----------
+    pbo : float
+        Share of splits in which it is in the lower half of the field.
+    slope : float
+        Of its ratio out of sample on that in sample; NaN if the latter never changes.
+    loss : float
+        Share of splits in which its ratio out of sample is negative.
+    n_trials : int
+        Tries that were compared.
+    n_dates : int
+        On which all tries have a return.
+    splits : pd.DataFrame, default field(repr=False)
+        By split: chosen, in_sample, out_of_sample (Sharpe per period), logit.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.overfit import pbo
+    >>> swap = pd.DataFrame({"A": [0.02, 0.01, -0.02, -0.01], "B": [-0.02, -0.01, 0.02, 0.01]})
+    >>> traded = pbo(swap, n_blocks=2)
+    >>> traded.splits.round(3)
+          chosen  in_sample  out_of_sample  logit
+    split
+    0          A      2.121         -2.121 -0.693
+    1          B      2.121         -2.121 -0.693
+    """
 
     pbo: float  # share of splits in which it is in the lower half of the field
     slope: float  # of its ratio out of sample on that in sample; NaN if the latter never changes
@@ -67,7 +95,45 @@ def pbo(
     returns: pd.DataFrame,  # dates x tries, simple decimal returns; dates on which one is NaN are not used
     n_blocks: int = 16,  # S, even: 16 gives 12,870 splits
 ) -> Overfit:
-    "Estimate the probability of backtest overfitting by symmetric cross-validation (Bailey et al. 2017)."
+    """Estimate the probability of backtest overfitting by symmetric cross-validation (Bailey et al. 2017).
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Dates x tries, simple decimal returns; dates on which one is NaN are not used.
+    n_blocks : int, default 16
+        S, even: 16 gives 12,870 splits.
+
+    Returns
+    -------
+    Overfit
+        What became of the best of many tries on the halves of history where it was not chosen.
+
+    Raises
+    ------
+    ConfigError
+        "n_blocks is {n_blocks}; give an even number from 2 to 16"
+    DataError
+        "{...} tries share {...} dates of returns; give at least 2 tries, all finite, on {...} common
+        dates or fewer blocks"
+        "try {...} never varies; drop it, a flat line was not a try"
+
+    References
+    ----------
+    .. [1] Bailey et al. (2017).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.overfit import pbo
+    >>> swap = pd.DataFrame({"A": [0.02, 0.01, -0.02, -0.01], "B": [-0.02, -0.01, 0.02, 0.01]})
+    >>> traded = pbo(swap, n_blocks=2)
+    >>> traded.splits.round(3)
+          chosen  in_sample  out_of_sample  logit
+    split
+    0          A      2.121         -2.121 -0.693
+    1          B      2.121         -2.121 -0.693
+    """
     x = _clean(returns, n_blocks)
     inside = _halves(x, n_blocks)
     outside, best = inside[::-1], inside.argmax(axis=1)
@@ -89,7 +155,43 @@ def pbo_null(
     draws: int = 200,  # simulated searches
     seed: int = 7,  # of the draws
 ) -> np.ndarray:  # float64[draws], sorted
-    "Return the probabilities of overfitting of searches without skill whose tries are related as these."
+    """Return the probabilities of overfitting of searches without skill whose tries are related as these.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Dates x tries, simple decimal returns; dates on which one is NaN are not used.
+    n_blocks : int, default 10
+        Even; 10 gives 252 splits and nearly the spread of 16.
+    draws : int, default 200
+        Simulated searches.
+    seed : int, default 7
+        Of the draws.
+
+    Returns
+    -------
+    np.ndarray
+        float64[draws], sorted.
+
+    Raises
+    ------
+    ConfigError
+        "n_blocks is {n_blocks}; give an even number from 2 to 16"
+    DataError
+        "{...} tries share {...} dates of returns; give at least 2 tries, all finite, on {...} common
+        dates or fewer blocks"
+        "try {...} never varies; drop it, a flat line was not a try"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.overfit import pbo_null
+    >>> idle = pd.DataFrame(np.random.default_rng(7).normal(0, 0.01, (120, 6)))
+    >>> few = pbo_null(idle, n_blocks=4, draws=50)  # fifty searches among six tries without skill
+    >>> few[[0, 25, -1]].round(2)
+    array([0. , 0.5, 1. ])
+    """
     x = _clean(returns, n_blocks)
     root = np.linalg.qr(x - x.mean(axis=0), mode="r") / np.sqrt(len(x) - 1)
     rng = np.random.default_rng(seed)

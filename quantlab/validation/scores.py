@@ -22,7 +22,31 @@ from ..core.time import check_zones
 
 # %% ../../nbs/validation/360_scores.ipynb #16979270
 class ScorePairs(NamedTuple):
-    "Hold scores and outcomes on one grid of dates and symbols."
+    """Hold scores and outcomes on one grid of dates and symbols.
+
+    Parameters
+    ----------
+    dates : pd.DatetimeIndex
+        [d], the score's dates.
+    score : np.ndarray
+        float64[d, s], NaN where either side is missing.
+    y : np.ndarray
+        float64[d, s], NaN where either side is missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.scores import pair
+    >>> def panel(rows, name=None):
+    ...     "A small panel: one list per date."
+    ...     dates = pd.bdate_range("2024-01-01", periods=len(rows), name="date", unit="us")
+    ...     wide = pd.DataFrame(
+    ...         rows, index=dates, columns=pd.Index(list("ABCDEFGHIJ")[: len(rows[0])], name="symbol")
+    ...     )
+    ...     return wide.stack(future_stack=True).rename(name)
+    >>> paired = pair(panel([[1.0, 2.0, np.nan]]), panel([[0.1, np.nan, 0.3]]))
+    """
 
     dates: pd.DatetimeIndex  # [d], the score's dates
     score: np.ndarray  # float64[d, s], NaN where either side is missing
@@ -35,7 +59,24 @@ ROUNDING = 1e-12  # share of its size by which a number may be off and still mea
 def flat(
     values: np.ndarray,  # [..., n], without NaN; for returns pass 1 + returns, of whose size their rounding is
 ) -> np.ndarray:  # bool[...]; True for fewer than two values
-    "Say where values differ by no more than rounding does."
+    """Say where values differ by no more than rounding does.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        [..., n], without NaN; for returns pass 1 + returns, of whose size their rounding is.
+
+    Returns
+    -------
+    np.ndarray
+        bool[...]; True for fewer than two values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.validation.scores import flat
+    >>> assert flat(np.array([0.1 + 0.2, 0.3])) and not flat(np.array([0.3, 0.300001])) and flat(np.array([1.0]))
+    """
     high, low = (pick(values, axis=-1, initial=end) for pick, end in ((np.max, -np.inf), (np.min, np.inf)))
     return ~(high - low > ROUNDING * np.maximum(np.abs(high), np.abs(low)))
 
@@ -90,7 +131,41 @@ def pair(
     score: pd.Series,  # (date, symbol); known at the close of date
     y: pd.Series,  # (date, symbol); the outcome, decimal return
 ) -> ScorePairs:
-    "Put score and outcome on the score's grid and keep the pairs; raise PanelError when nothing can be paired."
+    """Put score and outcome on the score's grid and keep the pairs; raise PanelError when nothing can be paired.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol); known at the close of date.
+    y : pd.Series
+        (date, symbol); the outcome, decimal return.
+
+    Returns
+    -------
+    ScorePairs
+        Scores and outcomes on one grid of dates and symbols.
+
+    Raises
+    ------
+    PanelError
+        When nothing can be paired.
+    DataError
+        "{name} is infinite in {...} rows, first {first}; mend it where it is made, or use NaN"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.scores import pair
+    >>> def panel(rows, name=None):
+    ...     "A small panel: one list per date."
+    ...     dates = pd.bdate_range("2024-01-01", periods=len(rows), name="date", unit="us")
+    ...     wide = pd.DataFrame(
+    ...         rows, index=dates, columns=pd.Index(list("ABCDEFGHIJ")[: len(rows[0])], name="symbol")
+    ...     )
+    ...     return wide.stack(future_stack=True).rename(name)
+    >>> paired = pair(panel([[1.0, 2.0, np.nan]]), panel([[0.1, np.nan, 0.3]]))
+    """
     wide = _finite_wide(score, "score")
     outcome = _on_grid(wide, _finite_wide(y, "y"))
     both = ~(np.isnan(wide.to_numpy()) | np.isnan(outcome))
@@ -126,7 +201,30 @@ def unit_rows(
     values: np.ndarray,  # float64[d, s], NaN = not there
     ranked: bool = False,  # True: replace values by their ranks within the row first
 ) -> np.ndarray:  # float64[d, s]: each row sums to 0 and has length 1; 0 = not there
-    "Centre and scale each row; a row that is constant or has fewer than 3 values becomes all zeros."
+    """Centre and scale each row; a row that is constant or has fewer than 3 values becomes all zeros.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        float64[d, s], NaN = not there.
+    ranked : bool, default False
+        True: replace values by their ranks within the row first.
+
+    Returns
+    -------
+    np.ndarray
+        float64[d, s]: each row sums to 0 and has length 1; 0 = not there.
+
+    References
+    ----------
+    .. [1] Spearman's (1904).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.validation.scores import unit_rows
+    >>> ranks = unit_rows(np.array([[3.0, np.nan, 7.0, 7.0]]), True)
+    """
     there = ~np.isnan(values)
     if ranked:
         return _unit_ranks(values, np.argsort(np.where(there, values, np.inf), axis=1))
@@ -174,7 +272,51 @@ def rank_ic(
     score: pd.Series,  # (date, symbol); known at the close of date
     y: pd.Series | pd.DataFrame,  # (date, symbol); the outcome, decimal return; a frame holds one per column
 ) -> pd.Series | pd.DataFrame:  # by date; dates with fewer than 3 pairs or without any difference are NaN
-    "Correlate the ranks of score and outcome within each date (Spearman 1904)."
+    """Correlate the ranks of score and outcome within each date (Spearman 1904).
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol); known at the close of date.
+    y : pd.Series | pd.DataFrame
+        (date, symbol); the outcome, decimal return; a frame holds one per column.
+
+    Returns
+    -------
+    pd.Series | pd.DataFrame
+        By date; dates with fewer than 3 pairs or without any difference are NaN.
+
+    Raises
+    ------
+    PanelError
+        "{name} is a {__name__}; pass one column, for example predictions['score']"
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        "score ({ours}) and y ({theirs}) have no row in common; check dates, time zones and symbols"
+    DataError
+        "{name} is infinite in {...} rows, first {first}; mend it where it is made, or use NaN"
+
+    References
+    ----------
+    .. [1] Spearman (1904).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.scores import rank_ic
+    >>> def panel(rows, name=None):
+    ...     "A small panel: one list per date."
+    ...     dates = pd.bdate_range("2024-01-01", periods=len(rows), name="date", unit="us")
+    ...     wide = pd.DataFrame(
+    ...         rows, index=dates, columns=pd.Index(list("ABCDEFGHIJ")[: len(rows[0])], name="symbol")
+    ...     )
+    ...     return wide.stack(future_stack=True).rename(name)
+    >>> hand = rank_ic(panel([[1, 2, 3, 4]]), panel([[0.01, 0.03, 0.02, 0.90]]))
+    >>> hand.round(4)
+    date
+    2024-01-01    0.8
+    Freq: B, Name: rank_ic, dtype: float64
+    """
     if isinstance(y, pd.DataFrame):
         return _correlate(score, y, True)
     return _correlate(score, y.to_frame("y"), True)["y"].rename("rank_ic")
@@ -184,7 +326,45 @@ def ic(
     score: pd.Series,  # (date, symbol); known at the close of date
     y: pd.Series | pd.DataFrame,  # (date, symbol); the outcome, decimal return; a frame holds one per column
 ) -> pd.Series | pd.DataFrame:  # by date; dates with fewer than 3 pairs or without any difference are NaN
-    "Correlate the values of score and outcome within each date (Pearson)."
+    """Correlate the values of score and outcome within each date (Pearson).
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol); known at the close of date.
+    y : pd.Series | pd.DataFrame
+        (date, symbol); the outcome, decimal return; a frame holds one per column.
+
+    Returns
+    -------
+    pd.Series | pd.DataFrame
+        By date; dates with fewer than 3 pairs or without any difference are NaN.
+
+    Raises
+    ------
+    PanelError
+        "{name} is a {__name__}; pass one column, for example predictions['score']"
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        "score ({ours}) and y ({theirs}) have no row in common; check dates, time zones and symbols"
+    DataError
+        "{name} is infinite in {...} rows, first {first}; mend it where it is made, or use NaN"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.scores import ic
+    >>> def panel(rows, name=None):
+    ...     "A small panel: one list per date."
+    ...     dates = pd.bdate_range("2024-01-01", periods=len(rows), name="date", unit="us")
+    ...     wide = pd.DataFrame(
+    ...         rows, index=dates, columns=pd.Index(list("ABCDEFGHIJ")[: len(rows[0])], name="symbol")
+    ...     )
+    ...     return wide.stack(future_stack=True).rename(name)
+    >>> scored, came = panel([[3.0, 1.0, 2.0, 2.0, np.nan]]), panel([[0.2, -0.1, 0.1, np.nan, 9.0]])
+    >>> assert np.allclose(ic(5 * scored - 3, came), ic(scored, came))  # scale and level do not count
+    """
     if isinstance(y, pd.DataFrame):
         return _correlate(score, y, False)
     return _correlate(score, y.to_frame("y"), False)["y"].rename("ic")
@@ -198,7 +378,49 @@ def by_group(
     within: bool = True,  # rank inside the group; False: rank in the universe, look at the group's outcomes
     **options,  # passed to the function
 ) -> pd.DataFrame:  # date x group, with the function's columns below each group
-    "Compute a score's figures for each group of names; raise PanelError when no row has a group."
+    """Compute a score's figures for each group of names; raise PanelError when no row has a group.
+
+    Parameters
+    ----------
+    function : Callable
+        Of this notebook, taking score and y: rank_ic, ic, quantile_returns.
+    score : pd.Series
+        (date, symbol); known at the close of date.
+    y : pd.Series
+        (date, symbol); the outcome, decimal return.
+    groups : pd.Series
+        (date, symbol): label known at the close of date; missing = left out.
+    within : bool, default True
+        Rank inside the group; False: rank in the universe, look at the group's outcomes.
+    **options
+        Passed to the function.
+
+    Returns
+    -------
+    pd.DataFrame
+        Date x group, with the function's columns below each group.
+
+    Raises
+    ------
+    PanelError
+        When no row has a group.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.scores import by_group, rank_ic
+    >>> def panel(rows, name=None):
+    ...     "A small panel: one list per date."
+    ...     dates = pd.bdate_range("2024-01-01", periods=len(rows), name="date", unit="us")
+    ...     wide = pd.DataFrame(
+    ...         rows, index=dates, columns=pd.Index(list("ABCDEFGHIJ")[: len(rows[0])], name="symbol")
+    ...     )
+    ...     return wide.stack(future_stack=True).rename(name)
+    >>> letters = pd.Series(["x", "x", "x", "y", "y", "y"] * 2, index=panel([[0] * 6] * 2).index)
+    >>> split = by_group(
+    ...     rank_ic, panel([[1, 2, 3, 4, 5, 6]] * 2), panel([[1, 2, 3, 6, 5, 4], [3, 2, 1, 4, 5, 6]]), letters
+    ... )
+    """
     masked = score if within else y
     check_zones(groups=groups, score=masked)
     labels = groups.reindex(masked.index)
@@ -216,7 +438,39 @@ def by_period(
     values: pd.Series,  # by date, for example rank_ic
     freq: str = "YE",  # pandas' name of the period: "ME", "QE", "YE"
 ) -> pd.DataFrame:  # by last day of the period: mean, std and count of the dates that are not NaN
-    "Average a daily figure within months, quarters or years; raise ConfigError for an unknown period."
+    """Average a daily figure within months, quarters or years; raise ConfigError for an unknown period.
+
+    Parameters
+    ----------
+    values : pd.Series
+        By date, for example rank_ic.
+    freq : str, default "YE"
+        pandas' name of the period: "ME", "QE", "YE".
+
+    Returns
+    -------
+    pd.DataFrame
+        By last day of the period: mean, std and count of the dates that are not NaN.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown period.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.scores import by_period, rank_ic
+    >>> def panel(rows, name=None):
+    ...     "A small panel: one list per date."
+    ...     dates = pd.bdate_range("2024-01-01", periods=len(rows), name="date", unit="us")
+    ...     wide = pd.DataFrame(
+    ...         rows, index=dates, columns=pd.Index(list("ABCDEFGHIJ")[: len(rows[0])], name="symbol")
+    ...     )
+    ...     return wide.stack(future_stack=True).rename(name)
+    >>> hand = rank_ic(panel([[1, 2, 3, 4]]), panel([[0.01, 0.03, 0.02, 0.90]]))
+    >>> assert by_period(hand).iloc[0, [0, 2]].round(4).tolist() == [0.8, 1.0]
+    """
     try:
         return values.resample(freq).agg(["mean", "std", "count"])
     except ValueError as error:
@@ -279,7 +533,32 @@ def _quantile_frame(values: np.ndarray, dates: pd.DatetimeIndex) -> pd.DataFrame
 # %% ../../nbs/validation/360_scores.ipynb #45540c43
 @dataclass(frozen=True)
 class Quantiles:
-    "Hold what the score quantiles of each date earned: three frames, date x quantile (1 = lowest score)."
+    """Hold what the score quantiles of each date earned: three frames, date x quantile (1 = lowest score).
+
+    Parameters
+    ----------
+    mean : pd.DataFrame
+        Of the outcomes; NaN where a group has none.
+    se : pd.DataFrame
+        Standard deviation (n - 1) over the names, by the root of their count; NaN below two names.
+    count : pd.DataFrame
+        Names with score and outcome.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.scores import quantile_cells
+    >>> def panel(rows, name=None):
+    ...     "A small panel: one list per date."
+    ...     dates = pd.bdate_range("2024-01-01", periods=len(rows), name="date", unit="us")
+    ...     wide = pd.DataFrame(
+    ...         rows, index=dates, columns=pd.Index(list("ABCDEFGHIJ")[: len(rows[0])], name="symbol")
+    ...     )
+    ...     return wide.stack(future_stack=True).rename(name)
+    >>> ten = panel([list(range(10))])
+    >>> assert np.allclose(quantile_cells(ten, ten / 100).se, 0.005)  # two names 1 % apart: 0.00707 / sqrt(2)
+    """
 
     mean: pd.DataFrame  # of the outcomes; NaN where a group has none
     se: pd.DataFrame  # standard deviation (n - 1) over the names, by the root of their count; NaN below two names
@@ -292,7 +571,51 @@ def quantile_cells(
     quantiles: int = 5,  # groups
     demeaned: bool = False,  # outcomes less the mean of the date's pairs
 ) -> Quantiles:
-    "Average the outcomes of each score quantile within each date, with their spread and count."
+    """Average the outcomes of each score quantile within each date, with their spread and count.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol); known at the close of date.
+    y : pd.Series
+        (date, symbol); the outcome, decimal return.
+    quantiles : int, default 5
+        Groups.
+    demeaned : bool, default False
+        Outcomes less the mean of the date's pairs.
+
+    Returns
+    -------
+    Quantiles
+        What the score quantiles of each date earned: three frames, date x quantile (1 = lowest score).
+
+    Raises
+    ------
+    PanelError
+        "{name} is a {__name__}; pass one column, for example predictions['score']"
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        "score ({ours}) and y ({theirs}) have no row in common; check dates, time zones and symbols"
+    DataError
+        "{name} is infinite in {...} rows, first {first}; mend it where it is made, or use NaN"
+    ConfigError
+        "quantiles is {quantiles}; give a whole number of groups, at least 2"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.scores import quantile_cells
+    >>> def panel(rows, name=None):
+    ...     "A small panel: one list per date."
+    ...     dates = pd.bdate_range("2024-01-01", periods=len(rows), name="date", unit="us")
+    ...     wide = pd.DataFrame(
+    ...         rows, index=dates, columns=pd.Index(list("ABCDEFGHIJ")[: len(rows[0])], name="symbol")
+    ...     )
+    ...     return wide.stack(future_stack=True).rename(name)
+    >>> ten = panel([list(range(10))])
+    >>> assert np.allclose(quantile_cells(ten, ten / 100).se, 0.005)  # two names 1 % apart: 0.00707 / sqrt(2)
+    """
     pairs, buckets = pair(score, y), _buckets(_finite_wide(score, "score").to_numpy(), quantiles)
     there = ~np.isnan(pairs.y)
     values = np.where(there, pairs.y, 0.0)
@@ -314,14 +637,93 @@ def quantile_returns(
     quantiles: int = 5,  # groups
     demeaned: bool = False,  # outcomes less the mean of the date's pairs
 ) -> pd.DataFrame:  # date x quantile (1 = lowest score): mean outcome; NaN where a group has none
-    "Average the outcomes of each score quantile within each date."
+    """Average the outcomes of each score quantile within each date.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol); known at the close of date.
+    y : pd.Series
+        (date, symbol); the outcome, decimal return.
+    quantiles : int, default 5
+        Groups.
+    demeaned : bool, default False
+        Outcomes less the mean of the date's pairs.
+
+    Returns
+    -------
+    pd.DataFrame
+        Date x quantile (1 = lowest score): mean outcome; NaN where a group has none.
+
+    Raises
+    ------
+    PanelError
+        "{name} is a {__name__}; pass one column, for example predictions['score']"
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        "score ({ours}) and y ({theirs}) have no row in common; check dates, time zones and symbols"
+    DataError
+        "{name} is infinite in {...} rows, first {first}; mend it where it is made, or use NaN"
+    ConfigError
+        "quantiles is {quantiles}; give a whole number of groups, at least 2"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.scores import quantile_returns
+    >>> def panel(rows, name=None):
+    ...     "A small panel: one list per date."
+    ...     dates = pd.bdate_range("2024-01-01", periods=len(rows), name="date", unit="us")
+    ...     wide = pd.DataFrame(
+    ...         rows, index=dates, columns=pd.Index(list("ABCDEFGHIJ")[: len(rows[0])], name="symbol")
+    ...     )
+    ...     return wide.stack(future_stack=True).rename(name)
+    >>> ten = panel([list(range(10))])
+    >>> assert quantile_returns(ten, ten / 100).iloc[0].round(6).tolist() == [0.005, 0.025, 0.045, 0.065, 0.085]
+    """
     return quantile_cells(score, y, quantiles, demeaned).mean
 
 
 def quantile_summary(
     means: pd.DataFrame,  # date x quantile, from quantile_returns
 ) -> pd.DataFrame:  # by quantile: mean over dates, se (dates taken as independent), dates
-    "Average quantile returns over dates; the error is fair only where the outcomes of the dates are disjoint."
+    """Average quantile returns over dates; the error is fair only where the outcomes of the dates are disjoint.
+
+    Parameters
+    ----------
+    means : pd.DataFrame
+        Date x quantile, from quantile_returns.
+
+    Returns
+    -------
+    pd.DataFrame
+        By quantile: mean over dates, se (dates taken as independent), dates.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.validation.scores import quantile_returns, quantile_summary
+    >>> bars = adjust(sample_bars())
+    >>> close = to_wide(bars["close"])
+    >>> table = pd.DataFrame({
+    ...     "momentum": to_long(close.shift(21) / close.shift(252) - 1, bars.index),
+    ...     "reversal": to_long(1 - close / close.shift(21), bars.index),
+    ...     "y": forward_returns(bars, horizon=20)["y"],
+    ... })
+    >>> by_bucket = quantile_returns(table["momentum"], table["y"])
+    >>> quantile_summary(by_bucket).round(4)
+                mean      se  dates
+    quantile
+    1         0.0106  0.0014   3249
+    2         0.0115  0.0009   3249
+    3         0.0103  0.0008   3249
+    4         0.0104  0.0008   3249
+    5         0.0114  0.0008   3249
+    """
     return pd.DataFrame({"mean": means.mean(), "se": means.sem(), "dates": means.count()})
 
 # %% ../../nbs/validation/360_scores.ipynb #c5deb3ca
@@ -339,7 +741,45 @@ def rank_autocorrelation(
     score: pd.Series,  # (date, symbol); known at the close of date
     lag: int = 1,  # dates of the score to look back
 ) -> pd.Series:  # by date; NaN for the first lag dates and where fewer than 3 names are common
-    "Correlate the ranks of a score with its own ranks lag dates before."
+    """Correlate the ranks of a score with its own ranks lag dates before.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol); known at the close of date.
+    lag : int, default 1
+        Dates of the score to look back.
+
+    Returns
+    -------
+    pd.Series
+        By date; NaN for the first lag dates and where fewer than 3 names are common.
+
+    Raises
+    ------
+    ConfigError
+        "lag is {lag}; give a whole number of dates, at least 1"
+    PanelError
+        "{name} is a {__name__}; pass one column, for example predictions['score']"
+        Its message says what is wrong and where (see check_panel).
+    DataError
+        "{name} is infinite in {...} rows, first {first}; mend it where it is made, or use NaN"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.validation.scores import rank_autocorrelation
+    >>> def panel(rows, name=None):
+    ...     "A small panel: one list per date."
+    ...     dates = pd.bdate_range("2024-01-01", periods=len(rows), name="date", unit="us")
+    ...     wide = pd.DataFrame(
+    ...         rows, index=dates, columns=pd.Index(list("ABCDEFGHIJ")[: len(rows[0])], name="symbol")
+    ...     )
+    ...     return wide.stack(future_stack=True).rename(name)
+    >>> turned = panel([[1, 2, 3, 4], [2, 4, 6, 8], [4, 3, 2, 1]])
+    >>> assert np.allclose(rank_autocorrelation(turned), [np.nan, 1.0, -1.0], equal_nan=True)
+    """
     ranks = _lagged(score, lag).rank(axis=1)
     now, before = ranks.to_numpy(), ranks.shift(lag).to_numpy()
     both = ~np.isnan(now + before)
@@ -352,7 +792,47 @@ def quantile_turnover(
     quantiles: int = 5,  # groups
     lag: int = 1,  # dates of the score to look back
 ) -> pd.DataFrame:  # date x quantile: share of members who are new; NaN where a group is empty on either date
-    "Return the share of each score quantile that was not in it lag dates before."
+    """Return the share of each score quantile that was not in it lag dates before.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol); known at the close of date.
+    quantiles : int, default 5
+        Groups.
+    lag : int, default 1
+        Dates of the score to look back.
+
+    Returns
+    -------
+    pd.DataFrame
+        Date x quantile: share of members who are new; NaN where a group is empty on either date.
+
+    Raises
+    ------
+    ConfigError
+        "lag is {lag}; give a whole number of dates, at least 1"
+        "quantiles is {quantiles}; give a whole number of groups, at least 2"
+    PanelError
+        "{name} is a {__name__}; pass one column, for example predictions['score']"
+        Its message says what is wrong and where (see check_panel).
+    DataError
+        "{name} is infinite in {...} rows, first {first}; mend it where it is made, or use NaN"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.scores import quantile_turnover
+    >>> def panel(rows, name=None):
+    ...     "A small panel: one list per date."
+    ...     dates = pd.bdate_range("2024-01-01", periods=len(rows), name="date", unit="us")
+    ...     wide = pd.DataFrame(
+    ...         rows, index=dates, columns=pd.Index(list("ABCDEFGHIJ")[: len(rows[0])], name="symbol")
+    ...     )
+    ...     return wide.stack(future_stack=True).rename(name)
+    >>> swap = panel([[1, 2, 3, 4], [1, 3, 2, 4]])
+    >>> assert quantile_turnover(swap, quantiles=2).iloc[1].tolist() == [0.5, 0.5]  # B and C change places
+    """
     wide = _lagged(score, lag)
     now = _buckets(wide.to_numpy(), quantiles)
     before = np.zeros_like(now)

@@ -55,7 +55,30 @@ def _row(index: pd.MultiIndex, position: int) -> str:
 
 # %% ../../nbs/validation/350_splits.ipynb #b4efcd31
 class LabelSpans(NamedTuple):
-    "Hold a panel's sessions and where the label of each of its rows ends."
+    """Hold a panel's sessions and where the label of each of its rows ends.
+
+    Parameters
+    ----------
+    dates : pd.DatetimeIndex
+        [d], the panel's sessions.
+    starts : np.ndarray
+        int64[d + 1]: the rows of session i are starts[i]:starts[i + 1].
+    ends : np.ndarray
+        int64[n] microseconds per row: label end, the largest integer if unknown.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.splits import label_spans
+    >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
+    >>> tiny = pd.DataFrame(
+    ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
+    ... )
+    >>> tiny_t1 = pd.Series(sessions, index=tiny.index).shift(
+    ...     -2
+    ... )  # labels that last two sessions; the last two are not known
+    >>> spans = label_spans(tiny, tiny_t1)
+    """
 
     dates: pd.DatetimeIndex  # [d], the panel's sessions
     starts: np.ndarray  # int64[d + 1]: the rows of session i are starts[i]:starts[i + 1]
@@ -66,7 +89,40 @@ def label_spans(
     X: pd.DataFrame,  # panel
     t1: pd.Series | None,  # (date, symbol): end of each label; NaT = not known
 ) -> LabelSpans:
-    "Read the label spans of a panel; raise ConfigError or PanelError for labels that cannot be purged."
+    """Read the label spans of a panel; raise ConfigError or PanelError for labels that cannot be purged.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        Panel.
+    t1 : pd.Series | None
+        (date, symbol): end of each label; NaT = not known.
+
+    Returns
+    -------
+    LabelSpans
+        A panel's sessions and where the label of each of its rows ends.
+
+    Raises
+    ------
+    ConfigError
+        For labels that cannot be purged.
+    PanelError
+        For labels that cannot be purged.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.splits import label_spans
+    >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
+    >>> tiny = pd.DataFrame(
+    ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
+    ... )
+    >>> tiny_t1 = pd.Series(sessions, index=tiny.index).shift(
+    ...     -2
+    ... )  # labels that last two sessions; the last two are not known
+    >>> spans = label_spans(tiny, tiny_t1)
+    """
     index = check_panel(X).index
     dates, starts = date_starts(index)
     return LabelSpans(dates.as_unit("us"), starts, _label_ends(index, t1)[1])
@@ -77,7 +133,29 @@ def check_whole(
     name: str,  # of the argument
     least: int,  # smallest value allowed
 ) -> None:
-    "Raise ConfigError unless an argument is a whole number, large enough."
+    """Raise ConfigError unless an argument is a whole number, large enough.
+
+    Parameters
+    ----------
+    value : object
+        Of the argument.
+    name : str
+        Of the argument.
+    least : int
+        Smallest value allowed.
+
+    Raises
+    ------
+    ConfigError
+        Unless an argument is a whole number, large enough.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.validation.splits import check_whole
+    >>> show_error(lambda: check_whole(2.5, "test", 1))
+    'ConfigError: test is 2.5; give a whole number, at least 1'
+    """
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
         raise ConfigError(f"{name} is {value!r}; give a whole number, at least {least}")
 
@@ -122,7 +200,40 @@ def _fold(
 # %% ../../nbs/validation/350_splits.ipynb #1c5a588b
 @dataclass(frozen=True)
 class WalkForward:
-    "Split a panel into consecutive test blocks, each trained on labels that ended before it began."
+    """Split a panel into consecutive test blocks, each trained on labels that ended before it began.
+
+    Parameters
+    ----------
+    train_sessions : int, default 756
+        Sessions before each test block; the first block starts after them.
+    test_sessions : int, default 63
+        Sessions in a test block; the last one may be shorter.
+    embargo : int, default 0
+        Sessions before a test block that no training span may touch.
+    expanding : bool, default False
+        True: every training window starts at the first session.
+    t1 : pd.Series | None, optional
+        Label ends, if split cannot be given them.
+
+    Raises
+    ------
+    ConfigError
+        "{name} is {value}; give a whole number, at least {least}"
+        "embargo={embargo} leaves nothing of train_sessions={train_sessions} sessions; lengthen
+        train_sessions"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.splits import WalkForward
+    >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
+    >>> tiny = pd.DataFrame(
+    ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
+    ... )
+    >>> unpurged, _ = next(
+    ...     WalkForward(train_sessions=5, test_sessions=2).split(tiny, t1=pd.Series(sessions, index=tiny.index))
+    ... )
+    """
 
     train_sessions: int = 756  # sessions before each test block; the first block starts after them
     test_sessions: int = 63  # sessions in a test block; the last one may be shorter
@@ -145,7 +256,30 @@ class WalkForward:
         y=None,  # not used
         groups=None,  # not used
     ) -> int:
-        "Return the number of test blocks of a panel."
+        """Return the number of test blocks of a panel.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel.
+        y : default None
+            Not used.
+        groups : default None
+            Not used.
+
+        Returns
+        -------
+        int
+            The number of test blocks of a panel.
+
+        Raises
+        ------
+        PanelError
+            Its message says what is wrong and where (see check_panel).
+        ConfigError
+            "{...}; train_sessions={train_sessions} leaves none to test on, shorten it or bring more
+            history"
+        """
         dates = date_starts(check_panel(X).index)[0]
         return len(_block_starts(dates, self.train_sessions, self.test_sessions))
 
@@ -156,7 +290,31 @@ class WalkForward:
         groups=None,  # not used
         t1: pd.Series | None = None,  # (date, symbol): end of each label; NaT = not known, never trained on
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # train_rows, test_rows: positions into the rows of X
-        "Yield the folds in time order; raise ConfigError or PanelError for what cannot be split."
+        """Yield the folds in time order; raise ConfigError or PanelError for what cannot be split.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel.
+        y : default None
+            Not used.
+        groups : default None
+            Not used.
+        t1 : pd.Series | None, default None
+            (date, symbol): end of each label; NaT = not known, never trained on.
+
+        Returns
+        -------
+        Iterator[tuple[np.ndarray, np.ndarray]]
+            train_rows, test_rows: positions into the rows of X.
+
+        Raises
+        ------
+        ConfigError
+            For what cannot be split.
+        PanelError
+            For what cannot be split.
+        """
         spans = label_spans(X, self.t1 if t1 is None else t1)
         firsts, train = _block_starts(spans.dates, self.train_sessions, self.test_sessions), self.train_sessions
         begins = np.zeros_like(firsts) if self.expanding else firsts - train
@@ -167,7 +325,36 @@ def block_edges(
     dates: pd.DatetimeIndex,  # the panel's sessions
     n: int,  # blocks
 ) -> np.ndarray:  # int64[n + 1]: block k holds the sessions edges[k]:edges[k + 1]
-    "Cut the sessions into consecutive blocks, equal to within one session; raise ConfigError if they are too few."
+    """Cut the sessions into consecutive blocks, equal to within one session; raise ConfigError if they are too few.
+
+    Parameters
+    ----------
+    dates : pd.DatetimeIndex
+        The panel's sessions.
+    n : int
+        Blocks.
+
+    Returns
+    -------
+    np.ndarray
+        int64[n + 1]: block k holds the sessions edges[k]:edges[k + 1].
+
+    Raises
+    ------
+    ConfigError
+        If they are too few.
+
+    References
+    ----------
+    .. [1] López de Prado (2018, *Advances in Financial Machine Learning*, 7.4.1).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.splits import block_edges
+    >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
+    >>> edges = block_edges(sessions, 3)
+    """
     if len(dates) < n:
         raise ConfigError(f"{_history(dates)}, too few for {n} blocks; ask for fewer or bring more history")
     return np.arange(n + 1) * len(dates) // n
@@ -192,7 +379,41 @@ def fold_around(
     blocks: Sequence[tuple[int, int]],  # of test sessions: positions of the first and after the last, in time order
     embargo: int,  # sessions after the labels of each block
 ) -> tuple[np.ndarray, np.ndarray]:  # train_rows, test_rows
-    "Return one fold around its test blocks; raise ConfigError when nothing is left to learn from."
+    """Return one fold around its test blocks; raise ConfigError when nothing is left to learn from.
+
+    Parameters
+    ----------
+    spans : LabelSpans
+        Of the panel.
+    blocks : Sequence[tuple[int, int]]
+        Of test sessions: positions of the first and after the last, in time order.
+    embargo : int
+        Sessions after the labels of each block.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        train_rows, test_rows.
+
+    Raises
+    ------
+    ConfigError
+        When nothing is left to learn from.
+
+    References
+    ----------
+    .. [1] López de Prado (2018, *Advances in Financial Machine Learning*, 7.4.1).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.combinatorial import CombinatorialPurgedCV
+    >>> sessions = pd.bdate_range("2024-01-01", periods=6, unit="us")
+    >>> tiny = pd.DataFrame(
+    ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
+    ... )
+    >>> small = CombinatorialPurgedCV(3, 2, t1=pd.Series(sessions, index=tiny.index))
+    """
     train = np.flatnonzero(np.logical_and.reduce([_free_of(spans, first, stop, embargo) for first, stop in blocks]))
     if not len(train):
         tested = " and ".join(f"{spans.dates[a].date()} to {spans.dates[b - 1].date()}" for a, b in blocks)
@@ -205,7 +426,47 @@ def fold_around(
 # %% ../../nbs/validation/350_splits.ipynb #d40dcd18
 @dataclass(frozen=True)
 class PurgedKFold:
-    "Split a panel into blocks of whole sessions, each tested once and trained on all labels that do not touch it."
+    """Split a panel into blocks of whole sessions, each tested once and trained on all labels that do not touch it.
+
+    Parameters
+    ----------
+    n_splits : int, default 5
+        Test blocks, at least 2.
+    embargo : int, default 0
+        Sessions after the last test label that are not trained on.
+    t1 : pd.Series | None, optional
+        Label ends, if split cannot be given them.
+
+    Raises
+    ------
+    ConfigError
+        "{name} is {value}; give a whole number, at least {least}"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.validation.splits import PurgedKFold, WalkForward
+    >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
+    >>> tiny = pd.DataFrame(
+    ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
+    ... )
+    >>> tiny_t1 = pd.Series(sessions, index=tiny.index).shift(
+    ...     -2
+    ... )  # labels that last two sessions; the last two are not known
+    >>> grown = [train.tolist() for train, _ in WalkForward(5, 2, expanding=True).split(tiny, t1=tiny_t1)]
+    >>> short_t1 = pd.Series(sessions, index=tiny.index).shift(-1)  # labels of one session; the last is not known
+    >>> pd.DataFrame(
+    ...     {
+    ...         f"embargo {e}": [train.tolist() for train, _ in PurgedKFold(3, e).split(tiny, t1=short_t1)]
+    ...         for e in (0, 1, 2)
+    ...     }
+    ... ).rename_axis("trained on, by fold")
+                               embargo 0        embargo 1        embargo 2
+    trained on, by fold
+    0                    [4, 5, 6, 7, 8]     [5, 6, 7, 8]        [6, 7, 8]
+    1                       [0, 1, 7, 8]        [0, 1, 8]           [0, 1]
+    2                    [0, 1, 2, 3, 4]  [0, 1, 2, 3, 4]  [0, 1, 2, 3, 4]
+    """
 
     n_splits: int = 5  # test blocks, at least 2
     embargo: int = 0  # sessions after the last test label that are not trained on
@@ -221,7 +482,22 @@ class PurgedKFold:
         y=None,  # not used
         groups=None,  # not used
     ) -> int:
-        "Return the number of test blocks."
+        """Return the number of test blocks.
+
+        Parameters
+        ----------
+        X : default None
+            Not used.
+        y : default None
+            Not used.
+        groups : default None
+            Not used.
+
+        Returns
+        -------
+        int
+            The number of test blocks.
+        """
         return self.n_splits
 
     def split(
@@ -231,7 +507,43 @@ class PurgedKFold:
         groups=None,  # not used
         t1: pd.Series | None = None,  # (date, symbol): end of each label; NaT = not known, never trained on
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # train_rows, test_rows: positions into the rows of X
-        "Yield the folds in time order; raise ConfigError or PanelError for what cannot be split."
+        """Yield the folds in time order; raise ConfigError or PanelError for what cannot be split.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel.
+        y : default None
+            Not used.
+        groups : default None
+            Not used.
+        t1 : pd.Series | None, default None
+            (date, symbol): end of each label; NaT = not known, never trained on.
+
+        Returns
+        -------
+        Iterator[tuple[np.ndarray, np.ndarray]]
+            train_rows, test_rows: positions into the rows of X.
+
+        Raises
+        ------
+        ConfigError
+            For what cannot be split.
+        PanelError
+            For what cannot be split.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.validation.splits import WalkForward
+        >>> sessions = pd.bdate_range("2024-01-01", periods=10, unit="us")
+        >>> tiny = pd.DataFrame(
+        ...     {"x": 0.0}, index=pd.MultiIndex.from_product([sessions, ["A"]], names=["date", "symbol"])
+        ... )
+        >>> unpurged, _ = next(
+        ...     WalkForward(train_sessions=5, test_sessions=2).split(tiny, t1=pd.Series(sessions, index=tiny.index))
+        ... )
+        """
         spans = label_spans(X, self.t1 if t1 is None else t1)
         edges = block_edges(spans.dates, self.n_splits)
         return (fold_around(spans, [block], self.embargo) for block in pairwise(edges))
@@ -289,7 +601,56 @@ def audit_splits(
     index: pd.MultiIndex,  # (date, symbol) of the panel that was split
     t1: pd.Series,  # (date, symbol): end of each label; NaT = not known
 ) -> pd.DataFrame:  # one row per fold
-    "Prove that no training span touches a test span; raise LeakError naming fold, row and dates if one does."
+    """Prove that no training span touches a test span; raise LeakError naming fold, row and dates if one does.
+
+    Parameters
+    ----------
+    splits : Iterable[tuple[np.ndarray, np.ndarray]]
+        (train_rows, test_rows): positions into index.
+    index : pd.MultiIndex
+        (date, symbol) of the panel that was split.
+    t1 : pd.Series
+        (date, symbol): end of each label; NaT = not known.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per fold.
+
+    Raises
+    ------
+    LeakError
+        Its message names fold, row and dates if one does.
+    ConfigError
+        "t1 is missing, so labels cannot be purged; pass the labels' t1 to split or to the constructor"
+        "there are no folds to audit; a generator is read only once, keep list(splitter.split(...))"
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        "t1 lacks {...} of {...} rows, first {first}; build it from the same panel"
+        "t1 is in time zone {tz}, date in {tz}; bring both to one clock"
+        "the label of {first} ends at {...}, before it starts; check t1"
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.validation.splits import PurgedKFold, audit_splits
+    >>> labels = forward_returns(adjust(sample_bars()), horizon=20)
+    >>> t1 = labels["t1"]
+    >>> kfold = PurgedKFold(n_splits=6, embargo=63)
+    >>> middle = list(kfold.split(labels, t1=t1))
+    >>> report_k = audit_splits(middle, labels.index, t1)
+    >>> report_k[["test_first", "test_last", "train_rows", "test_rows", "gap", "gap_after"]]
+         test_first  test_last  train_rows  test_rows  gap  gap_after
+    fold
+    0    2010-01-04 2012-05-01      331488      70440  NaN       63.0
+    1    2012-05-02 2014-09-02      328968      70440  0.0       63.0
+    2    2014-09-03 2016-12-29      328968      70440  0.0       63.0
+    3    2016-12-30 2019-05-02      330666      69252  0.0       63.0
+    4    2019-05-03 2021-08-30      333120      66918  0.0       63.0
+    5    2021-08-31 2023-12-29      345090      66918  0.0        NaN
+    """
     sessions, _ = date_starts(index)
     start, end = _label_ends(index, t1)
     unknown, report = end == np.iinfo(np.int64).max, []

@@ -19,11 +19,47 @@ from ..core.errors import ConfigError, QuantlabError
 
 # %% ../../nbs/venues/790_bus.ipynb #2a77b93d
 class BusError(QuantlabError):
-    "Say what a bus does not take, or that it is not there, and what to do next."
+    """Say what a bus does not take, or that it is not there, and what to do next.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.venues.bus import _checked_payload, _checked_topic
+    >>> errors = [
+    ...     show_error(lambda: _checked_topic("Ticks of AAPL")),
+    ...     show_error(lambda: _checked_payload("ticks", "x" * 10**6)),
+    ... ]
+    >>> errors
+    ["BusError: 'Ticks of AAPL' is no topic; write it in small letters, digits, dots and dashes",
+     'BusError: a payload of ticks has 1000000 bytes, 900000 are taken; publish a path to a file instead']
+    """
 
 
 class BusRow(NamedTuple):
-    "Say what stands at a position."
+    """Say what stands at a position.
+
+    Parameters
+    ----------
+    position : str
+        To read on from; its form is the bus's own.
+    key : str
+        Of the publisher; empty: it may come twice.
+    payload : str
+        text, such as JSON.
+
+    Examples
+    --------
+    >>> from quantlab.venues.bus import Bus, MemoryBus
+    >>> bus = MemoryBus()
+    >>> first = bus.publish("fills", '{"symbol": "AAPL", "quantity": "3"}', key="x1")
+    >>> again = bus.publish("fills", '{"symbol": "AAPL", "quantity": "3"}', key="x1")
+    >>> bus.publish("fills", '{"symbol": "BA", "quantity": "-2"}', key="x2")
+    >>> assert (
+    ...     isinstance(bus, Bus)
+    ...     and first == again
+    ...     and [row.key for row in bus.read("fills", after=first)] == ["x2"]
+    ... )
+    """
 
     position: str  # to read on from; its form is the bus's own
     key: str  # of the publisher; empty: it may come twice
@@ -32,7 +68,26 @@ class BusRow(NamedTuple):
 
 @runtime_checkable
 class Bus(Protocol):
-    "What a bus does. Each call raises BusError where the server is gone, or a name or payload is not taken."
+    """What a bus does. Each call raises BusError where the server is gone, or a name or payload is not taken.
+
+    Raises
+    ------
+    BusError
+        Where the server is gone, or a name or payload is not taken.
+
+    Examples
+    --------
+    >>> from quantlab.venues.bus import Bus, MemoryBus
+    >>> bus = MemoryBus()
+    >>> first = bus.publish("fills", '{"symbol": "AAPL", "quantity": "3"}', key="x1")
+    >>> again = bus.publish("fills", '{"symbol": "AAPL", "quantity": "3"}', key="x1")
+    >>> bus.publish("fills", '{"symbol": "BA", "quantity": "-2"}', key="x2")
+    >>> assert (
+    ...     isinstance(bus, Bus)
+    ...     and first == again
+    ...     and [row.key for row in bus.read("fills", after=first)] == ["x2"]
+    ... )
+    """
 
     def publish(
         self,
@@ -40,7 +95,28 @@ class Bus(Protocol):
         payload: str,  # text
         key: str = "",  # what makes it unique in the topic; empty: nothing does
     ) -> str:  # its position
-        "Put a row at the end of a topic; a key that is there already is not put there again."
+        """Put a row at the end of a topic; a key that is there already is not put there again.
+
+        Parameters
+        ----------
+        topic : str
+            Small letters, digits, dot, dash and underscore.
+        payload : str
+            Text.
+        key : str, default ""
+            What makes it unique in the topic; empty: nothing does.
+
+        Returns
+        -------
+        str
+            Its position.
+
+        Examples
+        --------
+        >>> from quantlab.venues.bus import MemoryBus
+        >>> bus = MemoryBus()
+        >>> first = bus.publish("fills", '{"symbol": "AAPL", "quantity": "3"}', key="x1")
+        """
 
     def read(
         self,
@@ -49,7 +125,24 @@ class Bus(Protocol):
         limit: int = 100,  # rows at most
         wait: float = 0.0,  # seconds to wait for the first one
     ) -> list[BusRow]:  # in order; empty: there is nothing yet
-        "Read the rows after a position."
+        """Read the rows after a position.
+
+        Parameters
+        ----------
+        topic : str
+            Name.
+        after : str, default ""
+            Position of the last row that was read; empty: from the start.
+        limit : int, default 100
+            Rows at most.
+        wait : float, default 0.0
+            Seconds to wait for the first one.
+
+        Returns
+        -------
+        list[BusRow]
+            In order; empty: there is nothing yet.
+        """
 
 
 BIGGEST = 900_000  # bytes of a payload; Kafka refuses a million
@@ -71,7 +164,19 @@ def _checked_payload(topic: str, payload: str) -> str:
 
 # %% ../../nbs/venues/790_bus.ipynb #2960ed6b
 class MemoryBus:
-    "Carry rows between the threads of one process; they are gone with it."
+    """Carry rows between the threads of one process; they are gone with it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.venues.bus import MemoryBus
+    >>> bus = MemoryBus()
+    >>> bus.publish("fills", '{"symbol": "BA", "quantity": "-2"}', key="x2")
+    >>> pd.DataFrame(bus.read("fills"))
+      position key                              payload
+    0        1  x1  {"symbol": "AAPL", "quantity": "3"}
+    1        2  x2   {"symbol": "BA", "quantity": "-2"}
+    """
 
     def __init__(self) -> None:
         self._rows: dict[str, list[BusRow]] = defaultdict(list)
@@ -84,7 +189,33 @@ class MemoryBus:
         payload: str,  # text
         key: str = "",  # what makes it unique in the topic; empty: nothing does
     ) -> str:  # its position
-        "Put a row at the end of a topic; raise BusError for a name or a payload that is not taken."
+        """Put a row at the end of a topic; raise BusError for a name or a payload that is not taken.
+
+        Parameters
+        ----------
+        topic : str
+            Small letters, digits, dot, dash and underscore.
+        payload : str
+            Text.
+        key : str, default ""
+            What makes it unique in the topic; empty: nothing does.
+
+        Returns
+        -------
+        str
+            Its position.
+
+        Raises
+        ------
+        BusError
+            For a name or a payload that is not taken.
+
+        Examples
+        --------
+        >>> from quantlab.venues.bus import MemoryBus
+        >>> bus = MemoryBus()
+        >>> first = bus.publish("fills", '{"symbol": "AAPL", "quantity": "3"}', key="x1")
+        """
         with self._news:
             rows = self._rows[_checked_topic(topic)]
             row = BusRow(f"{len(rows) + 1}", key, _checked_payload(topic, payload))
@@ -103,7 +234,42 @@ class MemoryBus:
         limit: int = 100,  # rows at most
         wait: float = 0.0,  # seconds to wait for the first one
     ) -> list[BusRow]:  # in order; empty: there is nothing yet
-        "Read the rows after a position; raise BusError for a name that is none."
+        """Read the rows after a position; raise BusError for a name that is none.
+
+        Parameters
+        ----------
+        topic : str
+            Name.
+        after : str, default ""
+            Position of the last row that was read; empty: from the start.
+        limit : int, default 100
+            Rows at most.
+        wait : float, default 0.0
+            Seconds to wait for the first one.
+
+        Returns
+        -------
+        list[BusRow]
+            In order; empty: there is nothing yet.
+
+        Raises
+        ------
+        BusError
+            For a name that is none.
+
+        Examples
+        --------
+        >>> from quantlab.venues.bus import Bus, MemoryBus
+        >>> bus = MemoryBus()
+        >>> first = bus.publish("fills", '{"symbol": "AAPL", "quantity": "3"}', key="x1")
+        >>> again = bus.publish("fills", '{"symbol": "AAPL", "quantity": "3"}', key="x1")
+        >>> bus.publish("fills", '{"symbol": "BA", "quantity": "-2"}', key="x2")
+        >>> assert (
+        ...     isinstance(bus, Bus)
+        ...     and first == again
+        ...     and [row.key for row in bus.read("fills", after=first)] == ["x2"]
+        ... )
+        """
         begin = int(after or 0)
         with self._news:
             rows = self._rows[_checked_topic(topic)]
@@ -121,7 +287,35 @@ return place
 
 
 class RedisBus:
-    "Carry rows by Redis streams; raise ConfigError without the client, BusError where no server answers."
+    """Carry rows by Redis streams; raise ConfigError without the client, BusError where no server answers.
+
+    Parameters
+    ----------
+    address : str, default "redis://127.0.0.1:6379/0"
+        rediss:// to another machine.
+    seconds : float, default 5.0
+        Until an answer is given up.
+
+    Raises
+    ------
+    ConfigError
+        "redis is not installed; run: pip install 'quantlab[bus]'"
+        "Redis at {hostname} would hear passwords in the open; write rediss://"
+    BusError
+        "Redis at {_place} does not answer ({__name__}); start it, or take MemoryBus"
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.venues.bus import RedisBus
+    >>> errors = [
+    ...     show_error(lambda: RedisBus("redis://:secret@127.0.0.1:1/0", seconds=0.5)),
+    ...     show_error(lambda: RedisBus("redis://:secret@bus.example.com/0")),
+    ... ]
+    >>> errors
+    ['BusError: Redis at 127.0.0.1:1 does not answer (ConnectionError); start it, or take MemoryBus',
+     'ConfigError: Redis at bus.example.com would hear passwords in the open; write rediss://']
+    """
 
     def __init__(
         self,
@@ -158,7 +352,33 @@ class RedisBus:
         payload: str,  # text
         key: str = "",  # what makes it unique in the topic; empty: nothing does
     ) -> str:  # its position
-        "Put a row at the end of a topic; raise BusError where that is not sure: publish it again, with its key."
+        """Put a row at the end of a topic; raise BusError where that is not sure: publish it again, with its key.
+
+        Parameters
+        ----------
+        topic : str
+            Small letters, digits, dot, dash and underscore.
+        payload : str
+            Text.
+        key : str, default ""
+            What makes it unique in the topic; empty: nothing does.
+
+        Returns
+        -------
+        str
+            Its position.
+
+        Raises
+        ------
+        BusError
+            Where that is not sure: publish it again, with its key.
+
+        Examples
+        --------
+        >>> from quantlab.venues.bus import MemoryBus
+        >>> bus = MemoryBus()
+        >>> first = bus.publish("fills", '{"symbol": "AAPL", "quantity": "3"}', key="x1")
+        """
         names = (f"quantlab:{_checked_topic(topic)}", f"quantlab:{topic}:keys")
         with self._told():
             return self._client.eval(_PUT, 2, *names, key, _checked_payload(topic, payload))
@@ -170,7 +390,42 @@ class RedisBus:
         limit: int = 100,  # rows at most
         wait: float = 0.0,  # seconds to wait for the first one
     ) -> list[BusRow]:  # in order; empty: there is nothing yet
-        "Read the rows after a position; raise BusError where the server does not answer."
+        """Read the rows after a position; raise BusError where the server does not answer.
+
+        Parameters
+        ----------
+        topic : str
+            Name.
+        after : str, default ""
+            Position of the last row that was read; empty: from the start.
+        limit : int, default 100
+            Rows at most.
+        wait : float, default 0.0
+            Seconds to wait for the first one.
+
+        Returns
+        -------
+        list[BusRow]
+            In order; empty: there is nothing yet.
+
+        Raises
+        ------
+        BusError
+            Where the server does not answer.
+
+        Examples
+        --------
+        >>> from quantlab.venues.bus import Bus, MemoryBus
+        >>> bus = MemoryBus()
+        >>> first = bus.publish("fills", '{"symbol": "AAPL", "quantity": "3"}', key="x1")
+        >>> again = bus.publish("fills", '{"symbol": "AAPL", "quantity": "3"}', key="x1")
+        >>> bus.publish("fills", '{"symbol": "BA", "quantity": "-2"}', key="x2")
+        >>> assert (
+        ...     isinstance(bus, Bus)
+        ...     and first == again
+        ...     and [row.key for row in bus.read("fills", after=first)] == ["x2"]
+        ... )
+        """
         place, ends = {f"quantlab:{_checked_topic(topic)}": after or "0-0"}, time.monotonic() + wait
         while True:
             left = min(ends - time.monotonic(), self._seconds / 2)
@@ -248,7 +503,27 @@ class _KafkaClient:
 
 # %% ../../nbs/venues/790_bus.ipynb #57c501f3
 class KafkaBus(_KafkaClient):
-    "Carry rows by Kafka; raise ConfigError without the client, BusError where no broker answers."
+    """Carry rows by Kafka; raise ConfigError without the client, BusError where no broker answers.
+
+    Parameters
+    ----------
+    address : str, default "127.0.0.1:9092"
+        Of a broker.
+    seconds : float, default 5.0
+        Until an answer is given up.
+    settings : dict[str, str] | None, default None
+        Of librdkafka: security.protocol, sasl.username ...
+
+    Raises
+    ------
+    ConfigError
+        Without the client, BusError where no broker answers.
+
+    Examples
+    --------
+    >>> from quantlab.venues.bus import open_bus
+    >>> bus = open_bus()
+    """
 
     def publish(
         self,
@@ -256,7 +531,33 @@ class KafkaBus(_KafkaClient):
         payload: str,  # text
         key: str = "",  # what makes it unique in the topic; empty: nothing does
     ) -> str:  # its position
-        "Put a row at the end of a topic; raise BusError where that is not sure: publish it again, with its key."
+        """Put a row at the end of a topic; raise BusError where that is not sure: publish it again, with its key.
+
+        Parameters
+        ----------
+        topic : str
+            Small letters, digits, dot, dash and underscore.
+        payload : str
+            Text.
+        key : str, default ""
+            What makes it unique in the topic; empty: nothing does.
+
+        Returns
+        -------
+        str
+            Its position.
+
+        Raises
+        ------
+        BusError
+            Where that is not sure: publish it again, with its key.
+
+        Examples
+        --------
+        >>> from quantlab.venues.bus import MemoryBus
+        >>> bus = MemoryBus()
+        >>> first = bus.publish("fills", '{"symbol": "AAPL", "quantity": "3"}', key="x1")
+        """
         told: list[tuple[Any, int]] = []
         note = lambda error, message: told.append((error, message.offset() if error is None else -1))
         words = _checked_payload(topic, payload)
@@ -276,7 +577,42 @@ class KafkaBus(_KafkaClient):
         limit: int = 100,  # rows at most
         wait: float = 0.0,  # seconds to wait for the first one
     ) -> list[BusRow]:  # in order; empty: there is nothing yet
-        "Read the rows after a position, each key once; raise BusError where the broker does not answer."
+        """Read the rows after a position, each key once; raise BusError where the broker does not answer.
+
+        Parameters
+        ----------
+        topic : str
+            Name.
+        after : str, default ""
+            Position of the last row that was read; empty: from the start.
+        limit : int, default 100
+            Rows at most.
+        wait : float, default 0.0
+            Seconds to wait for the first one.
+
+        Returns
+        -------
+        list[BusRow]
+            In order; empty: there is nothing yet.
+
+        Raises
+        ------
+        BusError
+            Where the broker does not answer.
+
+        Examples
+        --------
+        >>> from quantlab.venues.bus import Bus, MemoryBus
+        >>> bus = MemoryBus()
+        >>> first = bus.publish("fills", '{"symbol": "AAPL", "quantity": "3"}', key="x1")
+        >>> again = bus.publish("fills", '{"symbol": "AAPL", "quantity": "3"}', key="x1")
+        >>> bus.publish("fills", '{"symbol": "BA", "quantity": "-2"}', key="x2")
+        >>> assert (
+        ...     isinstance(bus, Bus)
+        ...     and first == again
+        ...     and [row.key for row in bus.read("fills", after=first)] == ["x2"]
+        ... )
+        """
         begin, ends = int(after or -1) + 1, time.monotonic() + wait
         while True:
             with self._told():
@@ -304,7 +640,29 @@ class KafkaBus(_KafkaClient):
 def open_bus(
     address: str = "memory",  # memory, redis://..., rediss://... or kafka://host:port
 ) -> Bus:
-    "Open a bus by its address; raise ConfigError for an address of none."
+    """Open a bus by its address; raise ConfigError for an address of none.
+
+    Parameters
+    ----------
+    address : str, default "memory"
+        memory, redis://..., rediss://... or kafka://host:port.
+
+    Returns
+    -------
+    Bus
+        What a bus does. Each call raises BusError where the server is gone, or a name or payload is not
+        taken.
+
+    Raises
+    ------
+    ConfigError
+        For an address of none.
+
+    Examples
+    --------
+    >>> from quantlab.venues.bus import open_bus
+    >>> bus = open_bus()
+    """
     if address == "memory":
         return MemoryBus()
     scheme = address.partition("://")[0]

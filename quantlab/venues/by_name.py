@@ -31,7 +31,35 @@ def open_venue(
     name: str,  # one of VENUES
     **settings: object,  # of the adapter: symbols, address, time_in_force ...
 ) -> TradingVenue:
-    "Make the adapter of a name; raise ConfigError for a name or a setting that is not known, or a missing package."
+    """Make the adapter of a name; raise ConfigError for a name or a setting that is not known, or a missing package.
+
+    Parameters
+    ----------
+    name : str
+        One of VENUES.
+    **settings : object
+        Of the adapter: symbols, address, time_in_force ...
+
+    Returns
+    -------
+    TradingVenue
+        What an adapter does. Each call may raise Busy or Unsure; submit and cancel may raise Refused.
+
+    Raises
+    ------
+    ConfigError
+        For a name or a setting that is not known, or a missing package.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.venues.by_name import open_venue
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     venue = open_venue("fix", file=Path(folder) / "session.sqlite", address="127.0.0.1:9443")
+    >>> type(venue).__name__, venue.settle
+    ('FixBroker', 5.0)
+    """
     if name not in _VENUES:
         raise ConfigError(f"{name} is no venue; there are {', '.join(VENUES)}")
     adapter, package, extra = _VENUES[name]
@@ -49,7 +77,46 @@ def open_live(
     name: str,  # one of LIVE_VENUES
     permit: LivePermit,  # earned on paper
 ) -> TradingVenue:
-    "Make the adapter of a live account; raise ConfigError for a name that has none, or a permit that is not earned."
+    """Make the adapter of a live account; raise ConfigError for a name that has none, or a permit that is not earned.
+
+    Parameters
+    ----------
+    name : str
+        One of LIVE_VENUES.
+    permit : LivePermit
+        Earned on paper.
+
+    Returns
+    -------
+    TradingVenue
+        What an adapter does. Each call may raise Busy or Unsure; submit and cancel may raise Refused.
+
+    Raises
+    ------
+    ConfigError
+        For a name that has none, or a permit that is not earned.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.venues.by_name import open_live, open_venue
+    >>> from unittest.mock import patch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     venue = open_venue("fix", file=Path(folder) / "session.sqlite", address="127.0.0.1:9443")
+    >>> errors = [
+    ...     show_error(lambda: open_venue("kraken")),
+    ...     show_error(lambda: open_venue("alpaca", symbols=["AAPL"])),
+    ... ]
+    >>> errors += [show_error(lambda: open_live("binance", None)), show_error(lambda: open_live("alpaca", None))]
+    >>> with (
+    ...     patch("importlib.util.find_spec", return_value=None),
+    ...     patch.dict(open_venue.__globals__, find_spec=lambda name: None),
+    ... ):
+    ...     errors.append(show_error(lambda: open_venue("fix")))
+    >>> errors
+    """
     if name not in LIVE_VENUES:
         raise ConfigError(f"{name} has no live account here; there is {', '.join(LIVE_VENUES)}")
     if find_spec("alpaca") is None:

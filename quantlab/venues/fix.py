@@ -46,7 +46,35 @@ def fix_message(
     head: Sequence[tuple[int, str]],  # 34, 49, 52, 56 and, for a repeated one, 43 and 122
     fields: Sequence[tuple[int, str]] = (),  # the rest, in order
 ) -> bytes:  # with length and checksum
-    "Build a FIX 4.4 message; raise ConfigError where simplefix is not installed."
+    """Build a FIX 4.4 message; raise ConfigError where simplefix is not installed.
+
+    Parameters
+    ----------
+    kind : str
+        MsgType: D, F, H, 0 ...
+    head : Sequence[tuple[int, str]]
+        34, 49, 52, 56 and, for a repeated one, 43 and 122.
+    fields : Sequence[tuple[int, str]], default ()
+        The rest, in order.
+
+    Returns
+    -------
+    bytes
+        With length and checksum.
+
+    Raises
+    ------
+    ConfigError
+        Where simplefix is not installed.
+
+    Examples
+    --------
+    >>> from quantlab.venues.fix import _fix_time, fix_message
+    >>> head = [(34, "7"), (49, "US"), (52, _fix_time("2024-01-03T14:30:00+00:00")), (56, "BROKER")]
+    >>> raw = fix_message("1", head, [(112, "there?")])
+    >>> raw.replace(b"\\x01", b"|").decode()
+    '8=FIX.4.4|9=62|35=1|34=7|49=US|52=20240103-14:30:00.000|56=BROKER|112=there?|10=085|'
+    """
     try:
         from simplefix import FixMessage
     except ImportError as error:
@@ -58,7 +86,13 @@ def fix_message(
 
 
 class FixReader:
-    "Cut a stream of bytes into messages; those with a wrong checksum are left out."
+    """Cut a stream of bytes into messages; those with a wrong checksum are left out.
+
+    Examples
+    --------
+    >>> from quantlab.venues.fix import FixReader
+    >>> reader = FixReader()
+    """
 
     def __init__(self) -> None:
         from simplefix import FixParser
@@ -69,7 +103,28 @@ class FixReader:
         self,
         chunk: bytes,  # as it came
     ) -> list[dict[int, str]]:  # by tag; of a tag that comes more than once: the last
-        "Return the messages that are whole by now; raise Unsure for bytes that are no FIX."
+        """Return the messages that are whole by now; raise Unsure for bytes that are no FIX.
+
+        Parameters
+        ----------
+        chunk : bytes
+            As it came.
+
+        Returns
+        -------
+        list[dict[int, str]]
+            By tag; of a tag that comes more than once: the last.
+
+        Examples
+        --------
+        >>> from quantlab.venues.fix import FixReader, _fix_time, fix_message
+        >>> head = [(34, "7"), (49, "US"), (52, _fix_time("2024-01-03T14:30:00+00:00")), (56, "BROKER")]
+        >>> raw = fix_message("1", head, [(112, "there?")])
+        >>> reader = FixReader()
+        >>> assert reader.read(raw[:20]) == [] and reader.read(raw[20:])[0][112] == "there?", (
+        ...     "half a message waits for the rest"
+        ... )
+        """
         self._parser.append_buffer(chunk)
         found = []
         try:
@@ -83,7 +138,26 @@ class FixReader:
 
 # %% ../../nbs/venues/784_fix.ipynb #e725c1cc
 class FixMemory:
-    "Keep the numbers and the reports of one session; raise ExecutionError for a file that cannot be used."
+    """Keep the numbers and the reports of one session; raise ExecutionError for a file that cannot be used.
+
+    Parameters
+    ----------
+    file : Path | str
+        Made when absent.
+
+    Raises
+    ------
+    ExecutionError
+        "the session file {file} cannot be used ({error}); give another place"
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.venues.fix import FixMemory
+    >>> work = tempfile.TemporaryDirectory()
+    >>> memory = FixMemory(Path(work.name) / "session.sqlite")
+    """
 
     def __init__(
         self,
@@ -124,7 +198,44 @@ class FixMemory:
         self,
         name: str,  # in or out
     ) -> int:  # of the next message
-        "Return the next number of a direction."
+        """Return the next number of a direction.
+
+        Parameters
+        ----------
+        name : str
+            In or out.
+
+        Returns
+        -------
+        int
+            Of the next message.
+
+        Raises
+        ------
+        ExecutionError
+            "the session file {file} cannot be used ({error}); give another place"
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from decimal import Decimal
+        >>> from pathlib import Path
+        >>> from quantlab.execution.store import VenueFill
+        >>> from quantlab.venues.fix import FixMemory
+        >>> work = tempfile.TemporaryDirectory()
+        >>> memory = FixMemory(Path(work.name) / "session.sqlite")
+        >>> fill = VenueFill(
+        ...     "x1", "a1", "AAPL", Decimal(3), Decimal("24.17"), Decimal(0), "2024-01-03T14:30:00.000000+00:00"
+        ... )
+        >>> memory.set("in", 8, [fill])
+        >>> memory.set("in", 9, [fill], ("a2", "no cash"))
+        >>> again = FixMemory(Path(work.name) / "session.sqlite")
+        >>> assert (
+        ...     again.fills() == [fill]
+        ...     and (again.number("in"), again.number("out")) == (9, 1)
+        ...     and again.refused("a2") == "no cash"
+        ... )
+        """
         with self._told():
             rows = self._link.execute("SELECT value FROM numbers WHERE name = ?", (name,)).fetchall()
         return rows[0][0] if rows else 1
@@ -136,7 +247,38 @@ class FixMemory:
         fills: Sequence[VenueFill] = (),  # that the message told
         refused: tuple[str, str] | None = None,  # an order that it refused, and why
     ) -> None:
-        "Write a number, and what its message told, in one transaction."
+        """Write a number, and what its message told, in one transaction.
+
+        Parameters
+        ----------
+        name : str
+            In or out.
+        value : int
+            Of the next message.
+        fills : Sequence[VenueFill], default ()
+            That the message told.
+        refused : tuple[str, str] | None, default None
+            An order that it refused, and why.
+
+        Raises
+        ------
+        ExecutionError
+            "the session file {file} cannot be used ({error}); give another place"
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from decimal import Decimal
+        >>> from pathlib import Path
+        >>> from quantlab.execution.store import VenueFill
+        >>> from quantlab.venues.fix import FixMemory
+        >>> work = tempfile.TemporaryDirectory()
+        >>> memory = FixMemory(Path(work.name) / "session.sqlite")
+        >>> fill = VenueFill(
+        ...     "x1", "a1", "AAPL", Decimal(3), Decimal("24.17"), Decimal(0), "2024-01-03T14:30:00.000000+00:00"
+        ... )
+        >>> memory.set("in", 8, [fill])
+        """
         with self._told(), self._whole():
             for fill in fills:
                 row = json.dumps([str(part) for part in fill])
@@ -149,13 +291,40 @@ class FixMemory:
         self,
         id: str,  # of an order
     ) -> str | None:  # why; None: no refusal was told
-        "Return why an order was refused."
+        """Return why an order was refused.
+
+        Parameters
+        ----------
+        id : str
+            Of an order.
+
+        Returns
+        -------
+        str | None
+            Why; None: no refusal was told.
+
+        Raises
+        ------
+        ExecutionError
+            "the session file {file} cannot be used ({error}); give another place"
+        """
         with self._told():
             rows = self._link.execute("SELECT why FROM refused WHERE id = ?", (id,)).fetchall()
         return rows[0][0] if rows else None
 
     def fills(self) -> list[VenueFill]:
-        "Return the fills, in the order in which they came."
+        """Return the fills, in the order in which they came.
+
+        Returns
+        -------
+        list[VenueFill]
+            The fills, in the order in which they came.
+
+        Raises
+        ------
+        ExecutionError
+            "the session file {file} cannot be used ({error}); give another place"
+        """
         with self._told():
             rows = [json.loads(row) for (row,) in self._link.execute("SELECT row FROM fills ORDER BY place")]
         return [VenueFill(r[0], r[1], r[2], Decimal(r[3]), Decimal(r[4]), Decimal(r[5]), r[6]) for r in rows]
@@ -457,7 +626,16 @@ class _FixLine(_FixSession):
         return [(55, order.symbol), (54, "2" if order.quantity < 0 else "1"), (60, _fix_time(utc_now()))]
 
     def close(self) -> None:
-        "Log out and close the line; the numbers stay."
+        """Log out and close the line; the numbers stay.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from quantlab.venues.fix import FixBroker
+        >>> broker = Broker()
+        >>> ours = FixBroker(Path(work.name) / "ours.sqlite", f"127.0.0.1:{broker.door.getsockname()[1]}", seconds=2.0)
+        >>> ours.close()
+        """
         with self._news:
             if self._up:
                 with suppress(Unsure):
@@ -487,7 +665,32 @@ class _FixOrders(_FixLine):
         self,
         order: OrderRow,  # of the store
     ) -> VenueOrder:
-        "Send a market order under our id, once the line is proved alive; raise Unsure for an id that was seen before."
+        """Send a market order under our id, once the line is proved alive; raise Unsure for an id that was seen
+        before.
+
+        Parameters
+        ----------
+        order : OrderRow
+            Of the store.
+
+        Returns
+        -------
+        VenueOrder
+            How an order stands at its venue.
+
+        Raises
+        ------
+        ExecutionError
+            For what is none, or not finite (see decimal).
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from quantlab.venues.fix import FixBroker
+        >>> broker = Broker()
+        >>> ours = FixBroker(Path(work.name) / "ours.sqlite", f"127.0.0.1:{broker.door.getsockname()[1]}", seconds=2.0)
+        >>> first = ours.submit(order)
+        """
         try:
             self._settled()
         except Unsure as silent:
@@ -507,7 +710,13 @@ class _FixOrders(_FixLine):
         self,
         order: OrderRow,  # of the store
     ) -> None:
-        "Ask for a cancel; raise Refused where the order is done, or unknown."
+        """Ask for a cancel; raise Refused where the order is done, or unknown.
+
+        Parameters
+        ----------
+        order : OrderRow
+            Of the store.
+        """
         self._ready()
         name = f"{order.id}c{self.memory.number('out')}"  # a request has a name of its own
         taken = lambda one: one[35] == "8" and order.id in (one.get(41), one.get(11)) and one[150] in "46"
@@ -520,7 +729,48 @@ class _FixOrders(_FixLine):
 
 # %% ../../nbs/venues/784_fix.ipynb #dc64ba6e
 class FixBroker(_FixOrders):
-    "Speak FIX 4.4 to a broker's test system; raise ConfigError for an address that is not known as one."
+    """Speak FIX 4.4 to a broker's test system; raise ConfigError for an address that is not known as one.
+
+    Parameters
+    ----------
+    file : Path | str
+        Of the session: numbers and fills; one for each pair of names.
+    address : str
+        host:port; TLS unless it is this machine.
+    sender : str, default "QUANTLAB"
+        SenderCompID.
+    target : str, default "BROKER"
+        TargetCompID.
+    time_in_force : str, default "opg"
+        opg: the opening auction; cls: the closing one; day.
+    held : Mapping[str, Decimal] | None, default None
+        By symbol: shares before the first order.
+    cash : Decimal | str, default "0"
+        Money before the first order.
+    settle : float, default 5.0
+        Seconds after which an order that was taken is shown.
+    seconds : float, default 10.0
+        Until an answer is given up.
+    beat : float, default 30.0
+        Seconds between heartbeats.
+    reset : bool, default False
+        Begin at 1 in both directions; what was not heard yet is lost.
+
+    Raises
+    ------
+    ConfigError
+        "time_in_force is {time_in_force}; give opg, cls or day"
+        "{address} is not known as a test system; put it into .env as QUANTLAB_FIX_TEST_ADDRESS"
+    ExecutionError
+        For what is none, or not finite (see decimal).
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from quantlab.venues.fix import FixBroker
+    >>> broker = Broker()
+    >>> ours = FixBroker(Path(work.name) / "ours.sqlite", f"127.0.0.1:{broker.door.getsockname()[1]}", seconds=2.0)
+    """
 
     name = "fix"
 
@@ -549,7 +799,40 @@ class FixBroker(_FixOrders):
         self,
         order: OrderRow,  # of the store
     ) -> VenueOrder | None:
-        "Ask how an order stands; None: the broker does not know it. An old answer that is sent again is none."
+        """Ask how an order stands; None: the broker does not know it. An old answer that is sent again is none.
+
+        Parameters
+        ----------
+        order : OrderRow
+            Of the store.
+
+        Returns
+        -------
+        VenueOrder | None
+
+        Raises
+        ------
+        ExecutionError
+            For what is none, or not finite (see decimal).
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.venues.fix import FixBroker, FixMemory, FixReader
+        >>> from unittest.mock import patch
+        >>> place = f"127.0.0.1:{broker.door.getsockname()[1]}"
+        >>> with patch.dict("os.environ", {"QUANTLAB_FIX_TEST_ADDRESS": ""}):
+        ...     errors = [
+        ...         show_error(lambda: FixBroker(Path(work.name) / "x.sqlite", "fix.example.com:443")),
+        ...         show_error(lambda: FixBroker(Path(work.name) / "x.sqlite", place, time_in_force="gtc")),
+        ...         show_error(lambda: FixMemory(work.name)).replace(work.name, "..."),
+        ...         show_error(lambda: FixReader().read(b"8=FIX.4.4\\x01x=1\\x0110=000\\x01")),
+        ...         show_error(lambda: FixBroker(Path(work.name) / "y.sqlite", "127.0.0.1:1").lookup(order)),
+        ...     ]
+        >>> work.cleanup()
+        >>> errors
+        """
         fresh = lambda one: one[35] == "8" and one[150] == "I" and one.get(11) == order.id and one.get(43) != "Y"
         fields = [(11, order.id), *self._about(order)[:2]]
         answer = self._ask("H", fields, lambda one, number: fresh(one) or _ABOUT(one, number))
@@ -562,12 +845,59 @@ class FixBroker(_FixOrders):
         self,
         since: str,  # ISO time; empty: all
     ) -> Sequence[VenueFill]:
-        "Return the fills from a time on, once everything that was said is heard."
+        """Return the fills from a time on, once everything that was said is heard.
+
+        Parameters
+        ----------
+        since : str
+            ISO time; empty: all.
+
+        Returns
+        -------
+        Sequence[VenueFill]
+            The fills from a time on, once everything that was said is heard.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from decimal import Decimal
+        >>> from pathlib import Path
+        >>> from quantlab.execution.store import VenueFill
+        >>> from quantlab.venues.fix import FixMemory
+        >>> work = tempfile.TemporaryDirectory()
+        >>> memory = FixMemory(Path(work.name) / "session.sqlite")
+        >>> fill = VenueFill(
+        ...     "x1", "a1", "AAPL", Decimal(3), Decimal("24.17"), Decimal(0), "2024-01-03T14:30:00.000000+00:00"
+        ... )
+        >>> memory.set("in", 8, [fill])
+        >>> memory.set("in", 9, [fill], ("a2", "no cash"))
+        >>> again = FixMemory(Path(work.name) / "session.sqlite")
+        >>> assert (
+        ...     again.fills() == [fill]
+        ...     and (again.number("in"), again.number("out")) == (9, 1)
+        ...     and again.refused("a2") == "no cash"
+        ... )
+        """
         self._settled()
         return [one for one in self.memory.fills() if not since or one.at >= since]
 
     def book(self) -> tuple[dict[str, Decimal], Decimal]:
-        "Return what was held at the start with all fills since: a FIX order line tells no positions."
+        """Return what was held at the start with all fills since: a FIX order line tells no positions.
+
+        Returns
+        -------
+        tuple[dict[str, Decimal], Decimal]
+            What was held at the start with all fills since: a FIX order line tells no positions.
+
+        Examples
+        --------
+        >>> from decimal import Decimal
+        >>> from pathlib import Path
+        >>> from quantlab.venues.fix import FixBroker
+        >>> broker = Broker()
+        >>> ours = FixBroker(Path(work.name) / "ours.sqlite", f"127.0.0.1:{broker.door.getsockname()[1]}", seconds=2.0)
+        >>> assert ours.book()[1] == -2 * 3 * Decimal("24.17") and broker.orders == ["a1", "a2"], "each order once"
+        """
         shares, money = dict(self._held), self._cash
         for one in self.fills(""):
             shares[one.symbol] = shares.get(one.symbol, Decimal(0)) + one.quantity

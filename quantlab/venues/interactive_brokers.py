@@ -154,7 +154,39 @@ class _IbClient:
 
 # %% ../../nbs/venues/786_interactive_brokers.ipynb #c41ae418
 class IbPaper(_IbClient):
-    "Speak to a paper account through TWS; raise ConfigError for a live port, another machine, or without ib_async."
+    """Speak to a paper account through TWS; raise ConfigError for a live port, another machine, or without ib_async.
+
+    Parameters
+    ----------
+    client : object, default None
+        An ib_async.IB of your own, or what looks like one.
+    host : str, default "127.0.0.1"
+        Where TWS runs.
+    port : int, default PAPER_PORTS[0]
+        A paper port.
+    client_id : int, default 17
+        Of this adapter, always the same.
+    account : str, default ""
+        empty: the only one.
+    time_in_force : str, default "opg"
+        opg: the opening auction; cls: the closing one; day.
+    currency : str, default "USD"
+        The money.
+    settle : float, default 5.0
+        Seconds after which an order that was taken is shown.
+    seconds : float, default 10.0
+        Until an answer is given up.
+
+    Raises
+    ------
+    ConfigError
+        For a live port, another machine, or without ib_async.
+
+    Examples
+    --------
+    >>> from quantlab.venues.interactive_brokers import IbPaper
+    >>> tws = IbPaper(Tws(), seconds=0.01)
+    """
 
     name = "interactive_brokers"
 
@@ -162,7 +194,42 @@ class IbPaper(_IbClient):
         self,
         order: OrderRow,  # of the store
     ) -> VenueOrder:
-        "Send a market order with our id as its reference, once it is sure that TWS has none of that name."
+        """Send a market order with our id as its reference, once it is sure that TWS has none of that name.
+
+        Parameters
+        ----------
+        order : OrderRow
+            Of the store.
+
+        Returns
+        -------
+        VenueOrder
+            How an order stands at its venue.
+
+        Examples
+        --------
+        >>> from decimal import Decimal
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.execution.store import OrderRow
+        >>> from quantlab.venues.interactive_brokers import IbPaper
+        >>> tws = IbPaper(Tws(), seconds=0.01)
+        >>> order = OrderRow(
+        ...     "a1", "momentum", "2024-01-02", "AAPL", Decimal(3), Decimal("24.17"), "", "sent", "", "", ""
+        ... )
+        >>> said = {
+        ...     "taken": tws.submit(order).state,
+        ...     "the same again": show_error(lambda: tws.submit(order)),
+        ...     "refused": show_error(lambda: tws.submit(order._replace(id="a2", symbol="BA"))),
+        ...     "not heard": show_error(lambda: tws.submit(order._replace(id="a3", symbol="CAT"))),
+        ...     "asked for": tws.lookup(order._replace(id="a3")),
+        ... }
+        >>> said
+        {'taken': 'working',
+         'the same again': 'Unsure: TWS has an order of that name already',
+         'refused': 'Refused: TWS says no: Error 201, reqId 2: Order rejected - reason: margin',
+         'not heard': 'Unsure: TWS has not said that it took the order',
+         'asked for': None}
+        """
         try:
             known = self._trade(order.id)
         except Unsure as why:
@@ -199,7 +266,13 @@ class IbPaper(_IbClient):
         self,
         order: OrderRow,  # of the store
     ) -> None:
-        "Ask for a cancel; raise Refused where the order is done or unknown, Unsure where TWS did not hear it."
+        """Ask for a cancel; raise Refused where the order is done or unknown, Unsure where TWS did not hear it.
+
+        Parameters
+        ----------
+        order : OrderRow
+            Of the store.
+        """
         trade = self._trade(order.id)
         if trade is None or trade.isDone():
             raise Refused("TWS has no open order of that name")
@@ -212,7 +285,17 @@ class IbPaper(_IbClient):
         self,
         order: OrderRow,  # of the store
     ) -> VenueOrder | None:
-        "Find an order by our name among open and finished ones; None: TWS does not know it."
+        """Find an order by our name among open and finished ones; None: TWS does not know it.
+
+        Parameters
+        ----------
+        order : OrderRow
+            Of the store.
+
+        Returns
+        -------
+        VenueOrder | None
+        """
         trade = self._trade(order.id)
         if trade is None:
             return None
@@ -223,13 +306,41 @@ class IbPaper(_IbClient):
         self,
         since: str,  # ISO time; empty: all that TWS tells, which is this day's
     ) -> Sequence[VenueFill]:
-        "Return the fills whose commission is known."
+        """Return the fills whose commission is known.
+
+        Parameters
+        ----------
+        since : str
+            ISO time; empty: all that TWS tells, which is this day's.
+
+        Returns
+        -------
+        Sequence[VenueFill]
+            The fills whose commission is known.
+
+        Raises
+        ------
+        ExecutionError
+            "the commission of {execId} is {money}; book by hand"
+            For what is none, or not finite (see decimal).
+        """
         self._ask("reqExecutions")
         told = [_ib_fill(one, self.currency) for one in self._client.fills() if one.commissionReport.execId]
         return [one for one in _with_revisions(told) if not since or one.at >= since]
 
     def book(self) -> tuple[dict[str, Decimal], Decimal]:
-        "Return shares by symbol, and cash; raise Unsure where TWS has not told the cash yet."
+        """Return shares by symbol, and cash; raise Unsure where TWS has not told the cash yet.
+
+        Returns
+        -------
+        tuple[dict[str, Decimal], Decimal]
+            Shares by symbol, and cash.
+
+        Raises
+        ------
+        ExecutionError
+            For what is none, or not finite (see decimal).
+        """
         held = [one for one in self._ask("reqPositions") if self.account in ("", one.account)]  # asked anew
         values = self._ask("accountValues", self.account)
         cash = [one.value for one in values if (one.tag, one.currency) == ("CashBalance", self.currency)]
