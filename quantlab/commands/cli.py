@@ -20,10 +20,13 @@ from ..core.errors import ConfigError, QuantlabError, RunError
 from .console import console, progress_bar
 from .data_commands import data_app, synth_app
 from .database_commands import database_app
+from .monitor_commands import monitor_app
 from .new_commands import new_app
 from .recipe_commands import COMMANDS, read_recipe, recipe_bars
 from .paper_commands import live_app, paper_app
+from .serve_commands import check_receipt_file, serve_app, simulate_app, token_app
 from .schedule_commands import schedule_app
+from .worker_commands import worker_app
 
 # %% ../../nbs/commands/990_cli.ipynb #6e04ecb8
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -331,7 +334,7 @@ def report(
 # %% ../../nbs/commands/990_cli.ipynb #4ace7268
 @app.command()
 def reproduce(
-    run: Annotated[str, typer.Argument(help="Folder of a stored run, or its name in the folder of runs.")],
+    run: Annotated[str, typer.Argument(help="Folder of a stored run, its name, or the JSON of a server's answer.")],
     template: Annotated[
         str | None, typer.Option(help="Its template, where it is not one of the workspace: the path of a notebook.")
     ] = None,
@@ -339,7 +342,10 @@ def reproduce(
         float, typer.Option(min=0.0, max=1.0, help="Of numbers: share of the larger of the two.")
     ] = 1e-9,
 ) -> None:
-    "Run a stored report again and compare numbers and page; exit 1 unless they are the same."
+    "Run a stored report, or a server's answer, again and compare; exit 1 unless they are the same."
+    if Path(run).is_file() or run.endswith(".json"):
+        check_receipt_file(Path(run))
+        return
     _import_from_here()
     from quantlab.commands.console import show_table
     from quantlab.runs.reproduce import reproduce as again
@@ -579,9 +585,14 @@ def ledger() -> None:
 app.add_typer(data_app, name="data")
 app.add_typer(database_app, name="database")
 app.add_typer(schedule_app, name="schedule")
+app.add_typer(monitor_app, name="monitor")
 app.add_typer(paper_app, name="paper")
 app.add_typer(live_app, name="live")
 app.add_typer(synth_app)
 app.add_typer(new_app)
+app.add_typer(worker_app)
+app.add_typer(serve_app)
+app.add_typer(simulate_app)
+app.add_typer(token_app, name="token")
 for _name, _command in COMMANDS.items():  # a terminal needs the sentence, not the sections
     app.command(_name, help=(_command.__doc__ or "").partition("\n\n")[0])(_command)

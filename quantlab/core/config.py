@@ -310,7 +310,7 @@ _SECRET_VALUE = re.compile(
     r"""\b(\w*(?:password|passwd|pwd|secret|token|api_?key)(?:_key|_id)?["']?\s*[=:]\s*)('[^']*'|"[^"]*"|[^\s'"&,;)]+)""",
     re.IGNORECASE,
 )
-_IN_ADDRESS = re.compile(r"(\w[\w+.-]*://[^\s:/@'\"]*):[^\s/'\"]*@")
+_IN_ADDRESS = re.compile(r"(\w[\w+.-]{0,40}://[^\s:/@'\"]*):[^\s/'\"]*@")
 
 
 def redact(

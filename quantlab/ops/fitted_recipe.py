@@ -233,6 +233,27 @@ class FittedRecipe:
             return X[[column]].rename(columns={column: "score"})
         return score(self.models[-1], X)
 
+    def stages(
+        self,
+        as_of: str | pd.Timestamp,  # last session that is read
+        market: MarketData | None = None,  # bars that end at as_of; None: they are read
+    ) -> Stages:
+        """Return the chain of the recipe on bars up to a close, its models taken as they are.
+
+        Parameters
+        ----------
+        as_of : str | pd.Timestamp
+            Last session that is read.
+        market : MarketData | None, default None
+            Bars that end at as_of; None: they are read.
+
+        Returns
+        -------
+        Stages
+            The chain of the recipe on bars up to a close, its models taken as they are.
+        """
+        return _Served(self.recipe, self.models, self.starts, str(as_of), market)
+
     def decide(
         self,
         as_of: str | pd.Timestamp,  # the close that decides
@@ -289,8 +310,7 @@ class FittedRecipe:
         >>> record = fitted.decide("2013-06-14")
         >>> record
         """
-        chain = _Served(self.recipe, self.models, self.starts, str(as_of), market)
-        return decide(self.recipe, as_of, book, cash, chain=chain)
+        return decide(self.recipe, as_of, book, cash, chain=self.stages(as_of, market))
 
 # %% ../../nbs/ops/905_fitted_recipe.ipynb #6e9a3475
 def fitted_recipe(

@@ -74,8 +74,36 @@ def templates() -> dict[str, Path]:  # name -> file
 
     Examples
     --------
-    >>> from quantlab.commands.new_commands import check_new_name
-    >>> check_new_name("factor", "dip")
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.jobs import _Asked, _check_template, _engine, _jobs, check_job
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> with _engine(here / "one.sqlite").begin() as db:
+    ...     _jobs().metadata.create_all(db)
+    >>> asked = _Asked(here / "asked.sqlite")
+    >>> refused = [
+    ...     ("tearsheet", {"top_k": 2.5}), ("tearsheet", {"data": "lake:x"}), ("tearsheet", {"recipe": "mine/x.yaml"}),
+    ...     ("tearsheet", {"model": "os:system"}), ("tearsheets", {}), ("tearsheet", {"topk": 3}),
+    ...     ("risk", {"symbols": '["../x"]'}),
+    ... ]  # fmt: skip
+    >>> [show_error(lambda name=name, asked=asked: _check_template(name, asked))[:110] for name, asked in refused]
+    >>> names = [
+    ...     "../tearsheet",
+    ...     "/etc/passwd",
+    ...     "tearsheet.ipynb",
+    ...     "os:system",
+    ...     "a b",
+    ...     "tear\\nsheet",
+    ...     "",
+    ...     "x" * 101,
+    ...     "name: y",
+    ... ]
+    >>> told = [show_error(lambda name=name: check_job("report", name, {})) for name in names]
+    >>> told[:2]
+    ["ConfigError: name is '../tearsheet'; give the name of a template: letters, digits, _ and -, at most 100",
+     "ConfigError: name is '/etc/passwd'; give the name of a template: letters, digits, _ and -, at most 100"]
     """
     folder = path("research", "templates")
     own = folder.parent / "mine" / "reports"  # of quantlab new report

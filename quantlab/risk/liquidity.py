@@ -17,6 +17,7 @@ from .var import check_weights
 def daily_value(
     bars: pd.DataFrame,  # (date, symbol) with close and volume, of the same adjustment for splits
     lookback: int = 21,  # sessions
+    dates: pd.DatetimeIndex | None = None,  # sessions of the whole market; None: those of these bars
 ) -> pd.DataFrame:  # dates x symbols, money a session, known at the close; NaN before a full window
     """Average the value traded over past sessions; raise DataError for negative volume.
 
@@ -26,6 +27,8 @@ def daily_value(
         (date, symbol) with close and volume, of the same adjustment for splits.
     lookback : int, default 21
         Sessions.
+    dates : pd.DatetimeIndex | None, default None
+        Sessions of the whole market; None: those of these bars.
 
     Returns
     -------
@@ -60,7 +63,9 @@ def daily_value(
         raise PanelError("bars need columns close and volume; give those of data.sample or get_bars")
     if (bars["volume"] < 0).any():
         raise DataError(f"volume is negative at {bars.index[bars['volume'] < 0][0]}; mend the bars")
-    return to_wide(bars["close"] * bars["volume"]).fillna(0.0).rolling(lookback).mean()
+    traded = to_wide(bars["close"] * bars["volume"])
+    traded = traded if dates is None else traded.reindex(dates)
+    return traded.fillna(0.0).rolling(lookback).mean()
 
 # %% ../../nbs/risk/645_liquidity.ipynb #69927873
 def _held(

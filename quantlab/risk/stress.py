@@ -236,6 +236,11 @@ def market_betas(
     return pd.Series(past_betas(returns.to_numpy(dtype="float64"), own, least), returns.columns, name="beta")
 
 
+def _by_symbol(values: Mapping | pd.Series | None) -> dict:
+    "Return what is known by symbol as a plain dict; a series is slow to ask name by name."
+    return {} if values is None else values.to_dict() if isinstance(values, pd.Series) else dict(values)
+
+
 def scenario_moves(
     scenario: Scenario,  # the moves
     symbols: Sequence[str],  # to be moved
@@ -287,7 +292,7 @@ def scenario_moves(
     by beta   -0.50 -0.43 -0.33 -0.38 -0.17 -0.15 -0.50 -0.46
     as it was -0.31 -0.27 -0.48 -0.43 -0.22 -0.37 -0.51 -0.48
     """
-    wide, slope = dict(sectors if sectors is not None else {}), dict(betas if betas is not None else {})
+    wide, slope = _by_symbol(sectors), _by_symbol(betas)
     moves = {}
     for symbol in symbols:
         move = scenario.names.get(symbol, scenario.sectors.get(wide.get(symbol), np.nan))

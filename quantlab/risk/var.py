@@ -590,6 +590,7 @@ def var_forecast(
     lookback: int = 500,  # past returns, or shocks, in each forecast
     decay: float = 0.94,  # of filtered
     refit: int = 252,  # sessions between fits of garch
+    last: int | None = None,  # only so many forecasts, the newest; None: all
 ) -> (
     pd.DataFrame
 ):  # by date from the first full window on: var, expected_shortfall, known at the close for the NEXT session
@@ -609,6 +610,8 @@ def var_forecast(
         Of filtered.
     refit : int, default 252
         Sessions between fits of garch.
+    last : int | None, default None
+        Only so many forecasts, the newest; None: all.
 
     Returns
     -------
@@ -651,6 +654,8 @@ def var_forecast(
     if method in ("filtered", "garch"):
         x, dates, sigma = _shocks(returns, method, lookback, decay, refit)
     kind = "historical" if method in ("filtered", "garch") else method
+    if last is not None:
+        x, dates, sigma = x[-(lookback + last - 1) :], dates[-(lookback + last - 1) :], sigma[-last:]
     chunks = [
         _windowed(sliding_window_view(x, lookback)[i : i + 1000], kind, confidence)
         for i in range(0, len(x) - lookback + 1, 1000)

@@ -22,7 +22,8 @@ from ..report.template import fill_parameters, find_template, read_cells, read_e
 
 # %% ../../nbs/runs/852_unchanged.ipynb #619dbcc4
 _HASHED = 2**20  # bytes: what is larger is known by its size and the time of its last change
-_OWN = ("ledger.sqlite", "schedule.sqlite", "mlflow")  # written by runs: files and folders that begin so
+# What is written while reports run, and moves no number: files and folders that begin so.
+_OWN = ("ledger.sqlite", "schedule.sqlite", "mlflow", "jobs.sqlite", "wake.sqlite", "tokens.json")
 
 
 def _mark(file: Path) -> str:

@@ -73,6 +73,9 @@ ONE_IMPORTER = (
     "ib_async",
     "redis",
     "confluent_kafka",
+    "huey",
+    "prometheus_client",
+    "structlog",
 )
 
 
