@@ -19,8 +19,8 @@ from ..core.config import load_env, redact, root
 from ..core.errors import ConfigError, QuantlabError, RunError
 from .console import console, progress_bar
 from .data_commands import data_app, synth_app
-from .database_commands import database_app
 from .monitor_commands import monitor_app
+from .database_commands import database_app
 from .new_commands import new_app
 from .recipe_commands import COMMANDS, read_recipe, recipe_bars
 from .paper_commands import live_app, paper_app

@@ -105,6 +105,8 @@ def run_steps(
     Raises
     ------
     KeyboardInterrupt
+    DataError
+        Before the first on a feed that is not whole (see carry_closes).
     QuantlabError
         Before a kernel starts, RunError after (see run_once).
 

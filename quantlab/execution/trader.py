@@ -286,6 +286,10 @@ class TraderTerms(NamedTuple):
         Where orders go: the account of execution.paper, or the name of an adapter.
     aside : str, default "0"
         Money at the venue that is not the trader's.
+    feed : str, default "0.05"
+        Share of names that the newest bars may lack; off: late or half a feed may decide, by choice.
+    delay : str, default "0min"
+        From a close until the vendor has its bars.
 
     Examples
     --------
@@ -302,6 +306,21 @@ class TraderTerms(NamedTuple):
     clock: str = "real"  # or replayed: days that are over are carried out again
     venue: str = SIMULATED  # where orders go: the account of execution.paper, or the name of an adapter
     aside: str = "0"  # money at the venue that is not the trader's
+    feed: str = "0.05"  # share of names that the newest bars may lack; off: late or half a feed may decide, by choice
+    delay: str = "0min"  # from a close until the vendor has its bars
+
+
+def _check_feed_terms(terms: TraderTerms) -> None:
+    "Raise ExecutionError for a share or a delay that means nothing."
+    if terms.feed != "off" and not 0 <= decimal(terms.feed, "feed") <= 1:
+        raise ExecutionError(f"feed is {terms.feed}; give the share of names that may lack, from 0 to 1, or off")
+    try:
+        delay = pd.Timedelta(terms.delay)
+    except ValueError:
+        delay = pd.NaT
+    if not delay >= pd.Timedelta(0):
+        raise ExecutionError(f"delay is {terms.delay!r}; write it like 30min or 2h")
+
 
 def check_trader_terms(
     terms: TraderTerms,  # as they are asked for
@@ -341,6 +360,7 @@ def check_trader_terms(
         raise ExecutionError(f"clock is {terms.clock!r}; give real or replayed")
     if not terms.venue or decimal(terms.aside, "aside") < 0:
         raise ExecutionError(f"venue is {terms.venue!r} and aside {terms.aside}; give a name, and money from 0 up")
+    _check_feed_terms(terms)
     if sessions.tz is not None:
         raise ExecutionError("the bars are intraday, and a trader goes from close to close; bring daily bars")
     try:

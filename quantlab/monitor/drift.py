@@ -479,6 +479,12 @@ def drift_test(
             f"combine {combine!r}, alpha {alpha}, distances {distances}; use 'sum' or 'max', a share between 0 and 1, "
             f"some of {', '.join(DISTANCES)}"
         )
+    if alpha * (len(reference.missing) + 1) < 1 - 1e-9:
+        least, asked = 1 / (len(reference.missing) + 1), int(np.ceil(1 / alpha - 1e-9)) - 1
+        raise ConfigError(
+            f"alpha is {alpha:g}, and no p of {len(reference.missing)} windows is below {least:.4f}: nothing would "
+            f"alarm; give a larger one, or {asked * reference.length:,} sessions of reference"
+        )
     columns, dates = _columns(panel, daily), panel.index.unique("date")
     _check_month(reference, columns, dates)
     decides = {name: "wasserstein" if name in reference.daily else distances[0] for name in columns}

@@ -39,7 +39,7 @@ class FeedState:
     behind : int
         Sessions that are over and have no bars.
     absent : float
-        Share of the names of the session before without a close.
+        Share of the names of the five sessions before without a close.
 
     Examples
     --------
@@ -59,7 +59,10 @@ class FeedState:
     last: pd.Timestamp  # session of the newest bar
     expected: pd.Timestamp  # newest session that is over
     behind: int  # sessions that are over and have no bars
-    absent: float  # share of the names of the session before without a close
+    absent: float  # share of the names of the five sessions before without a close
+
+
+_BEFORE = 5  # sessions whose names must be there: what stopped yesterday is as absent as what stopped today
 
 
 def feed_state(
@@ -123,14 +126,14 @@ def feed_state(
     behind = len(exchange_sessions(exchange, last + pd.Timedelta(days=1), expected)) if last < expected else 0
     close = bars["close"].dropna()
     day, names = close.index.get_level_values("date"), close.index.get_level_values("symbol")
-    before, there = (set(names[day == d]) for d in dates[-2:])
+    before, there = set(names[(day >= dates[-1 - _BEFORE :][0]) & (day < last)]), set(names[day == last])
     absent, wrong = len(before - there) / max(len(before), 1), ""
     if behind:
         wrong = f"the bars end on {last:%Y-%m-%d}; {behind} session(s) up to {expected:%Y-%m-%d} are missing"
     elif last > expected:
         wrong = f"the bars go to {last:%Y-%m-%d}, which is not over; the last session that is over: {expected:%Y-%m-%d}"
     elif absent > max_absent or not before:
-        wrong = f"{absent:.0%} of the names of {dates[-2]:%Y-%m-%d} have no close on {last:%Y-%m-%d}; ask the vendor"
+        wrong = f"{absent:.0%} of the names of the sessions before have no close on {last:%Y-%m-%d}; ask the vendor"
     return FeedState(not wrong, wrong or f"the bars are those of {expected:%Y-%m-%d}", last, expected, behind, absent)
 
 
@@ -484,6 +487,7 @@ def decide_retraining(
     study: str,  # as its trials were recorded
     terms: RetrainTerms = RetrainTerms(),  # what is assumed
     feed: FeedState | None = None,  # of the bars that would be learnt from; None: not asked
+    tried: pd.Series | None = None,  # Sharpe ratios per session of trials that the ledger does not hold; None: none
 ) -> RetrainDecision:
     """Decide about a month, and record it if there is an alarm.
 
@@ -501,6 +505,8 @@ def decide_retraining(
         What is assumed.
     feed : FeedState | None, default None
         Of the bars that would be learnt from; None: not asked.
+    tried : pd.Series | None, default None
+        Sharpe ratios per session of trials that the ledger does not hold; None: none.
 
     Returns
     -------
@@ -537,7 +543,8 @@ def decide_retraining(
     >>> decision
     """
     known = drift_alarms(ledger, study)
-    same = known[(known["end"] == found.end) & (known["start"] == found.start) & (known["action"] != "halt")]
+    asked = known[(known["end"] == found.end) & (known["start"] == found.start)]
+    same = asked[asked["action"] != "halt"]
     year = known[(known["end"] > found.end - pd.Timedelta(days=365)) & (known["end"] <= found.end)]
     left = max(terms.budget - int((year["action"] == "retrain").sum()), 0)
     if len(same):
@@ -548,8 +555,9 @@ def decide_retraining(
     elif not found.alarm:
         return RetrainDecision("none", f"p is {found.p:.3f}, above {found.alpha:g}", found.p, 0.0, 0.0, left)
     else:
-        decision = _weigh(found, returns, ledger.trials(study)["sharpe"], left, terms)
-    if found.alarm:
+        sharpes = [part for part in (ledger.trials(study)["sharpe"], tried) if part is not None and len(part)]
+        decision = _weigh(found, returns, pd.concat(sharpes) if sharpes else pd.Series(dtype=float), left, terms)
+    if found.alarm and not (decision.action == "halt" and len(asked)):  # a feed that stays late is written once
         month = {"start": f"{found.start:%Y-%m-%d}", "end": f"{found.end:%Y-%m-%d}"}
         facts = month | asdict(decision) | {"named": found.named, "terms": asdict(terms)}
         ledger.record("run", content_key(study=study, **facts), f"drift alarm: {study}", facts)

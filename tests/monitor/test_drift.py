@@ -126,8 +126,16 @@ def test_a_planted_drift_is_found_and_named():
 
 def test_nothing_is_named_without_an_alarm():
     past, month = parts(made(np.random.default_rng(6), 12))
-    quiet = drift_test(drift_reference(past), month, alpha=0.001, rate=0.9)
+    quiet = drift_test(drift_reference(past), month, alpha=1 / 61, rate=0.9)
     assert not quiet.alarm and quiet.named == [] and not quiet.table["named"].any()
+
+
+def test_a_level_that_no_rank_can_reach_is_refused():
+    past, month = parts(made(np.random.default_rng(6), 2))
+    reference = drift_reference(past)
+    assert drift_test(reference, month + 3.0, alpha=1 / 61).alarm
+    with pytest.raises(ConfigError, match=r"no p of 60 windows is below 0\.0164.*or 2,079 sessions"):
+        drift_test(reference, month + 3.0, alpha=0.01)
 
 
 def test_daily_columns_share_the_windows():

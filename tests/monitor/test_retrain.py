@@ -65,6 +65,11 @@ def test_the_vendor_may_take_its_time_and_names_may_not_be_lost():
         assert state.may_decide == may and state.absent == lost / 20
     empty = feed("2023-11-24").assign(close=np.nan)
     assert not feed_state(empty, now).may_decide
+    whole = feed("2023-11-24")
+    symbol, date = whole.index.get_level_values("symbol"), whole.index.get_level_values("date")
+    for since in ("2023-11-24", "2023-11-22", "2023-11-17"):  # what stopped days ago is still absent
+        stopped = whole[~(symbol.isin(["S00", "S01", "S02"]) & (date >= since))]
+        assert feed_state(stopped, now).absent == 0.3 and "30% of the names" in feed_state(stopped, now).reason
     for wrong in ({"now": pd.Timestamp("2023-11-24 20:00")}, {"max_absent": 2.0}):
         with pytest.raises(ConfigError, match="give a time with its zone, and a share"):
             feed_state(feed("2023-11-24"), **({"now": now} | wrong))
@@ -205,6 +210,24 @@ def test_a_stale_feed_halts_and_the_month_may_be_asked_again(study):
         "halt",
         there.action,
     ]
+
+
+def test_a_feed_that_stays_late_is_written_once(study):
+    ledger, returns = study
+    for now in ("2023-11-27 12:00Z", "2023-11-28 12:00Z", "2023-11-29 12:00Z"):
+        behind = feed_state(feed("2023-11-20"), pd.Timestamp(now))
+        assert decide_retraining(month(0), returns, ledger, "s", feed=behind).action == "halt"
+    assert drift_alarms(ledger, "s")["action"].tolist() == ["halt"]
+
+
+def test_trials_that_the_ledger_does_not_hold_are_counted(study):
+    ledger, returns = study
+    own, before = ledger.trials("s")["sharpe"], returns.iloc[:500]
+    more = pd.Series(np.linspace(-0.05, 0.05, 30))
+    found = decide_retraining(month(0), returns, ledger, "s", tried=more)
+    assert found.trial == pytest.approx(trial_cost(pd.concat([own, more]), before.std(), 500))
+    alone = decide_retraining(month(0), returns, ledger, "nobody's", tried=more)
+    assert alone.trial == pytest.approx(trial_cost(more, before.std(), 500))
 
 
 def test_without_an_alarm_nothing_is_written(study):
