@@ -11,17 +11,21 @@ lab)
     ;;
 serve)
     # In a container 127.0.0.1 is the container. The server opens itself to other machines only with a certificate of its
-    # own (QUANTLAB_SERVE_CERTIFICATE, QUANTLAB_SERVE_KEY) or behind a proxy that is named (QUANTLAB_SERVE_PROXY).
+    # own (QUANTLAB_SERVE_CERTIFICATE, QUANTLAB_SERVE_KEY) or behind a proxy whose address is named (QUANTLAB_SERVE_PROXY).
     exec quantlab serve --host 0.0.0.0 --port "${QUANTLAB_SERVE_PORT:-8321}" "$@"
     ;;
 report | worker | dashboard | database)
     exec quantlab "$role" "$@"
     ;;
+quantlab)
+    # Any other command, such as: quantlab token new prometheus
+    exec quantlab "$@"
+    ;;
 schedule)
     exec quantlab schedule run "$@"
     ;;
 *)
-    echo "'$role' is no role of this image; say lab, report, serve, worker, schedule, dashboard or database" >&2
+    echo "'$role' is no role of this image; say lab, report, serve, worker, schedule, dashboard, database or quantlab" >&2
     exit 2
     ;;
 esac
