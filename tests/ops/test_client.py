@@ -238,9 +238,9 @@ def assert_same_account(told, own):
     parts |= {name: own.costs[name] for name in own.costs}
     assert set(told.columns) == set(parts) and told.index.equals(pd.DatetimeIndex(own.equity.index, name="date"))
     for name, series in parts.items():
-        ours, over = series.to_numpy(dtype="float64"), told[name].to_numpy()
+        ours, over = series.reindex(own.equity.index).to_numpy(dtype="float64"), told[name].to_numpy()
         assert np.array_equal(ours, over, equal_nan=True), name
-    assert told["costs" if "costs" in told else "equity"].notna().any()
+    assert told.notna().any().all() and told[list(own.costs)].to_numpy().sum() > 0
 
 
 def test_a_backtest_through_the_network_is_the_librarys_to_the_last_digit(served, client, worker):
@@ -250,6 +250,13 @@ def test_a_backtest_through_the_network_is_the_librarys_to_the_last_digit(served
     account, said = simulate(client, "small", seconds=120)
     assert_same_account(account, served.done.account)
     assert said["key"] == served.done.key
+
+
+@pytest.mark.slow
+def test_a_backtest_with_other_settings_is_the_librarys_too(served, client, worker):
+    from quantlab.ops.client import simulate
+    from quantlab.recipe.run import run
+
     other, told = simulate(client, "small", {"policy.top_k": 3, "costs.slippage_bps": 7.5}, seconds=120)
     own = run(
         served.done.recipe.replace("policy.top_k", 3).replace("costs.slippage_bps", 7.5),
@@ -257,7 +264,7 @@ def test_a_backtest_through_the_network_is_the_librarys_to_the_last_digit(served
         ledger=served.ledger,
     )
     assert_same_account(other, own.account)
-    assert told["key"] == own.key != said["key"] and not other["equity"].equals(account["equity"])
+    assert told["key"] == own.key != served.done.key and not other["equity"].equals(served.done.account.equity)
 
 
 def test_a_job_that_fails_or_takes_too_long_is_said(served, client):
