@@ -1,4 +1,4 @@
-"""The client: the library's numbers through a network, patience with a server that restarts, a token that stays here."""
+"""The client: the library's numbers through a network, patience while a server restarts, a token that stays here."""
 
 import multiprocessing
 import socket
@@ -45,17 +45,24 @@ def test_refusals_have_the_kind_of_the_library(served, client):
     from quantlab.ops.client import QuantlabClient, ServerError
 
     for call in (
-        lambda: client.risk(["TSLA"]), lambda: client.risk([]), lambda: client.risk(["AAPL"], confidence=2), lambda: client.predict("2014-02-30"),
-        lambda: client.ask_job("run", "nobody"), lambda: client.ask_job("order", "small"),
-    ):  # fmt: skip
+        lambda: client.risk(["TSLA"]),
+        lambda: client.risk([]),
+        lambda: client.risk(["AAPL"], confidence=2),
+        lambda: client.predict("2014-02-30"),
+        lambda: client.ask_job("run", "nobody"),
+        lambda: client.ask_job("order", "small"),
+    ):
         with pytest.raises(DataError) as refused:
             call()
         assert "\n" not in str(refused.value)
     with QuantlabClient(served.address, served.token["read"]) as weak:
         for call, status in (
-            (lambda: weak.trip("a test of the switch"), 403), (lambda: weak.rearm("a test of the switch"), 403),
-            (lambda: weak.ask_job("run", "small"), 403), (lambda: weak.job("none"), 404), (lambda: weak.look("book"), 404),
-        ):  # fmt: skip
+            (lambda: weak.trip("a test of the switch"), 403),
+            (lambda: weak.rearm("a test of the switch"), 403),
+            (lambda: weak.ask_job("run", "small"), 403),
+            (lambda: weak.job("none"), 404),
+            (lambda: weak.look("book"), 404),
+        ):
             with pytest.raises(ServerError) as refused:
                 call()
             assert refused.value.status == status
@@ -70,11 +77,27 @@ def test_refusals_have_the_kind_of_the_library(served, client):
 @pytest.mark.parametrize(
     "address",
     [
-        "http://example.com", "http://127.evil.example", "http://127.0.0.1.evil.example", "http://localhost.evil.example", "http://localhost@evil.example",
-        "http://127.0.0.1:80@evil.example", "http://[::1]@evil.example", "http://192.168.1.5", "http://0.0.0.0:8321", "ftp://127.0.0.1", "127.0.0.1:8321", "", "//127.0.0.1",
-        "http://", "http://[::1", "http://127.0.0.1:x", "HTTP://EXAMPLE.COM", "http://10.0.0.1#@127.0.0.1", "http:///127.0.0.1",
+        "http://example.com",
+        "http://127.evil.example",
+        "http://127.0.0.1.evil.example",
+        "http://localhost.evil.example",
+        "http://localhost@evil.example",
+        "http://127.0.0.1:80@evil.example",
+        "http://[::1]@evil.example",
+        "http://192.168.1.5",
+        "http://0.0.0.0:8321",
+        "ftp://127.0.0.1",
+        "127.0.0.1:8321",
+        "",
+        "//127.0.0.1",
+        "http://",
+        "http://[::1",
+        "http://127.0.0.1:x",
+        "HTTP://EXAMPLE.COM",
+        "http://10.0.0.1#@127.0.0.1",
+        "http:///127.0.0.1",
     ],
-)  # fmt: skip
+)
 def test_a_token_does_not_leave_this_machine_in_the_open(address):
     pytest.importorskip("httpx", reason="httpx is not installed: pip install 'quantlab[client]'")
     from quantlab.ops.client import QuantlabClient
@@ -193,9 +216,12 @@ def test_a_line_that_breaks_in_the_middle_of_an_answer_is_asked_again():
     from quantlab.ops.client import QuantlabClient, ServerError
 
     said = [
-        b"", b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n[1", b"nonsense\r\n\r\n", b"HTTP/1.1 429 Too Many\r\ncontent-length: 16\r\n\r\n{\"error\": \"late\"}",
+        b"",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n[1",
+        b"nonsense\r\n\r\n",
+        b'HTTP/1.1 429 Too Many\r\ncontent-length: 16\r\n\r\n{"error": "late"}',
         b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 6\r\n\r\n[1, 2]",
-    ]  # fmt: skip
+    ]
     with socket.create_server(("127.0.0.1", 0)) as door:
 
         def speak():
@@ -245,7 +271,6 @@ def assert_same_account(told, own):
 
 def test_a_backtest_through_the_network_is_the_librarys_to_the_last_digit(served, client, worker):
     from quantlab.ops.client import simulate
-    from quantlab.recipe.run import run
 
     account, said = simulate(client, "small", seconds=120)
     assert_same_account(account, served.done.account)

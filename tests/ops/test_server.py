@@ -15,7 +15,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-
 from test_jobs import effects, start_worker, toys  # noqa: F401  toys is a fixture
 
 from quantlab.core.config import root
@@ -117,29 +116,66 @@ def bodies():
     "Bodies that nobody means: by name, place and bytes."
     risk = lambda text: ("/risk", text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
     hand = {
-        "empty": "", "blank": "  \n", "null": "null", "true": "true", "number": "5", "text": f'"{MARK}"', "list": "[]",
-        "half": '{"portfolio": ["AAPL"', "two": '{"portfolio": ["AAPL"]}{}', "comma": '{"portfolio": ["AAPL"],}',
-        "single quotes": "{'portfolio': ['AAPL']}", "comment": '{"portfolio": ["AAPL"]} // x', "bom": b"\xef\xbb\xbf{}",
-        "bytes": b"\xff\xfe\xfd", "cut utf-8": b'{"a": "\xc3"}',
-        "overlong": b'{"portfolio": ["\xc0\xaf"]}', "surrogate": '{"portfolio": ["\\ud800"]}', "raw surrogate": '{"portfolio": ["\ud800"]}',
-        "key surrogate": '{"portfolio": ["AAPL"], "\\ud800": 1}', "null byte": '{"portfolio": ["A\\u0000"]}', "raw null": '{"portfolio": ["A\0"]}',
-        "NaN": '{"portfolio": ["AAPL"], "cash": NaN}', "Infinity": '{"portfolio": ["AAPL"], "cash": Infinity}',
-        "-Infinity": '{"portfolio": [{"symbol": "AAPL", "quantity": -Infinity}]}', "1e400": '{"portfolio": ["AAPL"], "cash": 1e400}',
-        "huge int": f'{{"portfolio": ["AAPL"], "cash": {"9" * 400}}}', "huger int": f'{{"portfolio": ["AAPL"], "cash": {"9" * 5000}}}',
-        "huge quantity": f'{{"portfolio": [{{"symbol": "AAPL", "quantity": {"9" * 400}}}]}}', "1e308": '{"portfolio": [{"symbol": "AAPL", "quantity": 1e308}]}',
-        "true as number": '{"portfolio": ["AAPL"], "confidence": true}', "text as number": '{"portfolio": ["AAPL"], "confidence": "0.99"}',
-        "confidence 1": '{"portfolio": ["AAPL"], "confidence": 1}', "confidence -0": '{"portfolio": ["AAPL"], "confidence": -0.0}',
-        "confidence almost 1": '{"portfolio": ["AAPL"], "confidence": 0.99999999999999}', "no names": '{"portfolio": []}',
-        "no portfolio": '{"confidence": 0.99}', "object for list": '{"portfolio": {"AAPL": 5}}', "list for object": '{"portfolio": [["AAPL", 5]]}',
-        "mixed": '{"portfolio": ["AAPL", {"symbol": "KO", "quantity": 5}]}', "empty name": '{"portfolio": [""]}', "long name": f'{{"portfolio": ["{LONG}"]}}',
-        "many names": json.dumps({"portfolio": ["AAPL"] * 2001}), "zeros": '{"portfolio": [{"symbol": "AAPL", "quantity": 0}]}',
-        "more": f'{{"portfolio": ["AAPL"], "{MARK}": 1}}', "marked": json.dumps({"portfolio": [{"symbol": "AAPL", "quantity": MARK}]}),
-        "path": '{"portfolio": ["../../etc/passwd"]}', "sql": '{"portfolio": ["\'; DROP TABLE jobs; --"]}', "emoji": '{"portfolio": ["\U0001f600"]}',
-        "right to left": '{"portfolio": ["\u202eLPAA"]}', "template": '{"portfolio": ["{{7*7}}${7*7}"]}', "__proto__": '{"__proto__": {"a": 1}, "portfolio": ["AAPL"]}',
-        "duplicate": '{"portfolio": ["AAPL"], "portfolio": []}', "duplicate cash": '{"portfolio": ["AAPL"], "cash": 1, "cash": "x"}',
-        "deep list": "[" * DEEP, "closed deep list": "[" * DEEP + "]" * DEEP, "deep object": '{"a":' * DEEP, "deep portfolio": '{"portfolio": ' + "[" * DEEP + "]" * DEEP + "}",
-        "long key": f'{{"{LONG}": 1}}', "long text": f'"{LONG}"'
-    }  # fmt: skip
+        "empty": "",
+        "blank": "  \n",
+        "null": "null",
+        "true": "true",
+        "number": "5",
+        "text": f'"{MARK}"',
+        "list": "[]",
+        "half": '{"portfolio": ["AAPL"',
+        "two": '{"portfolio": ["AAPL"]}{}',
+        "comma": '{"portfolio": ["AAPL"],}',
+        "single quotes": "{'portfolio': ['AAPL']}",
+        "comment": '{"portfolio": ["AAPL"]} // x',
+        "bom": b"\xef\xbb\xbf{}",
+        "bytes": b"\xff\xfe\xfd",
+        "cut utf-8": b'{"a": "\xc3"}',
+        "overlong": b'{"portfolio": ["\xc0\xaf"]}',
+        "surrogate": '{"portfolio": ["\\ud800"]}',
+        "raw surrogate": '{"portfolio": ["\ud800"]}',
+        "key surrogate": '{"portfolio": ["AAPL"], "\\ud800": 1}',
+        "null byte": '{"portfolio": ["A\\u0000"]}',
+        "raw null": '{"portfolio": ["A\0"]}',
+        "NaN": '{"portfolio": ["AAPL"], "cash": NaN}',
+        "Infinity": '{"portfolio": ["AAPL"], "cash": Infinity}',
+        "-Infinity": '{"portfolio": [{"symbol": "AAPL", "quantity": -Infinity}]}',
+        "1e400": '{"portfolio": ["AAPL"], "cash": 1e400}',
+        "huge int": f'{{"portfolio": ["AAPL"], "cash": {"9" * 400}}}',
+        "huger int": f'{{"portfolio": ["AAPL"], "cash": {"9" * 5000}}}',
+        "huge quantity": f'{{"portfolio": [{{"symbol": "AAPL", "quantity": {"9" * 400}}}]}}',
+        "1e308": '{"portfolio": [{"symbol": "AAPL", "quantity": 1e308}]}',
+        "true as number": '{"portfolio": ["AAPL"], "confidence": true}',
+        "text as number": '{"portfolio": ["AAPL"], "confidence": "0.99"}',
+        "confidence 1": '{"portfolio": ["AAPL"], "confidence": 1}',
+        "confidence -0": '{"portfolio": ["AAPL"], "confidence": -0.0}',
+        "confidence almost 1": '{"portfolio": ["AAPL"], "confidence": 0.99999999999999}',
+        "no names": '{"portfolio": []}',
+        "no portfolio": '{"confidence": 0.99}',
+        "object for list": '{"portfolio": {"AAPL": 5}}',
+        "list for object": '{"portfolio": [["AAPL", 5]]}',
+        "mixed": '{"portfolio": ["AAPL", {"symbol": "KO", "quantity": 5}]}',
+        "empty name": '{"portfolio": [""]}',
+        "long name": f'{{"portfolio": ["{LONG}"]}}',
+        "many names": json.dumps({"portfolio": ["AAPL"] * 2001}),
+        "zeros": '{"portfolio": [{"symbol": "AAPL", "quantity": 0}]}',
+        "more": f'{{"portfolio": ["AAPL"], "{MARK}": 1}}',
+        "marked": json.dumps({"portfolio": [{"symbol": "AAPL", "quantity": MARK}]}),
+        "path": '{"portfolio": ["../../etc/passwd"]}',
+        "sql": '{"portfolio": ["\'; DROP TABLE jobs; --"]}',
+        "emoji": '{"portfolio": ["\U0001f600"]}',
+        "right to left": '{"portfolio": ["\u202eLPAA"]}',
+        "template": '{"portfolio": ["{{7*7}}${7*7}"]}',
+        "__proto__": '{"__proto__": {"a": 1}, "portfolio": ["AAPL"]}',
+        "duplicate": '{"portfolio": ["AAPL"], "portfolio": []}',
+        "duplicate cash": '{"portfolio": ["AAPL"], "cash": 1, "cash": "x"}',
+        "deep list": "[" * DEEP,
+        "closed deep list": "[" * DEEP + "]" * DEEP,
+        "deep object": '{"a":' * DEEP,
+        "deep portfolio": '{"portfolio": ' + "[" * DEEP + "]" * DEEP + "}",
+        "long key": f'{{"{LONG}": 1}}',
+        "long text": f'"{LONG}"',
+    }
     found = {f"risk {name}": risk(text) for name, text in hand.items()}
     dates = [
         "2013-02-30",
@@ -164,12 +200,28 @@ def bodies():
     sessions = [0, -1, 2001, 1.5, "5", True, 10**400, 1e308, [5]]
     found |= {f"sessions {n}": ("/predict", json.dumps({"sessions": one}).encode()) for n, one in enumerate(sessions)}
     rows = [
-        [], [[]], [["2013-01-02", "AAPL"]], [["2013-01-02", "AAPL", 1.0]], [["2013-01-02", "AAPL", 1.0, "x"]], [["x", "AAPL", 1.0, 1.0]],
-        [["2013-01-02", "AAPL", 1.0, 1e308]], [["2013-01-02", "AAPL", 10**400, 1.0]], [["2013-01-02", "\ud800", 1.0, 1.0]],
-        [["2013-01-02", "AAPL", 1.0, 1.0]] * 2, [["2013-01-02T00:00+01:00", "A", 1.0, 1.0], ["2013-01-02T00:00+02:00", "B", 1.0, 1.0]],
-        [["now", "AAPL", 1.0, 1.0]], [[None, None, None, None]], [[1.0, 2.0, 3.0, 4.0]], [["2013-01-02", "AAPL", True, False]], [["99999-01-01", "AAPL", 1.0, 1.0]],
-        [["2013-01-02", "A\0", 1.0, 1.0]], [["2013-01-02", LONG, 1.0, 1.0]], "x", {"a": 1}, [["2013-01-02", "AAPL", [1.0], {}]],
-    ]  # fmt: skip
+        [],
+        [[]],
+        [["2013-01-02", "AAPL"]],
+        [["2013-01-02", "AAPL", 1.0]],
+        [["2013-01-02", "AAPL", 1.0, "x"]],
+        [["x", "AAPL", 1.0, 1.0]],
+        [["2013-01-02", "AAPL", 1.0, 1e308]],
+        [["2013-01-02", "AAPL", 10**400, 1.0]],
+        [["2013-01-02", "\ud800", 1.0, 1.0]],
+        [["2013-01-02", "AAPL", 1.0, 1.0]] * 2,
+        [["2013-01-02T00:00+01:00", "A", 1.0, 1.0], ["2013-01-02T00:00+02:00", "B", 1.0, 1.0]],
+        [["now", "AAPL", 1.0, 1.0]],
+        [[None, None, None, None]],
+        [[1.0, 2.0, 3.0, 4.0]],
+        [["2013-01-02", "AAPL", True, False]],
+        [["99999-01-01", "AAPL", 1.0, 1.0]],
+        [["2013-01-02", "A\0", 1.0, 1.0]],
+        [["2013-01-02", LONG, 1.0, 1.0]],
+        "x",
+        {"a": 1},
+        [["2013-01-02", "AAPL", [1.0], {}]],
+    ]
     for n, some in enumerate(rows):
         found[f"rows {n}"] = (
             "/predict",
@@ -196,15 +248,35 @@ def bodies():
     ]
     found |= {f"book {n}": ("/decide", json.dumps({"book": one, "cash": 1e6}).encode()) for n, one in enumerate(books)}
     jobs = [
-        {}, {"kind": "run"}, {"kind": "order", "name": "small"}, {"kind": "run", "name": "../small"}, {"kind": "run", "name": "nobody"}, {"kind": 5, "name": "small"},
-        {"kind": "report", "name": "os:system"}, {"kind": "report", "name": "tearsheet", "overrides": {"predictions": "/etc/passwd"}}, {"kind": "run", "name": "small\0"},
-        {"kind": "run", "name": "small", "overrides": {"model.kind": "os:system"}}, {"kind": "run", "name": "small", "overrides": {"policy.top_k": {"a": LONG}}},
-        {"kind": "run", "name": "small", "overrides": []}, {"kind": "run", "name": "small", "overrides": {str(n): 1 for n in range(101)}}, {"kind": "run", "name": "\ud800"},
-        {"kind": "run", "name": "small", "overrides": {"\ud800": "\ud800"}}, {"kind": "run", "name": "small", "overrides": {"policy.top_k": 10**400}},
-        {"kind": "run", "name": "small", "overrides": {"data.universe": "\ud800"}}, {"kind": "run", "name": "small", "idempotency": "a\0b"}, {"kind": "run", "name": "small", "idempotency": "x" * 101},
-        {"kind": "search", "name": "small", "overrides": {"vary": {"policy.top_k": {"low": 1, "high": 10**9, "step": 1}}}}, {"kind": "run", "name": "small", "asked_by": "root"},
-        {"kind": "run", "name": "small", "overrides": {"policy.top_k": [[[[[]]]]]}}, {"kind": "report", "name": MARK}, {"kind": MARK[:20], "name": "small"},
-    ]  # fmt: skip
+        {},
+        {"kind": "run"},
+        {"kind": "order", "name": "small"},
+        {"kind": "run", "name": "../small"},
+        {"kind": "run", "name": "nobody"},
+        {"kind": 5, "name": "small"},
+        {"kind": "report", "name": "os:system"},
+        {"kind": "report", "name": "tearsheet", "overrides": {"predictions": "/etc/passwd"}},
+        {"kind": "run", "name": "small\0"},
+        {"kind": "run", "name": "small", "overrides": {"model.kind": "os:system"}},
+        {"kind": "run", "name": "small", "overrides": {"policy.top_k": {"a": LONG}}},
+        {"kind": "run", "name": "small", "overrides": []},
+        {"kind": "run", "name": "small", "overrides": {str(n): 1 for n in range(101)}},
+        {"kind": "run", "name": "\ud800"},
+        {"kind": "run", "name": "small", "overrides": {"\ud800": "\ud800"}},
+        {"kind": "run", "name": "small", "overrides": {"policy.top_k": 10**400}},
+        {"kind": "run", "name": "small", "overrides": {"data.universe": "\ud800"}},
+        {"kind": "run", "name": "small", "idempotency": "a\0b"},
+        {"kind": "run", "name": "small", "idempotency": "x" * 101},
+        {
+            "kind": "search",
+            "name": "small",
+            "overrides": {"vary": {"policy.top_k": {"low": 1, "high": 10**9, "step": 1}}},
+        },
+        {"kind": "run", "name": "small", "asked_by": "root"},
+        {"kind": "run", "name": "small", "overrides": {"policy.top_k": [[[[[]]]]]}},
+        {"kind": "report", "name": MARK},
+        {"kind": MARK[:20], "name": "small"},
+    ]
     found |= {f"job {n}": ("/jobs", json.dumps(one).encode()) for n, one in enumerate(jobs)}
     nan = b'{"kind": "run", "name": "small", "overrides": {"costs.slippage_bps": NaN}}'
     found |= {
@@ -386,12 +458,24 @@ class TestHostileLines:
     @pytest.mark.parametrize(
         "more",
         [
-            b"content-length: -1", b"content-length: 5x", b"content-length: " + b"9" * 30, b"content-length: " + b"9" * 5000, b"content-length: 1, 2",
-            b"content-length: 5\r\ncontent-length: 6", b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\nZZ", b"transfer-encoding: gzip", b"x: a\0b",
-            b"x: " + b"y" * 200_000, b": empty", b"no colon", b"x" * 70_000 + b": y", b"transfer-encoding: chunked\r\n\r\n-5\r\nabc", b"content-length: 0x10",
+            b"content-length: -1",
+            b"content-length: 5x",
+            b"content-length: " + b"9" * 30,
+            b"content-length: " + b"9" * 5000,
+            b"content-length: 1, 2",
+            b"content-length: 5\r\ncontent-length: 6",
+            b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\nZZ",
+            b"transfer-encoding: gzip",
+            b"x: a\0b",
+            b"x: " + b"y" * 200_000,
+            b": empty",
+            b"no colon",
+            b"x" * 70_000 + b": y",
+            b"transfer-encoding: chunked\r\n\r\n-5\r\nabc",
+            b"content-length: 0x10",
         ],
         ids=lambda one: repr(one[:40]),
-    )  # fmt: skip
+    )
     def test_broken_headers(self, served, more):
         got = talk(served, b"POST /risk HTTP/1.1\r\n%s\r\n%s\r\n\r\n" % (heads(served), more), b"12345", seconds=4)
         assert got == b"" or got.startswith(b"HTTP/1.1 4"), got[:200]
@@ -400,11 +484,19 @@ class TestHostileLines:
     @pytest.mark.parametrize(
         "line",
         [
-            b"GET\r\n\r\n", b"\r\n\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET /health HTTP/9.9\r\n\r\n", b"GET /health\r\n\r\n", b"\0" * 1000,
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET /health HTTP/1.1\r\n\r\n", b"A" * 100_000, b"GET /\xff\xfe HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n",
+            b"GET\r\n\r\n",
+            b"\r\n\r\n\r\n",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+            b"GET /health HTTP/9.9\r\n\r\n",
+            b"GET /health\r\n\r\n",
+            b"\0" * 1000,
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"GET /health HTTP/1.1\r\n\r\n",
+            b"A" * 100_000,
+            b"GET /\xff\xfe HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n",
         ],
         ids=lambda one: repr(one[:30]),
-    )  # fmt: skip
+    )
     def test_what_is_no_question_of_http(self, served, line):
         got = talk(served, line, seconds=0.5)
         assert got == b"" or got.startswith(b"HTTP/1.1 4"), got[:200]
@@ -413,11 +505,29 @@ class TestHostileLines:
     @pytest.mark.parametrize(
         "place",
         [
-            "/../settings.ini", "/jobs/../../etc/passwd", "/jobs/..%2f..%2fetc%2fpasswd", "/%2e%2e/x", "/jobs/%00", "/jobs/a%0ab", "/risk%00", "/risk/", "//risk", "/RISK",
-            "/jobs/'%20OR%201=1", "/jobs/" + "a" * 65, "/jobs/" + "a" * 60_000, "/jobs/%ff%fe", "/jobs/\u00fc", "/\U0001f600", "/metrics/../metrics", "/risk;x=1", "/risk%3fx", "/risk\\",
+            "/../settings.ini",
+            "/jobs/../../etc/passwd",
+            "/jobs/..%2f..%2fetc%2fpasswd",
+            "/%2e%2e/x",
+            "/jobs/%00",
+            "/jobs/a%0ab",
+            "/risk%00",
+            "/risk/",
+            "//risk",
+            "/RISK",
+            "/jobs/'%20OR%201=1",
+            "/jobs/" + "a" * 65,
+            "/jobs/" + "a" * 60_000,
+            "/jobs/%ff%fe",
+            "/jobs/\u00fc",
+            "/\U0001f600",
+            "/metrics/../metrics",
+            "/risk;x=1",
+            "/risk%3fx",
+            "/risk\\",
         ],
         ids=lambda place: place[:30],
-    )  # fmt: skip
+    )
     def test_places_that_are_none(self, served, place):
         for method in (b"GET", b"POST", b"DELETE"):
             got = talk(
@@ -436,9 +546,16 @@ class TestHostileLines:
 
     def test_ids_and_queries_that_are_none(self, served):
         for place, status in (
-            ("/jobs/none", 404), ("/jobs?last=x", 422), ("/jobs?last=" + "9" * 5000, 422), ("/jobs?state=lost", 409), ("/jobs?state=%00", 409), ("/jobs?state=" + "x" * 9000, 409),
-            ("/book", 404), ("/orders", 404), ("/switch", 404),
-        ):  # fmt: skip
+            ("/jobs/none", 404),
+            ("/jobs?last=x", 422),
+            ("/jobs?last=" + "9" * 5000, 422),
+            ("/jobs?state=lost", 409),
+            ("/jobs?state=%00", 409),
+            ("/jobs?state=" + "x" * 9000, 409),
+            ("/book", 404),
+            ("/orders", 404),
+            ("/switch", 404),
+        ):
             got = served.line.get(place)
             assert got.status_code == status, (place[:40], got.text[:300])
             refused(got, place[:40])
@@ -463,7 +580,8 @@ class TestHostileLines:
                 line.close()
 
     def test_no_websocket(self, served):
-        more = b"upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="
+        more = b"upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n"
+        more += b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="
         got = talk(served, b"GET /risk HTTP/1.1\r\n%s\r\n%s\r\n\r\n" % (heads(served), more), seconds=3)
         assert got.startswith((b"HTTP/1.1 403 ", b"HTTP/1.1 404 ", b"HTTP/1.1 405 ", b"HTTP/1.1 426 "))
 
@@ -703,10 +821,12 @@ class TestDoor:
             served.line.post("/risk", json={"portfolio": ["AAPL"], "cash": 1.0}),
             served.line.post("/risk", json={"portfolio": [MARK]}),
             served.line.post("/risk", content=MARK),
-            served.line.get(f"/jobs?token={token}"), served.line.get(f"/{token}"), served.line.get("/health"),
+            served.line.get(f"/jobs?token={token}"),
+            served.line.get(f"/{token}"),
+            served.line.get("/health"),
             served.line.get("/jobs", headers={"Authorization": f"Bearer {token}x"}),
             served.line.get("/jobs", headers={"cookie": MARK, "x-request-id": MARK, "user-agent": MARK}),
-        ]  # fmt: skip
+        ]
         ids = [one.headers["x-request-id"] for one in got]
         assert len({*ids}) == len(ids) and all(len(one) == 16 for one in ids)
         wait_until(lambda: ids[-1] in served.log.read_text())
@@ -822,10 +942,12 @@ def test_the_command_serves_and_ends_in_order(registered_small, tmp_path):
 
     token, port = TokenFile(tmp_path / "tokens.json").issue("ann"), free_port()
     env = os.environ | {
-        "QUANTLAB_RESEARCH_TRACKING": str(registered_small.store), "QUANTLAB_SERVE_TOKENS": str(tmp_path / "tokens.json"),
-        "QUANTLAB_RESEARCH_LEDGER": str(registered_small.folder / "ledger.sqlite"), "QUANTLAB_SERVE_JOBS": str(tmp_path / "jobs.sqlite"),
+        "QUANTLAB_RESEARCH_TRACKING": str(registered_small.store),
+        "QUANTLAB_SERVE_TOKENS": str(tmp_path / "tokens.json"),
+        "QUANTLAB_RESEARCH_LEDGER": str(registered_small.folder / "ledger.sqlite"),
+        "QUANTLAB_SERVE_JOBS": str(tmp_path / "jobs.sqlite"),
         "QUANTLAB_SERVE_WAKE": str(tmp_path / "wake.sqlite"),
-    }  # fmt: skip
+    }
     words = [
         sys.executable,
         "-c",
@@ -852,7 +974,7 @@ def test_the_command_serves_and_ends_in_order(registered_small, tmp_path):
         process.kill()
 
 
-def kill_all_at_random(tmp_path, toys, stub, monkeypatch, kills, jobs_asked):
+def kill_all_at_random(tmp_path, rig, stub, monkeypatch, kills, jobs_asked):
     "Kill server and worker with signal 9 while a client asks; each job is there once, and its effect once."
     from quantlab.ops import server
     from quantlab.ops.client import QuantlabClient
@@ -864,34 +986,38 @@ def kill_all_at_random(tmp_path, toys, stub, monkeypatch, kills, jobs_asked):
     token, dice, table = tokens.issue("ann", ["read", "run"]), random.Random(4), JobTable(place, most_attempts=1000)
 
     def serve():
-        app = server.create_app(
-            stub, tokens, JobTable(place, most_attempts=1000), log=open_log("server", tmp_path / "log")
-        )
+        ends = {"log": open_log("server", tmp_path / "log")}
+        app = server.create_app(stub, tokens, JobTable(place, most_attempts=1000), **ends)
         server.make_server(app, port=port).run()
 
-    given, asked_for, wrong = {"effects": effects(tmp_path), "before": 0.05, "after": 0.1}, {}, []
+    given, asked_for, wrong, killed = {"effects": effects(tmp_path), "before": 0.1, "after": 0.3}, {}, [], [0]
 
     def ask():
         try:
             with QuantlabClient(f"http://127.0.0.1:{port}", token, patience=60) as client:
                 for n in range(jobs_asked):
-                    asked_for[n] = {client.ask_job("run", "toy", given, f"key {n}")["id"] for _ in range(3)}
+                    asked_for[n] = {client.ask_job("run", "toy", given, f"key {n}")["id"] for _ in range(5)}
+                    while killed[0] < kills * n / jobs_asked:  # the kills are to meet questions
+                        time.sleep(0.01)
         except Exception as error:
             wrong.append(error)
 
-    lives = {"server": forked(serve), "worker": start_worker(place, toys)}
-    client = threading.Thread(target=ask)
+    lives = {"server": forked(serve), "worker": start_worker(place, rig)}
+    client = threading.Thread(target=ask, daemon=True)
     client.start()
     try:
         for n in range(kills):
-            time.sleep(dice.uniform(0.2, 0.8))
+            if n % 2:  # and jobs
+                wait_until(lambda: table.counts()["running"] or not table.counts()["queued"], 60)
+            time.sleep(dice.uniform(0.0, 0.4))
             who = ("server", "worker")[n % 2]
             lives[who].kill()
             lives[who].join() if who == "server" else lives[who].wait()
-            lives[who] = forked(serve) if who == "server" else start_worker(place, toys)
+            lives[who] = forked(serve) if who == "server" else start_worker(place, rig)
+            killed[0] += 1
         client.join(120)
         assert not client.is_alive() and not wrong, wrong
-        wait_until(lambda: table.counts()["done"] == jobs_asked, 120)
+        wait_until(lambda: table.counts()["done"] == jobs_asked, 240)
     finally:
         for one in lives.values():
             one.kill()
@@ -903,13 +1029,14 @@ def kill_all_at_random(tmp_path, toys, stub, monkeypatch, kills, jobs_asked):
         begun = [int(n) for n in (tmp_path / f"begun-{row.id}").read_text().split()]
         assert len(begun) == len({*begun}) and row.result["attempt"] == row.attempts, "each attempt began once"
     assert len(list(tmp_path.glob("effect-*"))) == jobs_asked
-    return max(row.attempts for row in rows)
+    return sum(row.attempts > 1 for row in rows)
 
 
-def test_no_job_is_lost_when_server_and_worker_are_killed(tmp_path, toys, stub, monkeypatch):
-    kill_all_at_random(tmp_path, toys, stub, monkeypatch, 3, 6)
+def test_no_job_is_lost_when_server_and_worker_are_killed(tmp_path, request, stub, monkeypatch):
+    kill_all_at_random(tmp_path, request.getfixturevalue("toys"), stub, monkeypatch, 3, 6)
 
 
 @pytest.mark.slow
-def test_fifty_kills_of_server_and_worker(tmp_path, toys, stub, monkeypatch):
-    assert kill_all_at_random(tmp_path, toys, stub, monkeypatch, 50, 60) > 1, "the kills met jobs"
+def test_fifty_kills_of_server_and_worker(tmp_path, request, stub, monkeypatch):
+    rig = request.getfixturevalue("toys")
+    assert kill_all_at_random(tmp_path, rig, stub, monkeypatch, 50, 40) > 5, "the kills met jobs"
