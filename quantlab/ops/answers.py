@@ -986,6 +986,7 @@ class _Standing(_Reader):
         >>> before = held.standing()
         >>> held.refresh()
         >>> before, held.standing()
+        (('registry and bars are being read', None), ('', '2013-06-28'))
         """
         held, refused = self._held, self._refused
         as_of = held.as_of if held else None

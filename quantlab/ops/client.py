@@ -327,6 +327,10 @@ class _Questions(_Line):
         >>> with _Questions(address, token) as line:
         ...     asked = line.decide(book={"KO": 1000.0}, cash=100_000.0)
         >>> {name: asked[name] for name in ("date", "due", "next_due", "equity")}
+        {'date': '2013-06-28',
+         'due': False,
+         'next_due': 19,
+         'equity': 128788.66656539959}
         """
         body = {"as_of": as_of, "book": None if book is None else dict(book), "cash": cash}
         return self._ask("POST", "/decide", {name: value for name, value in body.items() if value is not None})
@@ -405,6 +409,7 @@ class _Jobs(_Questions):
         >>> show_error(lambda: _Jobs(address, token).ask_job("backtest", "small", {"policy.top_k": "many"})).partition(
         ...     ";"
         ... )[0]
+        "DataError: policy.top_k is 'many': input should be a valid integer"
         """
         once = idempotency or uuid.uuid4().hex
         return self._ask(

@@ -575,6 +575,7 @@ class TraderWindow:
         >>> alone = FastAPI()
         >>> _trader_routes(alone, nobody)
         >>> show_error(nobody.switch)
+        'NoTraderError: no trader was begun in momentum; quantlab paper start momentum'
         """
         with self._open() as (_, switch):
             said = switch.verdict()
