@@ -20,7 +20,14 @@ from scipy.special import kolmogorov
 from ..core.config import root
 from ..core.errors import ConfigError, DataError
 from ..core.plot import COLORS, figure, percent_axis, style
-from .drift import MIN_REFERENCE, DriftReference, DriftTest, drift_distances, drift_reference, drift_test
+from quantlab.monitor.drift import (
+    MIN_REFERENCE,
+    DriftReference,
+    DriftTest,
+    drift_distances,
+    drift_reference,
+    drift_test,
+)
 from ..recipe.spec import nearest_name
 from ..validation.scores import rank_ic
 
@@ -381,14 +388,13 @@ def judge_months(
         )
     blocks = dates[: whole * length].to_numpy().reshape(whole, length)[whole - months - past :]
     first, before = blocks[0, 0], blocks[past - 1, -1]
-    parts = [(frame, frame.loc[first:before]) for frame in (panel, daily) if frame is not None]
-    known = drift_reference(*(part for _, part in parts), length=length)
+    known = drift_reference(panel.loc[first:before], None if daily is None else daily.loc[first:before], length)
     year = panel.loc[dates[dates.get_loc(before) - _YEAR + 1] : before]
     tests, customs = [], {}
     for block in blocks[past:]:
-        now = [frame.loc[block[0] : block[-1]] for frame, _ in parts]
-        tests.append(drift_test(known, *now, alpha=alpha, combine=combine))
-        customs[tests[-1].end] = _by_custom(now[0], year)
+        now, by_day = panel.loc[block[0] : block[-1]], None if daily is None else daily.loc[block[0] : block[-1]]
+        tests.append(drift_test(known, now, by_day, alpha, combine))
+        customs[tests[-1].end] = _by_custom(now, year)
     by_custom = pd.DataFrame.from_dict(customs, orient="index", columns=list(CUSTOMS))
     return DriftMonths(known, tuple(tests), by_custom)
 
@@ -437,7 +443,8 @@ def months_figure(
     >>> months_figure(judged, "Two customs ring nearly always; the test rings when months are unlike the past")
     """
     table, alpha = judged.table(), judged.tests[-1].alpha
-    fig, (top, low) = figure(title, "last session of the month", "p of the month", (9, 4.4), 2, (3, 2))
+    fig, axes = figure(title, "last session of the month", "p of the month", (9, 4.4), 2, (3, 2))
+    top, low = np.atleast_1d(axes)
     top.semilogy(table.index, table["p"], "-o", color=COLORS[0], ms=4)
     rang = table[table["alarm"]]
     top.semilogy(rang.index, rang["p"], "o", color=COLORS[1], ms=8, label=f"alarm ({len(rang)} of {len(table)})")
