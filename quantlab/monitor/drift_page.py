@@ -400,7 +400,7 @@ def judge_months(
 
 # %% ../../nbs/monitor/931_drift_page.ipynb #fb8d3c54
 def months_figure(
-    judged: DriftMonths,
+    judged: DriftMonths,  # of judge_months
     title: str,  # states the finding
 ) -> "Figure":
     """Draw p by month with its alarms, and under it the shares of columns that the customs call drifted.
@@ -408,6 +408,7 @@ def months_figure(
     Parameters
     ----------
     judged : DriftMonths
+        Of judge_months.
     title : str
         States the finding.
 
@@ -463,7 +464,7 @@ def months_figure(
 
 
 def distance_figure(
-    judged: DriftMonths,
+    judged: DriftMonths,  # of judge_months
     title: str,  # states the finding
     most: int = 30,  # columns, the farthest of the last month
 ) -> "Figure":
@@ -472,6 +473,7 @@ def distance_figure(
     Parameters
     ----------
     judged : DriftMonths
+        Of judge_months.
     title : str
         States the finding.
     most : int, default 30
@@ -520,7 +522,7 @@ def distance_figure(
 
 
 def moved_figure(
-    judged: DriftMonths,
+    judged: DriftMonths,  # of judge_months
     now: dict[str, np.ndarray],  # by column: values of the last month
     title: str,  # states the finding
 ) -> "Figure":
@@ -529,6 +531,7 @@ def moved_figure(
     Parameters
     ----------
     judged : DriftMonths
+        Of judge_months.
     now : dict[str, np.ndarray]
         By column: values of the last month.
     title : str
@@ -606,13 +609,14 @@ def moved_figure(
 
 # %% ../../nbs/monitor/931_drift_page.ipynb #86d543c5
 def drift_verdict(
-    judged: DriftMonths,
+    judged: DriftMonths,  # of judge_months
 ) -> str:  # Markdown
     """Say in one sentence whether the last month drifted, with its family-wise p and the columns that are named.
 
     Parameters
     ----------
     judged : DriftMonths
+        Of judge_months.
 
     Returns
     -------
