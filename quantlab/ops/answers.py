@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['QUESTIONS', 'Question', 'Holding', 'RiskQuestion', 'FeatureRows', 'PredictQuestion', 'DecideQuestion', 'say_invalid',
-           'StaleError', 'Snapshot', 'known_sectors', 'take_snapshot', 'answer_risk', 'answer_predict', 'answer_decide',
-           'utc_moment', 'Answers', 'receipt_of', 'ReceiptCheck', 'reproduce_receipt']
+           'StaleError', 'ServedClose', 'known_sectors', 'take_snapshot', 'answer_risk', 'answer_predict',
+           'answer_decide', 'utc_moment', 'receipt_of', 'Answers', 'ReceiptCheck', 'reproduce_receipt']
 
 # %% ../../nbs/ops/955_answers.ipynb #809c8904
 import threading
@@ -210,7 +210,9 @@ class PredictQuestion(Question):
 
     as_of: _DAY | None = Field(None, description="last close asked for; empty: the last one known")
     sessions: int = Field(1, ge=1, le=2000, description="closes that decide up to as_of, counted back")
-    symbols: list[_SYMBOL] | None = Field(None, min_length=1, max_length=5000, description="empty: all that have a score")
+    symbols: list[_SYMBOL] | None = Field(
+        None, min_length=1, max_length=5000, description="empty: all that have a score"
+    )
     features: FeatureRows | None = Field(None, description="score these rows with the model fitted last instead")
 
 
@@ -335,7 +337,7 @@ class StaleError(QuantlabError):
 
 
 @dataclass(frozen=True, eq=False)
-class Snapshot:
+class ServedClose:
     """Hold one version of a recipe and the market up to one close.
 
     Parameters
@@ -466,7 +468,7 @@ def take_snapshot(
     fitted: FittedRecipe,  # of the version
     market: MarketData,  # bars up to a close
     until: pd.Timestamp | None = None,  # when the next bars are due; None: of a close that is over, never
-) -> Snapshot:
+) -> ServedClose:
     """Compute once what answers are read from: scores, and what the risk of a book needs.
 
     Parameters
@@ -484,7 +486,7 @@ def take_snapshot(
 
     Returns
     -------
-    Snapshot
+    ServedClose
         One version of a recipe and the market up to one close.
 
     Examples
@@ -521,7 +523,7 @@ def take_snapshot(
     chain = fitted.stages(as_of, market)
     chain.predictions  # noqa: B018  computed here, so that the first question need not wait
     risk = risk_market(market.raw, known_sectors(fitted.recipe.data.source, as_of), market.index)
-    return Snapshot(version, stage, fitted, market, risk, chain, as_of, until, sources_hash())
+    return ServedClose(version, stage, fitted, market, risk, chain, as_of, until, sources_hash())
 
 # %% ../../nbs/ops/955_answers.ipynb #b74aeaf3
 def _plain(value: float) -> float | None:
@@ -530,7 +532,7 @@ def _plain(value: float) -> float | None:
 
 
 def answer_risk(
-    snapshot: Snapshot,  # of one close
+    snapshot: ServedClose,  # of one close
     asked: RiskQuestion,  # positions
     capital: float,  # money, for symbols without quantities
 ) -> dict:  # plain numbers
@@ -539,7 +541,7 @@ def answer_risk(
 
     Parameters
     ----------
-    snapshot : Snapshot
+    snapshot : ServedClose
         Of one close.
     asked : RiskQuestion
         Positions.
@@ -610,14 +612,16 @@ def _rows_asked(asked: FeatureRows) -> pd.DataFrame:  # (date, symbol) x columns
         names=["date", "symbol"],
     )
     if index.get_level_values(0).isna().any() or index.has_duplicates:
-        raise DataError("features.rows: a date is none, or a (date, symbol) stands twice; give ISO dates, each name once")
+        raise DataError(
+            "features.rows: a date is none, or a (date, symbol) stands twice; give ISO dates, each name once"
+        )
     if any(isinstance(part, str) for row in asked.rows for part in row[2:]):
         raise DataError("features.rows: text stands where a number is meant; null is a missing one")
     values = np.array([row[2:] for row in asked.rows], dtype="float64")
     return pd.DataFrame(values, index, asked.columns).sort_index()
 
 
-def _scores(snapshot: Snapshot, asked: PredictQuestion) -> pd.DataFrame:  # (date, symbol): score
+def _scores(snapshot: ServedClose, asked: PredictQuestion) -> pd.DataFrame:  # (date, symbol): score
     "Return the scores that are asked for; raise DataError for a close or a name that has none."
     if asked.features is not None:
         X, known = _rows_asked(asked.features), list(snapshot.chain.features.columns)
@@ -639,7 +643,7 @@ def _scores(snapshot: Snapshot, asked: PredictQuestion) -> pd.DataFrame:  # (dat
 
 
 def answer_predict(
-    snapshot: Snapshot,  # of one close
+    snapshot: ServedClose,  # of one close
     asked: PredictQuestion,  # closes and names, or rows of features
     capital: float = 0.0,  # not used
 ) -> dict:  # dates, symbols and scores, row by row
@@ -647,7 +651,7 @@ def answer_predict(
 
     Parameters
     ----------
-    snapshot : Snapshot
+    snapshot : ServedClose
         Of one close.
     asked : PredictQuestion
         Closes and names, or rows of features.
@@ -705,9 +709,9 @@ def answer_predict(
         "scores": [_plain(value) for value in scores["score"]],
     }
 
-
+# %% ../../nbs/ops/955_answers.ipynb #c89fd77c
 def answer_decide(
-    snapshot: Snapshot,  # up to the close that decides
+    snapshot: ServedClose,  # up to the close that decides
     asked: DecideQuestion,  # a book, or none
     capital: float = 0.0,  # not used
 ) -> dict:  # weights and orders by symbol
@@ -715,7 +719,7 @@ def answer_decide(
 
     Parameters
     ----------
-    snapshot : Snapshot
+    snapshot : ServedClose
         Up to the close that decides.
     asked : DecideQuestion
         A book, or none.
@@ -825,51 +829,8 @@ def utc_moment() -> pd.Timestamp:
     return pd.Timestamp.now(tz="UTC")
 
 
-class Answers:
-    """Answer from the recipe at a stage of the registry, with receipts; raise StaleError where there is no answer now.
-
-    Parameters
-    ----------
-    name : str
-        Of the recipe, in the registry.
-    stage : str, default "production"
-        Of ops.registry.STAGES.
-    capital : float, default 1_000_000.0
-        money, for positions without quantities.
-    store : Path | None, default None
-        SQLite file; the setting [research] tracking.
-    ledger : Ledger | None, default None
-        The workspace's own when absent.
-    clock : Callable[[], pd.Timestamp], default utc_moment
-        In UTC.
-    calendar : str, default "XNYS"
-        Exchange whose sessions the bars are to have.
-    delay : str, default "1h"
-        From a close until its bars are to be there.
-    pause : str, default "30s"
-        After a refusal, until it reads again.
-
-    Raises
-    ------
-    StaleError
-        Where there is no answer now.
-    ConfigError
-        "capital is {capital}, expected money above 0; mend [serve] capital"
-        For an address (see path).
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from quantlab.core.ledger import Ledger
-    >>> from quantlab.ops.answers import Answers
-    >>> work = tempfile.TemporaryDirectory()
-    >>> here = Path(work.name)
-    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
-    >>> evening = [pd.Timestamp("2013-06-28 22:00", tz="UTC")]  # a clock that is set by hand
-    >>> service = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening[0])
-    """
+class _Reader:
+    "Read what stands at a stage of the registry, and bars that are fresh."
 
     def __init__(
         self,
@@ -888,9 +849,9 @@ class Answers:
         self.name, self.stage, self.capital, self.store = name, stage, float(capital), store
         self.ledger = ledger or Ledger(path("research", "ledger"))
         self.clock, self.calendar, self.delay, self.pause = clock, calendar, delay, pd.Timedelta(pause)
-        self._held: Snapshot | None = None
+        self._held: ServedClose | None = None
         self._refused: tuple[pd.Timestamp, str] | None = None
-        self._cut: dict[str, Snapshot] = {}
+        self._cut: dict[str, ServedClose] = {}
         self._reading = threading.Lock()
 
     def _due(self, last: pd.Timestamp) -> pd.Timestamp:
@@ -907,26 +868,39 @@ class Answers:
             raise StaleError(f"no answer: {state.reason}")
         return market, self._due(state.last)
 
-    def refresh(self) -> Snapshot:
+# %% ../../nbs/ops/955_answers.ipynb #0c6e7da4
+class _Standing(_Reader):
+    "Keep what is answered from until the next bars are due."
+
+    def refresh(self) -> ServedClose:
         """Read again where the version is another one or newer bars are due; keep what stands otherwise.
 
         Returns
         -------
-        Snapshot
+        ServedClose
             One version of a recipe and the market up to one close.
 
         Raises
         ------
         StaleError
-            "no answer: {reason}"
         ReportError
             When there is none (see at_stage).
             When its file, its page or the code is another one (see load_recipe).
-        ConfigError
-            For what is not there (see market_bars).
-        DataError
-            For what is not there (see market_bars).
-            For no bars, ConfigError for a time without a zone (see feed_state).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.ops.answers import _Standing
+        >>> work = tempfile.TemporaryDirectory()
+        >>> here = Path(work.name)
+        >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+        >>> held = _Standing(
+        ...     "small", "candidate", 1e6, store, ledger, clock=lambda: pd.Timestamp("2013-06-28 22:00", tz="UTC")
+        ... )
+        >>> held.refresh()
         """
         with self._reading:
             now = self.clock()
@@ -939,7 +913,7 @@ class Answers:
                 raise StaleError(str(error)) from error
             return self._held
 
-    def _read(self, now: pd.Timestamp) -> Snapshot:
+    def _read(self, now: pd.Timestamp) -> ServedClose:
         "Return what stands, or read version and bars anew; raise what registry and bars raise."
         version, held = at_stage(self.name, self.stage, self.store), self._held
         if held and held.version == version and held.until and now < held.until:
@@ -950,12 +924,12 @@ class Answers:
         self._cut = {}
         return take_snapshot(version, self.stage, fitted, market, until)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> ServedClose:
         """Return what is answered from now; raise StaleError where the next bars are due and did not come.
 
         Returns
         -------
-        Snapshot
+        ServedClose
             What is answered from now.
 
         Raises
@@ -965,74 +939,6 @@ class Answers:
         ReportError
             When there is none (see at_stage).
             When its file, its page or the code is another one (see load_recipe).
-        ConfigError
-            For what is not there (see market_bars).
-        DataError
-            For what is not there (see market_bars).
-            For no bars, ConfigError for a time without a zone (see feed_state).
-        """
-        held = self._held
-        return held if held and held.until and self.clock() < held.until else self.refresh()
-
-    def standing(self) -> tuple[str, str | None]:  # why there is no answer now, empty where there is one; the last close
-        """Say whether questions are answered now, without reading anything.
-
-        Returns
-        -------
-        tuple[str, str | None]
-            Why there is no answer now, empty where there is one; the last close.
-        """
-        held, refused = self._held, self._refused
-        as_of = held.as_of if held else None
-        if held and held.until and self.clock() < held.until:
-            return "", as_of
-        return refused[1] if refused else "registry and bars are being read", as_of
-
-    def _at(self, as_of: str) -> Snapshot:
-        "Return the snapshot of an earlier close; the last few are remembered."
-        whole = self.snapshot()
-        if as_of > whole.as_of:
-            raise DataError(f"as_of is {as_of}, and the last close that is known is {whole.as_of}")
-        with self._reading:
-            if as_of not in self._cut:
-                cut = take_snapshot(whole.version, self.stage, whole.fitted, market_bars(whole.fitted.recipe, as_of))
-                self._cut = {**dict(list(self._cut.items())[-3:]), as_of: cut}
-            return self._cut[as_of]
-
-    def answer(
-        self,
-        endpoint: str,  # /risk, /predict or /decide
-        body: Mapping | BaseModel,  # the question
-    ) -> dict:  # with its receipt
-        """Answer a question; raise StaleError where there is no answer now, DataError for what the bars do not know.
-
-        Parameters
-        ----------
-        endpoint : str
-            /risk, /predict or /decide.
-        body : Mapping | BaseModel
-            The question.
-
-        Returns
-        -------
-        dict
-            With its receipt.
-
-        Raises
-        ------
-        StaleError
-            Where there is no answer now, DataError for what the bars do not know.
-        ReportError
-            When there is none (see at_stage).
-            When its file, its page or the code is another one (see load_recipe).
-        ConfigError
-            For what is not there (see market_bars).
-        DataError
-            For what is not there (see market_bars).
-            For no bars, ConfigError for a time without a zone (see feed_state).
-            "as_of is {as_of}, and the last close that is known is {as_of}"
-        ReceiptError
-            For what JSON does not have (see json_hash).
 
         Examples
         --------
@@ -1040,26 +946,56 @@ class Answers:
         >>> import tempfile
         >>> from pathlib import Path
         >>> from quantlab.core.ledger import Ledger
-        >>> from quantlab.ops.answers import Answers
+        >>> from quantlab.ops.answers import _Standing
         >>> work = tempfile.TemporaryDirectory()
         >>> here = Path(work.name)
         >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
-        >>> evening = [pd.Timestamp("2013-06-28 22:00", tz="UTC")]  # a clock that is set by hand
-        >>> service = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening[0])
-        >>> later = service.answer("/risk", {"portfolio": ["AAPL"]})["as_of"]
+        >>> held = _Standing(
+        ...     "small", "candidate", 1e6, store, ledger, clock=lambda: pd.Timestamp("2013-06-28 22:00", tz="UTC")
+        ... )
+        >>> before = held.standing()
+        >>> held.refresh()
+        >>> assert before[0] and held.standing() == ("", "2013-06-28") and held.snapshot() is held.refresh()
         """
-        asked = body if isinstance(body, BaseModel) else QUESTIONS[endpoint].model_validate(dict(body))
-        day = getattr(asked, "as_of", None) if endpoint == "/decide" else None
-        snapshot = self.snapshot() if day is None else self._at(day)
-        with snapshot.lock:
-            told = _ANSWERS[endpoint](snapshot, asked, self.capital)
-        request = asked.model_dump(mode="json", exclude_unset=True)
-        receipt = receipt_of(snapshot, endpoint, request, told, self.capital, self.ledger.head(), self.clock())
-        return {**told, "receipt": receipt.to_dict()}
+        held = self._held
+        return held if held and held.until and self.clock() < held.until else self.refresh()
 
+    def standing(
+        self,
+    ) -> tuple[str, str | None]:  # why there is no answer now, empty where there is one; the last close
+        """Say whether questions are answered now, without reading anything.
 
+        Returns
+        -------
+        tuple[str, str | None]
+            Why there is no answer now, empty where there is one; the last close.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.ops.answers import _Standing
+        >>> work = tempfile.TemporaryDirectory()
+        >>> here = Path(work.name)
+        >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+        >>> held = _Standing(
+        ...     "small", "candidate", 1e6, store, ledger, clock=lambda: pd.Timestamp("2013-06-28 22:00", tz="UTC")
+        ... )
+        >>> before = held.standing()
+        >>> held.refresh()
+        >>> before, held.standing()
+        """
+        held, refused = self._held, self._refused
+        as_of = held.as_of if held else None
+        if held and held.until and self.clock() < held.until:
+            return "", as_of
+        return refused[1] if refused else "registry and bars are being read", as_of
+
+# %% ../../nbs/ops/955_answers.ipynb #e9ab3248
 def receipt_of(
-    snapshot: Snapshot,  # that was answered from
+    snapshot: ServedClose,  # that was answered from
     endpoint: str,  # that was asked
     request: dict,  # the body as it was sent
     answer: dict,  # without a receipt
@@ -1071,7 +1007,7 @@ def receipt_of(
 
     Parameters
     ----------
-    snapshot : Snapshot
+    snapshot : ServedClose
         That was answered from.
     endpoint : str
         That was asked.
@@ -1114,6 +1050,115 @@ def receipt_of(
         endpoint, request, version.name, version.version, snapshot.stage, snapshot.fitted.key, snapshot.market.hash,
         snapshot.as_of, snapshot.sources, quantlab.__version__, head, capital, now.isoformat(), json_hash(answer),
     )  # fmt: skip
+
+
+class Answers(_Standing):
+    """Answer from the recipe at a stage of the registry, with receipts; raise StaleError where there is no answer now.
+
+    Parameters
+    ----------
+    name : str
+        Of the recipe, in the registry.
+    stage : str, default "production"
+        Of ops.registry.STAGES.
+    capital : float, default 1_000_000.0
+        money, for positions without quantities.
+    store : Path | None, default None
+        SQLite file; the setting [research] tracking.
+    ledger : Ledger | None, default None
+        The workspace's own when absent.
+    clock : Callable[[], pd.Timestamp], default utc_moment
+        In UTC.
+    calendar : str, default "XNYS"
+        Exchange whose sessions the bars are to have.
+    delay : str, default "1h"
+        From a close until its bars are to be there.
+    pause : str, default "30s"
+        After a refusal, until it reads again.
+
+    Raises
+    ------
+    StaleError
+        Where there is no answer now.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.ops.answers import Answers
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> evening = [pd.Timestamp("2013-06-28 22:00", tz="UTC")]  # a clock that is set by hand
+    >>> service = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening[0])
+    """
+
+    def _at(self, as_of: str) -> ServedClose:
+        "Return the snapshot of an earlier close; the last few are remembered."
+        whole = self.snapshot()
+        if as_of > whole.as_of:
+            raise DataError(f"as_of is {as_of}, and the last close that is known is {whole.as_of}")
+        with self._reading:
+            if as_of not in self._cut:
+                cut = take_snapshot(whole.version, self.stage, whole.fitted, market_bars(whole.fitted.recipe, as_of))
+                self._cut = {**dict(list(self._cut.items())[-3:]), as_of: cut}
+            return self._cut[as_of]
+
+    def answer(
+        self,
+        endpoint: str,  # /risk, /predict or /decide
+        body: Mapping | BaseModel,  # the question
+    ) -> dict:  # with its receipt
+        """Answer a question; raise StaleError where there is no answer now, DataError for what the bars do not know.
+
+        Parameters
+        ----------
+        endpoint : str
+            /risk, /predict or /decide.
+        body : Mapping | BaseModel
+            The question.
+
+        Returns
+        -------
+        dict
+            With its receipt.
+
+        Raises
+        ------
+        StaleError
+            Where there is no answer now, DataError for what the bars do not know.
+        DataError
+            "as_of is {as_of}, and the last close that is known is {as_of}"
+            For what is not there (see market_bars).
+        ConfigError
+            For what is not there (see market_bars).
+        ReceiptError
+            For what JSON does not have (see json_hash).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.ops.answers import Answers
+        >>> work = tempfile.TemporaryDirectory()
+        >>> here = Path(work.name)
+        >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+        >>> evening = [pd.Timestamp("2013-06-28 22:00", tz="UTC")]  # a clock that is set by hand
+        >>> service = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening[0])
+        >>> later = service.answer("/risk", {"portfolio": ["AAPL"]})["as_of"]
+        """
+        asked = body if isinstance(body, BaseModel) else QUESTIONS[endpoint].model_validate(dict(body))
+        day = getattr(asked, "as_of", None) if endpoint == "/decide" else None
+        snapshot = self.snapshot() if day is None else self._at(day)
+        with snapshot.lock:
+            told = _ANSWERS[endpoint](snapshot, asked, self.capital)
+        request = asked.model_dump(mode="json", exclude_unset=True)
+        receipt = receipt_of(snapshot, endpoint, request, told, self.capital, self.ledger.head(), self.clock())
+        return {**told, "receipt": receipt.to_dict()}
 
 # %% ../../nbs/ops/955_answers.ipynb #17369e8c
 class ReceiptCheck(NamedTuple):

@@ -9,7 +9,7 @@ __all__ = ['ServerError', 'QuantlabClient', 'simulate']
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
@@ -37,7 +37,7 @@ class ServerError(QuantlabError):
     >>> from quantlab.core.ledger import Ledger
     >>> from quantlab.monitor.logs import open_log
     >>> from quantlab.ops.answers import Answers
-    >>> from quantlab.ops.client import QuantlabClient
+    >>> from quantlab.ops.client import QuantlabClient, _Jobs, _Line, _Questions
     >>> from quantlab.ops.jobs import JobTable
     >>> from quantlab.ops.registry import register_recipe
     >>> from quantlab.ops.server import create_app, serving
@@ -63,6 +63,12 @@ class ServerError(QuantlabError):
     >>> app = create_app(answers, tokens, table, log=open_log("server", here / "server.log"))
     >>> open_server = serving(app)
     >>> address = open_server.__enter__()
+    >>> with _Line(address, token) as line:
+    ...     assert line._ask("GET", "/health") == {"status": "alive"}
+    >>> with _Questions(address, token) as line:
+    ...     asked = line.decide(book={"KO": 1000.0}, cash=100_000.0)
+    >>> with _Jobs(address, token) as line:
+    ...     assert line.jobs() == []
     >>> client = QuantlabClient(address, token, patience=2.0)
     >>> refused = [
     ...     show_error(lambda: client.risk(["TSLA"])),
@@ -87,44 +93,17 @@ class _Away(Exception):
     "Carry an answer that may be another one in a moment."
 
 
-class QuantlabClient:
-    """Ask a server of quantlab; raise ServerError where it gives no answer, DataError for what its bars do not know.
+def _why(got: Any) -> str:
+    "Return the sentence of a refusal."
+    try:
+        told = got.json()
+        return str(told.get("error") or told.get("why"))
+    except (ValueError, AttributeError):
+        return f"the server answered {got.status_code}"
 
-    Parameters
-    ----------
-    address : str
-        Such as http://127.0.0.1:8321.
-    token : str
-        Of quantlab token new.
-    patience : float, default 10.0
-        Seconds to ask again while the server is away or busy.
-    timeout : float, default 60.0
-        Seconds for one answer.
-    verify : bool | str, default True
-        TLS: certificates of this machine, or a PEM file.
 
-    Raises
-    ------
-    ServerError
-        Where it gives no answer, DataError for what its bars do not know.
-    ConfigError
-        "asking a server needs httpx; install quantlab with the extra [client]"
-        "{address} would carry the token in the open; write https://, or ask this machine"
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from quantlab.core.errors import show_error
-    >>> from quantlab.ops.client import QuantlabClient
-    >>> from quantlab.ops.tokens import TokenFile
-    >>> work = tempfile.TemporaryDirectory()
-    >>> here = Path(work.name)
-    >>> tokens = TokenFile(here / "tokens.json")
-    >>> token = tokens.issue("notebook", ["read", "run"])
-    >>> show_error(lambda: QuantlabClient("http://example.com", token))
-    "ConfigError: 'http://example.com' would carry the token in the open; write https://, or ask this machine"
-    """
+class _Line:
+    "Keep a line to a server, and ask on it again where that does no harm."
 
     def __init__(
         self,
@@ -150,7 +129,7 @@ class QuantlabClient:
         "Let the connections go."
         self._lines.close()
 
-    def __enter__(self) -> "QuantlabClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -183,6 +162,10 @@ class QuantlabClient:
         except _Away as error:
             raise ServerError(str(error)) from error
 
+# %% ../../nbs/ops/959_client.ipynb #9872b864
+class _Questions(_Line):
+    "Ask what the recipe says."
+
     def risk(
         self,
         portfolio: Sequence[str] | Sequence[Mapping] | Mapping[str, float],  # as for risk.book.portfolio_risk
@@ -214,7 +197,7 @@ class QuantlabClient:
         >>> from quantlab.core.ledger import Ledger
         >>> from quantlab.monitor.logs import open_log
         >>> from quantlab.ops.answers import Answers
-        >>> from quantlab.ops.client import QuantlabClient
+        >>> from quantlab.ops.client import QuantlabClient, _Jobs, _Line, _Questions
         >>> from quantlab.ops.jobs import JobTable
         >>> from quantlab.ops.registry import register_recipe
         >>> from quantlab.ops.server import create_app, serving
@@ -240,6 +223,12 @@ class QuantlabClient:
         >>> app = create_app(answers, tokens, table, log=open_log("server", here / "server.log"))
         >>> open_server = serving(app)
         >>> address = open_server.__enter__()
+        >>> with _Line(address, token) as line:
+        ...     assert line._ask("GET", "/health") == {"status": "alive"}
+        >>> with _Questions(address, token) as line:
+        ...     asked = line.decide(book={"KO": 1000.0}, cash=100_000.0)
+        >>> with _Jobs(address, token) as line:
+        ...     assert line.jobs() == []
         >>> client = QuantlabClient(address, token, patience=2.0)
         >>> risk, (scores, receipt) = client.risk({"AAPL": 500, "XOM": -300}), client.predict(sessions=200)
         >>> {"var": risk["var"], "scores": len(scores), "of": receipt["as_of"], "version": receipt["version"]}
@@ -297,9 +286,54 @@ class QuantlabClient:
         -------
         dict
             Weights and orders; with its receipt.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> import threading
+        >>> from pathlib import Path
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.monitor.logs import open_log
+        >>> from quantlab.ops.answers import Answers
+        >>> from quantlab.ops.client import _Line, _Questions
+        >>> from quantlab.ops.jobs import JobTable
+        >>> from quantlab.ops.registry import register_recipe
+        >>> from quantlab.ops.server import create_app, serving
+        >>> from quantlab.ops.tokens import TokenFile
+        >>> from quantlab.recipe.run import run
+        >>> from quantlab.recipe.spec import Recipe
+        >>> symbols = "AAPL, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, IBM, KO, XOM"
+        >>> recipe = Recipe().replace(
+        ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21", "mom_63_5"],
+        ...     model__kind="ridge", split__train_sessions=252, split__test_sessions=126, policy__top_k=4, policy__buffer=2,
+        ... )  # fmt: skip
+        >>> work = tempfile.TemporaryDirectory()
+        >>> here = Path(work.name)
+        >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+        >>> done = run(recipe, ledger=ledger)
+        >>> register_recipe(done, store, ledger)
+        >>> evening = pd.Timestamp("2013-06-28 22:00", tz="UTC")
+        >>> answers = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening)
+        >>> answers.refresh()
+        >>> tokens = TokenFile(here / "tokens.json")
+        >>> token = tokens.issue("notebook", ["read", "run"])
+        >>> table, stop = JobTable(here / "jobs.sqlite"), threading.Event()
+        >>> app = create_app(answers, tokens, table, log=open_log("server", here / "server.log"))
+        >>> open_server = serving(app)
+        >>> address = open_server.__enter__()
+        >>> with _Line(address, token) as line:
+        ...     assert line._ask("GET", "/health") == {"status": "alive"}
+        >>> with _Questions(address, token) as line:
+        ...     asked = line.decide(book={"KO": 1000.0}, cash=100_000.0)
+        >>> {name: asked[name] for name in ("date", "due", "next_due", "equity")}
         """
         body = {"as_of": as_of, "book": None if book is None else dict(book), "cash": cash}
         return self._ask("POST", "/decide", {name: value for name, value in body.items() if value is not None})
+
+# %% ../../nbs/ops/959_client.ipynb #19c043b9
+class _Jobs(_Questions):
+    "Ask for work, and wait for it."
 
     def ask_job(
         self,
@@ -325,9 +359,57 @@ class QuantlabClient:
         -------
         dict
             Of ops.jobs.JobRow.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> import threading
+        >>> from pathlib import Path
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.core.ledger import Ledger
+        >>> from quantlab.monitor.logs import open_log
+        >>> from quantlab.ops.answers import Answers
+        >>> from quantlab.ops.client import _Jobs, _Line, _Questions
+        >>> from quantlab.ops.jobs import JobTable
+        >>> from quantlab.ops.registry import register_recipe
+        >>> from quantlab.ops.server import create_app, serving
+        >>> from quantlab.ops.tokens import TokenFile
+        >>> from quantlab.recipe.run import run
+        >>> from quantlab.recipe.spec import Recipe
+        >>> symbols = "AAPL, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, IBM, KO, XOM"
+        >>> recipe = Recipe().replace(
+        ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21", "mom_63_5"],
+        ...     model__kind="ridge", split__train_sessions=252, split__test_sessions=126, policy__top_k=4, policy__buffer=2,
+        ... )  # fmt: skip
+        >>> work = tempfile.TemporaryDirectory()
+        >>> here = Path(work.name)
+        >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+        >>> done = run(recipe, ledger=ledger)
+        >>> register_recipe(done, store, ledger)
+        >>> evening = pd.Timestamp("2013-06-28 22:00", tz="UTC")
+        >>> answers = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening)
+        >>> answers.refresh()
+        >>> tokens = TokenFile(here / "tokens.json")
+        >>> token = tokens.issue("notebook", ["read", "run"])
+        >>> table, stop = JobTable(here / "jobs.sqlite"), threading.Event()
+        >>> app = create_app(answers, tokens, table, log=open_log("server", here / "server.log"))
+        >>> open_server = serving(app)
+        >>> address = open_server.__enter__()
+        >>> with _Line(address, token) as line:
+        ...     assert line._ask("GET", "/health") == {"status": "alive"}
+        >>> with _Questions(address, token) as line:
+        ...     asked = line.decide(book={"KO": 1000.0}, cash=100_000.0)
+        >>> with _Jobs(address, token) as line:
+        ...     assert line.jobs() == []
+        >>> show_error(lambda: _Jobs(address, token).ask_job("backtest", "small", {"policy.top_k": "many"})).partition(
+        ...     ";"
+        ... )[0]
         """
         once = idempotency or uuid.uuid4().hex
-        return self._ask("POST", "/jobs", {"kind": kind, "name": name, "overrides": dict(overrides or {}), "idempotency": once})
+        return self._ask(
+            "POST", "/jobs", {"kind": kind, "name": name, "overrides": dict(overrides or {}), "idempotency": once}
+        )
 
     def job(
         self,
@@ -369,11 +451,10 @@ class QuantlabClient:
         >>> import tempfile
         >>> import threading
         >>> from pathlib import Path
-        >>> from quantlab.core.errors import show_error
         >>> from quantlab.core.ledger import Ledger
         >>> from quantlab.monitor.logs import open_log
         >>> from quantlab.ops.answers import Answers
-        >>> from quantlab.ops.client import QuantlabClient
+        >>> from quantlab.ops.client import _Jobs, _Line, _Questions
         >>> from quantlab.ops.jobs import JobTable
         >>> from quantlab.ops.registry import register_recipe
         >>> from quantlab.ops.server import create_app, serving
@@ -399,8 +480,12 @@ class QuantlabClient:
         >>> app = create_app(answers, tokens, table, log=open_log("server", here / "server.log"))
         >>> open_server = serving(app)
         >>> address = open_server.__enter__()
-        >>> away = QuantlabClient(address, token, patience=0.3)
-        >>> assert "no answer" in show_error(away.jobs)
+        >>> with _Line(address, token) as line:
+        ...     assert line._ask("GET", "/health") == {"status": "alive"}
+        >>> with _Questions(address, token) as line:
+        ...     asked = line.decide(book={"KO": 1000.0}, cash=100_000.0)
+        >>> with _Jobs(address, token) as line:
+        ...     assert line.jobs() == []
         """
         return self._ask("GET", f"/jobs?state={state}" if state else "/jobs")
 
@@ -462,6 +547,75 @@ class QuantlabClient:
             time.sleep(pause)
             pause = min(2.0, pause * 1.5)
 
+# %% ../../nbs/ops/959_client.ipynb #cfde9042
+class QuantlabClient(_Jobs):
+    """Ask a server of quantlab; raise ServerError where it gives no answer, DataError for what its bars do not know.
+
+    Parameters
+    ----------
+    address : str
+        Such as http://127.0.0.1:8321.
+    token : str
+        Of quantlab token new.
+    patience : float, default 10.0
+        Seconds to ask again while the server is away or busy.
+    timeout : float, default 60.0
+        Seconds for one answer.
+    verify : bool | str, default True
+        TLS: certificates of this machine, or a PEM file.
+
+    Raises
+    ------
+    ServerError
+        Where it gives no answer, DataError for what its bars do not know.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> import threading
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.monitor.logs import open_log
+    >>> from quantlab.ops.answers import Answers
+    >>> from quantlab.ops.client import QuantlabClient, _Jobs, _Line, _Questions
+    >>> from quantlab.ops.jobs import JobTable
+    >>> from quantlab.ops.registry import register_recipe
+    >>> from quantlab.ops.server import create_app, serving
+    >>> from quantlab.ops.tokens import TokenFile
+    >>> from quantlab.recipe.run import run
+    >>> from quantlab.recipe.spec import Recipe
+    >>> symbols = "AAPL, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, IBM, KO, XOM"
+    >>> recipe = Recipe().replace(
+    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21", "mom_63_5"],
+    ...     model__kind="ridge", split__train_sessions=252, split__test_sessions=126, policy__top_k=4, policy__buffer=2,
+    ... )  # fmt: skip
+    >>> work = tempfile.TemporaryDirectory()
+    >>> here = Path(work.name)
+    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
+    >>> done = run(recipe, ledger=ledger)
+    >>> register_recipe(done, store, ledger)
+    >>> evening = pd.Timestamp("2013-06-28 22:00", tz="UTC")
+    >>> answers = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening)
+    >>> answers.refresh()
+    >>> tokens = TokenFile(here / "tokens.json")
+    >>> token = tokens.issue("notebook", ["read", "run"])
+    >>> table, stop = JobTable(here / "jobs.sqlite"), threading.Event()
+    >>> app = create_app(answers, tokens, table, log=open_log("server", here / "server.log"))
+    >>> open_server = serving(app)
+    >>> address = open_server.__enter__()
+    >>> with _Line(address, token) as line:
+    ...     assert line._ask("GET", "/health") == {"status": "alive"}
+    >>> with _Questions(address, token) as line:
+    ...     asked = line.decide(book={"KO": 1000.0}, cash=100_000.0)
+    >>> with _Jobs(address, token) as line:
+    ...     assert line.jobs() == []
+    >>> away = QuantlabClient(address, token, patience=0.3)
+    >>> show_error(away.jobs).partition(":")[0]
+    'ServerError'
+    """
+
     def look(
         self,
         what: str,  # ready, book, orders, switch
@@ -487,7 +641,7 @@ class QuantlabClient:
         >>> from quantlab.core.ledger import Ledger
         >>> from quantlab.monitor.logs import open_log
         >>> from quantlab.ops.answers import Answers
-        >>> from quantlab.ops.client import QuantlabClient
+        >>> from quantlab.ops.client import QuantlabClient, _Jobs, _Line, _Questions
         >>> from quantlab.ops.jobs import JobTable
         >>> from quantlab.ops.registry import register_recipe
         >>> from quantlab.ops.server import create_app, serving
@@ -513,6 +667,12 @@ class QuantlabClient:
         >>> app = create_app(answers, tokens, table, log=open_log("server", here / "server.log"))
         >>> open_server = serving(app)
         >>> address = open_server.__enter__()
+        >>> with _Line(address, token) as line:
+        ...     assert line._ask("GET", "/health") == {"status": "alive"}
+        >>> with _Questions(address, token) as line:
+        ...     asked = line.decide(book={"KO": 1000.0}, cash=100_000.0)
+        >>> with _Jobs(address, token) as line:
+        ...     assert line.jobs() == []
         >>> client = QuantlabClient(address, token, patience=2.0)
         >>> refused = [
         ...     show_error(lambda: client.risk(["TSLA"])),
@@ -564,15 +724,6 @@ class QuantlabClient:
         """
         return self._ask("POST", "/switch/rearm", {"reason": reason}, again=False)
 
-
-def _why(got: Any) -> str:
-    "Return the sentence of a refusal."
-    try:
-        told = got.json()
-        return str(told.get("error") or told.get("why"))
-    except (ValueError, AttributeError):
-        return f"the server answered {got.status_code}"
-
 # %% ../../nbs/ops/959_client.ipynb #3c867baa
 def simulate(
     client: QuantlabClient,  # with the scope run
@@ -615,7 +766,7 @@ def simulate(
     >>> from quantlab.core.ledger import Ledger
     >>> from quantlab.monitor.logs import open_log
     >>> from quantlab.ops.answers import Answers
-    >>> from quantlab.ops.client import QuantlabClient, simulate
+    >>> from quantlab.ops.client import QuantlabClient, _Jobs, _Line, _Questions, simulate
     >>> from quantlab.ops.jobs import JobTable
     >>> from quantlab.ops.registry import register_recipe
     >>> from quantlab.ops.server import create_app, serving
@@ -641,6 +792,12 @@ def simulate(
     >>> app = create_app(answers, tokens, table, log=open_log("server", here / "server.log"))
     >>> open_server = serving(app)
     >>> address = open_server.__enter__()
+    >>> with _Line(address, token) as line:
+    ...     assert line._ask("GET", "/health") == {"status": "alive"}
+    >>> with _Questions(address, token) as line:
+    ...     asked = line.decide(book={"KO": 1000.0}, cash=100_000.0)
+    >>> with _Jobs(address, token) as line:
+    ...     assert line.jobs() == []
     >>> client = QuantlabClient(address, token, patience=2.0)
     >>> account, said = simulate(client, "small")
     """

@@ -62,7 +62,9 @@ def canonical_json(
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        raise ReceiptError(f"this cannot be written as JSON ({error}); give numbers that are finite, and text") from None
+        raise ReceiptError(
+            f"this cannot be written as JSON ({error}); give numbers that are finite, and text"
+        ) from None
 
 
 def json_hash(

@@ -540,7 +540,8 @@ def load_recipe(
     try:
         page, state = (tracking.artifact(version.run_id, one, place) for one in (_PAGE, _STATE))
         text = page.read_text(encoding="utf-8")
-        _check_state(version, stage if number is None else None, _digest(state), ledger or Ledger(path("research", "ledger")))
+        at = stage if number is None else None
+        _check_state(version, at, _digest(state), ledger or Ledger(path("research", "ledger")))
     except OSError as error:
         raise ReportError(f"{name} version {version.version} cannot be read ({error}); register it again") from error
     kinds = check_key(parse(text, version.tags["recipe"]), version.tags["key"], version.tags["data_hash"])
