@@ -1,6 +1,5 @@
 "ops.database: migrations on a real server; what the stores made is taken over, and nothing is lost."
 
-import importlib
 import re
 import shutil
 import signal
@@ -14,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import psycopg
 import pytest
+import sqlalchemy
 from typer.testing import CliRunner
 
 from quantlab.core.errors import ConfigError, DataError
@@ -21,7 +21,7 @@ from quantlab.data.postgres import Postgres
 from quantlab.execution.intent import FrozenDecision, OrderIntent
 from quantlab.execution.kill_switch import KillSwitch
 from quantlab.execution.store import OrderStore, VenueFill
-from quantlab.ops import database
+from quantlab.ops import database, jobs
 from quantlab.ops.database import (
     check_database,
     database_revision,
@@ -355,11 +355,6 @@ def test_every_migration_has_a_number_of_its_own_and_reads_no_code():
 
 
 def test_the_jobs_of_the_code_are_the_jobs_of_the_migrations(url):
-    try:
-        jobs = importlib.import_module("quantlab.ops.jobs")
-    except ModuleNotFoundError:
-        pytest.skip("ops.jobs is not there yet")
-    sqlalchemy = importlib.import_module("sqlalchemy")
     upgrade_database(url)
     there = database._shapes
     table = jobs._jobs()
@@ -375,6 +370,8 @@ def test_the_jobs_of_the_code_are_the_jobs_of_the_migrations(url):
         assert made[0] == made[1] and f"({jobs._ALONE})" in f"({database._LOCKS[3]})"
         assert database.shape_gaps({"serve_jobs": there(raw)["serve_jobs"]}, {"serve_jobs": mine}) == []
     engine.dispose()
+    table = jobs.JobTable(url)
+    assert check_database(url) == [] and table.place == url
 
 
 def test_the_migrations_are_installed_with_the_package():
