@@ -1,5 +1,6 @@
 "ops.database: migrations on a real server; what the stores made is taken over, and nothing is lost."
 
+import contextlib
 import re
 import shutil
 import signal
@@ -17,6 +18,7 @@ import sqlalchemy
 from typer.testing import CliRunner
 
 from quantlab.core.errors import ConfigError, DataError
+from quantlab.data import postgres
 from quantlab.data.postgres import Postgres
 from quantlab.execution.intent import FrozenDecision, OrderIntent
 from quantlab.execution.kill_switch import KillSwitch
@@ -213,6 +215,22 @@ def test_an_upgrade_waits_for_who_writes_and_gives_up_in_one_line(url, lock):
         other.commit()
         waiting.join(60)
     assert done == [["0001", "0002"]]
+
+
+@pytest.mark.parametrize("writer", ["orders", "bars", "jobs"])
+def test_an_upgrade_waits_for_each_store_by_the_stores_own_lock(url, writer):
+    store, table = OrderStore(url), jobs.JobTable(url)
+    with contextlib.ExitStack() as held_open:
+        if writer == "orders":
+            held_open.enter_context(store._change())
+        elif writer == "jobs":
+            held_open.enter_context(table._write())
+        else:
+            postgres._lock(held_open.enter_context(postgres._session(url, 5)), "us", 5)
+        with pytest.raises(DataError, match="has held the database"):
+            upgrade_database(url, wait=0.3)
+    assert upgrade_database(url) == ["0001", "0002"]
+    store.close()
 
 
 def test_a_migration_that_fails_leaves_the_old_schema(url, monkeypatch, tmp_path):
