@@ -6,6 +6,7 @@
 __all__ = ['ServerError', 'QuantlabClient', 'simulate']
 
 # %% ../../nbs/ops/959_client.ipynb #dd411dcb
+import ipaddress
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -89,6 +90,14 @@ class ServerError(QuantlabError):
         self.status = status
 
 
+def _is_here(host: str) -> bool:
+    "Say whether a host is this machine, by its name or its address, not by how it begins."
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class _Away(Exception):
     "Carry an answer that may be another one in a moment."
 
@@ -117,13 +126,18 @@ class _Line:
             import httpx
         except ImportError as error:
             raise ConfigError("asking a server needs httpx; install quantlab with the extra [client]") from error
-        local = address.startswith(("http://127.", "http://localhost", "http://[::1]"))
-        if not (local or address.startswith("https://")):
+        try:
+            there = httpx.URL(address)
+        except httpx.InvalidURL as error:
+            raise ConfigError(f"{address!r} is no address ({error}); write http://127.0.0.1:8321") from None
+        local = there.scheme == "http" and _is_here(there.host)
+        if not (local or there.scheme == "https"):
             raise ConfigError(f"{address!r} would carry the token in the open; write https://, or ask this machine")
         self._httpx, self.patience = httpx, patience
         self._lines = httpx.Client(
-            base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=timeout, verify=verify
-        )
+            base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=timeout, verify=verify,
+            trust_env=not local,  # a proxy of the environment would get the token in the open
+        )  # fmt: skip
 
     def close(self) -> None:
         "Let the connections go."

@@ -270,9 +270,10 @@ class _Keeper:
         metrics: ServerMetrics,  # what is counted
         log: Any,  # of open_log
         limits: DoorLimits,  # of one question
+        hosts: tuple[str, ...],  # names by which it is asked
     ):
         self.app, self.tokens, self.metrics, self.log, self.limits = app, tokens, metrics, log, limits
-        self.rate = RateLimit(limits.rate)
+        self.hosts, self.rate = hosts, RateLimit(limits.rate)
         self._rows: tuple[object, list[TokenRow]] = (None, [])
 
     def _known(self) -> list[TokenRow]:
@@ -280,18 +281,29 @@ class _Keeper:
         there = self.tokens.place.stat() if self.tokens.place.exists() else None
         mark = there and (there.st_ino, there.st_mtime_ns, there.st_size)
         if mark is None or mark != self._rows[0]:
-            self._rows = mark, self.tokens.rows()
+            try:
+                self._rows = mark, self.tokens.rows()
+            except ConfigError as error:
+                self.log.error("tokens", why=str(error))
+                raise _Answered(503, "the tokens cannot be read here; whoever runs this server finds why in its log") from None
         return self._rows[1]
+
+    def _by_name(self, headers: dict) -> None:
+        "Raise _Answered for who asks by a name that is not this server's: a page that was rebound to its address."
+        name = re.sub(r":[0-9]*$", "", headers.get(b"host", b"").decode("latin-1").lower())
+        if name not in self.hosts:
+            raise _Answered(400, "this server is not asked by that name; the setting [serve] hosts lists its names")
 
     def _let_in(self, scope: dict, needs: str | None, route: str) -> TokenRow | None:
         "Return whose token it is; raise _Answered for who may not."
+        headers = dict(scope["headers"])
+        self._by_name(headers)
         if not route:
             raise _Answered(404, "there is no such address; GET /openapi.json lists them")
         if needs is None:
             raise _Answered(405, f"{route} is not asked with {scope['method']}; GET /openapi.json says how")
         if not needs:
             return None
-        headers = dict(scope["headers"])
         caller, row, refused = f"{(scope.get('client') or ['?'])[0]}", None, None
         try:
             row = check_token(self._known(), headers.get(b"authorization", b"").decode("latin-1") or None, needs)
@@ -344,6 +356,8 @@ class Door(_Keeper):
         Of open_log.
     limits : DoorLimits
         Of one question.
+    hosts : tuple[str, ...]
+        Names by which it is asked.
 
     Examples
     --------
@@ -853,6 +867,8 @@ def _keep_fresh(answers: Answers, stop: threading.Event, log: Any, pause: float)
             answers.refresh()
         except StaleError:
             pass  # standing() says it to whoever asks
+        except Exception as error:  # the next look may go well; a thread that ended would never look again
+            log.exception("refresh failed", error=type(error).__name__)
         said = answers.standing()
         if said != before:
             log.info("standing", why=said[0], as_of=said[1])
@@ -939,7 +955,6 @@ def create_app(
     """
     try:
         from fastapi import FastAPI
-        from starlette.middleware.trustedhost import TrustedHostMiddleware
     except ImportError as error:
         raise ConfigError("serving needs FastAPI and uvicorn; install quantlab with the extra [serve]") from error
     log, metrics, stop = log or open_log("server"), server_metrics(), threading.Event()
@@ -958,8 +973,7 @@ def create_app(
     _trader_routes(app, trader or TraderWindow(root() / "paper" / answers.name, answers.ledger))
     _state_routes(app, answers, jobs, metrics)
     _error_routes(app)
-    app.add_middleware(Door, tokens=tokens, metrics=metrics, log=log, limits=limits or DoorLimits())
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    app.add_middleware(Door, tokens=tokens, metrics=metrics, log=log, limits=limits or DoorLimits(), hosts=hosts)
     return app
 
 # %% ../../nbs/ops/957_server.ipynb #a963da5c
