@@ -321,7 +321,7 @@ def say_invalid(
     ...     except ValidationError as error:
     ...         wrong[json.dumps(body)] = say_invalid(error)
     """
-    deepest = max(error.errors(), key=lambda one: len(one["loc"]))  # of several forms that were tried, the one that came nearest
+    deepest = max(error.errors(), key=lambda one: len(one["loc"]))  # of the forms that were tried, the nearest
     parts = [str(part) for part in deepest["loc"] if not str(part).startswith("list[")]
     where = ".".join(parts)[:80].encode("utf-8", "replace").decode()  # a key may be what no text is
     return f"{where or 'the body'}: {deepest['msg'][0].lower()}{deepest['msg'][1:]}"
@@ -620,7 +620,10 @@ def _rows_asked(asked: FeatureRows) -> pd.DataFrame:  # (date, symbol) x columns
     if wrong := [row for row in asked.rows if len(row) != wide or not all(isinstance(part, str) for part in row[:2])]:
         raise DataError(f"features.rows: {len(wrong)} rows are not date, symbol and {wide - 2} numbers")
     index = pd.MultiIndex.from_arrays(
-        [pd.to_datetime([row[0] for row in asked.rows], format="%Y-%m-%d", errors="coerce"), [row[1] for row in asked.rows]],
+        [
+            pd.to_datetime([row[0] for row in asked.rows], format="%Y-%m-%d", errors="coerce"),
+            [row[1] for row in asked.rows],
+        ],
         names=["date", "symbol"],
     )
     if index.get_level_values(0).isna().any() or index.has_duplicates:

@@ -259,7 +259,7 @@ class _Answered(Exception):
         super().__init__(why)
         self.status, self.why, self.headers = status, why, headers
 
-
+# %% ../../nbs/ops/957_server.ipynb #5da7aeb4
 class _Keeper:
     "Know who may ask, how often, and how much."
 
@@ -285,7 +285,7 @@ class _Keeper:
                 self._rows = mark, self.tokens.rows()
             except ConfigError as error:
                 self.log.error("tokens", why=str(error))
-                raise _Answered(503, "the tokens cannot be read here; whoever runs this server finds why in its log") from None
+                raise _Answered(503, "the tokens cannot be read here; the log says why") from None
         return self._rows[1]
 
     def _by_name(self, headers: dict) -> None:

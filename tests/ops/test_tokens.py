@@ -48,7 +48,8 @@ def malformed(token):
         "one letter": f"Bearer {token[:-1]}{other}", "short": f"Bearer {token[:-1]}", "long": f"Bearer {token}x",
         "upper": f"Bearer {token.upper()}", "two": f"Bearer {token} {token}", "comma": f"Bearer {token}, {token}",
         "unknown name": f"Bearer ql_{'0' * 8 if name != '0' * 8 else '1' * 8}_{secret}", "quoted": f'Bearer "{token}"',
-        "another secret": f"Bearer ql_{name}_{'x' * 43}", "name only": f"Bearer {name}", "letters": "Bearer \u00fc\u00ff",
+        "another secret": f"Bearer ql_{name}_{'x' * 43}", "name only": f"Bearer {name}",
+        "letters": "Bearer \u00fc\u00ff",
         "huge": "Bearer " + "A" * 20_000, "sql": "Bearer ' OR 1=1 --", "star": "Bearer *", "null": "Bearer null",
     }  # fmt: skip
 
@@ -105,12 +106,14 @@ ROW = {
 }  # fmt: skip
 DAMAGED = {
     "empty": b"", "half": json.dumps([ROW]).encode()[:-9], "bytes": b"\xff\xfe\x00", "number": b"5", "null": b"null",
-    "object": b"{}", "text": b'"x"', "rows of text": b'["a"]', "nested": b"[" * 100_000, "no scopes": b'[{"name": "x"}]',
+    "object": b"{}", "text": b'"x"', "rows of text": b'["a"]', "nested": b"[" * 100_000,
+    "no scopes": b'[{"name": "x"}]',
     "more": json.dumps([ROW | {"more": 1}]).encode(), "less": json.dumps([{"scopes": []}]).encode(),
 } | {
     f"{name} {value!r:.12}": json.dumps([ROW | {name: value}]).encode()
     for name, values in {
-        "expires": ["tomorrow", "2999-01-01", "2999-01-01T00:00:00", 5, None], "scopes": [5, None, "read", [5], ["admin"]],
+        "expires": ["tomorrow", "2999-01-01", "2999-01-01T00:00:00", 5, None],
+        "scopes": [5, None, "read", [5], ["admin"]],
         "digest": [5, None, "\u00fc" * 64, "0"], "name": [5, None, "../x"], "owner": [5, None, ""],
     }.items()
     for value in values
