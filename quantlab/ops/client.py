@@ -33,6 +33,7 @@ class ServerError(QuantlabError):
     >>> from quantlab.ops.client import ServerError
     >>> sorry = ServerError("the server is read-only today", 503)
     >>> sorry
+    __main__.ServerError('the server is read-only today')
     """
 
     def __init__(

@@ -223,10 +223,8 @@ class DoorLimits(NamedTuple):
     >>> from pathlib import Path
     >>> from quantlab.monitor.logs import open_log
     >>> from quantlab.ops.server import DoorLimits
-    >>> ends = {
-    ...     "log": open_log("server", Path(tempfile.mkdtemp()) / "log"),
-    ...     "limits": DoorLimits(rate=100, bytes=1000),
-    ... }
+    >>> log = open_log("server", Path(tempfile.mkdtemp()) / "log")
+    >>> ends = {"log": log, "limits": DoorLimits(rate=100, bytes=1000), "hosts": ("x", "localhost")}
     """
 
     rate: float = 50.0  # a second and caller
@@ -367,12 +365,10 @@ class Door(_Keeper):
     >>> from quantlab.monitor.metrics import server_metrics
     >>> from quantlab.ops.server import Door, DoorLimits, _Answered, _Keeper
     >>> from quantlab.ops.tokens import TokenFile
-    >>> ends = {
-    ...     "log": open_log("server", Path(tempfile.mkdtemp()) / "log"),
-    ...     "limits": DoorLimits(rate=100, bytes=1000),
-    ... }
+    >>> log = open_log("server", Path(tempfile.mkdtemp()) / "log")
+    >>> ends = {"log": log, "limits": DoorLimits(rate=100, bytes=1000), "hosts": ("x", "localhost")}
     >>> keeper = _Keeper(None, TokenFile(Path(tempfile.mkdtemp()) / "tokens.json"), server_metrics(), **ends)
-    >>> scope = {"method": "POST", "headers": [], "client": ("127.0.0.1", 1)}
+    >>> scope = {"method": "POST", "headers": [(b"host", b"x")], "client": ("127.0.0.1", 1)}
     >>> told = []
     >>> for route, needs in (("", None), ("/risk", None), ("/risk", "read"), ("/health", "")):
     ...     try:
