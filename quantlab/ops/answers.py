@@ -322,7 +322,7 @@ def say_invalid(
     ...     except ValidationError as error:
     ...         wrong[json.dumps(body)] = say_invalid(error)
     """
-    deepest = max(error.errors(), key=lambda one: len(one["loc"]))  # of several forms that were tried, the one that came nearest
+    deepest = max(error.errors(), key=lambda one: len(one["loc"]))  # of the forms that were tried, the nearest
     parts = [str(part) for part in deepest["loc"] if not str(part).startswith("list[")]
     where = ".".join(parts)[:80].encode("utf-8", "replace").decode()  # a key may be what no text is
     return f"{where or 'the body'}: {deepest['msg'][0].lower()}{deepest['msg'][1:]}"
@@ -998,6 +998,7 @@ class _Standing(_Reader):
         >>> before = held.standing()
         >>> held.refresh()
         >>> before, held.standing()
+        (('registry and bars are being read', None), ('', '2013-06-28'))
         """
         held, refused = self._held, self._refused
         as_of = held.as_of if held else None

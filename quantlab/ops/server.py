@@ -223,10 +223,8 @@ class DoorLimits(NamedTuple):
     >>> from pathlib import Path
     >>> from quantlab.monitor.logs import open_log
     >>> from quantlab.ops.server import DoorLimits
-    >>> ends = {
-    ...     "log": open_log("server", Path(tempfile.mkdtemp()) / "log"),
-    ...     "limits": DoorLimits(rate=100, bytes=1000),
-    ... }
+    >>> log = open_log("server", Path(tempfile.mkdtemp()) / "log")
+    >>> ends = {"log": log, "limits": DoorLimits(rate=100, bytes=1000), "hosts": ("x", "localhost")}
     """
 
     rate: float = 50.0  # a second and caller
@@ -259,7 +257,7 @@ class _Answered(Exception):
         super().__init__(why)
         self.status, self.why, self.headers = status, why, headers
 
-
+# %% ../../nbs/ops/957_server.ipynb #5da7aeb4
 class _Keeper:
     "Know who may ask, how often, and how much."
 
@@ -285,7 +283,7 @@ class _Keeper:
                 self._rows = mark, self.tokens.rows()
             except ConfigError as error:
                 self.log.error("tokens", why=str(error))
-                raise _Answered(503, "the tokens cannot be read here; whoever runs this server finds why in its log") from None
+                raise _Answered(503, "the tokens cannot be read here; the log says why") from None
         return self._rows[1]
 
     def _by_name(self, headers: dict) -> None:
@@ -367,12 +365,10 @@ class Door(_Keeper):
     >>> from quantlab.monitor.metrics import server_metrics
     >>> from quantlab.ops.server import Door, DoorLimits, _Answered, _Keeper
     >>> from quantlab.ops.tokens import TokenFile
-    >>> ends = {
-    ...     "log": open_log("server", Path(tempfile.mkdtemp()) / "log"),
-    ...     "limits": DoorLimits(rate=100, bytes=1000),
-    ... }
+    >>> log = open_log("server", Path(tempfile.mkdtemp()) / "log")
+    >>> ends = {"log": log, "limits": DoorLimits(rate=100, bytes=1000), "hosts": ("x", "localhost")}
     >>> keeper = _Keeper(None, TokenFile(Path(tempfile.mkdtemp()) / "tokens.json"), server_metrics(), **ends)
-    >>> scope = {"method": "POST", "headers": [], "client": ("127.0.0.1", 1)}
+    >>> scope = {"method": "POST", "headers": [(b"host", b"x")], "client": ("127.0.0.1", 1)}
     >>> told = []
     >>> for route, needs in (("", None), ("/risk", None), ("/risk", "read"), ("/health", "")):
     ...     try:
@@ -589,6 +585,7 @@ class TraderWindow:
         >>> alone = FastAPI()
         >>> _trader_routes(alone, nobody)
         >>> show_error(nobody.switch)
+        'NoTraderError: no trader was begun in momentum; quantlab paper start momentum'
         """
         with self._open() as (_, switch):
             said = switch.verdict()

@@ -44,27 +44,14 @@ def malformed(token):
     name, secret = token[3:11], token[12:]
     other = "B" if token[-1] == "A" else "A"
     return {
-        "missing": None,
-        "empty": "",
-        "no kind": token,
-        "another kind": f"Basic {token}",
-        "kind only": "Bearer ",
-        "one letter": f"Bearer {token[:-1]}{other}",
-        "short": f"Bearer {token[:-1]}",
-        "long": f"Bearer {token}x",
-        "upper": f"Bearer {token.upper()}",
-        "two": f"Bearer {token} {token}",
-        "comma": f"Bearer {token}, {token}",
-        "unknown name": f"Bearer ql_{'0' * 8 if name != '0' * 8 else '1' * 8}_{secret}",
-        "quoted": f'Bearer "{token}"',
-        "another secret": f"Bearer ql_{name}_{'x' * 43}",
-        "name only": f"Bearer {name}",
+        "missing": None, "empty": "", "no kind": token, "another kind": f"Basic {token}", "kind only": "Bearer ",
+        "one letter": f"Bearer {token[:-1]}{other}", "short": f"Bearer {token[:-1]}", "long": f"Bearer {token}x",
+        "upper": f"Bearer {token.upper()}", "two": f"Bearer {token} {token}", "comma": f"Bearer {token}, {token}",
+        "unknown name": f"Bearer ql_{'0' * 8 if name != '0' * 8 else '1' * 8}_{secret}", "quoted": f'Bearer "{token}"',
+        "another secret": f"Bearer ql_{name}_{'x' * 43}", "name only": f"Bearer {name}",
         "letters": "Bearer \u00fc\u00ff",
-        "huge": "Bearer " + "A" * 20_000,
-        "sql": "Bearer ' OR 1=1 --",
-        "star": "Bearer *",
-        "null": "Bearer null",
-    }
+        "huge": "Bearer " + "A" * 20_000, "sql": "Bearer ' OR 1=1 --", "star": "Bearer *", "null": "Bearer null",
+    }  # fmt: skip
 
 
 def test_what_is_no_token_is_refused(file):
@@ -101,23 +88,12 @@ def test_tokens_that_are_made_at_once_are_all_kept(file):
 @pytest.mark.parametrize(
     "wrong",
     [
-        dict(owner=""),
-        dict(owner="a b"),
-        dict(owner="x" * 61),
-        dict(owner="a\n"),
-        dict(owner="../a"),
-        dict(scopes=[]),
-        dict(scopes=["admin"]),
-        dict(scopes=["read", "READ"]),
-        dict(scopes="read"),
-        dict(days=0),
-        dict(days=-1),
-        dict(days=float("nan")),
-        dict(days=float("inf")),
-        dict(days=4000),
+        dict(owner=""), dict(owner="a b"), dict(owner="x" * 61), dict(owner="a\n"), dict(owner="../a"), dict(scopes=[]),
+        dict(scopes=["admin"]), dict(scopes=["read", "READ"]), dict(scopes="read"), dict(days=0), dict(days=-1),
+        dict(days=float("nan")), dict(days=float("inf")), dict(days=4000),
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_what_is_no_token_to_make_is_refused(file, wrong):
     with pytest.raises(ConfigError):
         file.issue(**({"owner": "ann"} | wrong))
@@ -125,37 +101,23 @@ def test_what_is_no_token_to_make_is_refused(file, wrong):
 
 
 ROW = {
-    "name": "3f2a9c1e",
-    "owner": "ann",
-    "scopes": ["read"],
-    "expires": "2999-01-01T00:00:00+00:00",
-    "created": "2026-01-01T00:00:00+00:00",
-    "digest": "0" * 64,
-}
+    "name": "3f2a9c1e", "owner": "ann", "scopes": ["read"], "expires": "2999-01-01T00:00:00+00:00",
+    "created": "2026-01-01T00:00:00+00:00", "digest": "0" * 64,
+}  # fmt: skip
 DAMAGED = {
-    "empty": b"",
-    "half": json.dumps([ROW]).encode()[:-9],
-    "bytes": b"\xff\xfe\x00",
-    "number": b"5",
-    "null": b"null",
-    "object": b"{}",
-    "text": b'"x"',
-    "rows of text": b'["a"]',
-    "nested": b"[" * 100_000,
+    "empty": b"", "half": json.dumps([ROW]).encode()[:-9], "bytes": b"\xff\xfe\x00", "number": b"5", "null": b"null",
+    "object": b"{}", "text": b'"x"', "rows of text": b'["a"]', "nested": b"[" * 100_000,
     "no scopes": b'[{"name": "x"}]',
-    "more": json.dumps([ROW | {"more": 1}]).encode(),
-    "less": json.dumps([{"scopes": []}]).encode(),
+    "more": json.dumps([ROW | {"more": 1}]).encode(), "less": json.dumps([{"scopes": []}]).encode(),
 } | {
     f"{name} {value!r:.12}": json.dumps([ROW | {name: value}]).encode()
     for name, values in {
         "expires": ["tomorrow", "2999-01-01", "2999-01-01T00:00:00", 5, None],
         "scopes": [5, None, "read", [5], ["admin"]],
-        "digest": [5, None, "\u00fc" * 64, "0"],
-        "name": [5, None, "../x"],
-        "owner": [5, None, ""],
+        "digest": [5, None, "\u00fc" * 64, "0"], "name": [5, None, "../x"], "owner": [5, None, ""],
     }.items()
     for value in values
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
