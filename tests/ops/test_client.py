@@ -244,14 +244,21 @@ def test_a_line_that_breaks_in_the_middle_of_an_answer_is_asked_again():
 
 
 @pytest.fixture
-def worker(served, monkeypatch):
-    "A worker of the server's jobs."
-    from quantlab.ops.jobs import Worker
+def worker(request, served, monkeypatch):
+    "Somebody who does the server's jobs: a thread of this process, or where it takes its time a real worker."
+    from quantlab.ops.jobs import Worker, run_job
 
     monkeypatch.setenv("QUANTLAB_RESEARCH_TRACKING", str(served.store))
     monkeypatch.setenv("QUANTLAB_RESEARCH_LEDGER", str(served.ledger.file))
-    stop = threading.Event()
-    thread = threading.Thread(target=Worker(served.jobs, name="test", poll_seconds=0.1).work, args=(stop,), daemon=True)
+    stop, real = threading.Event(), Worker(served.jobs, name="test", poll_seconds=0.1)
+
+    def work():
+        while not stop.wait(0.05):
+            if row := served.jobs.claim("test", 60):
+                served.jobs.finish(row.id, "test", run_job(row, lambda: True))
+
+    slow = request.node.get_closest_marker("slow")
+    thread = threading.Thread(target=lambda: real.work(stop) if slow else work(), daemon=True)
     thread.start()
     yield
     stop.set()
