@@ -76,6 +76,7 @@ ONE_IMPORTER = (
     "huey",
     "prometheus_client",
     "structlog",
+    "streamlit",
 )
 
 
