@@ -193,6 +193,15 @@ def require_feed(
     DataError
         For no bars, ConfigError for a time without a zone (see feed_state).
         "no decision of {name}: {reason}; refresh the data, then step again"
+
+    Examples
+    --------
+    >>> from quantlab.commands.paper_commands import require_feed
+    >>> from types import SimpleNamespace
+    >>> replayed = SimpleNamespace(
+    ...     terms=SimpleNamespace(clock="replayed", feed="0.05"), clock=lambda: "2016-07-22T20:10:00+00:00"
+    ... )
+    >>> require_feed(replayed)  # of days that are over nothing is asked
     """
     from decimal import Decimal
 
@@ -220,8 +229,7 @@ def require_feed(
 def carry_closes(
     trader: "Trader",  # that was begun
 ) -> list["DayRecord"]:  # oldest first
-    """Carry every close that waits, and show how far it is; raise DataError before the first on a feed that is not
-    whole.
+    """Carry every close that waits, and show how far it is; raise DataError before the first on a feed that is late.
 
     Parameters
     ----------
@@ -236,7 +244,7 @@ def carry_closes(
     Raises
     ------
     DataError
-        Before the first on a feed that is not whole.
+        Before the first on a feed that is late.
 
     Examples
     --------

@@ -106,7 +106,7 @@ def run_steps(
     ------
     KeyboardInterrupt
     DataError
-        Before the first on a feed that is not whole (see carry_closes).
+        Before the first on a feed that is late (see carry_closes).
     QuantlabError
         Before a kernel starts, RunError after (see run_once).
 

@@ -8,6 +8,7 @@ __all__ = ['token_app', 'serve_app', 'simulate_app', 'new_token', 'list_tokens',
 
 # %% ../../nbs/commands/982_serve_commands.ipynb #fe3d36ba
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -148,6 +149,8 @@ def serve(
     server = make_server(app, port=setting("serve", "port", int), **asked)
     secure = "https" if asked["certificate"] else "http"
     typer.echo(f"{answers.name} at {answers.stage}: {secure}://{asked['host']}:{setting('serve', 'port')}", err=True)
+    for one in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when all is answered: that is no failure
+        signal.signal(one, server.handle_exit)
     server.run()
     if not server.started:
         raise typer.Exit(1)

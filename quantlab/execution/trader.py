@@ -574,7 +574,9 @@ class BegunTrader:
      'reserve': '0.02',
      'clock': 'replayed',
      'venue': 'paper',
-     'aside': '0'}
+     'aside': '0',
+     'feed': '0.05',
+     'delay': '0min'}
     """
 
     def __init__(

@@ -20,7 +20,14 @@ from scipy.special import kolmogorov
 from ..core.config import root
 from ..core.errors import ConfigError, DataError
 from ..core.plot import COLORS, figure, percent_axis, style
-from .drift import MIN_REFERENCE, DriftReference, DriftTest, drift_distances, drift_reference, drift_test
+from quantlab.monitor.drift import (
+    MIN_REFERENCE,
+    DriftReference,
+    DriftTest,
+    drift_distances,
+    drift_reference,
+    drift_test,
+)
 from ..recipe.spec import nearest_name
 from ..validation.scores import rank_ic
 
@@ -381,20 +388,19 @@ def judge_months(
         )
     blocks = dates[: whole * length].to_numpy().reshape(whole, length)[whole - months - past :]
     first, before = blocks[0, 0], blocks[past - 1, -1]
-    parts = [(frame, frame.loc[first:before]) for frame in (panel, daily) if frame is not None]
-    known = drift_reference(*(part for _, part in parts), length=length)
+    known = drift_reference(panel.loc[first:before], None if daily is None else daily.loc[first:before], length)
     year = panel.loc[dates[dates.get_loc(before) - _YEAR + 1] : before]
     tests, customs = [], {}
     for block in blocks[past:]:
-        now = [frame.loc[block[0] : block[-1]] for frame, _ in parts]
-        tests.append(drift_test(known, *now, alpha=alpha, combine=combine))
-        customs[tests[-1].end] = _by_custom(now[0], year)
+        now, by_day = panel.loc[block[0] : block[-1]], None if daily is None else daily.loc[block[0] : block[-1]]
+        tests.append(drift_test(known, now, by_day, alpha, combine))
+        customs[tests[-1].end] = _by_custom(now, year)
     by_custom = pd.DataFrame.from_dict(customs, orient="index", columns=list(CUSTOMS))
     return DriftMonths(known, tuple(tests), by_custom)
 
 # %% ../../nbs/monitor/931_drift_page.ipynb #fb8d3c54
 def months_figure(
-    judged: DriftMonths,
+    judged: DriftMonths,  # of judge_months
     title: str,  # states the finding
 ) -> "Figure":
     """Draw p by month with its alarms, and under it the shares of columns that the customs call drifted.
@@ -402,6 +408,7 @@ def months_figure(
     Parameters
     ----------
     judged : DriftMonths
+        Of judge_months.
     title : str
         States the finding.
 
@@ -437,7 +444,8 @@ def months_figure(
     >>> months_figure(judged, "Two customs ring nearly always; the test rings when months are unlike the past")
     """
     table, alpha = judged.table(), judged.tests[-1].alpha
-    fig, (top, low) = figure(title, "last session of the month", "p of the month", (9, 4.4), 2, (3, 2))
+    fig, axes = figure(title, "last session of the month", "p of the month", (9, 4.4), 2, (3, 2))
+    top, low = np.atleast_1d(axes)
     top.semilogy(table.index, table["p"], "-o", color=COLORS[0], ms=4)
     rang = table[table["alarm"]]
     top.semilogy(rang.index, rang["p"], "o", color=COLORS[1], ms=8, label=f"alarm ({len(rang)} of {len(table)})")
@@ -456,7 +464,7 @@ def months_figure(
 
 
 def distance_figure(
-    judged: DriftMonths,
+    judged: DriftMonths,  # of judge_months
     title: str,  # states the finding
     most: int = 30,  # columns, the farthest of the last month
 ) -> "Figure":
@@ -465,6 +473,7 @@ def distance_figure(
     Parameters
     ----------
     judged : DriftMonths
+        Of judge_months.
     title : str
         States the finding.
     most : int, default 30
@@ -513,7 +522,7 @@ def distance_figure(
 
 
 def moved_figure(
-    judged: DriftMonths,
+    judged: DriftMonths,  # of judge_months
     now: dict[str, np.ndarray],  # by column: values of the last month
     title: str,  # states the finding
 ) -> "Figure":
@@ -522,6 +531,7 @@ def moved_figure(
     Parameters
     ----------
     judged : DriftMonths
+        Of judge_months.
     now : dict[str, np.ndarray]
         By column: values of the last month.
     title : str
@@ -599,13 +609,14 @@ def moved_figure(
 
 # %% ../../nbs/monitor/931_drift_page.ipynb #86d543c5
 def drift_verdict(
-    judged: DriftMonths,
+    judged: DriftMonths,  # of judge_months
 ) -> str:  # Markdown
     """Say in one sentence whether the last month drifted, with its family-wise p and the columns that are named.
 
     Parameters
     ----------
     judged : DriftMonths
+        Of judge_months.
 
     Returns
     -------

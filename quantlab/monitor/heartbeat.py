@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['beat', 'last_beats', 'read_expected', 'MissingBeat', 'missing_beats', 'beat_readings']
 
-# %% ../../nbs/monitor/938_heartbeat.ipynb #3afc244c
+# %% ../../nbs/monitor/938_heartbeat.ipynb #586f1441
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ from ..core.errors import ConfigError, DataError
 from .metrics import Reading
 from ..runs.slots import SlotRule, due_slots
 
-# %% ../../nbs/monitor/938_heartbeat.ipynb #f385d034
+# %% ../../nbs/monitor/938_heartbeat.ipynb #f5a8ea71
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _BEATS = (
     "CREATE TABLE IF NOT EXISTS beats (name TEXT PRIMARY KEY, at TEXT NOT NULL, newest TEXT NOT NULL)",
@@ -138,7 +138,7 @@ def last_beats(
     with _open(file) as db:
         return {name: datetime.fromisoformat(at) for name, at in db.execute("SELECT name, at FROM beats ORDER BY name")}
 
-# %% ../../nbs/monitor/938_heartbeat.ipynb #0d42c727
+# %% ../../nbs/monitor/938_heartbeat.ipynb #8b4523e5
 def read_expected(
     text: str,  # name=15min, or name=XNYS+2h, separated by spaces
 ) -> dict[str, timedelta | SlotRule]:
@@ -184,7 +184,7 @@ def read_expected(
             raise ConfigError(f"{part!r} is not understood: {said}") from None
     return found
 
-# %% ../../nbs/monitor/938_heartbeat.ipynb #73ff3fc6
+# %% ../../nbs/monitor/938_heartbeat.ipynb #f090043e
 _SKEW = timedelta(minutes=1)  # that a clock is set back by when it is only corrected
 
 
@@ -204,10 +204,10 @@ class MissingBeat(NamedTuple):
 
     Examples
     --------
-    >>> import pandas as pd
     >>> import tempfile
     >>> from datetime import UTC, datetime, timedelta
     >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
     >>> from quantlab.monitor.heartbeat import beat, missing_beats, read_expected
     >>> work = tempfile.TemporaryDirectory()
     >>> file = Path(work.name) / "beats.sqlite"
@@ -215,16 +215,13 @@ class MissingBeat(NamedTuple):
     >>> beat("schedule", monday, file)
     >>> beat("close_report", monday, file)
     >>> expected = read_expected("schedule=15min close_report=XNYS+2h")
+    >>> slips = ["schedule", "schedule=soon", "schedule=XNYS+", "close=XNYS+2", "a=1h a=2h", "schedule=0min"]
+    >>> [show_error(lambda one=one: read_expected(one)) for one in slips]
     >>> beat("schedule", monday + timedelta(hours=23, minutes=35), file)  # Tuesday, 23:05; the close was at 21:00
     >>> beat("close_report", monday + timedelta(days=2), file)  # Wednesday
-    >>> pd.DataFrame(missing_beats(expected, monday + timedelta(days=4), file))
-               name                      last                     since  \\
-    0      schedule 2025-11-25 23:05:00+00:00 2025-11-25 23:20:00+00:00
-    1  close_report 2025-11-26 23:30:00+00:00 2025-11-28 20:10:00+00:00
-
-                                                                                         why
-    0      schedule was heard of at 2025-11-25 23:05 UTC, and is late since 2025-11-25 23:20
-    1  close_report was heard of at 2025-11-26 23:30 UTC, and is late since 2025-11-28 20:10
+    >>> [one.why for one in missing_beats(expected, monday + timedelta(days=4), file)]
+    ['schedule was heard of at 2025-11-25 23:05 UTC, and is late since 2025-11-25 23:20',
+     'close_report was heard of at 2025-11-26 23:30 UTC, and is late since 2025-11-28 20:10']
     """
 
     name: str  # of what should have run
@@ -274,10 +271,10 @@ def missing_beats(
 
     Examples
     --------
-    >>> import pandas as pd
     >>> import tempfile
     >>> from datetime import UTC, datetime, timedelta
     >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
     >>> from quantlab.monitor.heartbeat import beat, missing_beats, read_expected
     >>> work = tempfile.TemporaryDirectory()
     >>> file = Path(work.name) / "beats.sqlite"
@@ -285,16 +282,13 @@ def missing_beats(
     >>> beat("schedule", monday, file)
     >>> beat("close_report", monday, file)
     >>> expected = read_expected("schedule=15min close_report=XNYS+2h")
+    >>> slips = ["schedule", "schedule=soon", "schedule=XNYS+", "close=XNYS+2", "a=1h a=2h", "schedule=0min"]
+    >>> [show_error(lambda one=one: read_expected(one)) for one in slips]
     >>> beat("schedule", monday + timedelta(hours=23, minutes=35), file)  # Tuesday, 23:05; the close was at 21:00
     >>> beat("close_report", monday + timedelta(days=2), file)  # Wednesday
-    >>> pd.DataFrame(missing_beats(expected, monday + timedelta(days=4), file))
-               name                      last                     since  \\
-    0      schedule 2025-11-25 23:05:00+00:00 2025-11-25 23:20:00+00:00
-    1  close_report 2025-11-26 23:30:00+00:00 2025-11-28 20:10:00+00:00
-
-                                                                                         why
-    0      schedule was heard of at 2025-11-25 23:05 UTC, and is late since 2025-11-25 23:20
-    1  close_report was heard of at 2025-11-26 23:30 UTC, and is late since 2025-11-28 20:10
+    >>> [one.why for one in missing_beats(expected, monday + timedelta(days=4), file)]
+    ['schedule was heard of at 2025-11-25 23:05 UTC, and is late since 2025-11-25 23:20',
+     'close_report was heard of at 2025-11-26 23:30 UTC, and is late since 2025-11-28 20:10']
     """
     for name in expected:
         _check_beat(name)
@@ -318,7 +312,7 @@ def missing_beats(
             found.append(MissingBeat(name, last if known else None, late, why))
     return found
 
-# %% ../../nbs/monitor/938_heartbeat.ipynb #2cfb87d0
+# %% ../../nbs/monitor/938_heartbeat.ipynb #2a8c06d3
 def beat_readings(
     expected: Mapping[str, timedelta | SlotRule],  # name -> how often, or when
     now: datetime | None = None,  # with a zone; None: the clock's
@@ -357,7 +351,7 @@ def beat_readings(
     >>> from datetime import UTC, datetime, timedelta
     >>> from pathlib import Path
     >>> from quantlab.core.errors import show_error
-    >>> from quantlab.monitor.heartbeat import beat, beat_readings, read_expected
+    >>> from quantlab.monitor.heartbeat import beat, beat_readings, missing_beats, read_expected
     >>> work = tempfile.TemporaryDirectory()
     >>> file = Path(work.name) / "beats.sqlite"
     >>> monday = datetime(2025, 11, 24, 23, 30, tzinfo=UTC)
@@ -368,6 +362,7 @@ def beat_readings(
     >>> [show_error(lambda one=one: read_expected(one)) for one in slips]
     >>> beat("schedule", monday + timedelta(hours=23, minutes=35), file)  # Tuesday, 23:05; the close was at 21:00
     >>> beat("close_report", monday + timedelta(days=2), file)  # Wednesday
+    >>> [one.why for one in missing_beats(expected, monday + timedelta(days=4), file)]
     >>> told = beat_readings(expected, monday + timedelta(days=3, hours=22, minutes=10), file)
     >>> assert [one.value for one in told if one.name == "quantlab_heartbeat_late"] == [1, 1]
     >>> pd.DataFrame([{"name": one.name, "of": one.labels["name"], "value": f"{one.value:.10g}"} for one in told])

@@ -7,7 +7,7 @@ __all__ = ['BATCH_METRICS', 'SERVER_METRICS', 'LATENCY_BOUNDS', 'Reading', 'metr
            'slot_readings', 'run_readings', 'sessions_behind', 'lake_readings', 'ledger_readings', 'trader_readings',
            'MetricStores', 'batch_readings', 'ServerMetrics', 'server_metrics']
 
-# %% ../../nbs/monitor/934_metrics.ipynb #9a904add
+# %% ../../nbs/monitor/934_metrics.ipynb #fce8efa3
 import json
 import math
 import os
@@ -42,7 +42,7 @@ from ..risk.limits import state_from
 from ..runs.schedule import Schedule, Slot, SlotLedger
 from ..runs.slots import SlotRule, due_slots
 
-# %% ../../nbs/monitor/934_metrics.ipynb #6b134dca
+# %% ../../nbs/monitor/934_metrics.ipynb #700c924c
 class Reading(NamedTuple):
     """Hold one figure of one moment.
 
@@ -103,7 +103,7 @@ BATCH_METRICS: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> what it is,
     "quantlab_heartbeat_late": ("1 where it should have been heard of since.", ("name",)),
 }
 
-# %% ../../nbs/monitor/934_metrics.ipynb #a3d14a72
+# %% ../../nbs/monitor/934_metrics.ipynb #7ad56975
 def _client(part: str = "") -> Any:
     "Import the library; raise ConfigError with the extra's name where it is absent."
     try:
@@ -174,7 +174,7 @@ def metrics_text(
     registry.register(_Collected(readings))
     return _client().generate_latest(registry).decode()
 
-# %% ../../nbs/monitor/934_metrics.ipynb #51bcd89d
+# %% ../../nbs/monitor/934_metrics.ipynb #86099708
 def write_metrics(
     file: Path | str,  # ends in .prom, in the folder of node_exporter's --collector.textfile.directory
     readings: Sequence[Reading],  # of batch_readings, and of whoever has more
@@ -286,7 +286,7 @@ def read_metrics(
         raise DataError(f"these are no whole figures of Prometheus ({error}); write them again") from None
     return [Reading(one.name, dict(one.labels), one.value) for one in samples if one.name in BATCH_METRICS]
 
-# %% ../../nbs/monitor/934_metrics.ipynb #eef16027
+# %% ../../nbs/monitor/934_metrics.ipynb #7d374f88
 def _moment(at: datetime) -> float:
     "Return seconds since 1970."
     return at.timestamp()
@@ -360,7 +360,7 @@ def slot_readings(
     parts = [_job_readings(name, [s for s in rows if s.job == name], rules.get(name), now) for name in names]
     return [one for part in parts for one in part]
 
-# %% ../../nbs/monitor/934_metrics.ipynb #9fb705c5
+# %% ../../nbs/monitor/934_metrics.ipynb #26c5fcf0
 _RUN = re.compile(r"(.+)-\d{8}T\d{6}Z-[0-9a-f]{8}(?:\.\d+)?(-failed)?")  # template, and how it ended
 
 
@@ -385,6 +385,7 @@ def run_readings(
 
     Examples
     --------
+    >>> import json
     >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
@@ -416,6 +417,17 @@ def run_readings(
     ...     return pd.DataFrame(rows).fillna("").set_index("name")
     >>> run = here / "runs" / "tearsheet-20251124T160000Z-0123abcd"
     >>> run.mkdir(parents=True)
+    >>> told = {
+    ...     "template": "tearsheet",
+    ...     "started": "2025-11-24T16:00:00Z",
+    ...     "parameters": {},
+    ...     "headline": [],
+    ...     "data_hash": None,
+    ...     "code": {"sources": "0"},
+    ...     "timings": {"total_s": 73.5},
+    ... }
+    >>> (run / "manifest.json").write_text(json.dumps(told))
+    >>> (run / "metrics.json").write_text("{}")
     >>> for name in ("tearsheet-20251125T160000Z-0123abcd-failed", "tearsheet-20251126T160000Z-0123abcd"):
     ...     (run.parent / name).mkdir()
     >>> found = run_readings(run.parent)
@@ -448,7 +460,7 @@ def run_readings(
             found.append(Reading("quantlab_report_last_duration_seconds", {"template": template}, took))
     return found
 
-# %% ../../nbs/monitor/934_metrics.ipynb #3478ac6f
+# %% ../../nbs/monitor/934_metrics.ipynb #967af01b
 def sessions_behind(
     last: pd.Timestamp,  # newest session or bar of a dataset
     exchange: str,  # whose sessions count, such as XNYS or 24/7
@@ -527,6 +539,8 @@ def lake_readings(
     >>> import tempfile
     >>> from datetime import UTC, datetime
     >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import Lake
     >>> from quantlab.monitor.metrics import lake_readings
     >>> work = tempfile.TemporaryDirectory()
     >>> here = Path(work.name)
@@ -536,13 +550,15 @@ def lake_readings(
     ...         {"name": r.name.removeprefix("quantlab_"), **r.labels, "value": f"{r.value:.10g}"} for r in readings
     ...     ]
     ...     return pd.DataFrame(rows).fillna("").set_index("name")
+    >>> lake = Lake(here / "lake")
+    >>> lake.write("us", "1d", sample_bars(["AAPL", "KO"], "2023-12-01"))
     >>> nights = [
     ...     datetime(2023, 12, 31, tzinfo=UTC),
     ...     datetime(2024, 1, 2, 22, 59, tzinfo=UTC),
     ...     datetime(2024, 1, 2, 23, tzinfo=UTC),
     ...     datetime(2024, 1, 8, 12, tzinfo=UTC),
     ... ]
-    >>> table(lake_readings(here / "lake", nights[-1], {"us": "XNYS", "gone": "XNYS"}))
+    >>> table(lake_readings(lake.folder, nights[-1], {"us": "XNYS", "gone": "XNYS"}))
                                            dataset interval       value      store
     name
     dataset_rows                                us       1d          40
@@ -567,7 +583,7 @@ def lake_readings(
         found.append(Reading("quantlab_store_readable", {"store": f"lake {name}"}, 0))  # a feed that is not there
     return found
 
-# %% ../../nbs/monitor/934_metrics.ipynb #e9c08d59
+# %% ../../nbs/monitor/934_metrics.ipynb #4d835a0f
 _ALARM = "drift alarm: "
 
 
@@ -626,7 +642,7 @@ def ledger_readings(
         found.append(Reading("quantlab_drift_alarms", {"study": name, "action": action}, count))
     return found
 
-# %% ../../nbs/monitor/934_metrics.ipynb #537897a4
+# %% ../../nbs/monitor/934_metrics.ipynb #d439ed13
 def _book_readings(days: list, store: OrderStore, terms: Mapping[str, Any], told: dict) -> Iterator[Reading]:
     "Tell what a book is worth, how much of it is at stake, and how far it is below its highest."
     prices = {symbol: float(price) for day in days for symbol, price in day.prices.items()}
@@ -637,7 +653,7 @@ def _book_readings(days: list, store: OrderStore, terms: Mapping[str, Any], told
     yield Reading("quantlab_trader_gross_ratio", told, sum(map(abs, held)) / equity if equity > 0 else math.nan)
     kept = json.loads(store.facts().get("guard.switch", "{}"))
     peak = state_from(kept["guard"]).peak if kept else 0.0
-    peak = max(peak, equity) if not math.isnan(equity) else math.nan  # max would drop what is not known
+    peak = max(peak, equity)  # the old one where equity is not known
     yield Reading("quantlab_trader_drawdown_ratio", told, 1 - equity / peak if peak > 0 else math.nan)
 
 
@@ -678,6 +694,7 @@ def trader_readings(
     >>> from datetime import UTC, datetime, timedelta
     >>> from pathlib import Path
     >>> from quantlab.execution.kill_switch import KillSwitch
+    >>> from quantlab.execution.paper_ledger import DayRecord, PaperLedger
     >>> from quantlab.execution.store import OrderStore
     >>> from quantlab.monitor.metrics import trader_readings
     >>> from quantlab.portfolio.limits import Limits
@@ -698,15 +715,50 @@ def trader_readings(
     >>> slots = here / "slots.sqlite"
     >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon)
     >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon + timedelta(hours=4))
-    >>> home = here / "paper" / "momentum"
-    >>> with closing(OrderStore(home / "trader" / "orders.sqlite")) as store:
+    >>> run = here / "runs" / "tearsheet-20251124T160000Z-0123abcd"
+    >>> run.mkdir(parents=True)
+    >>> told = {
+    ...     "template": "tearsheet",
+    ...     "started": "2025-11-24T16:00:00Z",
+    ...     "parameters": {},
+    ...     "headline": [],
+    ...     "data_hash": None,
+    ...     "code": {"sources": "0"},
+    ...     "timings": {"total_s": 73.5},
+    ... }
+    >>> (run / "manifest.json").write_text(json.dumps(told))
+    >>> begun = PaperLedger(here / "paper" / "momentum")
+    >>> begun.begin(
+    ...     {
+    ...         "strategy": "momentum",
+    ...         "aside": "500",
+    ...         "recipe": {"limits": {"kill_drawdown": 0.2}},
+    ...         "account": "U7654321",
+    ...     },
+    ...     "2025-11-21T20:00:00+00:00",
+    ... )
+    >>> begun.add(
+    ...     DayRecord(
+    ...         "2025-11-21",
+    ...         "2025-11-24T14:30:00+00:00",
+    ...         begun.head(),
+    ...         True,
+    ...         {"KO": "100"},
+    ...         {"KO": "70"},
+    ...         [],
+    ...         {},
+    ...         "10000",
+    ...     ),
+    ...     "2025-11-21T21:30:00+00:00",
+    ... )
+    >>> with closing(OrderStore(begun.home / "trader" / "orders.sqlite")) as store:
     ...     store.set_fact("venue.book", json.dumps({"cash": "2500", "shares": {"KO": "100"}}))
     ...     switch = KillSwitch(store, Limits(kill_drawdown=0.05))
     ...     nothing = [np.zeros(0)] * 3
     ...     for equity in (10_000.0, 9_000.0):
     ...         _ = switch.look(Snapshot(pd.Timestamp("2025-11-24T15:00Z"), equity, [], *nothing))
-    >>> found = trader_readings(home, "paper", noon)
-    >>> with closing(OrderStore(home / "trader" / "orders.sqlite")) as store:
+    >>> found = trader_readings(begun.home, "paper", noon)
+    >>> with closing(OrderStore(begun.home / "trader" / "orders.sqlite")) as store:
     ...     store.set_fact("venue.book", json.dumps({"cash": "2500", "shares": {"NEW": "100"}}))
     >>> table(found)
                                               trader   kind         value
@@ -739,7 +791,7 @@ def trader_readings(
             found += _book_readings(days, store, terms, told)
     return found
 
-# %% ../../nbs/monitor/934_metrics.ipynb #defe831a
+# %% ../../nbs/monitor/934_metrics.ipynb #36be3b9c
 class MetricStores(NamedTuple):
     """Say where the stores lie; what is not given is where the settings say.
 
@@ -758,6 +810,7 @@ class MetricStores(NamedTuple):
 
     Examples
     --------
+    >>> import json
     >>> import pandas as pd
     >>> import tempfile
     >>> from datetime import UTC, datetime, timedelta
@@ -793,6 +846,17 @@ class MetricStores(NamedTuple):
     >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon + timedelta(hours=4))
     >>> run = here / "runs" / "tearsheet-20251124T160000Z-0123abcd"
     >>> run.mkdir(parents=True)
+    >>> told = {
+    ...     "template": "tearsheet",
+    ...     "started": "2025-11-24T16:00:00Z",
+    ...     "parameters": {},
+    ...     "headline": [],
+    ...     "data_hash": None,
+    ...     "code": {"sources": "0"},
+    ...     "timings": {"total_s": 73.5},
+    ... }
+    >>> (run / "manifest.json").write_text(json.dumps(told))
+    >>> (run / "metrics.json").write_text("{}")
     >>> for name in ("tearsheet-20251125T160000Z-0123abcd-failed", "tearsheet-20251126T160000Z-0123abcd"):
     ...     (run.parent / name).mkdir()
     >>> ledger = Ledger(here / "ledger.sqlite")
@@ -855,6 +919,7 @@ def batch_readings(
 
     Examples
     --------
+    >>> import json
     >>> import pandas as pd
     >>> import tempfile
     >>> from datetime import UTC, datetime, timedelta
@@ -890,6 +955,17 @@ def batch_readings(
     >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon + timedelta(hours=4))
     >>> run = here / "runs" / "tearsheet-20251124T160000Z-0123abcd"
     >>> run.mkdir(parents=True)
+    >>> told = {
+    ...     "template": "tearsheet",
+    ...     "started": "2025-11-24T16:00:00Z",
+    ...     "parameters": {},
+    ...     "headline": [],
+    ...     "data_hash": None,
+    ...     "code": {"sources": "0"},
+    ...     "timings": {"total_s": 73.5},
+    ... }
+    >>> (run / "manifest.json").write_text(json.dumps(told))
+    >>> (run / "metrics.json").write_text("{}")
     >>> for name in ("tearsheet-20251125T160000Z-0123abcd-failed", "tearsheet-20251126T160000Z-0123abcd"):
     ...     (run.parent / name).mkdir()
     >>> ledger = Ledger(here / "ledger.sqlite")
@@ -918,7 +994,7 @@ def batch_readings(
         found += _tried(f"{kind} {home.name}", partial(trader_readings, home, kind, now))
     return found
 
-# %% ../../nbs/monitor/934_metrics.ipynb #93b6536a
+# %% ../../nbs/monitor/934_metrics.ipynb #1b02a48e
 SERVER_METRICS: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> what it is, its labels
     "quantlab_http_requests_total": ("Requests that were answered.", ("method", "route", "status")),
     "quantlab_http_request_duration_seconds": ("Seconds until the answer.", ("method", "route")),
@@ -930,6 +1006,18 @@ SERVER_METRICS: dict[str, tuple[str, tuple[str, ...]]] = {  # name -> what it is
 LATENCY_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # seconds
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _ROUTE = re.compile(r"/[\w\-./{}:]{0,199}", re.ASCII)
+
+
+class _Asked:
+    "Give the families of a registry without the moments at which each series was made."
+
+    def __init__(self, registry: Any):
+        self.registry = registry
+
+    def collect(self) -> Iterator[Any]:
+        for family in self.registry.collect():
+            family.samples = [one for one in family.samples if not one.name.endswith("_created")]
+            yield family
 
 
 class ServerMetrics:
@@ -949,14 +1037,50 @@ class ServerMetrics:
     >>> from contextlib import closing
     >>> from pathlib import Path
     >>> from quantlab.execution.kill_switch import KillSwitch
+    >>> from quantlab.execution.paper_ledger import DayRecord, PaperLedger
     >>> from quantlab.execution.store import OrderStore
     >>> from quantlab.monitor.metrics import server_metrics
     >>> from quantlab.portfolio.limits import Limits
     >>> from quantlab.risk.limits import Snapshot
     >>> work = tempfile.TemporaryDirectory()
     >>> here = Path(work.name)
-    >>> home = here / "paper" / "momentum"
-    >>> with closing(OrderStore(home / "trader" / "orders.sqlite")) as store:
+    >>> run = here / "runs" / "tearsheet-20251124T160000Z-0123abcd"
+    >>> run.mkdir(parents=True)
+    >>> told = {
+    ...     "template": "tearsheet",
+    ...     "started": "2025-11-24T16:00:00Z",
+    ...     "parameters": {},
+    ...     "headline": [],
+    ...     "data_hash": None,
+    ...     "code": {"sources": "0"},
+    ...     "timings": {"total_s": 73.5},
+    ... }
+    >>> (run / "manifest.json").write_text(json.dumps(told))
+    >>> begun = PaperLedger(here / "paper" / "momentum")
+    >>> begun.begin(
+    ...     {
+    ...         "strategy": "momentum",
+    ...         "aside": "500",
+    ...         "recipe": {"limits": {"kill_drawdown": 0.2}},
+    ...         "account": "U7654321",
+    ...     },
+    ...     "2025-11-21T20:00:00+00:00",
+    ... )
+    >>> begun.add(
+    ...     DayRecord(
+    ...         "2025-11-21",
+    ...         "2025-11-24T14:30:00+00:00",
+    ...         begun.head(),
+    ...         True,
+    ...         {"KO": "100"},
+    ...         {"KO": "70"},
+    ...         [],
+    ...         {},
+    ...         "10000",
+    ...     ),
+    ...     "2025-11-21T21:30:00+00:00",
+    ... )
+    >>> with closing(OrderStore(begun.home / "trader" / "orders.sqlite")) as store:
     ...     store.set_fact("venue.book", json.dumps({"cash": "2500", "shares": {"KO": "100"}}))
     ...     switch = KillSwitch(store, Limits(kill_drawdown=0.05))
     ...     nothing = [np.zeros(0)] * 3
@@ -986,8 +1110,7 @@ class ServerMetrics:
         >>> from quantlab.execution.paper_ledger import PaperLedger
         >>> work = tempfile.TemporaryDirectory()
         >>> here = Path(work.name)
-        >>> home = here / "paper" / "momentum"
-        >>> begun = PaperLedger(home)
+        >>> begun = PaperLedger(here / "paper" / "momentum")
         >>> begun.begin(
         ...     {
         ...         "strategy": "momentum",
@@ -1029,14 +1152,50 @@ class ServerMetrics:
         >>> from contextlib import closing
         >>> from pathlib import Path
         >>> from quantlab.execution.kill_switch import KillSwitch
+        >>> from quantlab.execution.paper_ledger import DayRecord, PaperLedger
         >>> from quantlab.execution.store import OrderStore
         >>> from quantlab.monitor.metrics import server_metrics
         >>> from quantlab.portfolio.limits import Limits
         >>> from quantlab.risk.limits import Snapshot
         >>> work = tempfile.TemporaryDirectory()
         >>> here = Path(work.name)
-        >>> home = here / "paper" / "momentum"
-        >>> with closing(OrderStore(home / "trader" / "orders.sqlite")) as store:
+        >>> run = here / "runs" / "tearsheet-20251124T160000Z-0123abcd"
+        >>> run.mkdir(parents=True)
+        >>> told = {
+        ...     "template": "tearsheet",
+        ...     "started": "2025-11-24T16:00:00Z",
+        ...     "parameters": {},
+        ...     "headline": [],
+        ...     "data_hash": None,
+        ...     "code": {"sources": "0"},
+        ...     "timings": {"total_s": 73.5},
+        ... }
+        >>> (run / "manifest.json").write_text(json.dumps(told))
+        >>> begun = PaperLedger(here / "paper" / "momentum")
+        >>> begun.begin(
+        ...     {
+        ...         "strategy": "momentum",
+        ...         "aside": "500",
+        ...         "recipe": {"limits": {"kill_drawdown": 0.2}},
+        ...         "account": "U7654321",
+        ...     },
+        ...     "2025-11-21T20:00:00+00:00",
+        ... )
+        >>> begun.add(
+        ...     DayRecord(
+        ...         "2025-11-21",
+        ...         "2025-11-24T14:30:00+00:00",
+        ...         begun.head(),
+        ...         True,
+        ...         {"KO": "100"},
+        ...         {"KO": "70"},
+        ...         [],
+        ...         {},
+        ...         "10000",
+        ...     ),
+        ...     "2025-11-21T21:30:00+00:00",
+        ... )
+        >>> with closing(OrderStore(begun.home / "trader" / "orders.sqlite")) as store:
         ...     store.set_fact("venue.book", json.dumps({"cash": "2500", "shares": {"KO": "100"}}))
         ...     switch = KillSwitch(store, Limits(kill_drawdown=0.05))
         ...     nothing = [np.zeros(0)] * 3
@@ -1075,6 +1234,7 @@ class ServerMetrics:
         >>> from datetime import UTC, datetime, timedelta
         >>> from pathlib import Path
         >>> from quantlab.execution.kill_switch import KillSwitch
+        >>> from quantlab.execution.paper_ledger import DayRecord, PaperLedger
         >>> from quantlab.execution.store import OrderStore
         >>> from quantlab.monitor.metrics import server_metrics
         >>> from quantlab.portfolio.limits import Limits
@@ -1089,8 +1249,43 @@ class ServerMetrics:
         >>> slots = here / "slots.sqlite"
         >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon)
         >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon + timedelta(hours=4))
-        >>> home = here / "paper" / "momentum"
-        >>> with closing(OrderStore(home / "trader" / "orders.sqlite")) as store:
+        >>> run = here / "runs" / "tearsheet-20251124T160000Z-0123abcd"
+        >>> run.mkdir(parents=True)
+        >>> told = {
+        ...     "template": "tearsheet",
+        ...     "started": "2025-11-24T16:00:00Z",
+        ...     "parameters": {},
+        ...     "headline": [],
+        ...     "data_hash": None,
+        ...     "code": {"sources": "0"},
+        ...     "timings": {"total_s": 73.5},
+        ... }
+        >>> (run / "manifest.json").write_text(json.dumps(told))
+        >>> begun = PaperLedger(here / "paper" / "momentum")
+        >>> begun.begin(
+        ...     {
+        ...         "strategy": "momentum",
+        ...         "aside": "500",
+        ...         "recipe": {"limits": {"kill_drawdown": 0.2}},
+        ...         "account": "U7654321",
+        ...     },
+        ...     "2025-11-21T20:00:00+00:00",
+        ... )
+        >>> begun.add(
+        ...     DayRecord(
+        ...         "2025-11-21",
+        ...         "2025-11-24T14:30:00+00:00",
+        ...         begun.head(),
+        ...         True,
+        ...         {"KO": "100"},
+        ...         {"KO": "70"},
+        ...         [],
+        ...         {},
+        ...         "10000",
+        ...     ),
+        ...     "2025-11-21T21:30:00+00:00",
+        ... )
+        >>> with closing(OrderStore(begun.home / "trader" / "orders.sqlite")) as store:
         ...     store.set_fact("venue.book", json.dumps({"cash": "2500", "shares": {"KO": "100"}}))
         ...     switch = KillSwitch(store, Limits(kill_drawdown=0.05))
         ...     nothing = [np.zeros(0)] * 3
@@ -1131,6 +1326,7 @@ class ServerMetrics:
         >>> from datetime import UTC, datetime, timedelta
         >>> from pathlib import Path
         >>> from quantlab.execution.kill_switch import KillSwitch
+        >>> from quantlab.execution.paper_ledger import DayRecord, PaperLedger
         >>> from quantlab.execution.store import OrderStore
         >>> from quantlab.monitor.metrics import server_metrics
         >>> from quantlab.portfolio.limits import Limits
@@ -1145,8 +1341,43 @@ class ServerMetrics:
         >>> slots = here / "slots.sqlite"
         >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon)
         >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon + timedelta(hours=4))
-        >>> home = here / "paper" / "momentum"
-        >>> with closing(OrderStore(home / "trader" / "orders.sqlite")) as store:
+        >>> run = here / "runs" / "tearsheet-20251124T160000Z-0123abcd"
+        >>> run.mkdir(parents=True)
+        >>> told = {
+        ...     "template": "tearsheet",
+        ...     "started": "2025-11-24T16:00:00Z",
+        ...     "parameters": {},
+        ...     "headline": [],
+        ...     "data_hash": None,
+        ...     "code": {"sources": "0"},
+        ...     "timings": {"total_s": 73.5},
+        ... }
+        >>> (run / "manifest.json").write_text(json.dumps(told))
+        >>> begun = PaperLedger(here / "paper" / "momentum")
+        >>> begun.begin(
+        ...     {
+        ...         "strategy": "momentum",
+        ...         "aside": "500",
+        ...         "recipe": {"limits": {"kill_drawdown": 0.2}},
+        ...         "account": "U7654321",
+        ...     },
+        ...     "2025-11-21T20:00:00+00:00",
+        ... )
+        >>> begun.add(
+        ...     DayRecord(
+        ...         "2025-11-21",
+        ...         "2025-11-24T14:30:00+00:00",
+        ...         begun.head(),
+        ...         True,
+        ...         {"KO": "100"},
+        ...         {"KO": "70"},
+        ...         [],
+        ...         {},
+        ...         "10000",
+        ...     ),
+        ...     "2025-11-21T21:30:00+00:00",
+        ... )
+        >>> with closing(OrderStore(begun.home / "trader" / "orders.sqlite")) as store:
         ...     store.set_fact("venue.book", json.dumps({"cash": "2500", "shares": {"KO": "100"}}))
         ...     switch = KillSwitch(store, Limits(kill_drawdown=0.05))
         ...     nothing = [np.zeros(0)] * 3
@@ -1188,6 +1419,7 @@ class ServerMetrics:
         >>> from datetime import UTC, datetime, timedelta
         >>> from pathlib import Path
         >>> from quantlab.execution.kill_switch import KillSwitch
+        >>> from quantlab.execution.paper_ledger import DayRecord, PaperLedger
         >>> from quantlab.execution.store import OrderStore
         >>> from quantlab.monitor.metrics import Reading, metrics_text, server_metrics
         >>> from quantlab.portfolio.limits import Limits
@@ -1208,8 +1440,43 @@ class ServerMetrics:
         >>> slots = here / "slots.sqlite"
         >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon)
         >>> notice_slots(SlotLedger(slots), plan.jobs[0], noon + timedelta(hours=4))
-        >>> home = here / "paper" / "momentum"
-        >>> with closing(OrderStore(home / "trader" / "orders.sqlite")) as store:
+        >>> run = here / "runs" / "tearsheet-20251124T160000Z-0123abcd"
+        >>> run.mkdir(parents=True)
+        >>> told = {
+        ...     "template": "tearsheet",
+        ...     "started": "2025-11-24T16:00:00Z",
+        ...     "parameters": {},
+        ...     "headline": [],
+        ...     "data_hash": None,
+        ...     "code": {"sources": "0"},
+        ...     "timings": {"total_s": 73.5},
+        ... }
+        >>> (run / "manifest.json").write_text(json.dumps(told))
+        >>> begun = PaperLedger(here / "paper" / "momentum")
+        >>> begun.begin(
+        ...     {
+        ...         "strategy": "momentum",
+        ...         "aside": "500",
+        ...         "recipe": {"limits": {"kill_drawdown": 0.2}},
+        ...         "account": "U7654321",
+        ...     },
+        ...     "2025-11-21T20:00:00+00:00",
+        ... )
+        >>> begun.add(
+        ...     DayRecord(
+        ...         "2025-11-21",
+        ...         "2025-11-24T14:30:00+00:00",
+        ...         begun.head(),
+        ...         True,
+        ...         {"KO": "100"},
+        ...         {"KO": "70"},
+        ...         [],
+        ...         {},
+        ...         "10000",
+        ...     ),
+        ...     "2025-11-21T21:30:00+00:00",
+        ... )
+        >>> with closing(OrderStore(begun.home / "trader" / "orders.sqlite")) as store:
         ...     store.set_fact("venue.book", json.dumps({"cash": "2500", "shares": {"KO": "100"}}))
         ...     switch = KillSwitch(store, Limits(kill_drawdown=0.05))
         ...     nothing = [np.zeros(0)] * 3
@@ -1232,10 +1499,7 @@ class ServerMetrics:
         ...     )
         ... )
         """
-        ends = ("_bucket", "_sum", "_count")
-        names = [name + end for name in SERVER_METRICS for end in (ends if name.endswith("duration_seconds") else [""])]
-        asked = self.registry.restricted_registry(names)  # without when each series was made
-        return _client().generate_latest(asked).decode(), _client().CONTENT_TYPE_LATEST
+        return _client().generate_latest(_Asked(self.registry)).decode(), _client().CONTENT_TYPE_LATEST
 
 
 def server_metrics() -> ServerMetrics:  # one for each server
@@ -1260,14 +1524,50 @@ def server_metrics() -> ServerMetrics:  # one for each server
     >>> from contextlib import closing
     >>> from pathlib import Path
     >>> from quantlab.execution.kill_switch import KillSwitch
+    >>> from quantlab.execution.paper_ledger import DayRecord, PaperLedger
     >>> from quantlab.execution.store import OrderStore
     >>> from quantlab.monitor.metrics import server_metrics
     >>> from quantlab.portfolio.limits import Limits
     >>> from quantlab.risk.limits import Snapshot
     >>> work = tempfile.TemporaryDirectory()
     >>> here = Path(work.name)
-    >>> home = here / "paper" / "momentum"
-    >>> with closing(OrderStore(home / "trader" / "orders.sqlite")) as store:
+    >>> run = here / "runs" / "tearsheet-20251124T160000Z-0123abcd"
+    >>> run.mkdir(parents=True)
+    >>> told = {
+    ...     "template": "tearsheet",
+    ...     "started": "2025-11-24T16:00:00Z",
+    ...     "parameters": {},
+    ...     "headline": [],
+    ...     "data_hash": None,
+    ...     "code": {"sources": "0"},
+    ...     "timings": {"total_s": 73.5},
+    ... }
+    >>> (run / "manifest.json").write_text(json.dumps(told))
+    >>> begun = PaperLedger(here / "paper" / "momentum")
+    >>> begun.begin(
+    ...     {
+    ...         "strategy": "momentum",
+    ...         "aside": "500",
+    ...         "recipe": {"limits": {"kill_drawdown": 0.2}},
+    ...         "account": "U7654321",
+    ...     },
+    ...     "2025-11-21T20:00:00+00:00",
+    ... )
+    >>> begun.add(
+    ...     DayRecord(
+    ...         "2025-11-21",
+    ...         "2025-11-24T14:30:00+00:00",
+    ...         begun.head(),
+    ...         True,
+    ...         {"KO": "100"},
+    ...         {"KO": "70"},
+    ...         [],
+    ...         {},
+    ...         "10000",
+    ...     ),
+    ...     "2025-11-21T21:30:00+00:00",
+    ... )
+    >>> with closing(OrderStore(begun.home / "trader" / "orders.sqlite")) as store:
     ...     store.set_fact("venue.book", json.dumps({"cash": "2500", "shares": {"KO": "100"}}))
     ...     switch = KillSwitch(store, Limits(kill_drawdown=0.05))
     ...     nothing = [np.zeros(0)] * 3

@@ -11,12 +11,13 @@ __all__ = ['QUESTIONS', 'Question', 'Holding', 'RiskQuestion', 'FeatureRows', 'P
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 import quantlab
 from ..core.config import path
@@ -35,7 +36,18 @@ from ..risk.book import RiskMarket, portfolio_risk, risk_market
 
 # %% ../../nbs/ops/955_answers.ipynb #fcd0edac
 _SYMBOL = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[^\x00-\x1f]+$")]
-_DAY = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="ISO date of a close")]
+
+
+def _real_day(day: str) -> str:
+    "Return a day; raise ValueError for one that no calendar has."
+    date.fromisoformat(day)
+    return day
+
+
+_DAY = Annotated[
+    str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", description="ISO date of a close"), AfterValidator(_real_day)
+]
+_FIGURE = Annotated[float, Field(ge=-1e30, le=1e30)]  # what a model's single precision holds
 
 
 class Question(BaseModel):
@@ -168,7 +180,7 @@ class FeatureRows(Question):
     """
 
     columns: list[_SYMBOL] = Field(min_length=1, max_length=2000)
-    rows: list[list[str | float | None]] = Field(
+    rows: list[list[_SYMBOL | _FIGURE | None]] = Field(
         min_length=1, max_length=20_000, description="date, symbol, then a number a column; whole dates"
     )
 
@@ -279,14 +291,14 @@ QUESTIONS: dict[str, type[BaseModel]] = {"/risk": RiskQuestion, "/predict": Pred
 
 
 def say_invalid(
-    error: ValidationError,  # of a question
+    error: Any,  # of a question: pydantic's, or FastAPI's of a request
 ) -> str:  # one sentence
     """Say what is wrong with a question and where, without repeating what was sent.
 
     Parameters
     ----------
-    error : ValidationError
-        Of a question.
+    error : Any
+        Of a question: pydantic's, or FastAPI's of a request.
 
     Returns
     -------
@@ -309,10 +321,10 @@ def say_invalid(
     ...     except ValidationError as error:
     ...         wrong[json.dumps(body)] = say_invalid(error)
     """
-    told = error.errors(include_url=False, include_input=False, include_context=False)
-    deepest = max(told, key=lambda one: len(one["loc"]))  # of several forms that were tried, the one that came nearest
+    deepest = max(error.errors(), key=lambda one: len(one["loc"]))  # of the forms that were tried, the nearest
     parts = [str(part) for part in deepest["loc"] if not str(part).startswith("list[")]
-    return f"{'.'.join(parts)[:80] or 'the body'}: {deepest['msg'][0].lower()}{deepest['msg'][1:]}"
+    where = ".".join(parts)[:80].encode("utf-8", "replace").decode()  # a key may be what no text is
+    return f"{where or 'the body'}: {deepest['msg'][0].lower()}{deepest['msg'][1:]}"
 
 # %% ../../nbs/ops/955_answers.ipynb #615538f1
 class StaleError(QuantlabError):
@@ -608,7 +620,10 @@ def _rows_asked(asked: FeatureRows) -> pd.DataFrame:  # (date, symbol) x columns
     if wrong := [row for row in asked.rows if len(row) != wide or not all(isinstance(part, str) for part in row[:2])]:
         raise DataError(f"features.rows: {len(wrong)} rows are not date, symbol and {wide - 2} numbers")
     index = pd.MultiIndex.from_arrays(
-        [pd.to_datetime([row[0] for row in asked.rows], errors="coerce"), [row[1] for row in asked.rows]],
+        [
+            pd.to_datetime([row[0] for row in asked.rows], format="%Y-%m-%d", errors="coerce"),
+            [row[1] for row in asked.rows],
+        ],
         names=["date", "symbol"],
     )
     if index.get_level_values(0).isna().any() or index.has_duplicates:
@@ -986,6 +1001,7 @@ class _Standing(_Reader):
         >>> before = held.standing()
         >>> held.refresh()
         >>> before, held.standing()
+        (('registry and bars are being read', None), ('', '2013-06-28'))
         """
         held, refused = self._held, self._refused
         as_of = held.as_of if held else None
@@ -1274,8 +1290,8 @@ def reproduce_receipt(
     {'as it was given': True, 'with another capital': False}
     """
     ledger, differs = ledger or Ledger(path("research", "ledger")), []
-    if receipt.endpoint not in QUESTIONS:
-        raise ConfigError(f"the receipt is of {receipt.endpoint[:40]!r}; this code answers {', '.join(QUESTIONS)}")
+    if receipt.endpoint not in [*QUESTIONS]:
+        raise ConfigError(f"the receipt is of {receipt.endpoint!s:.40}; this code answers {', '.join(QUESTIONS)}")
     if receipt.code != sources_hash():
         differs.append(f"the code: it was quantlab {receipt.package} with sources {receipt.code[:12]}")
     try:
@@ -1286,11 +1302,10 @@ def reproduce_receipt(
         asked = QUESTIONS[receipt.endpoint].model_validate(receipt.request)
         fitted = load_recipe(receipt.model, receipt.stage, store, ledger, receipt.version)
         market = market_bars(fitted.recipe, receipt.as_of)
+        if market.hash != receipt.data_hash:
+            differs.append(f"the bars up to {receipt.as_of}: they were corrected or read from elsewhere since")
+        snapshot = take_snapshot(Version(receipt.model, receipt.version, "", {}), receipt.stage, fitted, market)
+        answer = _ANSWERS[receipt.endpoint](snapshot, asked, receipt.capital)
     except (QuantlabError, ValidationError) as error:
         return ReceiptCheck(False, None, (*differs, f"it cannot be computed: {error}"))
-    if market.hash != receipt.data_hash:
-        differs.append(f"the bars up to {receipt.as_of}: they were corrected or read from elsewhere since")
-    version = Version(receipt.model, receipt.version, "", {})
-    snapshot = take_snapshot(version, receipt.stage, fitted, market)
-    answer = _ANSWERS[receipt.endpoint](snapshot, asked, receipt.capital)
     return ReceiptCheck(json_hash(answer) == receipt.answer, answer, tuple(differs))

@@ -6,6 +6,7 @@
 __all__ = ['ServerError', 'QuantlabClient', 'simulate']
 
 # %% ../../nbs/ops/959_client.ipynb #dd411dcb
+import ipaddress
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -29,55 +30,10 @@ class ServerError(QuantlabError):
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> import tempfile
-    >>> import threading
-    >>> from pathlib import Path
-    >>> from quantlab.core.errors import show_error
-    >>> from quantlab.core.ledger import Ledger
-    >>> from quantlab.monitor.logs import open_log
-    >>> from quantlab.ops.answers import Answers
-    >>> from quantlab.ops.client import QuantlabClient, _Jobs, _Line, _Questions
-    >>> from quantlab.ops.jobs import JobTable
-    >>> from quantlab.ops.registry import register_recipe
-    >>> from quantlab.ops.server import create_app, serving
-    >>> from quantlab.ops.tokens import TokenFile
-    >>> from quantlab.recipe.run import run
-    >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = "AAPL, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, IBM, KO, XOM"
-    >>> recipe = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21", "mom_63_5"],
-    ...     model__kind="ridge", split__train_sessions=252, split__test_sessions=126, policy__top_k=4, policy__buffer=2,
-    ... )  # fmt: skip
-    >>> work = tempfile.TemporaryDirectory()
-    >>> here = Path(work.name)
-    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
-    >>> done = run(recipe, ledger=ledger)
-    >>> register_recipe(done, store, ledger)
-    >>> evening = pd.Timestamp("2013-06-28 22:00", tz="UTC")
-    >>> answers = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening)
-    >>> answers.refresh()
-    >>> tokens = TokenFile(here / "tokens.json")
-    >>> token = tokens.issue("notebook", ["read", "run"])
-    >>> table, stop = JobTable(here / "jobs.sqlite"), threading.Event()
-    >>> app = create_app(answers, tokens, table, log=open_log("server", here / "server.log"))
-    >>> open_server = serving(app)
-    >>> address = open_server.__enter__()
-    >>> with _Line(address, token) as line:
-    ...     assert line._ask("GET", "/health") == {"status": "alive"}
-    >>> with _Questions(address, token) as line:
-    ...     asked = line.decide(book={"KO": 1000.0}, cash=100_000.0)
-    >>> with _Jobs(address, token) as line:
-    ...     assert line.jobs() == []
-    >>> client = QuantlabClient(address, token, patience=2.0)
-    >>> refused = [
-    ...     show_error(lambda: client.risk(["TSLA"])),
-    ...     show_error(lambda: client.trip("a test")),
-    ...     show_error(lambda: client.look("book")),
-    ... ]
-    >>> refused[:2]
-    ['DataError: no bars of TSLA; the data has 12 symbols, AAPL, AMZN, BA, BAC, CAT ...',
-     'ServerError: this needs the scope trade, the token has read, run']
+    >>> from quantlab.ops.client import ServerError
+    >>> sorry = ServerError("the server is read-only today", 503)
+    >>> sorry
+    __main__.ServerError('the server is read-only today')
     """
 
     def __init__(
@@ -87,6 +43,14 @@ class ServerError(QuantlabError):
     ):
         super().__init__(why)
         self.status = status
+
+
+def _is_here(host: str) -> bool:
+    "Say whether a host is this machine, by its name or its address, not by how it begins."
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class _Away(Exception):
@@ -101,7 +65,7 @@ def _why(got: Any) -> str:
     except (ValueError, AttributeError):
         return f"the server answered {got.status_code}"
 
-
+# %% ../../nbs/ops/959_client.ipynb #e808010c
 class _Line:
     "Keep a line to a server, and ask on it again where that does no harm."
 
@@ -117,13 +81,18 @@ class _Line:
             import httpx
         except ImportError as error:
             raise ConfigError("asking a server needs httpx; install quantlab with the extra [client]") from error
-        local = address.startswith(("http://127.", "http://localhost", "http://[::1]"))
-        if not (local or address.startswith("https://")):
+        try:
+            there = httpx.URL(address)
+        except httpx.InvalidURL as error:
+            raise ConfigError(f"{address!r} is no address ({error}); write http://127.0.0.1:8321") from None
+        local = there.scheme == "http" and _is_here(there.host)
+        if not (local or there.scheme == "https"):
             raise ConfigError(f"{address!r} would carry the token in the open; write https://, or ask this machine")
         self._httpx, self.patience = httpx, patience
         self._lines = httpx.Client(
-            base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=timeout, verify=verify
-        )
+            base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=timeout, verify=verify,
+            trust_env=not local,  # a proxy of the environment would get the token in the open
+        )  # fmt: skip
 
     def close(self) -> None:
         "Let the connections go."
@@ -327,6 +296,10 @@ class _Questions(_Line):
         >>> with _Questions(address, token) as line:
         ...     asked = line.decide(book={"KO": 1000.0}, cash=100_000.0)
         >>> {name: asked[name] for name in ("date", "due", "next_due", "equity")}
+        {'date': '2013-06-28',
+         'due': False,
+         'next_due': 19,
+         'equity': 128788.66656539959}
         """
         body = {"as_of": as_of, "book": None if book is None else dict(book), "cash": cash}
         return self._ask("POST", "/decide", {name: value for name, value in body.items() if value is not None})
@@ -405,6 +378,7 @@ class _Jobs(_Questions):
         >>> show_error(lambda: _Jobs(address, token).ask_job("backtest", "small", {"policy.top_k": "many"})).partition(
         ...     ";"
         ... )[0]
+        "DataError: policy.top_k is 'many': input should be a valid integer"
         """
         once = idempotency or uuid.uuid4().hex
         return self._ask(

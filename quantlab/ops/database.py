@@ -90,6 +90,9 @@ class TableShape(NamedTuple):
     >>> facts = TableShape(("name text NOT NULL", "value text NOT NULL"), ("PRIMARY KEY (name)",))
     >>> odd = TableShape(("name text NOT NULL", "value integer NOT NULL"))
     >>> shape_gaps({"facts": odd}, {"facts": facts})
+    ['table facts lacks value text NOT NULL',
+     'table facts has value integer NOT NULL, which is not expected',
+     'table facts lacks the rule PRIMARY KEY (name)']
     """
 
     columns: tuple[str, ...]  # in their order: name, type, and what else is said of it
@@ -456,6 +459,7 @@ def downgrade_database(
     >>> from quantlab.ops.database import downgrade_database
     >>> nowhere = "postgresql://quant:s3cret@127.0.0.1:9/nothing"
     >>> show_error(lambda: downgrade_database(nowhere, "0000"))
+    'ConfigError: there is no revision 0000; there are base, 0001, 0002'
     """
     known = _revisions()
     if to not in [*known, "base"]:
@@ -506,6 +510,7 @@ def hypertable_sql(
     --------
     >>> from quantlab.ops.database import hypertable_sql
     >>> hypertable_sql("us", "5min")
+    'SELECT create_hypertable(\\'"us_5min"\\', \\'date\\', migrate_data => true, if_not_exists => true)'
     """
     name = _quote(f"{dataset}_{as_interval(interval)}").replace("'", "''")
     return f"SELECT create_hypertable('{name}', 'date', migrate_data => true, if_not_exists => true)"
@@ -553,6 +558,7 @@ def make_bars_table(
     >>> show_error(
     ...     lambda: make_bars_table("host=127.0.0.1 port=9 password=s3cret", "us", "1d", ["close"])
     ... ).partition(" (")[0]
+    'DataError: no PostgreSQL answers'
     """
     if not _DATASET.fullmatch(dataset):
         raise ConfigError(f"'{dataset}' cannot name a dataset; use small letters, digits and underscores")

@@ -223,10 +223,8 @@ class DoorLimits(NamedTuple):
     >>> from pathlib import Path
     >>> from quantlab.monitor.logs import open_log
     >>> from quantlab.ops.server import DoorLimits
-    >>> ends = {
-    ...     "log": open_log("server", Path(tempfile.mkdtemp()) / "log"),
-    ...     "limits": DoorLimits(rate=100, bytes=1000),
-    ... }
+    >>> log = open_log("server", Path(tempfile.mkdtemp()) / "log")
+    >>> ends = {"log": log, "limits": DoorLimits(rate=100, bytes=1000), "hosts": ("x", "localhost")}
     """
 
     rate: float = 50.0  # a second and caller
@@ -259,7 +257,7 @@ class _Answered(Exception):
         super().__init__(why)
         self.status, self.why, self.headers = status, why, headers
 
-
+# %% ../../nbs/ops/957_server.ipynb #5da7aeb4
 class _Keeper:
     "Know who may ask, how often, and how much."
 
@@ -270,9 +268,10 @@ class _Keeper:
         metrics: ServerMetrics,  # what is counted
         log: Any,  # of open_log
         limits: DoorLimits,  # of one question
+        hosts: tuple[str, ...],  # names by which it is asked
     ):
         self.app, self.tokens, self.metrics, self.log, self.limits = app, tokens, metrics, log, limits
-        self.rate = RateLimit(limits.rate)
+        self.hosts, self.rate = hosts, RateLimit(limits.rate)
         self._rows: tuple[object, list[TokenRow]] = (None, [])
 
     def _known(self) -> list[TokenRow]:
@@ -280,18 +279,29 @@ class _Keeper:
         there = self.tokens.place.stat() if self.tokens.place.exists() else None
         mark = there and (there.st_ino, there.st_mtime_ns, there.st_size)
         if mark is None or mark != self._rows[0]:
-            self._rows = mark, self.tokens.rows()
+            try:
+                self._rows = mark, self.tokens.rows()
+            except ConfigError as error:
+                self.log.error("tokens", why=str(error))
+                raise _Answered(503, "the tokens cannot be read here; the log says why") from None
         return self._rows[1]
+
+    def _by_name(self, headers: dict) -> None:
+        "Raise _Answered for who asks by a name that is not this server's: a page that was rebound to its address."
+        name = re.sub(r":[0-9]*$", "", headers.get(b"host", b"").decode("latin-1").lower())
+        if name not in self.hosts:
+            raise _Answered(400, "this server is not asked by that name; the setting [serve] hosts lists its names")
 
     def _let_in(self, scope: dict, needs: str | None, route: str) -> TokenRow | None:
         "Return whose token it is; raise _Answered for who may not."
+        headers = dict(scope["headers"])
+        self._by_name(headers)
         if not route:
             raise _Answered(404, "there is no such address; GET /openapi.json lists them")
         if needs is None:
             raise _Answered(405, f"{route} is not asked with {scope['method']}; GET /openapi.json says how")
         if not needs:
             return None
-        headers = dict(scope["headers"])
         caller, row, refused = f"{(scope.get('client') or ['?'])[0]}", None, None
         try:
             row = check_token(self._known(), headers.get(b"authorization", b"").decode("latin-1") or None, needs)
@@ -344,6 +354,8 @@ class Door(_Keeper):
         Of open_log.
     limits : DoorLimits
         Of one question.
+    hosts : tuple[str, ...]
+        Names by which it is asked.
 
     Examples
     --------
@@ -353,12 +365,10 @@ class Door(_Keeper):
     >>> from quantlab.monitor.metrics import server_metrics
     >>> from quantlab.ops.server import Door, DoorLimits, _Answered, _Keeper
     >>> from quantlab.ops.tokens import TokenFile
-    >>> ends = {
-    ...     "log": open_log("server", Path(tempfile.mkdtemp()) / "log"),
-    ...     "limits": DoorLimits(rate=100, bytes=1000),
-    ... }
+    >>> log = open_log("server", Path(tempfile.mkdtemp()) / "log")
+    >>> ends = {"log": log, "limits": DoorLimits(rate=100, bytes=1000), "hosts": ("x", "localhost")}
     >>> keeper = _Keeper(None, TokenFile(Path(tempfile.mkdtemp()) / "tokens.json"), server_metrics(), **ends)
-    >>> scope = {"method": "POST", "headers": [], "client": ("127.0.0.1", 1)}
+    >>> scope = {"method": "POST", "headers": [(b"host", b"x")], "client": ("127.0.0.1", 1)}
     >>> told = []
     >>> for route, needs in (("", None), ("/risk", None), ("/risk", "read"), ("/health", "")):
     ...     try:
@@ -575,6 +585,7 @@ class TraderWindow:
         >>> alone = FastAPI()
         >>> _trader_routes(alone, nobody)
         >>> show_error(nobody.switch)
+        'NoTraderError: no trader was begun in momentum; quantlab paper start momentum'
         """
         with self._open() as (_, switch):
             said = switch.verdict()
@@ -852,6 +863,8 @@ def _keep_fresh(answers: Answers, stop: threading.Event, log: Any, pause: float)
             answers.refresh()
         except StaleError:
             pass  # standing() says it to whoever asks
+        except Exception as error:  # the next look may go well; a thread that ended would never look again
+            log.exception("refresh failed", error=type(error).__name__)
         said = answers.standing()
         if said != before:
             log.info("standing", why=said[0], as_of=said[1])
@@ -938,7 +951,6 @@ def create_app(
     """
     try:
         from fastapi import FastAPI
-        from starlette.middleware.trustedhost import TrustedHostMiddleware
     except ImportError as error:
         raise ConfigError("serving needs FastAPI and uvicorn; install quantlab with the extra [serve]") from error
     log, metrics, stop = log or open_log("server"), server_metrics(), threading.Event()
@@ -957,8 +969,7 @@ def create_app(
     _trader_routes(app, trader or TraderWindow(root() / "paper" / answers.name, answers.ledger))
     _state_routes(app, answers, jobs, metrics)
     _error_routes(app)
-    app.add_middleware(Door, tokens=tokens, metrics=metrics, log=log, limits=limits or DoorLimits())
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    app.add_middleware(Door, tokens=tokens, metrics=metrics, log=log, limits=limits or DoorLimits(), hosts=hosts)
     return app
 
 # %% ../../nbs/ops/957_server.ipynb #a963da5c

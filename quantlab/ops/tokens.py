@@ -68,6 +68,18 @@ class TokenRow(NamedTuple):
     created: str  # ISO time in UTC
     digest: str  # sha256 of the token
 
+
+def _read_row(told: dict) -> TokenRow:
+    "Read a token as it was kept; raise ValueError, TypeError or KeyError for what is none."
+    row = TokenRow(**{**told, "scopes": tuple(told["scopes"])})
+    if not (re.fullmatch("[0-9a-f]{8}", row.name) and re.fullmatch("[0-9a-f]{64}", row.digest)):
+        raise ValueError("a name or a digest is none")
+    if not (_OWNER.fullmatch(row.owner) and set(row.scopes) <= set(SCOPES)):
+        raise ValueError("an owner or a scope is none")
+    if datetime.fromisoformat(row.expires).tzinfo is None:
+        raise ValueError("a time has no zone")
+    return row
+
 # %% ../../nbs/ops/951_tokens.ipynb #b593a1f0
 class TokenFile:
     """Keep tokens in a file; raise ConfigError for a file that is none.
@@ -93,14 +105,14 @@ class TokenFile:
     [{'name': '...',
       'owner': 'risk-page',
       'scopes': ('read',),
-      'expires': '2027-02-26T22:54:17.754119+00:00',
-      'created': '2026-11-28T22:54:17.754119+00:00',
+      'expires': '2027-02-27T02:21:43.593969+00:00',
+      'created': '2026-11-29T02:21:43.593969+00:00',
       'digest': '...'},
      {'name': '...',
       'owner': 'night-run',
       'scopes': ('read', 'run'),
-      'expires': '2026-11-29T22:54:17.755231+00:00',
-      'created': '2026-11-28T22:54:17.755231+00:00',
+      'expires': '2026-11-30T02:21:43.595485+00:00',
+      'created': '2026-11-29T02:21:43.595485+00:00',
       'digest': '...'}]
     """
 
@@ -122,13 +134,20 @@ class TokenFile:
         ------
         ConfigError
             For a file that is damaged.
+        ValueError
+            "expected a list of tokens"
+            "a name or a digest is none"
+            "an owner or a scope is none"
+            "a time has no zone"
         """
         if not self.place.exists():
             return []
         try:
             told = json.loads(self.place.read_text(encoding="utf-8"))
-            return [TokenRow(**{**row, "scopes": tuple(row["scopes"])}) for row in told]
-        except (ValueError, TypeError, KeyError) as error:
+            if not isinstance(told, list):
+                raise ValueError("expected a list of tokens")
+            return [_read_row(row) for row in told]
+        except (ValueError, TypeError, KeyError, OSError, RecursionError) as error:
             raise ConfigError(
                 f"{display_path(self.place)} holds no tokens ({error}); take it away, make new ones: quantlab token new"
             ) from None
@@ -170,6 +189,11 @@ class TokenFile:
         ------
         ConfigError
             For an owner, a scope or a time that is none.
+        ValueError
+            "expected a list of tokens"
+            "a name or a digest is none"
+            "an owner or a scope is none"
+            "a time has no zone"
 
         Examples
         --------
@@ -216,6 +240,11 @@ class TokenFile:
         ------
         ConfigError
             For one that is not there.
+        ValueError
+            "expected a list of tokens"
+            "a name or a digest is none"
+            "an owner or a scope is none"
+            "a time has no zone"
 
         Examples
         --------

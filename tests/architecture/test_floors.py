@@ -73,6 +73,7 @@ ONE_IMPORTER = (
     "ib_async",
     "redis",
     "confluent_kafka",
+    "alembic",
     "huey",
     "prometheus_client",
     "structlog",

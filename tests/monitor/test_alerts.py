@@ -242,6 +242,16 @@ def test_another_process_that_sends_is_left_to_it(tmp_path):
     assert len(book.messages(waiting=True)) == 1
 
 
+def test_nobody_is_late_with_an_answer_while_it_is_silent(tmp_path):
+    book, plan = AlertBook(tmp_path / "a.sqlite"), AlertPlan(("team", "lead"))
+    note_alerts(book, [FEED], plan, NOON)
+    silence_alert(book, "FeedStale", NOON + 60 * MINUTE, "the vendor moves", NOON)
+    for minute in range(5, 95, 5):
+        note_alerts(book, [FEED], plan, NOON + minute * MINUTE)
+    told = [(one.recipients, (one.made - NOON) / MINUTE) for one in book.messages()]
+    assert told == [("team", 0), ("lead", 90)], "half an hour after the silence"
+
+
 def test_a_silence_is_of_one_thing_or_of_all_and_ends(tmp_path):
     book = AlertBook(tmp_path / "a.sqlite")
     other = FEED._replace(about="crypto 1d")

@@ -1,6 +1,6 @@
 "ops.database: migrations on a real server; what the stores made is taken over, and nothing is lost."
 
-import importlib
+import contextlib
 import re
 import shutil
 import signal
@@ -14,14 +14,16 @@ from pathlib import Path
 import pandas as pd
 import psycopg
 import pytest
+import sqlalchemy
 from typer.testing import CliRunner
 
 from quantlab.core.errors import ConfigError, DataError
+from quantlab.data import postgres
 from quantlab.data.postgres import Postgres
 from quantlab.execution.intent import FrozenDecision, OrderIntent
 from quantlab.execution.kill_switch import KillSwitch
 from quantlab.execution.store import OrderStore, VenueFill
-from quantlab.ops import database
+from quantlab.ops import database, jobs
 from quantlab.ops.database import (
     check_database,
     database_revision,
@@ -215,6 +217,22 @@ def test_an_upgrade_waits_for_who_writes_and_gives_up_in_one_line(url, lock):
     assert done == [["0001", "0002"]]
 
 
+@pytest.mark.parametrize("writer", ["orders", "bars", "jobs"])
+def test_an_upgrade_waits_for_each_store_by_the_stores_own_lock(url, writer):
+    store, table = OrderStore(url), jobs.JobTable(url)
+    with contextlib.ExitStack() as held_open:
+        if writer == "orders":
+            held_open.enter_context(store._change())
+        elif writer == "jobs":
+            held_open.enter_context(table._write())
+        else:
+            postgres._lock(held_open.enter_context(postgres._session(url, 5)), "us", 5)
+        with pytest.raises(DataError, match="has held the database"):
+            upgrade_database(url, wait=0.3)
+    assert upgrade_database(url) == ["0001", "0002"]
+    store.close()
+
+
 def test_a_migration_that_fails_leaves_the_old_schema(url, monkeypatch, tmp_path):
     upgrade_database(url)
     said = work(url)
@@ -355,11 +373,6 @@ def test_every_migration_has_a_number_of_its_own_and_reads_no_code():
 
 
 def test_the_jobs_of_the_code_are_the_jobs_of_the_migrations(url):
-    try:
-        jobs = importlib.import_module("quantlab.ops.jobs")
-    except ModuleNotFoundError:
-        pytest.skip("ops.jobs is not there yet")
-    sqlalchemy = importlib.import_module("sqlalchemy")
     upgrade_database(url)
     there = database._shapes
     table = jobs._jobs()
@@ -375,6 +388,8 @@ def test_the_jobs_of_the_code_are_the_jobs_of_the_migrations(url):
         assert made[0] == made[1] and f"({jobs._ALONE})" in f"({database._LOCKS[3]})"
         assert database.shape_gaps({"serve_jobs": there(raw)["serve_jobs"]}, {"serve_jobs": mine}) == []
     engine.dispose()
+    table = jobs.JobTable(url)
+    assert check_database(url) == [] and table.place == url
 
 
 def test_the_migrations_are_installed_with_the_package():

@@ -37,9 +37,11 @@ def own(monkeypatch, tmp_path):
         ({"recipe": "treees"}, "did you mean trees"), ({"reference": 1259}, "reference is 1259"),
         ({"months": 0}, "months is 0"), ({"level": 0.01}, "level is 0.01"), ({"combine": "mean"}, "combine"),
         ({"plants": ["rev5=1"]}, "'rev5' is no column.*did you mean rev_5"), ({"plants": ["rev_5"]}, "says no number"),
-        ({"top": 0}, "top is 0"), ({"asked": "2024-01-02 22:00"}, "asked"), ({"asked": "2024-13-02 22:00Z"}, "no moment"),
+        ({"top": 0}, "top is 0"), ({"asked": "2024-01-02 22:00"}, "asked"),
+        ({"asked": "2024-13-02 22:00Z"}, "no moment"),
         ({"delay": "soon"}, "delay"), ({"calendar": "XNYC"}, "XNYC"), ({"recovery": 0.0}, "recovery"),
-        ({"start": "2018-01-01"}, "sessions"), ({"universe": "AAPL,NOPE"}, "NOPE"), ({"overrides": "model.kin=1"}, "kin"),
+        ({"start": "2018-01-01"}, "sessions"), ({"universe": "AAPL,NOPE"}, "NOPE"),
+        ({"overrides": "model.kin=1"}, "kin"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_judged_is_refused_before_a_kernel_starts(wrong, said):
