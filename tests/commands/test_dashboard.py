@@ -274,10 +274,9 @@ def stored_run(folder):
     (folder / "manifest.json").write_text(json.dumps(told | {"data_hash": "d", "code": {"sources": "0"}}))
 
 
-def test_runs_searches_drift_registry_and_data_that_are_there(bare, monkeypatch):
+def test_runs_searches_drift_and_data_that_are_there(bare, monkeypatch):
     from quantlab.data.sample import sample_bars
     from quantlab.data.store import Lake
-    from quantlab.report import tracking
 
     stored_run(bare / "runs" / "ride-20260101T100000Z-0123abcd")
     (bare / "runs" / "search-six-1").mkdir()
@@ -300,22 +299,31 @@ def test_runs_searches_drift_registry_and_data_that_are_there(bare, monkeypatch)
     first, both = (one.value for one in drawn("Drift").dataframe)
     assert first[["study", "month end", "p"]].values.tolist() == [["six", "2020-01-31", 0.002]] and len(both) == 2
 
+    Lake(bare / "lake").write("us", "1d", sample_bars("KO", start="2019-12-02", end="2019-12-30"))
+    monkeypatch.setenv("QUANTLAB_MONITOR_FEEDS", "us=XNYS uk=XLON")
+    table = drawn("Data").dataframe[0].value
+    assert table["state"].tolist() == ["stale", "not there"] and table["last"][0] == "2019-12-30"
+
+
+@pytest.mark.slow
+def test_a_registry_says_what_a_promotion_lacks_and_how_it_is_typed(bare):
+    "MLflow makes its tables first, which takes seconds."
+    from quantlab.report import tracking
+
     service = tracking.client(bare / "mlflow.sqlite")
     service.create_registered_model("six")
     service.create_model_version("six", str(bare), tags=dict.fromkeys(("study", "key", "sources", "data_hash"), "0"))
     service.set_registered_model_alias("six", "candidate", "1")
     page = drawn("Registry")
     assert "candidate" in said(page) and page.code[0].value.startswith("quantlab promote six --to staging --by")
-    assert "papers have held; nothing is promoted from here" in said(page) and said(page).count("- lacks, **") + said(page).count("- held, **") == 9
+    assert (
+        "papers have held; nothing is promoted from here" in said(page)
+        and said(page).count("- lacks, **") + said(page).count("- held, **") == 9
+    )
     page.selectbox[1].set_value("production").run()
     assert "no version of model 'six' is at staging" in said(page) and not page.exception
     with pytest.raises(ReportError, match="cannot promote"):
         dashboard.promotion_frame("six", "the moon")
-
-    Lake(bare / "lake").write("us", "1d", sample_bars("KO", start="2019-12-02", end="2019-12-30"))
-    monkeypatch.setenv("QUANTLAB_MONITOR_FEEDS", "us=XNYS uk=XLON")
-    table = drawn("Data").dataframe[0].value
-    assert table["state"].tolist() == ["stale", "not there"] and table["last"][0] == "2019-12-30"
 
 
 def test_a_limit_whose_use_nobody_knows_is_not_a_number():
