@@ -8,7 +8,7 @@ __all__ = ['dashboard_app', 'choose_access', 'ServerView', 'view_server', 'book_
            'promotion_frame', 'promote_line', 'dataset_frame', 'read_overrides', 'dashboard_page', 'dashboard_line',
            'dashboard']
 
-# %% ../../nbs/commands/972_dashboard.ipynb #db9a2dc9
+# %% ../../nbs/commands/972_dashboard.ipynb #0c089aba
 import ipaddress
 import os
 import re
@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # pandas is imported where a table is made
     from quantlab.ops.client import QuantlabClient
     from quantlab.report.run import ReportRun
 
-# %% ../../nbs/commands/972_dashboard.ipynb #43f3a938
+# %% ../../nbs/commands/972_dashboard.ipynb #fbce1b27
 _HERE = "http://127.0.0.1:8321"
 
 
@@ -98,7 +98,7 @@ def choose_access(
         raise ConfigError("the address is none, or would carry the token in the open; write https://, or a local one")
     return address, token
 
-# %% ../../nbs/commands/972_dashboard.ipynb #dae0f822
+# %% ../../nbs/commands/972_dashboard.ipynb #75d16078
 class ServerView(NamedTuple):
     """Hold what a server said at one look.
 
@@ -167,7 +167,7 @@ def view_server(
             view.refused[name] = str(error)
     return view
 
-# %% ../../nbs/commands/972_dashboard.ipynb #51a4ca2d
+# %% ../../nbs/commands/972_dashboard.ipynb #b0bab31a
 def book_frame(
     book: Mapping,  # of QuantlabClient.look("book")
 ) -> "pd.DataFrame":  # by position: symbol, quantity, price, value, weight (share of equity)
@@ -249,7 +249,7 @@ def limit_frame(
     rows = [(name, allowed, used.get(name, float("nan"))) for name, allowed in limits.items()]
     return pd.DataFrame(rows, columns=["limit", "allowed", "used"]).astype({"allowed": "float64", "used": "float64"})
 
-# %% ../../nbs/commands/972_dashboard.ipynb #9f142873
+# %% ../../nbs/commands/972_dashboard.ipynb #6399e6ae
 def order_frame(
     orders: Sequence[Mapping],  # of QuantlabClient.look("orders")
 ) -> "pd.DataFrame":  # by order, open ones first: symbol, quantity, filled, state, open, decided, why, id
@@ -325,7 +325,7 @@ def switch_log_frame(
     log = pd.DataFrame(switch["log"][::-1], columns=["when", "event", "reason", "limit", "used", "allowed"])
     return log.assign(when=log["when"].astype(str).str[:19].str.replace("T", " ")).rename(columns={"when": "at (UTC)"})
 
-# %% ../../nbs/commands/972_dashboard.ipynb #e80299cc
+# %% ../../nbs/commands/972_dashboard.ipynb #c168a4d7
 def job_frame(
     jobs: Sequence[Mapping],  # of QuantlabClient.jobs
 ) -> "pd.DataFrame":  # newest first: kind, name, state, attempts, asked by, asked (UTC), what, id
@@ -435,7 +435,7 @@ def search_frame(
         rows.append((page.parent.name, members, at, str(page)))
     return pd.DataFrame(rows, columns=["search", "members", "written (UTC)", "page"])
 
-# %% ../../nbs/commands/972_dashboard.ipynb #0210edfd
+# %% ../../nbs/commands/972_dashboard.ipynb #a38c42b2
 def drift_frame(
     ledger: "Ledger",  # of the workspace
 ) -> "pd.DataFrame":  # alarms, newest first: study, month end, p, action, reason
@@ -530,7 +530,7 @@ def registry_frame(
     table = pd.DataFrame(rows, columns=["model", "version", "at", "key", "study", "registered (UTC)"])
     return table.sort_values(["model", "version"], ascending=[True, False], ignore_index=True)
 
-# %% ../../nbs/commands/972_dashboard.ipynb #87f60bca
+# %% ../../nbs/commands/972_dashboard.ipynb #32a1c4f3
 def promotion_frame(
     name: str,  # of the model
     to: str,  # staging or production
@@ -729,7 +729,7 @@ def dataset_frame(
     rows += [{"dataset": name, "state": "not there"} for name in absent]
     return pd.DataFrame(rows, columns=names).astype({name: "Int64" for name in ("symbols", "rows", "behind")})
 
-# %% ../../nbs/commands/972_dashboard.ipynb #fd95173f
+# %% ../../nbs/commands/972_dashboard.ipynb #14ff78d3
 _PARTS = ("Trader", "Jobs", "Runs", "Drift", "Registry", "Data")
 
 
@@ -756,7 +756,7 @@ def _do(st: Any, ask: Callable[[], object], done: str) -> None:
     st.session_state["said"] = done
     st.rerun()
 
-# %% ../../nbs/commands/972_dashboard.ipynb #7369c11f
+# %% ../../nbs/commands/972_dashboard.ipynb #87a5836e
 def _reason(text: str) -> str:
     "Return a reason; raise ConfigError for none."
     if not text.strip():
@@ -805,7 +805,7 @@ def _draw_trader(st: Any, client: "QuantlabClient", view: ServerView) -> None:
         st.subheader("Orders")
         _table(st, order_frame(view.answers["orders"]), "No orders.")
 
-# %% ../../nbs/commands/972_dashboard.ipynb #54a44ef5
+# %% ../../nbs/commands/972_dashboard.ipynb #e0e72ef5
 def read_overrides(
     text: str,  # a line each: name=value
 ) -> dict[str, object]:  # values as YAML reads them
@@ -860,7 +860,7 @@ def _draw_jobs(st: Any, client: "QuantlabClient", view: ServerView) -> None:
             if st.form_submit_button("Take it back"):
                 _do(st, lambda: client.cancel(id), "the job is taken back")
 
-# %% ../../nbs/commands/972_dashboard.ipynb #02c49c43
+# %% ../../nbs/commands/972_dashboard.ipynb #0297a7fa
 def _hand_out(st: Any, label: str, pages: Mapping[str, str]) -> None:
     "Let one of several pages be chosen and opened."
     name = st.selectbox(label, list(pages))
@@ -904,7 +904,7 @@ def _draw_drift(st: Any) -> None:
         st.subheader("All alarms")
     _table(st, alarms, "No alarm is in the ledger.")
 
-# %% ../../nbs/commands/972_dashboard.ipynb #954cd8a3
+# %% ../../nbs/commands/972_dashboard.ipynb #d3a3a019
 def _draw_registry(st: Any) -> None:
     "Show the registry, and what the next step of a model lacks."
     models = registry_frame()
@@ -919,8 +919,8 @@ def _draw_registry(st: Any) -> None:
     st.caption(f"{held} of {len(papers)} papers have held; nothing is promoted from here. Who decides signs by typing:")
     st.code(promote_line(name, to), language=None, wrap_lines=True)
     rows = papers.sort_values("held", kind="stable").to_dict("records")
-    said = [f"- {'held' if one['held'] else 'lacks'}, **{_plain(one['paper'])}**: {_plain(one['said'])}" for one in rows]
-    st.markdown("\n".join(said))
+    mark = lambda one: f"{'held' if one['held'] else 'lacks'}, **{_plain(one['paper'])}**"
+    st.markdown("\n".join(f"- {mark(one)}: {_plain(one['said'])}" for one in rows))
 
 
 def _feeds() -> dict[str, str]:
@@ -951,7 +951,7 @@ def _guarded(st: Any, draw: Callable[[], None]) -> None:
     except (QuantlabError, OSError) as error:
         st.error(_plain(redact(str(error))))
 
-# %% ../../nbs/commands/972_dashboard.ipynb #3022c1e6
+# %% ../../nbs/commands/972_dashboard.ipynb #4fb0f05a
 def _connect(st: Any) -> "QuantlabClient | None":
     "Ask for address and token, and open a client; None, and why, where that cannot be."
     from quantlab.ops.client import QuantlabClient
@@ -1051,7 +1051,7 @@ def dashboard_page() -> None:
         if client is not None:
             client.close()
 
-# %% ../../nbs/commands/972_dashboard.ipynb #b7a1e3ca
+# %% ../../nbs/commands/972_dashboard.ipynb #6a88cf40
 dashboard_app = typer.Typer()
 
 
