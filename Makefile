@@ -24,7 +24,7 @@ UNIT := tests/core tests/features tests/labels tests/validation tests/portfolio 
 LEFT_OUT := core/test_ledger core/test_compute features/test_alpha158_alpha360 features/test_registered_sets \
 	validation/test_multiple backtest/test_events backtest/test_slow_broker backtest/test_cold_start backtest/test_sweep
 
-.PHONY: help install export report mlflow test lint test-unit test-slow fuzz mutate lab serve docs refresh bench bench-peers calibrate lock clean
+.PHONY: help install export report mlflow test lint test-unit test-slow fuzz mutate lab serve dashboard docs refresh bench bench-peers calibrate lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -70,6 +70,9 @@ lab: install  ## open JupyterLab at the start page; OPTIONS="--no-browser --port
 
 serve: install  ## serve answers of [serve] recipe; where none is named, a rehearsal on the sample; OPTIONS="--port 9000"
 	@$(BIN)/quantlab serve $$($(BIN)/python -c 'from quantlab.core.config import setting; print("" if setting("serve", "recipe") else "--rehearsal")') $(OPTIONS)
+
+dashboard: install  ## serve the page to steer by at http://127.0.0.1:8501, on this machine only; OPTIONS="--port 9000"
+	@$(BIN)/quantlab dashboard $(OPTIONS)
 
 docs: install  ## render the notebooks to _docs/index.html
 	@$(BIN)/python scripts/docs.py

@@ -18,6 +18,7 @@ import quantlab
 from ..core.config import load_env, redact, root
 from ..core.errors import ConfigError, QuantlabError, RunError
 from .console import console, progress_bar
+from .dashboard import dashboard_app
 from .data_commands import data_app, synth_app
 from .monitor_commands import monitor_app
 from .database_commands import database_app
@@ -592,6 +593,7 @@ app.add_typer(synth_app)
 app.add_typer(new_app)
 app.add_typer(worker_app)
 app.add_typer(serve_app)
+app.add_typer(dashboard_app)
 app.add_typer(simulate_app)
 app.add_typer(token_app, name="token")
 for _name, _command in COMMANDS.items():  # a terminal needs the sentence, not the sections

@@ -77,6 +77,7 @@ ONE_IMPORTER = (
     "huey",
     "prometheus_client",
     "structlog",
+    "streamlit",
 )
 
 

@@ -1,0 +1,3 @@
+from quantlab.commands.dashboard import dashboard_page
+
+dashboard_page()
