@@ -8,6 +8,7 @@ __all__ = ['QUESTIONS', 'Question', 'Holding', 'RiskQuestion', 'FeatureRows', 'P
            'answer_decide', 'utc_moment', 'receipt_of', 'Answers', 'ReceiptCheck', 'reproduce_receipt']
 
 # %% ../../nbs/ops/955_answers.ipynb #809c8904
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -619,13 +620,9 @@ def _rows_asked(asked: FeatureRows) -> pd.DataFrame:  # (date, symbol) x columns
     wide = len(asked.columns) + 2
     if wrong := [row for row in asked.rows if len(row) != wide or not all(isinstance(part, str) for part in row[:2])]:
         raise DataError(f"features.rows: {len(wrong)} rows are not date, symbol and {wide - 2} numbers")
-    index = pd.MultiIndex.from_arrays(
-        [
-            pd.to_datetime([row[0] for row in asked.rows], format="%Y-%m-%d", errors="coerce"),
-            [row[1] for row in asked.rows],
-        ],
-        names=["date", "symbol"],
-    )
+    days = [row[0] if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", row[0]) else None for row in asked.rows]  # not "now"
+    dates = pd.to_datetime(days, format="%Y-%m-%d", errors="coerce")
+    index = pd.MultiIndex.from_arrays([dates, [row[1] for row in asked.rows]], names=["date", "symbol"])
     if index.get_level_values(0).isna().any() or index.has_duplicates:
         raise DataError(
             "features.rows: a date is none, or a (date, symbol) stands twice; give ISO dates, each name once"

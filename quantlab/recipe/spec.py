@@ -1118,7 +1118,7 @@ def _message(error: dict, lines: dict[tuple, int], file: str | None) -> str:
             kind = kind.model_fields[part].annotation
         return f"{where}{name} is no key of a recipe{nearest_name(path[-1], kind.model_fields)}"
     said = error["msg"].removeprefix("Value error, ")
-    shown = "" if error["type"] == "value_error" else f" is {error['input']!r}"
+    shown = "" if error["type"] == "value_error" else f" is {repr(error['input'])[:100]}"
     said = said if error["type"] == "value_error" else said[0].lower() + said[1:]
     return f"{where}{name}{shown}: {said}"
 

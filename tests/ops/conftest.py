@@ -27,7 +27,7 @@ def ann(tmp_path_factory):
 
 
 SERVED = "AAPL, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, IBM, KO, XOM"
-EVENING = "2013-06-28 22:00"  # after the last close of the recipe's bars
+EVENING = "2014-12-31 22:00"  # after the last close of the recipe's bars
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def registered_small(tmp_path_factory):
     from quantlab.recipe.run import run
 
     recipe = Recipe().replace(
-        name="small", data__universe=SERVED, data__start="2008-01-02", data__end="2013-06-28",
+        name="small", data__universe=SERVED, data__end="2014-12-31",
         features__use=["rev_21", "mom_63_5"], model__kind="ridge", split__train_sessions=252, split__test_sessions=252,
         policy__top_k=4, policy__buffer=2,
     )  # fmt: skip
