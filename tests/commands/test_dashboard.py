@@ -259,11 +259,11 @@ def test_a_server_without_a_trader_says_so(bare, served, monkeypatch):
 
 
 def test_what_others_wrote_is_text(bare, served, monkeypatch):
+    "A refusal quotes what was asked for: a picture in it would be fetched by the browser."
     log_in(monkeypatch, served, served.all)
-    served.window.trip("![x](http://far.example/p.png)", "ann")
-    page = drawn()
+    page = asked(drawn("Jobs"), "report", "![x](http://far.example/p)")
+    assert "![x](http://far.example/p)" in said(page)
     assert not [one for kind in ("error", "warning", "markdown") for one in getattr(page, kind) if "![x](" in one.value]
-    served.window.rearm("nothing was really wrong", "ann")
 
 
 def stored_run(folder):
@@ -330,6 +330,8 @@ def test_a_limit_whose_use_nobody_knows_is_not_a_number():
     book = {"cash": 10.0, "limits": {"max_gross": 1.0, "flatten": True}}
     held = [{"symbol": "KO", "quantity": 1.0, "price": None, "value": None}]
     assert dashboard.limit_frame(book | {"positions": held})["used"].isna().all()
+    known = {"symbol": "GE", "quantity": 1.0, "price": 5.0, "value": 5.0}
+    assert dashboard.book_frame(book | {"positions": [*held, known]})["weight"].isna().all(), "nor is any share known"
     assert dashboard.limit_frame(book | {"positions": []})["used"].tolist() == [0.0]
     table = dashboard.book_frame(book | {"cash": -20.0, "positions": [held[0] | {"price": 5.0, "value": 5.0}]})
     assert table["weight"].isna().all(), "no share of an equity below zero"
