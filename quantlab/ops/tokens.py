@@ -105,14 +105,14 @@ class TokenFile:
     [{'name': '...',
       'owner': 'risk-page',
       'scopes': ('read',),
-      'expires': '2027-02-27T02:42:57.462727+00:00',
-      'created': '2026-11-29T02:42:57.462727+00:00',
+      'expires': '2027-02-25T22:00:00+00:00',
+      'created': '2026-11-27T22:00:00+00:00',
       'digest': '...'},
      {'name': '...',
       'owner': 'night-run',
       'scopes': ('read', 'run'),
-      'expires': '2026-11-30T02:42:57.463672+00:00',
-      'created': '2026-11-29T02:42:57.463672+00:00',
+      'expires': '2026-11-28T22:00:00+00:00',
+      'created': '2026-11-27T22:00:00+00:00',
       'digest': '...'}]
     """
 
@@ -198,11 +198,16 @@ class TokenFile:
         Examples
         --------
         >>> import tempfile
+        >>> from datetime import UTC, datetime
         >>> from pathlib import Path
         >>> from quantlab.ops.tokens import TokenFile
         >>> work = tempfile.TemporaryDirectory()
         >>> file = TokenFile(Path(work.name) / "tokens.json")
-        >>> token, short = file.issue("risk-page"), file.issue("night-run", ["read", "run"], days=1)
+        >>> evening = datetime(2026, 11, 27, 22, tzinfo=UTC)
+        >>> token, short = (
+        ...     file.issue("risk-page", now=evening),
+        ...     file.issue("night-run", ["read", "run"], days=1, now=evening),
+        ... )
         """
         now = now or datetime.now(UTC)
         if not _OWNER.fullmatch(owner):
@@ -282,10 +287,11 @@ class NotAllowed(Exception):
     >>> from quantlab.ops.tokens import NotAllowed, TokenFile, check_token
     >>> work = tempfile.TemporaryDirectory()
     >>> file = TokenFile(Path(work.name) / "tokens.json")
+    >>> evening = datetime(2026, 11, 27, 22, tzinfo=UTC)
     >>> def ask(header: str | None, scope: str = "read", days: float = 0) -> str:
     ...     "Say how a question at the door ends."
     ...     try:
-    ...         return check_token(file.rows(), header, scope, datetime.now(UTC) + timedelta(days=days)).owner
+    ...         return check_token(file.rows(), header, scope, evening + timedelta(days=days)).owner
     ...     except NotAllowed as error:
     ...         return f"{error.status}: {error.why.partition(';')[0]}"
     """
@@ -331,10 +337,11 @@ def check_token(
     >>> from quantlab.ops.tokens import NotAllowed, TokenFile, check_token
     >>> work = tempfile.TemporaryDirectory()
     >>> file = TokenFile(Path(work.name) / "tokens.json")
+    >>> evening = datetime(2026, 11, 27, 22, tzinfo=UTC)
     >>> def ask(header: str | None, scope: str = "read", days: float = 0) -> str:
     ...     "Say how a question at the door ends."
     ...     try:
-    ...         return check_token(file.rows(), header, scope, datetime.now(UTC) + timedelta(days=days)).owner
+    ...         return check_token(file.rows(), header, scope, evening + timedelta(days=days)).owner
     ...     except NotAllowed as error:
     ...         return f"{error.status}: {error.why.partition(';')[0]}"
     """
