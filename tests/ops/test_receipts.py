@@ -33,11 +33,11 @@ def questions(count, done, seed=5):
                 {"portfolio": held, "cash": float(dice.normal(0, 1e6))},
             ],
             "/predict": [
-                {}, {"sessions": int(dice.integers(1, 300)), "symbols": some},
+                {"sessions": n + 1}, {"sessions": int(dice.integers(1, 300)), "symbols": some},
                 {"as_of": f"{days[int(dice.integers(0, len(days)))]:%Y-%m-%d}", "sessions": 20},
             ],
             "/decide": [
-                {}, {"book": {name: abs(held) for name, held in book.items()}, "cash": 1e6},
+                {"cash": float(n)}, {"book": {name: abs(held) for name, held in book.items()}, "cash": 1e6},
                 {"as_of": late[n % len(late)], "book": {some[0]: 10.0}, "cash": float(dice.uniform(1e5, 1e6))},
             ],
         }  # fmt: skip
