@@ -1,4 +1,4 @@
-# One image for Lab, reports, the server of answers, its workers, the schedule and the dashboard; deploy/entrypoint.sh
+# One image for Lab, reports, the server of answers, its workers and the schedule; deploy/entrypoint.sh
 # chooses. No secret is in it: passwords and keys come from the environment when a container starts.
 #
 # The base is pinned by its full version. Pin it by content too, once you have pulled and looked at it:
@@ -44,8 +44,8 @@ COPY --from=build --chown=10001:10001 /opt/quantlab /opt/quantlab
 COPY --from=build --chown=10001:10001 /cache /cache
 COPY --from=build --chown=10001:10001 /data /data
 USER 10001:10001
-# 8321 the server, 8888 Lab, 8501 the dashboard.
-EXPOSE 8321 8888 8501
+# 8321 the server, 8888 Lab.
+EXPOSE 8321 8888
 # Of the server; another role has no address to ask and is healthy while it runs.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["sh", "/opt/quantlab/deploy/health.sh"]
 ENTRYPOINT ["sh", "/opt/quantlab/deploy/entrypoint.sh"]

@@ -14,7 +14,7 @@ serve)
     # own (QUANTLAB_SERVE_CERTIFICATE, QUANTLAB_SERVE_KEY) or behind a proxy whose address is named (QUANTLAB_SERVE_PROXY).
     exec quantlab serve --host 0.0.0.0 --port "${QUANTLAB_SERVE_PORT:-8321}" "$@"
     ;;
-report | worker | dashboard | database)
+report | worker | database)
     exec quantlab "$role" "$@"
     ;;
 quantlab)
@@ -25,7 +25,7 @@ schedule)
     exec quantlab schedule run "$@"
     ;;
 *)
-    echo "'$role' is no role of this image; say lab, report, serve, worker, schedule, dashboard, database or quantlab" >&2
+    echo "'$role' is no role of this image; say lab, report, serve, worker, schedule, database or quantlab" >&2
     exit 2
     ;;
 esac

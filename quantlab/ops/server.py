@@ -25,6 +25,7 @@ from pydantic import Field
 from ..core.config import root
 from ..core.errors import ConfigError, QuantlabError
 from ..core.ledger import Ledger
+from ..execution.intent import OPEN_STATES
 from ..execution.kill_switch import KillSwitch
 from ..execution.paper_ledger import PaperLedger
 from ..execution.store import OrderStore
@@ -552,7 +553,7 @@ class TraderWindow:
         """
         with self._open() as (store, _):
             last = max((one.decided for one in store.orders()), default="")
-            keep = [one for one in store.orders() if one.decided == last or one.state in ("created", "sent", "working")]
+            keep = [one for one in store.orders() if one.decided == last or one.state in OPEN_STATES]
             return [
                 {"id": o.id, "decided": o.decided, "symbol": o.symbol, "quantity": float(o.quantity), "state": o.state,
                  "filled": float(store.filled(o.id)), "why": o.why} for o in keep

@@ -1,5 +1,6 @@
 """The server: the library's numbers to the last digit, one sentence for whatever is sent, an orderly end."""
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from decimal import Decimal
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,7 +23,11 @@ from test_jobs import effects, start_worker, toys  # noqa: F401  toys is a fixtu
 from quantlab.core.config import root
 from quantlab.core.errors import ConfigError
 from quantlab.core.ledger import Ledger
+from quantlab.execution.intent import FINAL_STATES, OPEN_STATES, OrderIntent
+from quantlab.execution.paper_ledger import PaperLedger
+from quantlab.execution.store import OrderStore
 from quantlab.monitor.logs import open_log
+from quantlab.ops.server import TraderWindow
 from quantlab.recipe.decide import decide
 from quantlab.risk.book import portfolio_risk
 
@@ -585,6 +591,23 @@ class TestHostileLines:
         more += b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="
         got = talk(served, b"GET /risk HTTP/1.1\r\n%s\r\n%s\r\n\r\n" % (heads(served), more), seconds=3)
         assert got.startswith((b"HTTP/1.1 403 ", b"HTTP/1.1 404 ", b"HTTP/1.1 405 ", b"HTTP/1.1 426 "))
+
+
+def test_an_order_that_is_open_is_shown_whatever_became_of_it(tmp_path, monkeypatch):
+    home = tmp_path / "momentum"
+    window = TraderWindow(home, Ledger(tmp_path / "ledger.sqlite"))
+    PaperLedger(home).begin({"strategy": "momentum", "recipe": {}}, "2024-01-02T21:00:00+00:00")
+    store = OrderStore(home / "trader" / "orders.sqlite")
+    states = (*OPEN_STATES, *FINAL_STATES)
+    for day in ("2024-01-02", "2024-01-03"):
+        store.add([OrderIntent(f"{day}{s}", "s", day, s.upper(), Decimal(1), Decimal(10)) for s in states])
+    monkeypatch.setattr("quantlab.execution.store.check_move", lambda *_: None)
+    for day, state in itertools.product(("2024-01-02", "2024-01-03"), states):
+        if state != "created":
+            store.move(day + state, state, "engine")
+    store.close()
+    shown = {one["id"] for one in window.orders()}
+    assert shown == {f"2024-01-03{s}" for s in states} | {f"2024-01-02{s}" for s in OPEN_STATES}
 
 
 def fuzz(served, examples):
