@@ -771,6 +771,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                     'quantlab/commands/schedule_commands.py'),
                                                      'quantlab.commands.schedule_commands._print_timer': ( 'commands/schedule_commands.html#_print_timer',
                                                                                                            'quantlab/commands/schedule_commands.py'),
+                                                     'quantlab.commands.schedule_commands._say_alive': ( 'commands/schedule_commands.html#_say_alive',
+                                                                                                         'quantlab/commands/schedule_commands.py'),
                                                      'quantlab.commands.schedule_commands.check': ( 'commands/schedule_commands.html#check',
                                                                                                     'quantlab/commands/schedule_commands.py'),
                                                      'quantlab.commands.schedule_commands.cron': ( 'commands/schedule_commands.html#cron',

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 import quantlab
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, DataError
 from .console import show_table
 from .data_commands import refresh
 from .paper_commands import carry_closes, ledger_home, open_trader
@@ -277,6 +277,16 @@ def check(file: _File, count: Annotated[int, typer.Option(min=1, max=100, help="
         typer.echo(f"{job.name}: {slots or 'never'} (UTC)")
 
 
+def _say_alive() -> None:
+    "Beat for a watcher elsewhere; a beat that cannot be written is told and does not stop the jobs."
+    from quantlab.monitor.heartbeat import beat
+
+    try:
+        beat("schedule")
+    except DataError as error:
+        typer.echo(f"no beat was written: {error}", err=True)
+
+
 @schedule_app.command("run")
 def run_schedule(
     file: _File,
@@ -293,6 +303,7 @@ def run_schedule(
             ended = run_due(_jobs(file, job), store, datetime.now(UTC), run_steps, tell_slot)
             for slot in ended:
                 typer.echo(f"{slot.job} {slot.at:%Y-%m-%d %H:%M}: {slot.state} {slot.result or slot.error}")
+            _say_alive()
             if once:
                 raise typer.Exit(int(any(slot.state == "failed" for slot in ended)))
             time.sleep(poll)

@@ -14,6 +14,7 @@ import typer
 from quantlab.commands import schedule_commands
 from quantlab.commands.schedule_commands import next_slots, run_steps, timer_lines
 from quantlab.core.errors import ConfigError
+from quantlab.monitor.heartbeat import last_beats
 from quantlab.report.run import list_runs
 from quantlab.runs.schedule import Schedule, SlotLedger, notice_slots, read_schedule, run_due
 from quantlab.runs.slots import SlotRule
@@ -38,6 +39,7 @@ def call(desk, line):
     "Run quantlab schedule in a process of its own."
     names = ("schedule.sqlite", "ledger.sqlite", "tracking.db", "runs")
     own = {f"QUANTLAB_RESEARCH_{name.partition('.')[0].upper()}": str(desk / name) for name in names}
+    own["QUANTLAB_MONITOR_BEATS"] = str(desk / "beats.sqlite")
     words = [PROGRAM, "schedule", *shlex.split(line)]
     done = subprocess.run(words, capture_output=True, text=True, cwd=desk, env={**os.environ, **own}, timeout=120)
     return done.returncode, done.stdout, done.stderr
@@ -70,6 +72,18 @@ def test_a_failure_is_seen_by_the_run_and_by_the_status(desk):
     assert code == 1 and "failed ReportError" in said
     code, said, _ = call(desk, "status")
     assert code == 1 and "failed" in said
+
+
+def test_each_look_beats_and_a_beat_that_cannot_be_written_stops_nothing(desk):
+    noticed(desk, 1)
+    (desk / "beats.sqlite").write_bytes(b"no database" * 100)
+    code, said, error = call(desk, "run desk.yaml --once")
+    assert code == 0 and "done" in said and error.count("no beat was written: ") == 1
+    (desk / "beats.sqlite").unlink()
+    began = datetime.now(UTC)
+    assert call(desk, "run desk.yaml --once") == (0, "", "")
+    assert list(last_beats(desk / "beats.sqlite")) == ["schedule"]
+    assert began <= last_beats(desk / "beats.sqlite")["schedule"] <= datetime.now(UTC)
 
 
 def test_a_refresh_asks_for_its_symbols_and_one_that_is_interrupted_is_taken_up_again(tmp_path, monkeypatch):
