@@ -203,10 +203,11 @@ def check_receipt_file(
 
     Raises
     ------
-    ReceiptError
-        For what is none, or was changed since (see read_receipt).
     ConfigError
+        "there is no file {file}; give the JSON of an answer, as the server sent it"
         For a question that this code does not know (see reproduce_receipt).
+    ReceiptError
+        For what is none, or was changed since, the answer beside it included (see read_receipt).
 
     Examples
     --------
@@ -217,17 +218,21 @@ def check_receipt_file(
     >>> work = tempfile.TemporaryDirectory()
     >>> nothing = Path(work.name) / "answer.json"
     >>> nothing.write_text("{}")
-    >>> show_error(lambda: check_receipt_file(nothing)).partition(";")[0]
-    "ReceiptError: this is no receipt ('id')"
+    >>> missing = show_error(lambda: check_receipt_file(Path("none.json"))).partition(";")[0]
+    >>> [missing, show_error(lambda: check_receipt_file(nothing)).partition(";")[0]]
+    ['ConfigError: there is no file none.json', 'ReceiptError: this is no receipt']
     """
     from quantlab.ops.answers import reproduce_receipt
     from quantlab.ops.receipts import read_receipt
 
+    if not file.is_file():
+        raise ConfigError(f"there is no file {file}; give the JSON of an answer, as the server sent it")
     receipt = read_receipt(file.read_bytes())
     found = reproduce_receipt(receipt)
     for line in found.differs:
         typer.echo(f"differs: {line}")
     what = f"{receipt.endpoint} of {receipt.model} version {receipt.version} at {receipt.as_of}"
-    typer.echo(f"{what}: {'every digit came out again' if found.reproduced else 'another answer came out'}")
+    came = "it could not be computed" if found.answer is None else "another answer came out"
+    typer.echo(f"{what}: {'every digit came out again' if found.reproduced else came}")
     if not found.reproduced:
         raise typer.Exit(1)
