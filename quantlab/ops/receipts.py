@@ -239,7 +239,7 @@ def read_receipt(
     try:
         told = text if isinstance(text, Mapping) else json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ReceiptError(f"this is no JSON ({error}); {wanted}") from None
+        raise ReceiptError(f"this is no receipt, as it is no JSON ({error}); {wanted}") from None
     lines = told.get("receipt", told) if isinstance(told, Mapping) else None
     if not isinstance(lines, Mapping) or {*lines} != {"id", *(field.name for field in fields(Receipt))}:
         raise ReceiptError(f"this is no receipt; {wanted}")
