@@ -1004,7 +1004,8 @@ def _changed_page(recipe: "Recipe", changes: Mapping[str, object]) -> "Recipe":
         if not _SETTING.fullmatch(word) or word in _NOT_CHANGED:
             raise ConfigError(f"{word[:60]!r} is no setting that is taken from outside; write policy.top_k")
         if "." not in word and isinstance(getattr(recipe, word, None), BaseModel):
-            inside = next(iter(type(getattr(recipe, word)).model_fields))
+            known = [*type(getattr(recipe, word)).model_fields]
+            inside = next((one for one in known if isinstance(value, Mapping) and one in value), known[0])
             raise ConfigError(f"{word} is a section; name its settings one by one, such as {word}.{inside}")
         if not isinstance(value, (bool, int, float)) and word.startswith("model.") and recipe.model.kind == "qlib":
             raise ConfigError(f"{word} is an argument of Qlib's own class; only numbers are taken from outside")
