@@ -1219,6 +1219,7 @@ def open_port(
     ...     taken = line.getsockname()[1]
     ...     said = show_error(lambda: open_port("127.0.0.1", taken)).replace(str(taken), "8321")
     >>> said
+    'ConfigError: port 8321 is taken; choose another with --port'
     """
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)

@@ -26,7 +26,17 @@ from quantlab.core.config import root
 from quantlab.core.errors import ConfigError, DataError, ReportError
 from quantlab.core.ledger import Ledger
 from quantlab.ops import jobs
-from quantlab.ops.jobs import JOB_STATES, JobError, JobTable, NoJobError, NoRequestError, Worker, check_job, run_job, wake_workers
+from quantlab.ops.jobs import (
+    JOB_STATES,
+    JobError,
+    JobTable,
+    NoJobError,
+    NoRequestError,
+    Worker,
+    check_job,
+    run_job,
+    wake_workers,
+)
 from quantlab.recipe.spec import Recipe
 from quantlab.report import tracking
 from quantlab.report.template import plain

@@ -1139,12 +1139,11 @@ class TestWhatIsSaid:
         assert first.status_code == 202 and ask().json()["id"] == first.json()["id"]
         other = ask(overrides={"policy.top_k": 4})
         assert other.status_code == 409 and "given to another request" in other.json()["error"]
-        place = f"/jobs/{first.json()['id']}"
-        assert served.line.delete(place).status_code == 200 and served.line.delete(place).status_code == 409
+        assert served.line.delete(f"/jobs/{first.json()['id']}").status_code == 200
 
     @pytest.mark.parametrize("place", ["/health", "/ready"])
     def test_a_probe_may_ask_for_no_body(self, served, place):
-        got = talk(served, b"HEAD %s HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n" % place.encode(), seconds=1)
+        got = talk(served, b"HEAD %s HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n" % place.encode())
         head, _, body = got.partition(b"\r\n\r\n")
         whole = served.line.get(place)
         assert head.startswith(b"HTTP/1.1 200 ") and body == b""
