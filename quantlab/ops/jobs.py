@@ -53,7 +53,7 @@ class JobError(QuantlabError):
     >>> empty = _Rows(here / "empty.sqlite")
     >>> [show_error(lambda: empty.row("nothing")), show_error(lambda: empty.rows("lost"))]
     ["NoJobError: there is no job 'nothing'; quantlab jobs lists them",
-     "JobError: state is 'lost'; give one of queued, running, done, failed, cancelled"]
+     "NoRequestError: state is 'lost'; give one of queued, running, done, failed, cancelled"]
     """
 
 
@@ -73,7 +73,7 @@ class NoJobError(JobError):
     >>> empty = _Rows(here / "empty.sqlite")
     >>> [show_error(lambda: empty.row("nothing")), show_error(lambda: empty.rows("lost"))]
     ["NoJobError: there is no job 'nothing'; quantlab jobs lists them",
-     "JobError: state is 'lost'; give one of queued, running, done, failed, cancelled"]
+     "NoRequestError: state is 'lost'; give one of queued, running, done, failed, cancelled"]
     """
 
 
@@ -82,37 +82,18 @@ class NoRequestError(JobError):
 
     Examples
     --------
-    >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.core.ledger import Ledger
-    >>> from quantlab.monitor.logs import open_log
-    >>> from quantlab.ops.answers import Answers
-    >>> from quantlab.ops.jobs import JobTable
-    >>> from quantlab.ops.registry import register_recipe
-    >>> from quantlab.ops.server import create_app
-    >>> from quantlab.ops.tokens import TokenFile
-    >>> from quantlab.recipe.run import run
-    >>> from quantlab.recipe.spec import Recipe
-    >>> symbols = (
-    ...     "AAPL, ABT, AMZN, BA, BAC, CAT, CSCO, CVX, DIS, GE, HD, IBM, INTC, JNJ, JPM, KO, MSFT, PG, WMT, XOM"
-    ... )
-    >>> recipe = Recipe().replace(
-    ...     name="small", data__universe=symbols, data__end="2013-06-28", features__use=["rev_21", "mom_63_5"],
-    ...     model__kind="ridge", split__train_sessions=252, split__test_sessions=126, policy__top_k=5, policy__buffer=3,
-    ... )  # fmt: skip
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.jobs import _Rows, _engine, _jobs
     >>> work = tempfile.TemporaryDirectory()
     >>> here = Path(work.name)
-    >>> ledger, store = Ledger(here / "ledger.sqlite"), here / "mlflow.sqlite"
-    >>> done = run(recipe, ledger=ledger)
-    >>> register_recipe(done, store, ledger)
-    >>> evening = pd.Timestamp("2013-06-28 22:00", tz="UTC")
-    >>> answers = Answers("small", "candidate", 1e6, store, ledger, clock=lambda: evening)
-    >>> answers.refresh()
-    >>> tokens = TokenFile(here / "tokens.json")
-    >>> app = create_app(
-    ...     answers, tokens, JobTable(here / "jobs.sqlite"), log=open_log("server", here / "server.log")
-    ... )
+    >>> with _engine(here / "one.sqlite").begin() as db:
+    ...     _jobs().metadata.create_all(db)
+    >>> empty = _Rows(here / "empty.sqlite")
+    >>> [show_error(lambda: empty.row("nothing")), show_error(lambda: empty.rows("lost"))]
+    ["NoJobError: there is no job 'nothing'; quantlab jobs lists them",
+     "NoRequestError: state is 'lost'; give one of queued, running, done, failed, cancelled"]
     """
 
 
@@ -197,7 +178,7 @@ def _as_json(value: Any, what: str, most: int) -> str:
     try:
         text = json.dumps(value, allow_nan=False, sort_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
-        raise NoRequestError(f"{what} cannot be written as JSON ({error}); give numbers, texts, lists and mappings") from None
+        raise NoRequestError(f"{what} cannot be written as JSON ({error}); give numbers, texts and lists of them") from None
     if len(text) > most:
         raise NoRequestError(f"{what} has {len(text):,} characters of JSON, and {most:,} are allowed; ask for less")
     return text
@@ -639,7 +620,7 @@ class _Held(_Asked):
         JobError
             Where the worker does not hold it.
         NoRequestError
-            "{what} cannot be written as JSON ({error}); give numbers, texts, lists and mappings"
+            "{what} cannot be written as JSON ({error}); give numbers, texts and lists of them"
             "{what} has {...} characters of JSON, and {most} are allowed; ask for less"
 
         Examples

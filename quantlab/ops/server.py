@@ -382,6 +382,9 @@ class _Keeper:
         return body
 
 # %% ../../nbs/ops/957_server.ipynb #d7085261
+_ALWAYS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))  # headers of each answer
+
+
 class Door(_Keeper):
     """Check each question before it is read, count it, and write it down (an ASGI middleware).
 
@@ -451,12 +454,7 @@ class Door(_Keeper):
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                extra = [
-                    (b"x-request-id", id.encode()),
-                    (b"cache-control", b"no-store"),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
-                message = {**message, "headers": [*message.get("headers", []), *extra]}
+                message = {**message, "headers": [*message.get("headers", []), (b"x-request-id", id.encode()), *_ALWAYS]}
             elif method == "HEAD":
                 message = {**message, "body": b""}
             await send(message)
@@ -980,7 +978,8 @@ _REFUSALS = {
 def _summaries(part: Any) -> Any:
     "Cut each description of the page to its first line: docstrings go on with sections for programmers."
     if isinstance(part, dict):
-        return {k: _first_line(v) if k == "description" and isinstance(v, str) else _summaries(v) for k, v in part.items()}
+        said = {"description": _first_line(part["description"])} if isinstance(part.get("description"), str) else {}
+        return {name: _summaries(value) for name, value in part.items()} | said
     return [_summaries(one) for one in part] if isinstance(part, list) else part
 
 
@@ -1120,8 +1119,7 @@ def make_server(
     proxy: str = "",  # addresses of the proxy in front, separated by commas
     drain: int = 20,  # seconds that questions under way may take at the end
 ) -> Any:  # uvicorn.Server: run() serves until SIGTERM or Ctrl-C
-    """Make a server that was not started; raise ConfigError for an address open to everybody, or a PEM file that is
-    none.
+    """Make a server that is not started; raise ConfigError for an address open to all, or PEM files that are none.
 
     Parameters
     ----------
@@ -1148,7 +1146,7 @@ def make_server(
     Raises
     ------
     ConfigError
-        For an address open to everybody, or a PEM file that is none.
+        For an address open to all, or PEM files that are none.
 
     Examples
     --------
