@@ -178,7 +178,7 @@ def _as_json(value: Any, what: str, most: int) -> str:
     try:
         text = json.dumps(value, allow_nan=False, sort_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
-        raise NoRequestError(f"{what} cannot be written as JSON ({error}); give numbers, texts and lists of them") from None
+        raise NoRequestError(f"{what} cannot be written as JSON ({error}); give numbers, texts and lists") from None
     if len(text) > most:
         raise NoRequestError(f"{what} has {len(text):,} characters of JSON, and {most:,} are allowed; ask for less")
     return text
@@ -620,7 +620,7 @@ class _Held(_Asked):
         JobError
             Where the worker does not hold it.
         NoRequestError
-            "{what} cannot be written as JSON ({error}); give numbers, texts and lists of them"
+            "{what} cannot be written as JSON ({error}); give numbers, texts and lists"
             "{what} has {...} characters of JSON, and {most} are allowed; ask for less"
 
         Examples

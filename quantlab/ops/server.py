@@ -454,7 +454,8 @@ class Door(_Keeper):
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": [*message.get("headers", []), (b"x-request-id", id.encode()), *_ALWAYS]}
+                own = (b"x-request-id", id.encode())
+                message = {**message, "headers": [*message.get("headers", []), own, *_ALWAYS]}
             elif method == "HEAD":
                 message = {**message, "body": b""}
             await send(message)
