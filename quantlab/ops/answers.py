@@ -358,8 +358,8 @@ def say_invalid(
         return f"{where}: expected a date, a symbol, then numbers of at most 1e30 in size, or null"
     if re.search(r"portfolio(\.\d+)?$", where) and found["type"] in ("string_type", "model_type", "list_type"):
         return f"{where}: expected symbols alone, or objects of symbol and quantity alone"
-    wrong = _SAID.get(found["type"], found["msg"][0].lower() + found["msg"][1:])
-    return f"{where}: {wrong.format(**found.get('ctx', {}))}"
+    said = _SAID.get(found["type"], "").format(**found.get("ctx", {}))
+    return f"{where}: {said or found['msg'][0].lower() + found['msg'][1:]}"
 
 # %% ../../nbs/ops/955_answers.ipynb #615538f1
 class StaleError(QuantlabError):
