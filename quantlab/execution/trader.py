@@ -858,8 +858,7 @@ class _Settled(BegunTrader):
         permit: LivePermit | None = None,  # to begin it where money is real
         tell: Callable[[str, str, str], object] | None = None,  # topic, text, key: publish of a bus, for what happens
     ):
-        if terms is not None and venue is not None:
-            terms = with_account(terms, venue)
+        terms = with_account(terms, venue) if terms is not None and venue is not None else terms
         super().__init__(recipe, home, terms, permit)
         if (self.terms.venue == SIMULATED) != (venue is None):
             raise ExecutionError(f"the trader was begun at {self.terms.venue}; open it with that venue")
@@ -875,11 +874,10 @@ class _Settled(BegunTrader):
         self.venue: TradingVenue = venue or paper_account(self.recipe, self.market, self.terms, journal)
 
     def _left_at(self) -> str:
-        "Return where a replay was left: ten minutes after its last close, or at the last word about the switch."
-        closes = [session_hours(self.terms.calendar, day.decided)[0] for day in self.ledger.days()[-1:]]
-        moments = [pd.Timestamp(close) + pd.Timedelta("10min") for close in closes]
-        moments += [pd.Timestamp(row["when"]) for row in self.switch.log()]
-        return f"{max(moments, default=pd.Timestamp(0, tz='UTC')):%Y-%m-%dT%H:%M:%S.%f+00:00}"
+        "Return where a replay was left: ten minutes after its last close, or after the last word about the switch."
+        moments = [pd.Timestamp(row["when"]) for row in self.switch.log()]
+        moments += [pd.Timestamp(session_hours(self.terms.calendar, day.decided)[0]) for day in self.ledger.days()[-1:]]
+        return f"{max(moments, default=pd.Timestamp(0, tz='UTC')) + pd.Timedelta('10min'):%Y-%m-%dT%H:%M:%S.%f+00:00}"
 
     def _flows_since(self) -> str:
         "Return the day from which flows are booked: what a venue booked up to today is in its money already."
