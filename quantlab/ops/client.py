@@ -299,7 +299,7 @@ class _Questions(_Line):
         {'date': '2013-06-28',
          'due': False,
          'next_due': 19,
-         'equity': 128788.66656539959}
+         'equity': 140110.00061035156}
         """
         body = {"as_of": as_of, "book": None if book is None else dict(book), "cash": cash}
         return self._ask("POST", "/decide", {name: value for name, value in body.items() if value is not None})
