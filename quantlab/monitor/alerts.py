@@ -741,7 +741,8 @@ def acknowledge(
     ['ConfigError: no alert is called FeedStal; did you mean FeedStale?',
      'ConfigError: FeedStale is to be silent until 2025-11-24 12:00, which is over; give a later time',
      'ConfigError: FeedStale is silenced without a word; say why, in a sentence',
-     'ConfigError: FeedStale is not active, so there is nothing to take over; active: none']
+     'ConfigError: FeedStale is critical and can be silent for 7 days at most; silence it again then',
+     'ConfigError: FeedStale was not wrong at the last look, so nothing is to be taken over; wrong: none']
     """
     _check_name(name)
     said = f"{_utc(now)[:16]} {_reason(by, f'{name} is acknowledged')}"
@@ -838,9 +839,8 @@ class _Round:
 
     def __init__(self, db: sqlite3.Connection, plan: AlertPlan | None, now: datetime):
         self.db, self.now, self.text = db, now, _utc(now)
-        self.people, self.repeat, self.escalate = (), timedelta(0), timedelta(0)
-        if plan:
-            self.people, self.repeat, self.escalate = plan.recipients, plan.repeat, plan.escalate
+        self.people: tuple[str, ...] = plan.recipients if plan else ()
+        self.repeat, self.escalate = (plan.repeat, plan.escalate) if plan else (timedelta(0), timedelta(0))
         self._ahead()
 
     def _ahead(self) -> None:

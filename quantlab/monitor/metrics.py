@@ -179,8 +179,7 @@ def write_metrics(
     file: Path | str,  # ends in .prom, in the folder of node_exporter's --collector.textfile.directory
     readings: Sequence[Reading],  # of batch_readings, and of whoever has more
 ) -> Path:  # the file
-    """Replace a text file of figures, whole or not at all; raise ConfigError for an ending or a folder that cannot be,
-    DataError on failure.
+    """Replace a file of figures, whole or not at all; raise ConfigError for another name, DataError on failure.
 
     Parameters
     ----------
@@ -197,7 +196,7 @@ def write_metrics(
     Raises
     ------
     ConfigError
-        For an ending or a folder that cannot be, DataError on failure.
+        For another name, DataError on failure.
     DataError
         "{where} cannot be written ({strerror}); make room, or name another file"
 

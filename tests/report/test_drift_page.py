@@ -16,8 +16,10 @@ from quantlab.monitor.drift_page import (
     drift_verdict,
     false_alarm_rates,
     judge_months,
+    months_figure,
     moved_figure,
     plant_drift,
+    quiet_rates,
     read_plants,
     realised_ic,
 )
@@ -35,13 +37,17 @@ def own(monkeypatch, tmp_path):
     ("wrong", "said"),
     [
         ({"recipe": "treees"}, "did you mean trees"), ({"reference": 1259}, "reference is 1259"),
-        ({"months": 0}, "months is 0"), ({"level": 0.01}, "level is 0.01"), ({"combine": "mean"}, "combine"),
-        ({"plants": ["rev5=1"]}, "'rev5' is no column.*did you mean rev_5"), ({"plants": ["rev_5"]}, "says no number"),
+        ({"months": 0}, "months is 0"),
+        ({"level": 0.01}, r"level is 0.01, expected between 0.017.*1/\(60\+1\)"),
+        ({"combine": "mean"}, "combine"),
+        ({"plants": ["rev5=1"]}, "'rev5' is no column.*did you mean rev_5.*write -p plants=mom_252_21=0.5"),
+        ({"plants": ["rev_5"]}, "says no number"),
         ({"top": 0}, "top is 0"), ({"asked": "2024-01-02 22:00"}, "asked"),
         ({"asked": "2024-13-02 22:00Z"}, "no moment"),
         ({"delay": "soon"}, "delay"), ({"calendar": "XNYC"}, "XNYC"), ({"recovery": 0.0}, "recovery"),
         ({"start": "2018-01-01"}, "sessions"), ({"universe": "AAPL,NOPE"}, "NOPE"),
         ({"overrides": "model.kin=1"}, "kin"),
+        ({"plants": "[rev_5=1]"}, r"""-p plants=ONE, or -p plants='\["ONE", "TWO"\]'"""),
     ],
 )  # fmt: skip
 def test_what_cannot_be_judged_is_refused_before_a_kernel_starts(wrong, said):
@@ -82,6 +88,17 @@ def test_what_is_planted_is_found_and_customs_are_counted():
     assert judged.by_custom["PSI > 0.1"].tolist() == [0.0, 0.2] and judged.distance_z().index[0] == "noise_2"
     assert re.search(r"drift\*\*, family-wise p = 0\.016 over 5 columns.*\*\*noise_2\*\*", drift_verdict(judged))
     assert "no drift is shown" in drift_verdict(judge_months(panel, months=2))
+
+
+def test_the_legend_covers_no_point_and_chance_is_what_was_measured():
+    panel, _ = panels()
+    fig = months_figure(judge_months(panel, months=2), "two months")
+    assert len(fig.legends) == 1 and not any(ax.get_legend() for ax in fig.axes)
+    low, high = quiet_rates(judge_months(panel, months=2), "max")
+    rates = false_alarm_rates("max")["this test"]
+    assert low <= high and {low, high} <= set(rates)
+    remembers = panel.groupby("symbol").transform(lambda x: x.rolling(120, min_periods=1).mean())
+    assert quiet_rates(judge_months(remembers, months=2), "max")[1] == rates.iloc[-1]
 
 
 def test_an_outcome_that_has_not_ended_is_in_no_figure():
@@ -126,6 +143,8 @@ def test_a_market_whose_volume_moves_is_found_and_the_alarm_is_kept_once(tmp_pat
     ledger = Ledger(tmp_path / "ledger")
     assert len(drift_alarms(ledger, next(s for s in ledger.rows()["study"] if "drift alarm" in s)[13:])) == 1
     page = first.html.read_text()
+    assert "Verdict on own" in page and '<td class="text">own (study own)</td>' in page
+    assert "nobody decided in those before it" in page and "are no whole month yet" not in page
     assert "Traceback" not in page and ": drift</strong>" in page and "A decision may be made" in page
     late = run_report("drift", asked | {"asked": "2021-12-30 22:00Z"}, track=False)
     assert late.metrics["may_decide"] == 0 and late.metrics["behind"] > 100
