@@ -6,6 +6,7 @@
 __all__ = ['app', 'main']
 
 # %% ../../nbs/commands/990_cli.ipynb #d431d9aa
+import errno
 import os
 import signal
 import sys
@@ -47,6 +48,19 @@ def version() -> None:
 def _say(message: str) -> None:
     "Print an error as one line without secrets."
     typer.echo(f"error: {redact(' '.join(message.split()))}", err=True)
+
+
+def _refused_by_system(error: OSError) -> str:
+    "Say what the file system or the network refuses, and what helps against that."
+    if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
+        remedy = "give a path that is there"
+    elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        remedy = "mend the permissions, then run again"
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "make room, then run again"
+    else:
+        remedy = "mend that, then run again"
+    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}; {remedy}"
 
 
 def main() -> None:
@@ -92,10 +106,7 @@ def main() -> None:
         _say(str(error))
         raise SystemExit(1 if isinstance(error, RunError) else 2) from None
     except OSError as error:
-        _say(
-            f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}; "
-            "make room or mend the permissions, then run again"
-        )
+        _say(_refused_by_system(error))
         raise SystemExit(1) from None
 
 # %% ../../nbs/commands/990_cli.ipynb #13feb4c0

@@ -8,9 +8,12 @@ __all__ = ['token_app', 'serve_app', 'simulate_app', 'new_token', 'list_tokens',
 
 # %% ../../nbs/commands/982_serve_commands.ipynb #fe3d36ba
 import os
+import shlex
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -18,6 +21,8 @@ from .console import progress_bar, show_table
 from ..core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from quantlab.ops.answers import Answers
     from quantlab.ops.tokens import TokenFile
 
@@ -71,6 +76,26 @@ def revoke_token(
 serve_app = typer.Typer()
 
 
+def _check_settings() -> None:
+    "Raise ConfigError for a stage, a calendar or a delay that is none: the server would start and never answer."
+    import pandas as pd
+
+    from quantlab.core.config import setting
+    from quantlab.data.calendar import schedule
+    from quantlab.ops.registry import STAGES
+
+    stage, delay, today = setting("serve", "stage"), setting("serve", "delay"), pd.Timestamp.now()
+    if stage not in STAGES:
+        raise ConfigError(f"stage is {stage!r}; give one of {', '.join(STAGES)}")
+    schedule(setting("serve", "calendar"), today, today)
+    try:
+        known = pd.Timedelta(delay) >= pd.Timedelta(0)
+    except ValueError:
+        known = False
+    if not known:
+        raise ConfigError(f"delay is {delay!r}, expected a time such as 1h or 30min; mend [serve] delay")
+
+
 def _answers(at: str) -> "Answers":
     "Make the answers as the settings say; raise ConfigError where no recipe is named."
     import pandas as pd
@@ -87,27 +112,39 @@ def _answers(at: str) -> "Answers":
         raise ConfigError(f"at is {at!r}, expected a moment such as 2023-12-29T22:00Z") from None
     if held is not None and (held is pd.NaT or held.tzinfo is None):
         raise ConfigError(f"at is {at!r}, expected a moment with its zone, such as 2023-12-29T22:00Z")
+    if held is not None and held > utc_moment():
+        raise ConfigError(f"at is {at!r}, which is not over yet; give a moment that is, or leave it out")
     asked = {one: setting("serve", one) for one in ("stage", "calendar", "delay")}
     clock = utc_moment if held is None else lambda: held.tz_convert("UTC")
     return Answers(name, capital=setting("serve", "capital", float), clock=clock, **asked)
+
+# %% ../../nbs/commands/982_serve_commands.ipynb #c4212e9a
+class _Rehearsal(NamedTuple):
+    "Say what a rehearsal serves, and where it keeps everything."
+
+    at: str  # a moment after the last close of its data
+    symbols: list[str]  # of that close
+    places: dict[str, str]  # environment that aims the other commands there
 
 
 def _rehearse(
     name: str,  # of a committed recipe
     folder: Path,  # of its own registry, ledger, tokens and jobs
-) -> str:  # a moment after the last close of its data
+) -> _Rehearsal:
     "Register a committed recipe in a folder of its own and point the settings there; the workspace stays as it is."
     import pandas as pd
 
+    from quantlab.core.errors import ReportError
+    from quantlab.ops.registry import load_recipe, register_recipe
+    from quantlab.recipe.market import market_bars
+    from quantlab.recipe.spec import load
+
+    load(name)  # one that is not there is refused before anything is made
     folder.mkdir(parents=True, exist_ok=True)
     named = {"RESEARCH_TRACKING": "mlflow", "RESEARCH_LEDGER": "ledger", "SERVE_JOBS": "jobs", "SERVE_WAKE": "wake"}
     places = {f"QUANTLAB_{key}": str(folder / f"{file}.sqlite") for key, file in named.items()}
     places |= {"QUANTLAB_SERVE_TOKENS": str(folder / "tokens.json")}
     os.environ |= {**places, "QUANTLAB_SERVE_RECIPE": name, "QUANTLAB_SERVE_STAGE": "candidate"}
-    from quantlab.core.errors import ReportError
-    from quantlab.ops.registry import load_recipe, register_recipe
-    from quantlab.recipe.market import market_bars
-
     try:
         recipe = load_recipe(name, "candidate").recipe
     except ReportError:  # none yet, or of another code
@@ -117,9 +154,39 @@ def _rehearse(
             done = run(name, progress=show)
         register_recipe(done)
         recipe = done.recipe
-    return f"{market_bars(recipe).raw.index[-1][0] + pd.Timedelta('1D'):%Y-%m-%dT00:00Z}"
+    bars = market_bars(recipe).raw
+    last = bars.index[-1][0]
+    return _Rehearsal(f"{last + pd.Timedelta('1D'):%Y-%m-%dT00:00Z}", list(bars.loc[last].index), places)
+
+
+def _first_steps(
+    rehearsal: _Rehearsal,
+    address: str,  # of the server
+    token: str,  # that may read and run
+) -> list[str]:  # lines for a shell
+    "Write the lines that aim the other commands at a rehearsal, and a first question."
+    there = rehearsal.places | {"QUANTLAB_SERVER_ADDRESS": address, "QUANTLAB_SERVER_TOKEN": token}
+    book = ", ".join(f'"{symbol}"' for symbol in rehearsal.symbols[:2])
+    head = f'-H "Authorization: Bearer {token}" -H "Content-Type: application/json"'
+    lines = ["a rehearsal: these lines aim another shell's quantlab at it (token, jobs, worker, simulate, reproduce)"]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in there.items()]
+    question = shlex.quote(f'{{"portfolio": [{book}]}}')
+    return [*lines, "and this asks it:", f"curl {address}/risk {head} -d {question}"]
 
 # %% ../../nbs/commands/982_serve_commands.ipynb #583d97c4
+def _application(at: str) -> "tuple[Answers, FastAPI]":
+    "Make answers and application as the settings say; raise ConfigError for what they cannot be made of."
+    from quantlab.core.config import setting
+    from quantlab.ops.jobs import open_jobs, open_wake
+    from quantlab.ops.server import DoorLimits, create_app
+
+    answers, tokens = _answers(at), _tokens()
+    tokens.rows()  # a file that holds none is refused now, and not to each caller
+    hosts = ("127.0.0.1", "localhost", "[::1]", *setting("serve", "hosts").split())
+    limits = DoorLimits(setting("serve", "rate", float))
+    return answers, create_app(answers, tokens, open_jobs(), open_wake(), limits=limits, hosts=hosts)
+
+
 @serve_app.command("serve")
 def serve(
     recipe: Annotated[str, typer.Option(help="Name of a registered recipe; [serve] recipe.")] = "",
@@ -133,30 +200,47 @@ def serve(
 ) -> None:
     "Serve answers of a registered recipe until SIGTERM or Ctrl-C; questions under way are answered first."
     from quantlab.core.config import root, setting
-    from quantlab.ops.jobs import open_jobs, open_wake
-    from quantlab.ops.server import DoorLimits, check_address, create_app, make_server
+    from quantlab.ops.server import check_address, make_server, open_port
 
     given = {"recipe": recipe, "stage": stage, "host": host, "port": "" if port is None else str(port)}
     os.environ |= {f"QUANTLAB_SERVE_{name.upper()}": value for name, value in given.items() if value}
     asked = {one: setting("serve", one) for one in ("host", "certificate", "key", "proxy")}
     check_address(**asked)
-    if rehearsal:
-        at = _rehearse(recipe or setting("serve", "recipe") or "momentum", root() / ".cache" / "rehearsal")
-        typer.echo(f"a token for this rehearsal: {_tokens().issue('rehearsal', ['read', 'run'], days=1)}", err=True)
-    hosts = ("127.0.0.1", "localhost", "[::1]", *setting("serve", "hosts").split())
-    limits, answers = DoorLimits(setting("serve", "rate", float)), _answers(at)
-    app = create_app(answers, _tokens(), open_jobs(), open_wake(), limits=limits, hosts=hosts)
-    server = make_server(app, port=setting("serve", "port", int), **asked)
-    secure = "https" if asked["certificate"] else "http"
-    typer.echo(f"{answers.name} at {answers.stage}: {secure}://{asked['host']}:{setting('serve', 'port')}", err=True)
-    for one in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when all is answered: that is no failure
-        signal.signal(one, server.handle_exit)
-    server.run()
+    _check_settings()
+    with open_port(asked["host"], setting("serve", "port", int)) as line:
+        named = f"[{asked['host']}]" if ":" in str(asked["host"]) else asked["host"]
+        address, steps = f"http{'s' * bool(asked['certificate'])}://{named}:{line.getsockname()[1]}", []
+        if rehearsal:
+            made = _rehearse(recipe or setting("serve", "recipe") or "momentum", root() / ".cache" / "rehearsal")
+            at, steps = made.at, _first_steps(made, address, _tokens().issue("rehearsal", ["read", "run"], days=1))
+        answers, app = _application(at)
+        server = make_server(app, **asked)
+        typer.echo("\n".join([f"{answers.name} at {answers.stage}: {address}", *steps]), err=True)
+        for one in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when all is answered: no failure
+            signal.signal(one, server.handle_exit)
+        server.run(sockets=[line])
     if not server.started:
         raise typer.Exit(1)
 
 # %% ../../nbs/commands/982_serve_commands.ipynb #c1be874c
 simulate_app = typer.Typer()
+
+
+def _tell_job(
+    show: Callable[[int, int, str], None],  # of progress_bar
+    patience: float = 5.0,  # seconds
+) -> Callable[[dict], None]:  # called with the job at each look
+    "Show how far a job is, and say once when no worker takes it."
+    begun, said = time.monotonic(), False
+
+    def tell(row: dict) -> None:
+        nonlocal said
+        show(int(row["state"] == "done"), 1, f"{row['state']}, attempt {row['attempts']}")
+        if row["state"] == "queued" and not said and time.monotonic() - begun > patience:
+            said = True
+            typer.echo("the job waits for a worker; start one beside the server: quantlab worker", err=True)
+
+    return tell
 
 
 @simulate_app.command("simulate")
@@ -181,12 +265,12 @@ def simulate_command(
     if wrong := [one for one, mark, _ in pairs if not mark]:
         raise ConfigError(f"--set {wrong[0]} has no value; write policy.top_k=20")
     if output is not None and not output.parent.is_dir():
-        raise ConfigError(f"there is no folder {output.parent.name} for {output.name}; make it first")
+        raise ConfigError(f"there is no folder {output.parent} for {output.name}; make it first")
     with QuantlabClient(address, token) as client, progress_bar() as show:
-        tell = lambda row: show(int(row["state"] == "done"), 1, f"{row['state']}, attempt {row['attempts']}")
-        account, said = simulate(client, name, {key: as_value(text) for key, _, text in pairs}, tell=tell)
+        changes = {key: as_value(text) for key, _, text in pairs}
+        account, said = simulate(client, name, changes, tell=_tell_job(show))
     if output is not None:
-        account.to_csv(output, float_format="%r")
+        account.to_csv(output)
     period = f"{account.index[0]:%Y-%m-%d} to {account.index[-1]:%Y-%m-%d}"
     typer.echo(f"{name}, key {said['key']}: {period}, equity {account['equity'].iloc[-1]:,.2f}")
 
@@ -203,31 +287,46 @@ def check_receipt_file(
 
     Raises
     ------
-    ReceiptError
-        For what is none, or was changed since (see read_receipt).
     ConfigError
+        "there is no file {file}; give the JSON of an answer, as the server sent it"
         For a question that this code does not know (see reproduce_receipt).
+    ReceiptError
+        For what is none, or was changed since, the answer beside it included (see read_receipt).
 
     Examples
     --------
+    >>> import os
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.commands.serve_commands import check_receipt_file
+    >>> from quantlab.commands.serve_commands import _answers, _check_settings, check_receipt_file
     >>> from quantlab.core.errors import show_error
     >>> work = tempfile.TemporaryDirectory()
+    >>> os.environ["QUANTLAB_SERVE_TOKENS"] = f"{work.name}/tokens.json"
+    >>> os.environ["QUANTLAB_SERVE_RECIPE"] = "small"
+    >>> told = [
+    ...     show_error(lambda at=at: _answers(at)) for at in ("yesterday", "2023-12-29 22:00", "2999-12-31T22:00Z")
+    ... ]
+    >>> for name, wrong in {"STAGE": "foo", "CALENDAR": "XNYX", "DELAY": "soon"}.items():
+    ...     os.environ[f"QUANTLAB_SERVE_{name}"] = wrong
+    ...     told.append(show_error(_check_settings))
+    ...     del os.environ[f"QUANTLAB_SERVE_{name}"]
     >>> nothing = Path(work.name) / "answer.json"
     >>> nothing.write_text("{}")
-    >>> show_error(lambda: check_receipt_file(nothing)).partition(";")[0]
-    "ReceiptError: this is no receipt ('id')"
+    >>> missing = show_error(lambda: check_receipt_file(Path("none.json"))).partition(";")[0]
+    >>> [missing, show_error(lambda: check_receipt_file(nothing)).partition(";")[0]]
+    ['ConfigError: there is no file none.json', 'ReceiptError: this is no receipt']
     """
     from quantlab.ops.answers import reproduce_receipt
     from quantlab.ops.receipts import read_receipt
 
+    if not file.is_file():
+        raise ConfigError(f"there is no file {file}; give the JSON of an answer, as the server sent it")
     receipt = read_receipt(file.read_bytes())
     found = reproduce_receipt(receipt)
     for line in found.differs:
         typer.echo(f"differs: {line}")
     what = f"{receipt.endpoint} of {receipt.model} version {receipt.version} at {receipt.as_of}"
-    typer.echo(f"{what}: {'every digit came out again' if found.reproduced else 'another answer came out'}")
+    came = "it could not be computed" if found.answer is None else "another answer came out"
+    typer.echo(f"{what}: {'every digit came out again' if found.reproduced else came}")
     if not found.reproduced:
         raise typer.Exit(1)

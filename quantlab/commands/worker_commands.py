@@ -6,11 +6,15 @@
 __all__ = ['worker_app', 'start_worker', 'show_jobs']
 
 # %% ../../nbs/commands/981_worker_commands.ipynb #0c927e1e
-from typing import Annotated
+import json
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .console import show_table
+
+if TYPE_CHECKING:
+    from quantlab.ops.jobs import JobRow
 
 # %% ../../nbs/commands/981_worker_commands.ipynb #2f418c4a
 worker_app = typer.Typer()
@@ -34,6 +38,12 @@ def start_worker(
     typer.echo(f"{ended} jobs ended here")
 
 # %% ../../nbs/commands/981_worker_commands.ipynb #291fb95f
+def _what(row: "JobRow") -> str:
+    "Say why a job failed or was taken back, else what it was asked to change, in short."
+    asked = ", ".join(f"{name}={json.dumps(value)}" for name, value in row.overrides.items())
+    return row.error or (asked if len(asked) <= 60 else f"{asked[:57]}...")
+
+
 @worker_app.command("jobs")
 def show_jobs(
     state: Annotated[str, typer.Option(help="queued, running, done, failed or cancelled; all when absent.")] = "",
@@ -50,5 +60,6 @@ def show_jobs(
         at = [f"{row.created[:10]} {row.created[11:19]}" for row in rows]
         shown = {name: [getattr(row, name) for row in rows] for name in ("id", "kind", "name", "state", "attempts")}
         shown |= {"asked by": [row.asked_by for row in rows], "asked (UTC)": at}
-        show_table(pd.DataFrame(shown | {"what": [row.error or row.worker for row in rows]}))
+        shown |= {"worker": [row.worker or None for row in rows], "what": [_what(row) for row in rows]}
+        show_table(pd.DataFrame(shown))
     typer.echo(", ".join(f"{count} {name}" for name, count in table.counts().items()))

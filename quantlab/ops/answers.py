@@ -18,7 +18,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import quantlab
 from ..core.config import path
@@ -105,6 +105,7 @@ class Holding(Question):
     ...     {"portfolio": []},
     ...     {"portfolio": ["AAPL"], "confidance": 0.9},
     ...     {"portfolio": [{"symbol": "AAPL", "quantity": "5"}]},
+    ...     {"portfolio": ["AAPL", {"symbol": "KO", "quantity": 5.0}]},
     ... ):
     ...     try:
     ...         RiskQuestion.model_validate(body)
@@ -130,6 +131,7 @@ class RiskQuestion(Question):
     ...     {"portfolio": []},
     ...     {"portfolio": ["AAPL"], "confidance": 0.9},
     ...     {"portfolio": [{"symbol": "AAPL", "quantity": "5"}]},
+    ...     {"portfolio": ["AAPL", {"symbol": "KO", "quantity": 5.0}]},
     ... ):
     ...     try:
     ...         RiskQuestion.model_validate(body)
@@ -141,7 +143,9 @@ class RiskQuestion(Question):
     portfolio: list[_SYMBOL] | list[Holding] = Field(
         min_length=1, max_length=2000, description="symbols, in equal parts of the service's capital, or holdings"
     )
-    confidence: float = Field(0.99, gt=0.5, lt=1, description="share of sessions within value at risk")
+    confidence: float = Field(
+        0.99, gt=0.5, le=0.998, description="share of sessions within value at risk; 500 sessions hold no rarer tail"
+    )
     cash: float = Field(0.0, description="money beside the positions, below 0: borrowed", ge=-1e15, le=1e15)
 
 
@@ -228,6 +232,13 @@ class PredictQuestion(Question):
     )
     features: FeatureRows | None = Field(None, description="score these rows with the model fitted last instead")
 
+    @model_validator(mode="after")
+    def _one_question(self) -> "PredictQuestion":
+        "Refuse rows that are sent together with a choice among the service's own."
+        if self.features is not None and self.model_fields_set - {"features"}:
+            raise ValueError("features bring their own dates and names; leave out as_of, sessions and symbols")
+        return self
+
 
 class DecideQuestion(Question):
     """Ask for weights and orders of a close.
@@ -260,6 +271,7 @@ class DecideQuestion(Question):
     ...     {"portfolio": []},
     ...     {"portfolio": ["AAPL"], "confidance": 0.9},
     ...     {"portfolio": [{"symbol": "AAPL", "quantity": "5"}]},
+    ...     {"portfolio": ["AAPL", {"symbol": "KO", "quantity": 5.0}]},
     ... ):
     ...     try:
     ...         RiskQuestion.model_validate(body)
@@ -277,18 +289,33 @@ class DecideQuestion(Question):
     {'date': '2013-06-28',
      'due': False,
      'next_due': 8,
-     'equity': 928788.6665653996,
+     'equity': 940110.0006103516,
      'fill': 'next open'}
     """
 
     as_of: _DAY | None = Field(None, description="the close that decides; empty: the last one known")
     book: dict[_SYMBOL, float] | None = Field(
-        None, max_length=5000, description="shares held; empty: the recipe's own account"
+        None, max_length=5000, description="shares held, as they trade; absent: the recipe's own account"
     )
     cash: float = Field(0.0, description="money beside the book", ge=-1e15, le=1e15)
 
 
 QUESTIONS: dict[str, type[BaseModel]] = {"/risk": RiskQuestion, "/predict": PredictQuestion, "/decide": DecideQuestion}
+
+
+_SAID = {
+    "too_short": "has {actual_length} entries, and {min_length} is the least",
+    "too_long": "has more than {max_length} entries",
+    "extra_forbidden": "is not asked here",
+    "missing": "is missing",
+    "finite_number": "is no finite number",
+    "less_than_equal": "is above {le}",
+    "less_than": "is not below {lt}",
+    "greater_than_equal": "is below {ge}",
+    "greater_than": "is not above {gt}",
+    "json_invalid": "is no JSON ({error})",
+    "value_error": "{error}",
+}
 
 
 def say_invalid(
@@ -316,16 +343,23 @@ def say_invalid(
     ...     {"portfolio": []},
     ...     {"portfolio": ["AAPL"], "confidance": 0.9},
     ...     {"portfolio": [{"symbol": "AAPL", "quantity": "5"}]},
+    ...     {"portfolio": ["AAPL", {"symbol": "KO", "quantity": 5.0}]},
     ... ):
     ...     try:
     ...         RiskQuestion.model_validate(body)
     ...     except ValidationError as error:
     ...         wrong[json.dumps(body)] = say_invalid(error)
     """
-    deepest = max(error.errors(), key=lambda one: len(one["loc"]))  # of the forms that were tried, the nearest
-    parts = [str(part) for part in deepest["loc"] if not str(part).startswith("list[")]
-    where = ".".join(parts)[:80].encode("utf-8", "replace").decode()  # a key may be what no text is
-    return f"{where or 'the body'}: {deepest['msg'][0].lower()}{deepest['msg'][1:]}"
+    found = max(error.errors(), key=lambda one: len(one["loc"]))  # of the forms that were tried, the nearest
+    parts = [str(part) for part in found["loc"] if not re.match(r"list\[|constrained-|none$", str(part))]
+    where = ".".join(parts if found["type"] != "json_invalid" else parts[:1])[:80]
+    where = where.encode("utf-8", "replace").decode() or "the body"  # a key may be what no text is
+    if re.search(r"rows\.\d+\.\d+$", where):
+        return f"{where}: expected a date, a symbol, then numbers of at most 1e30 in size, or null"
+    if re.search(r"portfolio(\.\d+)?$", where) and found["type"] in ("string_type", "model_type", "list_type"):
+        return f"{where}: expected symbols alone, or objects of symbol and quantity alone"
+    said = _SAID.get(found["type"], "").format(**found.get("ctx", {}))
+    return f"{where}: {said or found['msg'][0].lower() + found['msg'][1:]}"
 
 # %% ../../nbs/ops/955_answers.ipynb #615538f1
 class StaleError(QuantlabError):
@@ -597,6 +631,7 @@ def answer_risk(
     ...     {"portfolio": []},
     ...     {"portfolio": ["AAPL"], "confidance": 0.9},
     ...     {"portfolio": [{"symbol": "AAPL", "quantity": "5"}]},
+    ...     {"portfolio": ["AAPL", {"symbol": "KO", "quantity": 5.0}]},
     ... ):
     ...     try:
     ...         RiskQuestion.model_validate(body)
@@ -618,6 +653,8 @@ def answer_risk(
 def _rows_asked(asked: FeatureRows) -> pd.DataFrame:  # (date, symbol) x columns
     "Read features that were sent; raise DataError for rows that do not fit."
     wide = len(asked.columns) + 2
+    if twice := [name for name in dict.fromkeys(asked.columns) if asked.columns.count(name) > 1]:
+        raise DataError(f"features.columns: {twice[0]} stands twice; give each column once")
     if wrong := [row for row in asked.rows if len(row) != wide or not all(isinstance(part, str) for part in row[:2])]:
         raise DataError(f"features.rows: {len(wrong)} rows are not date, symbol and {wide - 2} numbers")
     days = [row[0] if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", row[0]) else None for row in asked.rows]  # not "now"
@@ -642,6 +679,8 @@ def _scores(snapshot: ServedClose, asked: PredictQuestion) -> pd.DataFrame:  # (
         return snapshot.fitted.predict(X[known])
     scores = snapshot.chain.predictions
     days = scores.index.unique("date")
+    if (asked.as_of or "") > snapshot.as_of:
+        raise DataError(f"as_of is {asked.as_of}, and the last close that is known is {snapshot.as_of}")
     chosen = days[days <= pd.Timestamp(asked.as_of or snapshot.as_of, tz=days.tz)][-asked.sessions :]
     if not len(chosen):
         raise DataError(f"no scores up to {asked.as_of}; the first are of {days[0]:%Y-%m-%d}")
@@ -714,9 +753,10 @@ def answer_predict(
     scores = _scores(snapshot, asked)
     if len(scores) > 50_000:
         raise DataError(f"{len(scores)} rows were asked for, 50,000 are given at once; ask for fewer sessions or names")
+    days = [f"{day:%Y-%m-%d}" for day in scores.index.get_level_values("date")]
     return {
-        "as_of": snapshot.as_of,
-        "dates": [f"{day:%Y-%m-%d}" for day in scores.index.get_level_values("date")],
+        "as_of": snapshot.as_of if asked.features else days[-1],
+        "dates": days,
         "symbols": list(scores.index.get_level_values("symbol")),
         "scores": [_plain(value) for value in scores["score"]],
     }
@@ -724,7 +764,7 @@ def answer_predict(
 # %% ../../nbs/ops/955_answers.ipynb #c89fd77c
 def answer_decide(
     snapshot: ServedClose,  # up to the close that decides
-    asked: DecideQuestion,  # a book, or none
+    asked: DecideQuestion,  # a book in shares as they trade, or none
     capital: float = 0.0,  # not used
 ) -> dict:  # weights and orders by symbol
     """Answer what the recipe does at its last close; raise DataError for a book that the bars do not know.
@@ -734,7 +774,7 @@ def answer_decide(
     snapshot : ServedClose
         Up to the close that decides.
     asked : DecideQuestion
-        A book, or none.
+        A book in shares as they trade, or none.
     capital : float, default 0.0
         Not used.
 
@@ -778,6 +818,7 @@ def answer_decide(
     ...     {"portfolio": []},
     ...     {"portfolio": ["AAPL"], "confidance": 0.9},
     ...     {"portfolio": [{"symbol": "AAPL", "quantity": "5"}]},
+    ...     {"portfolio": ["AAPL", {"symbol": "KO", "quantity": 5.0}]},
     ... ):
     ...     try:
     ...         RiskQuestion.model_validate(body)
@@ -795,7 +836,7 @@ def answer_decide(
     {'date': '2013-06-28',
      'due': False,
      'next_due': 8,
-     'equity': 928788.6665653996,
+     'equity': 940110.0006103516,
      'fill': 'next open'}
     """
     book = None if asked.book is None else pd.Series(asked.book, dtype="float64")
@@ -1205,6 +1246,7 @@ class ReceiptCheck(NamedTuple):
     ...     {"portfolio": []},
     ...     {"portfolio": ["AAPL"], "confidance": 0.9},
     ...     {"portfolio": [{"symbol": "AAPL", "quantity": "5"}]},
+    ...     {"portfolio": ["AAPL", {"symbol": "KO", "quantity": 5.0}]},
     ... ):
     ...     try:
     ...         RiskQuestion.model_validate(body)
@@ -1272,6 +1314,7 @@ def reproduce_receipt(
     ...     {"portfolio": []},
     ...     {"portfolio": ["AAPL"], "confidance": 0.9},
     ...     {"portfolio": [{"symbol": "AAPL", "quantity": "5"}]},
+    ...     {"portfolio": ["AAPL", {"symbol": "KO", "quantity": 5.0}]},
     ... ):
     ...     try:
     ...         RiskQuestion.model_validate(body)

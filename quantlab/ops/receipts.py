@@ -26,9 +26,12 @@ class ReceiptError(QuantlabError):
     ...     "/risk", {"portfolio": ["AAPL", "XOM"], "confidence": 0.99}, "momentum", 3, "production", "8f14e45fceea167a", "c9f0f895fb98",
     ...     "2023-12-29", "45c48cce2e2d", "0.2.0", "0" * 64, 1e6, "2023-12-29T22:00:00+00:00", json_hash(answer),
     ... )  # fmt: skip
+    >>> sent = {**answer, "receipt": receipt.to_dict()}
     >>> forged = receipt.to_dict() | {"capital": 2e6}
-    >>> show_error(lambda: read_receipt(forged))
-    'ReceiptError: receipt b97bcb2b68625432 was changed after it was given: its lines make 469f93d8c0fa104b'
+    >>> edited = sent | {"var": 1.0}
+    >>> [show_error(lambda: read_receipt(forged)), show_error(lambda: read_receipt(edited))]
+    ['ReceiptError: receipt b97bcb2b68625432 was changed after it was given: its lines make 469f93d8c0fa104b',
+     'ReceiptError: the numbers beside the receipt are not those it was given for: edited or rounded since']
     """
 
 
@@ -191,9 +194,12 @@ class Receipt:
         ...     "/risk", {"portfolio": ["AAPL", "XOM"], "confidence": 0.99}, "momentum", 3, "production", "8f14e45fceea167a", "c9f0f895fb98",
         ...     "2023-12-29", "45c48cce2e2d", "0.2.0", "0" * 64, 1e6, "2023-12-29T22:00:00+00:00", json_hash(answer),
         ... )  # fmt: skip
+        >>> sent = {**answer, "receipt": receipt.to_dict()}
         >>> forged = receipt.to_dict() | {"capital": 2e6}
-        >>> show_error(lambda: read_receipt(forged))
-        'ReceiptError: receipt b97bcb2b68625432 was changed after it was given: its lines make 469f93d8c0fa104b'
+        >>> edited = sent | {"var": 1.0}
+        >>> [show_error(lambda: read_receipt(forged)), show_error(lambda: read_receipt(edited))]
+        ['ReceiptError: receipt b97bcb2b68625432 was changed after it was given: its lines make 469f93d8c0fa104b',
+         'ReceiptError: the numbers beside the receipt are not those it was given for: edited or rounded since']
         """
         return {"id": self.id, **asdict(self)}
 
@@ -201,7 +207,7 @@ class Receipt:
 def read_receipt(
     text: str | bytes | Mapping,  # JSON of a receipt, or of a whole answer that carries one
 ) -> Receipt:
-    """Read a receipt; raise ReceiptError for what is none, or was changed since.
+    """Read a receipt; raise ReceiptError for what is none, or was changed since, the answer beside it included.
 
     Parameters
     ----------
@@ -216,7 +222,7 @@ def read_receipt(
     Raises
     ------
     ReceiptError
-        For what is none, or was changed since.
+        For what is none, or was changed since, the answer beside it included.
 
     Examples
     --------
@@ -229,15 +235,18 @@ def read_receipt(
     >>> sent = {**answer, "receipt": receipt.to_dict()}
     >>> assert read_receipt(canonical_json(sent)) == read_receipt(receipt.to_dict()) == receipt
     """
+    wanted = f"give the JSON of an answer, whose receipt has {', '.join(field.name for field in fields(Receipt))}"
     try:
         told = text if isinstance(text, Mapping) else json.loads(text)
-        told = dict(told.get("receipt", told))
-        given = told.pop("id")
-        receipt = Receipt(**told)
-        named = receipt.id
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        wanted = ", ".join(field.name for field in fields(Receipt))
-        raise ReceiptError(f"this is no receipt ({error}); give the JSON of an answer, with {wanted}") from None
-    if named != given:
-        raise ReceiptError(f"receipt {given!s:.40} was changed after it was given: its lines make {named}")
+    except (ValueError, RecursionError) as error:
+        raise ReceiptError(f"this is no receipt, as it is no JSON ({error}); {wanted}") from None
+    lines = told.get("receipt", told) if isinstance(told, Mapping) else None
+    if not isinstance(lines, Mapping) or {*lines} != {"id", *(field.name for field in fields(Receipt))}:
+        raise ReceiptError(f"this is no receipt; {wanted}")
+    receipt = Receipt(**{name: value for name, value in lines.items() if name != "id"})
+    if receipt.id != lines["id"]:
+        raise ReceiptError(f"receipt {lines['id']!s:.40} was changed after it was given: its lines make {receipt.id}")
+    answer = {name: value for name, value in told.items() if name != "receipt"}
+    if lines is not told and json_hash(answer) != receipt.answer:
+        raise ReceiptError("the numbers beside the receipt are not those it was given for: edited or rounded since")
     return receipt

@@ -4,25 +4,29 @@
 
 # %% auto #0
 __all__ = ['check_address', 'RateLimit', 'find_route', 'DoorLimits', 'NoTraderError', 'Door', 'TraderWindow', 'JobQuestion',
-           'ReasonQuestion', 'create_app', 'make_server', 'serving']
+           'ReasonQuestion', 'create_app', 'make_server', 'open_port', 'serving']
 
 # %% ../../nbs/ops/957_server.ipynb #a01af503
 import asyncio
+import errno
 import ipaddress
 import json
 import re
+import socket
 import threading
 import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from ..core.config import root
+import quantlab
+from ..core.config import redact, root
 from ..core.errors import ConfigError, QuantlabError
 from ..core.ledger import Ledger
 from ..execution.intent import OPEN_STATES
@@ -32,7 +36,9 @@ from ..execution.store import OrderStore
 from ..monitor.logs import open_log
 from ..monitor.metrics import ServerMetrics, server_metrics
 from .answers import QUESTIONS, Answers, Question, StaleError, say_invalid
-from .jobs import JobError, JobRow, JobTable, NoJobError, check_job, wake_workers
+from quantlab.ops.jobs import (
+    JOB_KINDS, JOB_STATES, JobError, JobRow, JobTable, NoJobError, NoRequestError, check_job, wake_workers,
+)  # fmt: skip
 from .tokens import NotAllowed, TokenFile, TokenRow, check_token
 from ..portfolio.limits import Limits
 from ..recipe.parts import limits_of
@@ -73,7 +79,7 @@ def check_address(
     """
     for file in filter(None, (certificate, key)):
         if not Path(file).is_file():
-            raise ConfigError(f"[serve] names the file {Path(file).name}, which is not there; mend certificate and key")
+            raise ConfigError(f"[serve] names the file {file}, which is not there; mend certificate and key")
     if bool(certificate) != bool(key):
         raise ConfigError("TLS needs a certificate and a key; [serve] gives one of them")
     try:
@@ -201,6 +207,7 @@ def find_route(
     """
     route = "/jobs/{id}" if _ID.fullmatch(place) else place
     known = {**_NEEDS, **_OPEN}
+    method = "GET" if method == "HEAD" and ("GET", route) in _OPEN else method  # some probes ask for no body
     if not any(route == there for _, there in known):
         return "", None
     return route, known.get((method, route))
@@ -257,6 +264,41 @@ class _Answered(Exception):
     def __init__(self, status: int, why: str, **headers: str):
         super().__init__(why)
         self.status, self.why, self.headers = status, why, headers
+
+# %% ../../nbs/ops/957_server.ipynb #70979e28
+def _each_once(pairs: list[tuple[str, Any]]) -> dict:
+    "Make a mapping; raise _Answered for a name that stands twice."
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _Answered(422, f"{twice[:40]!r} stands twice in one object of the body; keep one")
+    return found
+
+
+def _check_json(
+    kind: str,  # header Content-Type
+    body: bytes,  # as it came
+) -> None:
+    "Raise _Answered, without repeating what was sent, for a body that is not JSON or says a thing twice."
+    if not re.fullmatch(r"application/([\w.-]+\+)?json", kind.partition(";")[0].strip().lower()):
+        raise _Answered(400, "send the header Content-Type: application/json, and JSON")
+    if not body.strip():
+        raise _Answered(400, "the body is empty; send a JSON object")
+    try:
+        json.loads(body.decode("utf-8"), object_pairs_hook=_each_once)
+    except UnicodeDecodeError as error:
+        why = f"is not UTF-8 from byte {error.start} on"
+    except json.JSONDecodeError as error:
+        said = f"{error.msg[0].lower()}{error.msg[1:].removesuffix(' at')}"
+        why = f"is not JSON: {said}, line {error.lineno}, column {error.colno}"
+    except RecursionError:
+        why = "is nested too deeply"
+    except ValueError:  # Python reads no number of more than 4,300 digits
+        why = "holds a number of too many digits"
+    else:
+        return
+    raise _Answered(400, f"the body {why}; mend it and ask again")
 
 # %% ../../nbs/ops/957_server.ipynb #5da7aeb4
 class _Keeper:
@@ -340,6 +382,9 @@ class _Keeper:
         return body
 
 # %% ../../nbs/ops/957_server.ipynb #d7085261
+_ALWAYS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))  # headers of each answer
+
+
 class Door(_Keeper):
     """Check each question before it is read, count it, and write it down (an ASGI middleware).
 
@@ -364,8 +409,21 @@ class Door(_Keeper):
     >>> from pathlib import Path
     >>> from quantlab.monitor.logs import open_log
     >>> from quantlab.monitor.metrics import server_metrics
-    >>> from quantlab.ops.server import Door, DoorLimits, _Answered, _Keeper
+    >>> from quantlab.ops.server import Door, DoorLimits, _Answered, _Keeper, _check_json
     >>> from quantlab.ops.tokens import TokenFile
+    >>> told = {}
+    >>> for body in (
+    ...     b"{",
+    ...     b"",
+    ...     b"[" * 100_000,
+    ...     b'{"a": "\\xff"}',
+    ...     b'{"book": {"AAPL": 1, "AAPL": 2}}',
+    ...     b'{"portfolio": ["AAPL"]}',
+    ... ):
+    ...     try:
+    ...         _check_json("application/json; charset=utf-8", body)
+    ...     except _Answered as refused:
+    ...         told[body[:32].decode("latin-1")] = f"{refused.status} {refused.why}"
     >>> log = open_log("server", Path(tempfile.mkdtemp()) / "log")
     >>> ends = {"log": log, "limits": DoorLimits(rate=100, bytes=1000), "hosts": ("x", "localhost")}
     >>> keeper = _Keeper(None, TokenFile(Path(tempfile.mkdtemp()) / "tokens.json"), server_metrics(), **ends)
@@ -388,20 +446,18 @@ class Door(_Keeper):
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        begun, status, id = time.perf_counter(), 500, uuid.uuid4().hex[:16]
-        route, needs = find_route(scope["method"], scope["path"])
-        log = self.log.bind(request=id, method=scope["method"], route=route or "unmatched")
+        begun, status, id, method = time.perf_counter(), 500, uuid.uuid4().hex[:16], scope["method"]
+        route, needs = find_route(method, scope["path"])
+        log = self.log.bind(request=id, method=method, route=route or "unmatched")
 
         async def tell(message: dict) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                extra = [
-                    (b"x-request-id", id.encode()),
-                    (b"cache-control", b"no-store"),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
-                message = {**message, "headers": [*message.get("headers", []), *extra]}
+                own = (b"x-request-id", id.encode())
+                message = {**message, "headers": [*message.get("headers", []), own, *_ALWAYS]}
+            elif method == "HEAD":
+                message = {**message, "body": b""}
             await send(message)
 
         self.metrics.begin()
@@ -410,7 +466,10 @@ class Door(_Keeper):
             row = self._let_in(scope, needs, route)
             owner = row.owner if row else ""
             body = await self._body(scope, receive)
-            scope = {**scope, "state": {**scope.get("state", {}), "token": row}}
+            if method == "POST":
+                _check_json(dict(scope["headers"]).get(b"content-type", b"").decode("latin-1"), body)
+            asked = "GET" if method == "HEAD" else method
+            scope = {**scope, "method": asked, "state": {**scope.get("state", {}), "token": row}}
             await self.app(scope, _replayed(body, receive), tell)
         except _Answered as refused:
             await _refuse(tell, refused)
@@ -420,7 +479,7 @@ class Door(_Keeper):
                 await _refuse(tell, _Answered(500, f"this failed here and is written down under {id}"))
         finally:
             took = time.perf_counter() - begun
-            self.metrics.end(scope["method"], route, status, took)
+            self.metrics.end(method, route, status, took)
             log.info("answered", status=status, ms=round(took * 1e3, 1), owner=owner)
 
 
@@ -694,10 +753,10 @@ class JobQuestion(Question):
     ... )
     """
 
-    kind: str = Field(max_length=20, description="report, run, search or backtest")
+    kind: str = Field(max_length=20, description="what is done", json_schema_extra={"enum": list(JOB_KINDS)})
     name: str = Field(max_length=100, description="of a template, or of a registered recipe")
     overrides: dict[str, Any] = Field(
-        default_factory=dict, max_length=100, description="typed, by parameter or setting"
+        default_factory=dict, max_length=100, description="typed, by parameter or dotted setting: policy.top_k"
     )
     idempotency: str = Field("", max_length=100, description="the same text twice is the same job")
 
@@ -743,6 +802,11 @@ class ReasonQuestion(Question):
     reason: str = Field(min_length=1, max_length=1000, description="in a sentence")
 
 
+def _first_line(text: str | None) -> str:
+    "Return the summary of a docstring."
+    return (text or "").strip().partition("\n")[0]
+
+
 def _job_told(row: JobRow) -> dict:
     "Return a job as it is sent."
     return row._asdict()
@@ -755,7 +819,7 @@ def _answer_routes(app: "FastAPI", answers: Answers) -> None:
         def asked(body: question) -> dict:  # type: ignore[valid-type]
             return answers.answer(place, body)
 
-        asked.__doc__ = f"{question.__doc__} The answer carries its receipt."
+        asked.__doc__ = f"{_first_line(question.__doc__)} The answer carries its receipt."
         app.post(place, name=place[1:])(asked)
 
     for place, question in QUESTIONS.items():
@@ -764,7 +828,10 @@ def _answer_routes(app: "FastAPI", answers: Answers) -> None:
 
 def _job_routes(app: "FastAPI", jobs: JobTable, wake: str, store: Path | None) -> None:
     "Add asking for jobs, looking at them and taking them back."
-    from fastapi import Request
+    from fastapi import Query, Request
+
+    states = Query(description="of the jobs; all when absent", json_schema_extra={"enum": list(JOB_STATES)})
+    many = Query(ge=1, le=1000, description="so many")
 
     @app.post("/jobs", status_code=202)
     def ask_job(body: JobQuestion, request: Request) -> dict:
@@ -775,9 +842,9 @@ def _job_routes(app: "FastAPI", jobs: JobTable, wake: str, store: Path | None) -
         return _job_told(row)
 
     @app.get("/jobs")
-    def list_jobs(state: str | None = None, last: int = 100) -> list[dict]:
+    def list_jobs(state: Annotated[str | None, states] = None, last: Annotated[int, many] = 100) -> list[dict]:
         "List jobs, newest first, without their results."
-        return [_job_told(row._replace(result={})) for row in jobs.rows(state, max(1, min(last, 1000)))]
+        return [_job_told(row._replace(result={})) for row in jobs.rows(state, last)]
 
     @app.get("/jobs/{id}")
     def show_job(id: str) -> dict:
@@ -809,7 +876,42 @@ def _trader_routes(app: "FastAPI", trader: TraderWindow) -> None:
         return trader.rearm(body.reason, request.state.token.owner)
 
 # %% ../../nbs/ops/957_server.ipynb #6ae969a7
-def _state_routes(app: "FastAPI", answers: Answers, jobs: JobTable, metrics: ServerMetrics) -> None:
+class _Standing:
+    "Read registry and bars again and again, and know why there is no answer."
+
+    def __init__(self, answers: Answers, log: Any):
+        self.answers, self.log, self.failed = answers, log, ""
+
+    def look(self) -> None:
+        "Read again; what goes wrong is kept for whoever asks, as the next look may go well."
+        try:
+            self.answers.refresh()
+            self.failed = ""
+        except StaleError:
+            self.failed = ""  # the answers say it themselves
+        except Exception as error:
+            said = redact(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
+            self.failed = f"registry and bars cannot be read: {said}"
+            self.log.exception("refresh failed", error=type(error).__name__)
+
+    def says(self) -> tuple[str, str | None]:
+        "Return why there is no answer now, empty where there is one, and the last close."
+        why, as_of = self.answers.standing()
+        return why and (self.failed or why), as_of
+
+    def keep(self, stop: threading.Event, pause: float) -> None:
+        "Look at a pause until the server ends; why there is no answer is written down once."
+        before = None
+        while not stop.is_set():
+            self.look()
+            said = self.says()
+            if said != before:
+                self.log.info("standing", why=said[0], as_of=said[1])
+            before = said
+            stop.wait(pause)
+
+
+def _state_routes(app: "FastAPI", standing: _Standing, jobs: JobTable, metrics: ServerMetrics) -> None:
     "Add whether it lives, whether it would answer, and what was counted."
     from fastapi import Response
     from fastapi.responses import JSONResponse
@@ -822,13 +924,13 @@ def _state_routes(app: "FastAPI", answers: Answers, jobs: JobTable, metrics: Ser
     @app.get("/ready", response_model=None)
     def ready() -> JSONResponse:
         "Say whether questions are answered now, and of which close."
-        why, as_of = answers.standing()
+        why, as_of = standing.says()
         return JSONResponse({"ready": not why, "as_of": as_of, "why": why}, 503 if why else 200)
 
     @app.get("/metrics", response_model=None)
     def metrics_text() -> Response:
         "Give the figures that Prometheus reads."
-        metrics.set_ready(not answers.standing()[0])
+        metrics.set_ready(not standing.says()[0])
         metrics.set_jobs(jobs.counts())
         text, kind = metrics.text()
         return Response(text, headers={"content-type": kind})
@@ -840,7 +942,8 @@ def _error_routes(app: "FastAPI") -> None:
     from fastapi.responses import JSONResponse
     from starlette.exceptions import HTTPException
 
-    statuses = {StaleError: 503, NoJobError: 404, NoTraderError: 404, JobError: 409, QuantlabError: 422}
+    statuses = {StaleError: 503, NoJobError: 404, NoTraderError: 404, NoRequestError: 422, JobError: 409}
+    statuses |= {QuantlabError: 422}
 
     @app.exception_handler(QuantlabError)
     def ours(_: Any, error: QuantlabError) -> JSONResponse:
@@ -853,26 +956,56 @@ def _error_routes(app: "FastAPI") -> None:
 
     @app.exception_handler(HTTPException)
     def plain(_: Any, error: HTTPException) -> JSONResponse:
-        return JSONResponse({"error": f"{error.detail}"}, error.status_code)
+        # what the door could read and FastAPI cannot has one level too many
+        deep = "the body is nested too deeply; mend it and ask again" if error.status_code == 400 else ""
+        return JSONResponse({"error": deep or f"{error.detail}"}, error.status_code)
+
+# %% ../../nbs/ops/957_server.ipynb #3cdb131a
+_REFUSALS = {
+    400: "the body or the name of the server cannot be read",
+    401: "no token that is known",
+    403: "the token lacks the scope",
+    404: "there is no such address, job or trader",
+    405: "this address is not asked so",
+    408: "the body did not arrive in time",
+    409: "the job has ended, or the key belongs to another request",
+    413: "the body is too large",
+    422: "the question is none, or asks for what is not known",
+    429: "asked too often",
+    503: "there is no answer now",
+}
+
+
+def _summaries(part: Any) -> Any:
+    "Cut each description of the page to its first line: docstrings go on with sections for programmers."
+    if isinstance(part, dict):
+        said = {"description": _first_line(part["description"])} if isinstance(part.get("description"), str) else {}
+        return {name: _summaries(value) for name, value in part.items()} | said
+    return [_summaries(one) for one in part] if isinstance(part, list) else part
+
+
+def _openapi_page(app: "FastAPI") -> dict:
+    "Write the OpenAPI page: a sentence each, the scope that is needed, refusals as they are sent."
+    from fastapi.openapi.utils import get_openapi
+
+    told = {"title": app.title, "version": app.version, "description": app.description}
+    page = _summaries(get_openapi(**told, routes=app.routes))
+    sent = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+    page["components"]["schemas"] |= {"Refusal": {"title": "Refusal", "description": "One sentence.", **sent}}
+    for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own form, which is never sent
+        page["components"]["schemas"].pop(name, None)
+    page["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    as_json = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}}
+    for place, method, asked in [(p, m, a) for p, methods in page["paths"].items() for m, a in methods.items()]:
+        needs = find_route(method.upper(), place)[1]
+        refused = {f"{n}": {"description": why, **as_json} for n, why in _REFUSALS.items() if needs or n in (400, 405)}
+        asked["responses"] = {**asked["responses"], **refused}
+        if needs:
+            asked["security"] = [{"token": []}]
+            asked["description"] = f"{asked['description']} The token needs the scope {needs}."
+    return page
 
 # %% ../../nbs/ops/957_server.ipynb #041f07a1
-def _keep_fresh(answers: Answers, stop: threading.Event, log: Any, pause: float) -> None:
-    "Read again at a pause until the server ends; why there is no answer is written down once."
-    before = None
-    while not stop.is_set():
-        try:
-            answers.refresh()
-        except StaleError:
-            pass  # standing() says it to whoever asks
-        except Exception as error:  # the next look may go well; a thread that ended would never look again
-            log.exception("refresh failed", error=type(error).__name__)
-        said = answers.standing()
-        if said != before:
-            log.info("standing", why=said[0], as_of=said[1])
-        before = said
-        stop.wait(pause)
-
-
 def create_app(
     answers: Answers,  # what is answered
     tokens: TokenFile,  # who may ask
@@ -954,23 +1087,27 @@ def create_app(
         from fastapi import FastAPI
     except ImportError as error:
         raise ConfigError("serving needs FastAPI and uvicorn; install quantlab with the extra [serve]") from error
-    log, metrics, stop = log or open_log("server"), server_metrics(), threading.Event()
+    limits, log, metrics, stop = limits or DoorLimits(), log or open_log("server"), server_metrics(), threading.Event()
+    RateLimit(limits.rate)  # refused now, and not at the first question
+    standing = _Standing(answers, log)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> Any:
-        thread = threading.Thread(target=_keep_fresh, args=(answers, stop, log, pause), daemon=True)
+        thread = threading.Thread(target=standing.keep, args=(stop, pause), daemon=True)
         thread.start()
         yield
         stop.set()
 
     told = "Answers of a registered recipe, each with its receipt. A bearer token is needed but for /health and /ready."
-    app = FastAPI(title="quantlab", description=told, lifespan=lifespan, docs_url=None, redoc_url=None)
+    shown = {"title": "quantlab", "version": quantlab.__version__, "description": told}
+    app = FastAPI(**shown, lifespan=lifespan, docs_url=None, redoc_url=None)
     _answer_routes(app, answers)
     _job_routes(app, jobs, wake, answers.store)
     _trader_routes(app, trader or TraderWindow(root() / "paper" / answers.name, answers.ledger))
-    _state_routes(app, answers, jobs, metrics)
+    _state_routes(app, standing, jobs, metrics)
     _error_routes(app)
-    app.add_middleware(Door, tokens=tokens, metrics=metrics, log=log, limits=limits or DoorLimits(), hosts=hosts)
+    app.add_middleware(Door, tokens=tokens, metrics=metrics, log=log, limits=limits, hosts=hosts)
+    app.openapi = cache(lambda: _openapi_page(app))  # type: ignore[method-assign]
     return app
 
 # %% ../../nbs/ops/957_server.ipynb #a963da5c
@@ -983,7 +1120,7 @@ def make_server(
     proxy: str = "",  # addresses of the proxy in front, separated by commas
     drain: int = 20,  # seconds that questions under way may take at the end
 ) -> Any:  # uvicorn.Server: run() serves until SIGTERM or Ctrl-C
-    """Make a server that was not started; raise ConfigError for an address that is open to everybody.
+    """Make a server that is not started; raise ConfigError for an address open to all, or PEM files that are none.
 
     Parameters
     ----------
@@ -1010,7 +1147,7 @@ def make_server(
     Raises
     ------
     ConfigError
-        For an address that is open to everybody.
+        For an address open to all, or PEM files that are none.
 
     Examples
     --------
@@ -1038,15 +1175,59 @@ def make_server(
     import uvicorn
 
     check_address(host, certificate, key, proxy)
-    return uvicorn.Server(
-        uvicorn.Config(
-            app, host, port, ssl_certfile=certificate or None, ssl_keyfile=key or None, proxy_headers=bool(proxy),
-            forwarded_allow_ips=proxy or None, timeout_graceful_shutdown=drain, timeout_keep_alive=15,
-            limit_concurrency=500, server_header=False, log_config=None, access_log=False,
-        )
+    config = uvicorn.Config(
+        app, host, port, ssl_certfile=certificate or None, ssl_keyfile=key or None, proxy_headers=bool(proxy),
+        forwarded_allow_ips=proxy or None, timeout_graceful_shutdown=drain, timeout_keep_alive=15,
+        limit_concurrency=500, server_header=False, log_config=None, access_log=False,
     )  # fmt: skip
+    try:
+        config.load()
+    except OSError as error:  # of TLS too
+        raise ConfigError(f"{certificate} and {key} are no PEM files of one key ({error}); mend [serve]") from None
+    return uvicorn.Server(config)
 
 
+def open_port(
+    host: str,  # to listen on
+    port: int,  # 0: any that is free
+) -> socket.socket:  # listens; for run(sockets=[...]) of a server
+    """Take a port, so that a server is announced only where it can be asked; raise ConfigError where it is taken.
+
+    Parameters
+    ----------
+    host : str
+        To listen on.
+    port : int
+        0: any that is free.
+
+    Returns
+    -------
+    socket.socket
+        Listens; for run(sockets=[...]) of a server.
+
+    Raises
+    ------
+    ConfigError
+        Where it is taken.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.ops.server import open_port
+    >>> with open_port("127.0.0.1", 0) as line:
+    ...     taken = line.getsockname()[1]
+    ...     said = show_error(lambda: open_port("127.0.0.1", taken)).replace(str(taken), "8321")
+    >>> said
+    'ConfigError: port 8321 is taken; choose another with --port'
+    """
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            raise ConfigError(f"port {port} is taken; choose another with --port") from None
+        raise ConfigError(f"{host} port {port} cannot be listened on ({error}); mend [serve] host and port") from None
+
+# %% ../../nbs/ops/957_server.ipynb #32c915c8
 @contextmanager
 def serving(
     app: "FastAPI",  # of create_app
@@ -1066,7 +1247,7 @@ def serving(
     Raises
     ------
     ConfigError
-        "[serve] names the file {name}, which is not there; mend certificate and key"
+        "[serve] names the file {file}, which is not there; mend certificate and key"
         "TLS needs a certificate and a key; [serve] gives one of them"
         "host is {host} and proxy {proxy}; give IP addresses, such as 127.0.0.1"
         "proxy is {proxy}: that is everybody; name the address of the proxy"

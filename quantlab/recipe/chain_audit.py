@@ -322,9 +322,11 @@ def _held_to(whole: Stages, short: Stages, date: pd.Timestamp) -> dict[str, bool
     age = int(whole.bars.index.unique("date").get_loc(date))  # a decision that holds nothing leaves no row
     due = age % whole.recipe.policy.rebalance == 0 or date in whole.sent.index.unique("date")
     held, book = (_of(chain.account.positions, date)["shares"] for chain in (whole, short))
-    price = until(whole.market.bars, date)["close"].groupby(level="symbol").last()
-    equity = float(whole.account.equity.loc[date])
-    orders = orders_for(target, held if due else held[:0], price, equity)
+    traded, close = (
+        until(bars, date)["close"].groupby(level="symbol").last() for bars in (whole.market.raw, whole.market.bars)
+    )
+    equity, real = float(whole.account.equity.loc[date]), held * (close / traded).reindex(held.index)
+    orders = orders_for(target, real if due else real[:0], traded, equity)
     same = {
         "scores": _of(whole.predictions, date).equals(_of(short.predictions, date))
         and _of(whole.signals, date).equals(_of(short.signals, date)),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core.errors import DataError
+from ..core.errors import ConfigError, DataError
 from ..portfolio.limits import Limits
 from .parts import limits_of
 from .run import as_recipe
@@ -39,7 +39,7 @@ class DecisionRecord:
     weights : pd.Series
         By symbol: target share of equity; empty where nothing is due.
     orders : pd.DataFrame
-        By symbol: held, target (shares), quantity (signed), price (close), value.
+        By symbol: held, target (shares), quantity (signed), price (close), value; as they trade.
     equity : float
         Of the book at this close.
     fill : str
@@ -67,11 +67,11 @@ class DecisionRecord:
     >>> mine.orders.head()
             held       target     quantity       price         value
     symbol
-    AMZN     0.0  3695.507685  3695.507685   15.143000  55961.071577
-    BA       0.0   535.010673   535.010673  104.598047  55961.071577
-    BAC      0.0  4221.944783  4221.944783   13.254809  55961.071577
-    CAT      0.0   774.875073   774.875073   72.219476  55961.071577
-    COP      0.0  1129.987657  1129.987657   49.523613  55961.071577
+    AMZN     0.0  3900.151966  3900.151966   15.143000  59059.999847
+    BA       0.0   490.980126   490.980126  120.290001  59059.999847
+    BAC      0.0  3672.885580  3672.885580   16.080000  59059.999847
+    CAT      0.0   633.419146   633.419146   93.239998  59059.999847
+    COP      0.0   882.414457   882.414457   66.930000  59059.999847
     """
 
     recipe: str  # name
@@ -79,7 +79,7 @@ class DecisionRecord:
     due: bool  # whether the recipe decides at this close; if not, nothing is traded
     next_due: int  # sessions until the next close that decides
     weights: pd.Series  # by symbol: target share of equity; empty where nothing is due
-    orders: pd.DataFrame  # by symbol: held, target (shares), quantity (signed), price (close), value
+    orders: pd.DataFrame  # by symbol: held, target (shares), quantity (signed), price (close), value; as they trade
     equity: float  # of the book at this close
     fill: str  # in words: when the orders are meant to fill
     left_out: tuple[str, ...] = ()  # features that the recipe uses and the audit did not pass
@@ -146,26 +146,32 @@ def orders_for(
     return table[changes].rename_axis("symbol")
 
 # %% ../../nbs/recipe/756_decide.ipynb #3e172107
-def _last_close(chain: Stages) -> pd.Series:
+def _last_closes(chain: Stages) -> pd.DataFrame:  # by symbol: traded, and bars: the same close of the recipe's bars
     "Return the last known close of each name."
-    return chain.market.bars["close"].groupby(level="symbol").last()
+    read = {"traded": chain.market.raw, "bars": chain.market.bars}
+    return pd.DataFrame({name: bars["close"].groupby(level="symbol").last() for name, bars in read.items()})
 
 
-def _own_book(chain: Stages) -> tuple[pd.Series, float]:  # shares by symbol, equity
+def _own_book(chain: Stages) -> tuple[pd.Series, float]:  # shares by symbol as they trade, equity
     "Return what the recipe's own account holds at the last close."
-    result, date = chain.account, chain.bars.index[-1][0]
+    result, date, close = chain.account, chain.bars.index[-1][0], _last_closes(chain)
     positions = result.positions
     there = positions.index.get_level_values("date") == date
-    return positions["shares"][there].droplevel("date"), float(result.equity.iloc[-1])
+    held = positions["shares"][there].droplevel("date")
+    return held * (close["bars"] / close["traded"]).reindex(held.index), float(result.equity.iloc[-1])
 
 
 def _their_book(chain: Stages, book: pd.Series, cash: float) -> tuple[pd.Series, float]:
-    "Value a book at the last close; raise DataError for a name without a price."
-    held, price = book[book != 0].astype("float64"), _last_close(chain)
-    unknown = held.index.difference(price.index)
-    if len(unknown):
+    "Value a book at the last close; raise DataError for a name without a price at it."
+    held, price, date = book[book != 0].astype("float64"), _last_closes(chain)["traded"], chain.bars.index[-1][0]
+    if len(unknown := held.index.difference(price.index)):
         raise DataError(
             f"the book holds {unknown[0]}, which the recipe's data do not have; add it to data.universe or take it out"
+        )
+    if len(gone := held.index.difference(chain.market.raw["close"].xs(date, level="date").dropna().index)):
+        raise DataError(
+            f"the book holds {gone[0]}, which has no close on {date:%Y-%m-%d}; sell it by hand and take it out, or "
+            "bring its bars"
         )
     return held, float((held * price.reindex(held.index)).sum() + cash)
 
@@ -187,7 +193,7 @@ def _within(chain: Stages, decided: pd.DataFrame, held: pd.Series, equity: float
     "Cut a decision on somebody's book to the limits; whether a loss trips is for the guard of that book to say."
     wish, date = decided["weight"].droplevel("date"), chain.bars.index[-1][0]
     names = wish.index.union(held.index)
-    now = (held * _last_close(chain).reindex(held.index) / equity).reindex(names).fillna(0.0)
+    now = (held * _last_closes(chain)["traded"].reindex(held.index) / equity).reindex(names).fillna(0.0)
     known = sectors_at_first(chain.recipe, chain.predictions)
     sectors = None if known is None else [known.get(name, "") for name in names]
     limits, free = limits_of(chain.recipe) or Limits(), GuardVerdict("armed", False, False, False, (), (), ())
@@ -200,18 +206,17 @@ def _within(chain: Stages, decided: pd.DataFrame, held: pd.Series, equity: float
 def _from_book(chain: Stages, held: pd.Series, equity: float) -> pd.DataFrame:
     "Decide at the last close, the names of a book keeping their place; a rule is asked with the book itself."
     last = chain.signals.index.get_level_values("date") == chain.bars.index[-1][0]
-    said, book = chain.signals[last], (held, equity)
-    names = list(held.index)
+    said, names, close = chain.signals[last], list(held.index), _last_closes(chain).reindex(held.index)
+    book = (held * close["traded"] / close["bars"], equity)
     decided = weights(chain.recipe, chain.market, said, chain.gate, held=names, book=book, size=chain.sizes)
     return decided if chain.guard is None else _within(chain, decided, held, equity)
-
 
 # %% ../../nbs/recipe/756_decide.ipynb #d81144d4
 def decide(
     recipe: Recipe | str | Path,  # or the name of a committed one, or a YAML file
     as_of: str | pd.Timestamp,  # the close that decides; a day without a session means the last one before it
-    book: pd.Series | None = None,  # by symbol: held now, in shares of the recipe's bars; None: its own account
-    cash: float = 0.0,  # beside the book; not used without one
+    book: pd.Series | None = None,  # by symbol: shares held now, as they trade; None: the recipe's own account
+    cash: float = 0.0,  # money beside the book
     progress: Callable[[int, int, str], None] | None = None,  # of the fits
     chain: Stages | None = None,  # on bars that end at as_of; None: they are read
 ) -> DecisionRecord:
@@ -224,9 +229,9 @@ def decide(
     as_of : str | pd.Timestamp
         The close that decides; a day without a session means the last one before it.
     book : pd.Series | None, default None
-        By symbol: held now, in shares of the recipe's bars; None: its own account.
+        By symbol: shares held now, as they trade; None: the recipe's own account.
     cash : float, default 0.0
-        Beside the book; not used without one.
+        Money beside the book.
     progress : Callable[[int, int, str], None] | None, default None
         Of the fits.
     chain : Stages | None, default None
@@ -266,13 +271,15 @@ def decide(
     >>> mine.orders.head()
             held       target     quantity       price         value
     symbol
-    AMZN     0.0  3695.507685  3695.507685   15.143000  55961.071577
-    BA       0.0   535.010673   535.010673  104.598047  55961.071577
-    BAC      0.0  4221.944783  4221.944783   13.254809  55961.071577
-    CAT      0.0   774.875073   774.875073   72.219476  55961.071577
-    COP      0.0  1129.987657  1129.987657   49.523613  55961.071577
+    AMZN     0.0  3900.151966  3900.151966   15.143000  59059.999847
+    BA       0.0   490.980126   490.980126  120.290001  59059.999847
+    BAC      0.0  3672.885580  3672.885580   16.080000  59059.999847
+    CAT      0.0   633.419146   633.419146   93.239998  59059.999847
+    COP      0.0   882.414457   882.414457   66.930000  59059.999847
     """
     asked = as_recipe(recipe)
+    if book is None and cash:
+        raise ConfigError("cash needs the book it lies beside; give the book too, an empty one where nothing is held")
     chain = chain or Stages(asked, as_of=str(as_of), progress=progress)
     sessions = chain.bars.index.unique("date")
     _fresh(sessions, as_of)
@@ -284,9 +291,8 @@ def decide(
     if due:
         decided = chain.sent if book is None else _from_book(chain, held, equity)
         target = decided["weight"][decided.index.get_level_values("date") == date].droplevel("date")
-    orders = orders_for(target, held if due else held[:0], _last_close(chain), equity)
+    orders = orders_for(target, held if due else held[:0], _last_closes(chain)["traded"], equity)
     return DecisionRecord(
         asked.name, date, due, 0 if due else every - age % every, target, orders, equity, asked.fill.replace("_", " "),
         left_out(chain.causality),
     )  # fmt: skip
-

@@ -258,6 +258,7 @@ FIXED = {
     "MKL_NUM_THREADS": "1",
     "GOMP_SPINCOUNT": "1000",  # a thread that waits sleeps soon; on a busy machine one that spins costs minutes
     "PYTHONHASHSEED": "0",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # with another one pages lose their pictures
     "PYTHONSAFEPATH": "1",  # the folder of the kernel does not come before the installed packages
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # the debugger's warning about frozen modules
 }

@@ -1,5 +1,6 @@
 "The installed command: help and refusals at once, one line for a mistake, exit codes, the path of the page."
 
+import errno
 import json
 import os
 import shutil
@@ -45,6 +46,27 @@ def quantlab_line(workspace):
 @pytest.fixture(scope="module")
 def finished(quantlab_line) -> subprocess.CompletedProcess:
     return quantlab_line("report", "small", "-p", "window=63", "-p", "symbols=AAPL,MSFT", "--no-track")
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "b.csv"), "b.csv; give a path that is there"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "runs"), "runs; give a path that is there"),
+        (PermissionError(errno.EACCES, "Permission denied", "runs"), "runs; mend the permissions, then run again"),
+        (OSError(errno.ENOSPC, "No space left on device"), "device; make room, then run again"),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "peer; mend that, then run again"),
+    ],
+)
+def test_what_the_system_refuses_comes_with_what_helps(monkeypatch, capsys, error, remedy):
+    def refuse():
+        raise error
+
+    monkeypatch.setattr(cli, "app", refuse)
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1 and capsys.readouterr().err.endswith(f"{remedy}\n")
 
 
 @pytest.mark.parametrize(

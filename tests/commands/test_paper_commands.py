@@ -46,6 +46,20 @@ def test_watching_carries_what_waits_and_shows_book_orders_and_limits(recipe, tm
     assert "0 closes carried" in call("step", recipe, *home)[1]
 
 
+def test_a_replay_that_was_stopped_is_armed_again_by_another_process(recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("QUANTLAB_RESEARCH_LEDGER", str(tmp_path / "ledger.sqlite"))
+    home = ["--home", str(tmp_path / "x")]
+    call("start", recipe, "--from", "2016-07-11", "--replay", *home)
+    call("step", recipe, *home)
+    assert call("stop", recipe, "--reason", "halted to see whether it can be", *home)[0] == 0
+    code, said = call("rearm", recipe, "--reason", "the halt was a drill and is over", *home)
+    assert code == 0 and said.startswith("armed; "), said
+    trader = Trader(recipe, tmp_path / "x")
+    last = trader.ledger.days()[-1].decided
+    assert [row["when"][:10] for row in trader.switch.log()[-2:]] == [last, last]
+    assert "guard: armed" in call("status", recipe, *home)[1]
+
+
 def test_watching_outlives_a_venue_that_does_not_answer(recipe, tmp_path, monkeypatch):
     home = ["--home", str(tmp_path / "x")]
     call("start", recipe, "--from", "2016-07-11", "--replay", *home)

@@ -26,7 +26,17 @@ from quantlab.core.config import root
 from quantlab.core.errors import ConfigError, DataError, ReportError
 from quantlab.core.ledger import Ledger
 from quantlab.ops import jobs
-from quantlab.ops.jobs import JOB_STATES, JobError, JobTable, NoJobError, Worker, check_job, run_job, wake_workers
+from quantlab.ops.jobs import (
+    JOB_STATES,
+    JobError,
+    JobTable,
+    NoJobError,
+    NoRequestError,
+    Worker,
+    check_job,
+    run_job,
+    wake_workers,
+)
 from quantlab.recipe.spec import Recipe
 from quantlab.report import tracking
 from quantlab.report.template import plain
@@ -233,7 +243,7 @@ class TestAsking:
     def test_what_is_no_request_is_refused(self, tmp_path, wrong):
         table = JobTable(tmp_path / "jobs.sqlite")
         good = dict(kind="run", name="toy", overrides={}, idempotency="k", asked_by="ann")
-        with pytest.raises(JobError):
+        with pytest.raises(NoRequestError):
             table.ask(**(good | wrong))
         assert table.rows() == []
 
@@ -254,7 +264,7 @@ class TestAsking:
         for call in (table.row, lambda id: table.cancel(id, "ann")):
             with pytest.raises(NoJobError, match="there is no job"):
                 call("'; DROP TABLE serve_jobs; --")
-        with pytest.raises(JobError, match="state is"):
+        with pytest.raises(NoRequestError, match="state is"):
             table.rows("lost")
 
     @pytest.mark.parametrize("text", ["mysql://ann@db/x", "sqlite:///x.sqlite", "http://db", "redis://x", "x://"])
@@ -942,7 +952,7 @@ def test_a_real_search_goes_on_where_it_was(registry_here, tmp_path):
         {"policy.top_k": 2.5}, {"policy.top_k": "x"}, {"policy.topk": 3}, {"policy": {"kind": "os:system"}},
         {"model": {"kind": "qlib", "name": "MLP"}}, {"model.kind": "qlib", "model.name": "MLP"},
         {"policy.top_k": 3, "policy__top_k": 3}, {"__class__": 1}, {"policy.__class__": 1}, {"": 1}, {"a.b.c.d": 1},
-        {"features.use": "[" * 900}, {"data.universe": "../x"}, {"data": "x"},
+        {"features.use": "[" * 900}, {"data.universe": "../x"}, {"data": "x"}, {"policy": {"top_k": 5}}, {"costs": 1},
     ],
     ids=lambda asked: repr(asked)[:40],
 )  # fmt: skip

@@ -37,7 +37,7 @@ def questions(count, done, seed=5):
                 {"as_of": f"{days[int(dice.integers(0, len(days)))]:%Y-%m-%d}", "sessions": 20},
             ],
             "/decide": [
-                {"cash": float(n)}, {"book": {name: abs(held) for name, held in book.items()}, "cash": 1e6},
+                {"book": {}, "cash": 1e5 + n}, {"book": {name: abs(held) for name, held in book.items()}, "cash": 1e6},
                 {"as_of": late[n % len(late)], "book": {some[0]: 10.0}, "cash": float(dice.uniform(1e5, 1e6))},
             ],
         }  # fmt: skip
@@ -119,6 +119,54 @@ def test_a_changed_digit_is_seen(one, change):
     assert told != one.to_dict()
     with pytest.raises(ReceiptError, match="was changed after it was given"):
         read_receipt(json.dumps(told))
+
+
+def test_a_number_that_was_edited_beside_its_receipt_is_seen(served):
+    sent = served.line.post("/risk", json={"portfolio": ["AAPL", "KO"]}).json()
+    assert read_receipt(json.dumps(sent)) == read_receipt(sent["receipt"])
+    for edited in ({"var": sent["var"] + 1e-9}, {"more": 1}, {"as_of": "2014-12-30"}):
+        with pytest.raises(ReceiptError, match="beside the receipt are not those"):
+            read_receipt(json.dumps(sent | edited))
+
+
+def test_shares_of_a_book_are_those_that_trade(served):
+    day = "2014-12-26"
+    raw = market.market_bars(served.done.recipe, day).raw
+    close = raw["close"].xs(day, level="date")
+    assert close["KO"] > 1.05 * close["KO"] * raw["adj"].xs(day, level="date")["KO"], "dividends came since"
+    told = served.line.post("/decide", json={"as_of": day, "book": {"KO": 1000.0}, "cash": 5e5}).json()
+    assert told["equity"] == pytest.approx(5e5 + 1000 * close["KO"], rel=1e-12)
+    for order in told["orders"]:
+        assert order["price"] == close[order["symbol"]]
+        assert order["value"] == pytest.approx(order["quantity"] * order["price"], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("place", "body", "said"),
+    [
+        ("/decide", {"cash": 5.0}, "cash needs the book"),
+        ("/predict", {"as_of": "2030-01-03"}, "the last close that is known is"),
+        ("/predict", {"features": {"columns": ["a", "a"], "rows": [["2014-12-31", "KO", 1.0, 2.0]]}}, "a stands twice"),
+        (
+            "/predict",
+            {"features": {"columns": ["a"], "rows": [["2014-12-31", "KO", 1.0]]}, "symbols": ["AAPL"]},
+            "leave out as_of, sessions and symbols",
+        ),
+        ("/risk", {"portfolio": [], "confidence": 0.9}, "portfolio: has 0 entries, and 1 is the least"),
+        ("/risk", {"portfolio": ["KO"], "confidence": 0.9999}, "is above 0.998"),
+        ("/risk", {"portfolio": ["KO", {"symbol": "XOM", "quantity": 1}]}, "expected symbols alone, or objects"),
+        ("/risk", {}, "portfolio: is missing"),
+    ],
+)
+def test_a_question_that_means_two_things_or_none_is_refused(served, place, body, said):
+    got = served.line.post(place, json=body)
+    assert got.status_code == 422 and said in got.json()["error"], got.text
+
+
+def test_scores_say_of_which_close_they_are(served):
+    days = served.done.predictions.index.unique("date")
+    told = served.line.post("/predict", json={"as_of": f"{days[-9]:%Y-%m-%d}", "symbols": ["KO"]}).json()
+    assert told["as_of"] == told["dates"][-1] == f"{days[-9]:%Y-%m-%d}" < told["receipt"]["as_of"]
 
 
 def test_a_digit_that_was_changed_with_its_name_does_not_come_out(served, one):

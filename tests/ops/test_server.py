@@ -556,9 +556,12 @@ class TestHostileLines:
             ("/jobs/none", 404),
             ("/jobs?last=x", 422),
             ("/jobs?last=" + "9" * 5000, 422),
-            ("/jobs?state=lost", 409),
-            ("/jobs?state=%00", 409),
-            ("/jobs?state=" + "x" * 9000, 409),
+            ("/jobs?state=lost", 422),
+            ("/jobs?state=%00", 422),
+            ("/jobs?state=" + "x" * 9000, 422),
+            ("/jobs?last=-1", 422),
+            ("/jobs?last=0", 422),
+            ("/jobs?last=1001", 422),
             ("/book", 404),
             ("/orders", 404),
             ("/switch", 404),
@@ -566,7 +569,7 @@ class TestHostileLines:
             got = served.line.get(place)
             assert got.status_code == status, (place[:40], got.text[:300])
             refused(got, place[:40])
-        assert served.line.get("/jobs?last=-5").json() == served.line.get("/jobs?state=done&last=0&more=1").json() == []
+        assert served.line.get("/jobs?state=done&last=1&more=1").json() == []
 
     def test_a_body_that_dribbles_is_given_up(self, served):
         began = time.monotonic()
@@ -1074,3 +1077,166 @@ def test_no_job_is_lost_when_server_and_worker_are_killed(tmp_path, request, stu
 def test_fifty_kills_of_server_and_worker(tmp_path, request, stub, monkeypatch):
     rig = request.getfixturevalue("toys")
     assert kill_all_at_random(tmp_path, rig, stub, monkeypatch, 50) > 10, "the kills met jobs"
+
+
+def as_json(served, body, place="/risk", **headers):
+    "Send a body as it is."
+    return served.line.post(place, content=body, headers={"content-type": "application/json", **headers})
+
+
+class TestWhatIsSaid:
+    @pytest.mark.parametrize(
+        ("body", "status", "said"),
+        [
+            (b"{", 400, "is not JSON: expecting property name"),
+            (b'{"portfolio": ["AAPL"]} x', 400, "is not JSON: extra data, line 1, column 25"),
+            (b" \n", 400, "the body is empty"),
+            (b"[" * DEEP, 400, "nested too deeply"),
+            (b"\xff\xfe", 400, "is not UTF-8 from byte 0 on"),
+            (b'{"portfolio": ["AAPL"], "cash": %s}' % (b"9" * 5000), 400, "a number of too many digits"),
+            (b'{"portfolio": ["AAPL"], "portfolio": ["KO"]}', 422, "'portfolio' stands twice"),
+            (b'{"portfolio": [{"symbol": "KO", "quantity": 1, "quantity": 2}]}', 422, "'quantity' stands twice"),
+        ],
+        ids=lambda one: repr(one)[:20],
+    )
+    def test_of_a_body_that_cannot_be_read(self, served, body, status, said):
+        got = as_json(served, body)
+        refused(got, body[:40])
+        assert got.status_code == status and said in got.json()["error"]
+
+    def test_of_a_book_that_holds_a_name_twice(self, served):
+        got = as_json(served, b'{"book": {"AAPL": 1, "AAPL": 2}, "cash": 1e6}', "/decide")
+        assert got.status_code == 422 and "'AAPL' stands twice" in got.json()["error"]
+
+    def test_no_depth_comes_through_without_its_sentence(self, served):
+        for depth in range(880, 1000):
+            got = as_json(served, b'{"portfolio": %s%s}' % (b"[" * depth, b"]" * depth))
+            assert 400 <= got.status_code < 500 and "error parsing" not in got.text, (depth, got.text)
+
+    @pytest.mark.parametrize("kind", [None, "", "text/plain", "application/x-www-form-urlencoded"])
+    def test_of_a_missing_content_type(self, served, kind):
+        line = b"" if kind is None else b"content-type: %s\r\n" % kind.encode()
+        told = heads(served).replace(b"\r\ncontent-type: application/json", b"")
+        body = b'{"portfolio": ["AAPL"]}'
+        got = talk(served, b"POST /risk HTTP/1.1\r\n%s\r\n%scontent-length: 23\r\n\r\n" % (told, line), body)
+        assert got.startswith(b"HTTP/1.1 400 ") and "Content-Type: application/json" in sentence(got)
+
+    def test_json_by_another_name_is_read(self, served):
+        for kind in ("application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.desk+json"):
+            assert as_json(served, b'{"portfolio": ["AAPL"]}', **{"content-type": kind}).status_code == 200
+
+    def test_of_a_job_that_cannot_be(self, served):
+        good = {"kind": "run", "name": "small", "overrides": {"policy.top_k": 3}, "idempotency": "one"}
+        ask = lambda **other: served.line.post("/jobs", json=good | other)
+        for wrong, said in (
+            ({"idempotency": "a\0b"}, "the idempotency key"),
+            ({"overrides": {"policy": {"top_k": 5}}}, "such as policy.top_k"),
+            ({"kind": "order"}, "give one of report, run, search, backtest"),
+        ):
+            got = ask(**wrong)
+            assert got.status_code == 422 and said in got.json()["error"], got.text
+        first = ask()
+        assert first.status_code == 202 and ask().json()["id"] == first.json()["id"]
+        other = ask(overrides={"policy.top_k": 4})
+        assert other.status_code == 409 and "given to another request" in other.json()["error"]
+        assert served.line.delete(f"/jobs/{first.json()['id']}").status_code == 200
+
+    @pytest.mark.parametrize("place", ["/health", "/ready"])
+    def test_a_probe_may_ask_for_no_body(self, served, place):
+        got = talk(served, b"HEAD %s HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n" % place.encode())
+        head, _, body = got.partition(b"\r\n\r\n")
+        whole = served.line.get(place)
+        assert head.startswith(b"HTTP/1.1 200 ") and body == b""
+        assert b"content-length: %d" % len(whole.content) in head.lower()
+
+
+class TestPage:
+    def test_it_is_for_who_asks_and_not_for_who_programs(self, served):
+        import quantlab
+
+        page = served.line.get("/openapi.json").json()
+        text = json.dumps(page)
+        assert not any(mark in text for mark in (">>>", "Examples", "----", '"detail"', "HTTPValidationError"))
+        assert page["info"]["version"] == quantlab.__version__
+        assert page["components"]["schemas"]["JobQuestion"]["properties"]["kind"]["enum"] == [
+            "report", "run", "search", "backtest",
+        ]  # fmt: skip
+        assert page["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
+        assert list(page["components"]["schemas"]["Refusal"]["properties"]) == ["error"]
+        for place, methods in page["paths"].items():
+            for told in methods.values():
+                open_ = place in ("/health", "/ready")
+                assert (told.get("security") == [{"token": []}]) is not open_, place
+                for status in (
+                    ("400", "405")
+                    if open_
+                    else ("400", "401", "403", "404", "405", "408", "409", "413", "422", "429", "503")
+                ):
+                    form = told["responses"][status]["content"]["application/json"]["schema"]
+                    assert form == {"$ref": "#/components/schemas/Refusal"}, (place, status)
+        assert "needs the scope re-arm" in page["paths"]["/switch/rearm"]["post"]["description"]
+
+    @pytest.mark.parametrize("place", ["/docs", "/redoc"])
+    def test_no_page_that_loads_scripts(self, served, place):
+        assert served.line.get(place).status_code == 404
+
+
+class TestBeforeItStarts:
+    def test_what_went_wrong_is_what_ready_says(self, open_door, stub):
+        said = ["registry and bars are being read"]
+        stub.standing = lambda: (said[0], None)
+        stub.refused = ValueError("unit abbreviation\nw/o a number, password=hush")
+        door = open_door(stub, pause=0.02)
+        why = lambda: door.line.get("/ready").json()["why"]
+        wait_until(lambda: "ValueError" in why())
+        assert why() == "registry and bars cannot be read: ValueError: unit abbreviation w/o a number, password=***"
+        stub.refused, said[0] = None, "bars are late"
+        wait_until(lambda: why() == "bars are late")
+        said[0] = ""
+        assert door.line.get("/ready").json() == {"ready": True, "as_of": None, "why": ""}
+
+    @pytest.mark.parametrize("rate", [float("nan"), 0.0, -1.0])
+    def test_a_rate_that_is_none(self, open_door, stub, rate):
+        from quantlab.ops.server import DoorLimits
+
+        with pytest.raises(ConfigError, match="rate is"):
+            open_door(stub, limits=DoorLimits(rate=rate))
+
+    def test_a_certificate_that_is_none(self, stub, tmp_path):
+        from quantlab.ops.server import make_server
+
+        pem, nothing = tmp_path / "garbage.pem", tmp_path / "tls" / "none.pem"
+        pem.write_text("garbage")
+        with pytest.raises(ConfigError, match="no PEM files of one key") as refused:
+            make_server(stub, certificate=str(pem), key=str(pem))
+        assert str(pem) in str(refused.value)
+        with pytest.raises(ConfigError) as refused:
+            make_server(stub, certificate=str(nothing), key=str(nothing))
+        assert str(nothing) in str(refused.value), "the folder too"
+
+    def test_a_port_that_is_taken(self):
+        from quantlab.ops.server import open_port
+
+        with open_port("127.0.0.1", 0) as line:
+            port = line.getsockname()[1]
+            with pytest.raises(ConfigError, match=f"port {port} is taken; choose another with --port"):
+                open_port("127.0.0.1", port)
+        open_port("127.0.0.1", port).close()
+        for host, wrong in (("127.0.0.1", 70_000), ("203.0.113.7", 8321)):
+            with pytest.raises(ConfigError, match=f"{host} port {wrong} cannot be listened on"):
+                open_port(host, wrong)
+
+    def test_the_first_question_of_a_rehearsal_works_as_it_is_printed(self, served):
+        import shlex
+
+        from quantlab.commands.serve_commands import _first_steps, _Rehearsal
+
+        aimed = _Rehearsal("", NAMES, {"QUANTLAB_SERVE_JOBS": "a folder/jobs.sqlite"})
+        lines = _first_steps(aimed, served.address, served.token["read"])
+        assert "export QUANTLAB_SERVE_JOBS='a folder/jobs.sqlite'" in lines
+        assert f"export QUANTLAB_SERVER_TOKEN={served.token['read']}" in lines
+        curl, place, *words = shlex.split(lines[-1])
+        told = [words[n + 1] for n in range(0, len(words), 2)]
+        assert curl == "curl" and words[::2] == ["-H", "-H", "-d"]
+        got = served.line.post(place, content=told[2], headers=dict(one.split(": ") for one in told[:2]))
+        assert got.status_code == 200 and got.json()["var"] > 0

@@ -367,6 +367,14 @@ def test_a_kernel_beside_the_check_is_told_the_same_as_any_other(patience, tmp_p
     assert not kernels()
 
 
+def test_a_backend_of_the_environment_takes_no_picture_away(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "Agg")  # as servers have it, and as importing streamlit leaves it
+    code = "import matplotlib.pyplot as plt\nfrom quantlab.report.template import emit\n"
+    code += "emit({'n': n})\nplt.plot([1, 2]);"
+    run = run_report(written(tmp_path, "pass", code), {"n": 3}, tmp_path / "runs", track=False)
+    assert run.html.read_text().count("<img") == 1
+
+
 def test_a_refusal_that_takes_long_leaves_no_kernel(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "_PATIENCE", 0.0)
     seen = []
