@@ -1,11 +1,13 @@
 "The page about drift: refuses what it cannot judge, finds what was planted, keeps each alarm once."
 
+import asyncio
 import json
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from browser import CHROMIUM, Browser
 
 from quantlab.core.config import root
 from quantlab.core.errors import ConfigError, DataError, QuantlabError
@@ -24,7 +26,7 @@ from quantlab.monitor.drift_page import (
     realised_ic,
 )
 from quantlab.monitor.retrain import drift_alarms
-from quantlab.report.run import run_report
+from quantlab.report.run import TEMPLATES, _boxed, run_report
 
 
 @pytest.fixture(autouse=True)
@@ -122,6 +124,29 @@ def test_a_figure_of_nothing_and_of_what_is_missing():
     with pytest.raises(ConfigError, match="not finite"):
         read_plants(["factor=nan"], ["factor"])
     assert false_alarm_rates("max")["this test"].between(0, 0.2).all()
+
+
+@pytest.mark.slow
+def test_on_a_narrow_screen_a_chart_is_whole_and_a_wide_table_shows_that_it_goes_on(tmp_path):
+    if CHROMIUM is None:
+        pytest.skip("no chromium is installed (Debian package chromium)")
+    style = (TEMPLATES / "page" / "style.css").read_text()
+    row = "".join(f"<td>number {i}</td>" for i in range(12))
+    picture = '<svg width="648" height="230"></svg>'.replace('"', "'").replace("<", "%3C").replace(">", "%3E")
+    body = _boxed(f'<h2>x</h2><table><thead></thead><tr>{row}</tr></table><img src="data:image/svg+xml,{picture}">')
+    (tmp_path / "page.html").write_text(f'<meta charset="utf-8"><style>{style}</style><div class="page">{body}</div>')
+
+    async def look():
+        async with Browser() as tab:
+            await tab.show(tmp_path / "page.html", width=420, touch=True)
+            wide = "document.querySelector('img').getBoundingClientRect().width"
+            shade = "getComputedStyle(document.querySelector('.scroll.table')).backgroundImage"
+            first = await tab.ask(wide), await tab.ask(shade), await tab.ask("document.documentElement.scrollWidth")
+            await tab.ask("document.querySelector('.picture').focus()")
+            return *first, await tab.ask(wide)
+
+    narrow, shade, page, tapped = asyncio.run(look())
+    assert narrow <= 388 < tapped and page == 420 and shade.count("linear-gradient") == 2
 
 
 @pytest.mark.slow
