@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -132,13 +133,15 @@ def test_on_a_narrow_screen_a_chart_is_whole_and_a_wide_table_shows_that_it_goes
         pytest.skip("no chromium is installed (Debian package chromium)")
     style = (TEMPLATES / "page" / "style.css").read_text()
     row = "".join(f"<td>number {i}</td>" for i in range(12))
-    picture = '<svg width="648" height="230"></svg>'.replace('"', "'").replace("<", "%3C").replace(">", "%3E")
+    picture = quote("<svg xmlns='http://www.w3.org/2000/svg' width='648' height='230'></svg>")
     body = _boxed(f'<h2>x</h2><table><thead></thead><tr>{row}</tr></table><img src="data:image/svg+xml,{picture}">')
-    (tmp_path / "page.html").write_text(f'<meta charset="utf-8"><style>{style}</style><div class="page">{body}</div>')
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><style>{style}</style>'
+    (tmp_path / "page.html").write_text(f'{head}<div class="page">{body}</div>')
 
     async def look():
         async with Browser() as tab:
             await tab.show(tmp_path / "page.html", width=420, touch=True)
+            await tab.do("Emulation.setFocusEmulationEnabled", enabled=True)
             wide = "document.querySelector('img').getBoundingClientRect().width"
             shade = "getComputedStyle(document.querySelector('.scroll.table')).backgroundImage"
             first = await tab.ask(wide), await tab.ask(shade), await tab.ask("document.documentElement.scrollWidth")
@@ -168,7 +171,7 @@ def test_a_market_whose_volume_moves_is_found_and_the_alarm_is_kept_once(tmp_pat
     ledger = Ledger(tmp_path / "ledger")
     assert len(drift_alarms(ledger, next(s for s in ledger.rows()["study"] if "drift alarm" in s)[13:])) == 1
     page = first.html.read_text()
-    assert "Verdict on own" in page and '<td class="text">own (study own)</td>' in page
+    assert "Verdict on own" in page and '<td class="text">own (study tearsheet)</td>' in page
     assert "nobody decided in those before it" in page and "are no whole month yet" not in page
     assert "Traceback" not in page and ": drift</strong>" in page and "A decision may be made" in page
     late = run_report("drift", asked | {"asked": "2021-12-30 22:00Z"}, track=False)
