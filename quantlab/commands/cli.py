@@ -206,7 +206,7 @@ def runs(
     for line in broken:
         typer.echo(f"passed over: {redact(line)}", err=True)
     if not found:
-        typer.echo("no runs that can be read" if broken else "no runs yet; try: quantlab report tearsheet")
+        typer.echo("no runs that can be read" if broken else "no report yet; try: quantlab report tearsheet")
         return
     if compare:
         _side_by_side(found, compare)

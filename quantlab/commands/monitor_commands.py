@@ -56,7 +56,7 @@ def read_feeds(
 
 
 def read_time(
-    text: str,  # 2025-11-24T18:00Z, or from now on 90min, 4h, 2d
+    text: str,  # 2025-11-24T18:00Z or 2025-11-24Z, or from now on 90min, 4h, 2d
     now: datetime,  # with a zone
 ) -> datetime:  # UTC
     """Read a moment; raise ConfigError for one that is none or has no zone.
@@ -64,7 +64,7 @@ def read_time(
     Parameters
     ----------
     text : str
-        2025-11-24T18:00Z, or from now on 90min, 4h, 2d.
+        2025-11-24T18:00Z or 2025-11-24Z, or from now on 90min, 4h, 2d.
     now : datetime
         With a zone.
 
@@ -89,8 +89,9 @@ def read_time(
         count = text.removesuffix(end)
         if count != text and count.isascii() and count.isdigit() and len(count) < 6:
             return now.astimezone(UTC) + timedelta(**{unit: int(count)})
+    day, zone = text[:10], text[10:]  # Python reads a date alone, and none with a zone
     try:
-        at = datetime.fromisoformat(text)
+        at = datetime.fromisoformat(f"{day}T00:00{zone}" if zone.startswith(("Z", "+", "-")) else text)
     except ValueError:
         raise ConfigError(f"{text!r} is no moment; write 2025-11-24T18:00Z, or 90min, 4h or 2d from now") from None
     if at.tzinfo is None:
@@ -212,21 +213,35 @@ def monitor_alerts(
     wrong = due_alerts(readings, now)
     for alert in wrong:
         typer.echo(f"{alert.severity} {alert.name}{f' {alert.about}' if alert.about else ''}: {alert.text}")
+    book = AlertBook()
+    note_alerts(book, wrong, plan, now)  # also where nobody is told: what is shown here can be taken over
     if plan is None:
         typer.echo("nobody is told: set [monitor] recipients to names of QUANTLAB_NOTIFY_NAME", err=True)
         raise typer.Exit(int(bool(wrong)))
-    book = AlertBook()
-    note_alerts(book, wrong, plan, now)
     waiting = send_alerts(book, now)
     for one in waiting:
         typer.echo(f"not sent to {one.recipients} ({one.attempts} attempts): {one.title}; {one.error}", err=True)
     raise typer.Exit(int(bool(wrong or waiting)))
 
 # %% ../../nbs/commands/987_monitor_commands.ipynb #b4657499
+def _warn_unknown(name: str, about: str, now: datetime) -> None:
+    "Say on stderr where nothing that is known here is called so: another machine may have it, or it is a slip."
+    from quantlab.monitor.alerts import AlertBook, alert_subjects
+    from quantlab.recipe.spec import nearest_name
+
+    noted = {one.about for one in AlertBook().alerts() if one.name == name and one.about}
+    known = sorted(noted.union(alert_subjects(monitor_readings(now), name)))
+    if about not in known:
+        says = f"of {name} nothing is known that is called {about!r}{nearest_name(about, known)}"
+        typer.echo(f"{says}; known: {', '.join(known) or 'nothing'}", err=True)
+
+
 @monitor_app.command()
 def silence(
     name: _NAME,
-    until: Annotated[str, typer.Option(help="2025-11-24T18:00Z, or from now on 90min, 4h, 2d.")],
+    until: Annotated[
+        str, typer.Option(help="2025-11-24T18:00Z, or from now on 90min, 4h, 2d: at most 30 days, critical ones 7.")
+    ],
     reason: Annotated[str, typer.Option(help="Why, in a sentence.")],
     about: _ABOUT = "",
 ) -> None:
@@ -237,6 +252,8 @@ def silence(
     end = read_time(until, now)
     silence_alert(AlertBook(), name, end, reason, now, about)
     typer.echo(f"{name}{f' {about}' if about else ''} is silent until {end:%Y-%m-%d %H:%M} UTC")
+    if about:
+        _warn_unknown(name, about, now)
 
 
 @monitor_app.command()

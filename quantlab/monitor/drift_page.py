@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CUSTOMS', 'realised_ic', 'read_plants', 'plant_drift', 'DriftMonths', 'judge_months', 'months_figure',
-           'distance_figure', 'moved_figure', 'drift_verdict', 'false_alarm_rates']
+           'distance_figure', 'moved_figure', 'drift_verdict', 'false_alarm_rates', 'quiet_rates']
 
 # %% ../../nbs/monitor/931_drift_page.ipynb #e1b9bd25
 import json
@@ -121,8 +121,9 @@ def read_plants(
     for word in plants:
         name, _, by = (part.strip() for part in word.partition("="))
         if name not in columns:
-            shown = ", ".join(list(columns)[:12]) + ", ..." * (len(columns) > 12)
-            raise ConfigError(f"plants: {name!r} is no column ({shown}){nearest_name(name, list(columns))}")
+            shown, line = ", ".join(list(columns)[:12]) + ", ..." * (len(columns) > 12), f"-p plants={columns[0]}=0.5"
+            near = nearest_name(name, list(columns))
+            raise ConfigError(f"plants: {name!r} is no column ({shown}){near}; write {line}, in standard deviations")
         try:
             told[name] = float(by)
         except ValueError:
@@ -453,13 +454,13 @@ def months_figure(
     ticks = [p for p in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if p > 0.7 * min(table["p"].min(), alpha)]
     top.set_yticks(ticks, [f"{p:g}" for p in ticks])
     top.minorticks_off()
-    top.legend(loc="lower left", ncols=2, fontsize=9)
     for color, custom in zip(COLORS[4:6], CUSTOMS, strict=True):
-        low.plot(table.index, table[custom], "-o", color=color, ms=3, label=f"called drifted by {custom}")
+        low.plot(table.index, table[custom], "-o", color=color, ms=3, label=f"columns with {custom}")
     low.set_ylabel("columns")
     low.set_ylim(-0.04, 1.04)
     percent_axis(low)
-    low.legend(loc="lower left", ncols=2, fontsize=9, framealpha=0.8, frameon=True)
+    lines = [part for ax in (top, low) for part in ax.get_legend_handles_labels()[0]]
+    fig.legend(handles=lines, loc="outside lower center", ncols=4, fontsize=9)  # inside it would hide the alarms
     return fig
 
 
@@ -700,3 +701,67 @@ def false_alarm_rates(
     found = by_method["size"][shown].reindex(rates["world"].unique())
     found.insert(1, "its error", by_method["size_se"][ours])
     return found.rename(columns={ours: "this test"}).rename_axis("dependence")
+
+
+_REMEMBERS = {"names 0.3": 0.0, "names 0.3, sessions 0.9": 0.3, "names 0.3, sessions 0.98": 0.76}  # world -> memory
+
+
+def quiet_rates(
+    judged: DriftMonths,  # of judge_months
+    combine: str = "sum",  # over the columns, or "max"
+) -> tuple[float, float] | None:  # lowest, highest share of months; None where none are stored
+    """Return the measured false-alarm rates at level 0.05 of the worlds between which the columns' memory lies.
+
+    Parameters
+    ----------
+    judged : DriftMonths
+        Of judge_months.
+    combine : str, default "sum"
+        Over the columns, or "max".
+
+    Returns
+    -------
+    tuple[float, float] | None
+        lowest, highest share of months; None where none are stored.
+
+    Raises
+    ------
+    ConfigError
+        When there is none (see root).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.monitor.drift_page import judge_months, quiet_rates, realised_ic
+    >>> from quantlab.recipe.run import as_recipe
+    >>> from quantlab.recipe.stages import Stages
+    >>> chain = Stages(as_recipe("momentum"))
+    >>> bars = sample_bars(start="2014-01-01")
+    >>> wide = {
+    ...     c: to_wide(bars[c] * (bars["adj"] if c == "close" else 1.0)) for c in ("close", "high", "low", "volume")
+    ... }
+    >>> known = {
+    ...     "return_1": np.log(wide["close"]).diff(),
+    ...     "range_1": np.log(wide["high"] / wide["low"]),
+    ...     "volume_21": np.log(wide["volume"].where(wide["volume"] > 0) / wide["volume"].rolling(21).mean()),
+    ...     "high_63": wide["close"] / wide["close"].rolling(63).max() - 1,
+    ... }
+    >>> features = pd.DataFrame({name: x.stack() for name, x in known.items()}).rename_axis(["date", "symbol"])
+    >>> features = features.loc["2014-06-02":].dropna(how="all")
+    >>> ic = realised_ic(chain.predictions["score"], chain.outcomes)
+    >>> daily = ic.to_frame()
+    >>> judged = judge_months(features, daily, months=36)
+    >>> rate = quiet_rates(judged)
+    """
+    rates = false_alarm_rates(combine)
+    if rates.empty:
+        return None
+    known = judged.reference
+    low, high = known.columns["memory"].drop(list(known.daily)).quantile([0.25, 0.75])
+    worlds = pd.Series(_REMEMBERS)
+    below, above = worlds[worlds <= max(low, 0.0)].index[-1], worlds[worlds >= min(high, worlds.max())].index[0]
+    found = rates.loc[below:above, "this test"]
+    return float(found.min()), float(found.max())

@@ -179,7 +179,7 @@ def write_metrics(
     file: Path | str,  # ends in .prom, in the folder of node_exporter's --collector.textfile.directory
     readings: Sequence[Reading],  # of batch_readings, and of whoever has more
 ) -> Path:  # the file
-    """Replace a text file of figures, whole or not at all; raise ConfigError for another ending, DataError on failure.
+    """Replace a file of figures, whole or not at all; raise ConfigError for another name, DataError on failure.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def write_metrics(
     Raises
     ------
     ConfigError
-        For another ending, DataError on failure.
+        For another name, DataError on failure.
     DataError
         "{where} cannot be written ({strerror}); make room, or name another file"
 
@@ -217,9 +217,11 @@ def write_metrics(
     if file.suffix != ".prom":
         says = "node_exporter reads what ends in .prom; write quantlab.prom"
         raise ConfigError(f"{file.name} is no name for figures: {says}")
+    if not file.parent.is_dir():  # of a slip no folder is made, from which nobody reads
+        where = display_path(file.parent)
+        raise ConfigError(f"the folder {where} is not there; make it, or name the one that node_exporter reads")
     text, part = metrics_text(readings), ""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem}.")
         with os.fdopen(handle, "w", encoding="utf-8") as out:
             out.write(text)
@@ -591,8 +593,8 @@ def ledger_readings(
     file: Path,  # of the research ledger; may be absent
     tested: Mapping[str, DriftTest] | None = None,  # by study: the test of its last month
 ) -> list[Reading]:
-    """Tell how many rows the research ledger has, and what is known of drift; raise LedgerError where it cannot be
-    read.
+    """Tell how many rows the research ledger has, and what is known of drift; raise LedgerError where it does not
+    hold.
 
     Parameters
     ----------
@@ -608,7 +610,7 @@ def ledger_readings(
     Raises
     ------
     LedgerError
-        Where it cannot be read.
+        Where it does not hold.
 
     Examples
     --------
@@ -619,7 +621,9 @@ def ledger_readings(
     >>> here = Path(work.name)
     >>> assert ledger_readings(here / "none.sqlite") == []
     """
-    rows, found = Ledger(file).rows(), []
+    ledger, found = Ledger(file), []
+    ledger.verify()  # rows that were cut off would read as a time without alarms
+    rows = ledger.rows()
     for kind, count in rows["kind"].value_counts().sort_index().items():
         found.append(Reading("quantlab_ledger_rows", {"kind": str(kind)}, count))
     alarms = rows[rows["study"].astype(str).str.startswith(_ALARM)]
@@ -727,6 +731,7 @@ def trader_readings(
     ...     "timings": {"total_s": 73.5},
     ... }
     >>> (run / "manifest.json").write_text(json.dumps(told))
+    >>> (here / "lost.sqlite.head").write_text(json.dumps({"rows": 6, "hash": "f" * 64, "seal": "f" * 64}))
     >>> begun = PaperLedger(here / "paper" / "momentum")
     >>> begun.begin(
     ...     {
@@ -860,6 +865,7 @@ class MetricStores(NamedTuple):
     >>> for name in ("tearsheet-20251125T160000Z-0123abcd-failed", "tearsheet-20251126T160000Z-0123abcd"):
     ...     (run.parent / name).mkdir()
     >>> ledger = Ledger(here / "ledger.sqlite")
+    >>> (here / "lost.sqlite.head").write_text(json.dumps({"rows": 6, "hash": "f" * 64, "seal": "f" * 64}))
     >>> everything = MetricStores(slots, run.parent, here / "lake", ledger.file, here)
     """
 
@@ -969,6 +975,7 @@ def batch_readings(
     >>> for name in ("tearsheet-20251125T160000Z-0123abcd-failed", "tearsheet-20251126T160000Z-0123abcd"):
     ...     (run.parent / name).mkdir()
     >>> ledger = Ledger(here / "ledger.sqlite")
+    >>> (here / "lost.sqlite.head").write_text(json.dumps({"rows": 6, "hash": "f" * 64, "seal": "f" * 64}))
     >>> everything = MetricStores(slots, run.parent, here / "lake", ledger.file, here)
     >>> found = batch_readings(noon, everything)
     """
@@ -988,7 +995,7 @@ def batch_readings(
         found += _tried("runs", lambda: run_readings(runs))
     if lake.exists() or feeds:
         found += _tried("lake", lambda: lake_readings(lake, now, feeds))
-    if ledger.exists() or tested:
+    if ledger.exists() or Ledger(ledger).head_file.exists() or tested:  # a head without a ledger is a lost one
         found += _tried("ledger", lambda: ledger_readings(ledger, tested))
     for home, kind in _traders(traders):
         found += _tried(f"{kind} {home.name}", partial(trader_readings, home, kind, now))
@@ -1056,6 +1063,7 @@ class ServerMetrics:
     ...     "timings": {"total_s": 73.5},
     ... }
     >>> (run / "manifest.json").write_text(json.dumps(told))
+    >>> (here / "lost.sqlite.head").write_text(json.dumps({"rows": 6, "hash": "f" * 64, "seal": "f" * 64}))
     >>> begun = PaperLedger(here / "paper" / "momentum")
     >>> begun.begin(
     ...     {
@@ -1105,11 +1113,25 @@ class ServerMetrics:
 
         Examples
         --------
+        >>> import json
         >>> import tempfile
         >>> from pathlib import Path
         >>> from quantlab.execution.paper_ledger import PaperLedger
         >>> work = tempfile.TemporaryDirectory()
         >>> here = Path(work.name)
+        >>> run = here / "runs" / "tearsheet-20251124T160000Z-0123abcd"
+        >>> run.mkdir(parents=True)
+        >>> told = {
+        ...     "template": "tearsheet",
+        ...     "started": "2025-11-24T16:00:00Z",
+        ...     "parameters": {},
+        ...     "headline": [],
+        ...     "data_hash": None,
+        ...     "code": {"sources": "0"},
+        ...     "timings": {"total_s": 73.5},
+        ... }
+        >>> (run / "manifest.json").write_text(json.dumps(told))
+        >>> (here / "lost.sqlite.head").write_text(json.dumps({"rows": 6, "hash": "f" * 64, "seal": "f" * 64}))
         >>> begun = PaperLedger(here / "paper" / "momentum")
         >>> begun.begin(
         ...     {
@@ -1171,6 +1193,7 @@ class ServerMetrics:
         ...     "timings": {"total_s": 73.5},
         ... }
         >>> (run / "manifest.json").write_text(json.dumps(told))
+        >>> (here / "lost.sqlite.head").write_text(json.dumps({"rows": 6, "hash": "f" * 64, "seal": "f" * 64}))
         >>> begun = PaperLedger(here / "paper" / "momentum")
         >>> begun.begin(
         ...     {
@@ -1261,6 +1284,7 @@ class ServerMetrics:
         ...     "timings": {"total_s": 73.5},
         ... }
         >>> (run / "manifest.json").write_text(json.dumps(told))
+        >>> (here / "lost.sqlite.head").write_text(json.dumps({"rows": 6, "hash": "f" * 64, "seal": "f" * 64}))
         >>> begun = PaperLedger(here / "paper" / "momentum")
         >>> begun.begin(
         ...     {
@@ -1353,6 +1377,7 @@ class ServerMetrics:
         ...     "timings": {"total_s": 73.5},
         ... }
         >>> (run / "manifest.json").write_text(json.dumps(told))
+        >>> (here / "lost.sqlite.head").write_text(json.dumps({"rows": 6, "hash": "f" * 64, "seal": "f" * 64}))
         >>> begun = PaperLedger(here / "paper" / "momentum")
         >>> begun.begin(
         ...     {
@@ -1452,6 +1477,7 @@ class ServerMetrics:
         ...     "timings": {"total_s": 73.5},
         ... }
         >>> (run / "manifest.json").write_text(json.dumps(told))
+        >>> (here / "lost.sqlite.head").write_text(json.dumps({"rows": 6, "hash": "f" * 64, "seal": "f" * 64}))
         >>> begun = PaperLedger(here / "paper" / "momentum")
         >>> begun.begin(
         ...     {
@@ -1543,6 +1569,7 @@ def server_metrics() -> ServerMetrics:  # one for each server
     ...     "timings": {"total_s": 73.5},
     ... }
     >>> (run / "manifest.json").write_text(json.dumps(told))
+    >>> (here / "lost.sqlite.head").write_text(json.dumps({"rows": 6, "hash": "f" * 64, "seal": "f" * 64}))
     >>> begun = PaperLedger(here / "paper" / "momentum")
     >>> begun.begin(
     ...     {

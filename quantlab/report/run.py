@@ -668,7 +668,8 @@ def _aligned(
         def cell(one: re.Match) -> str:
             nonlocal left
             left -= 1
-            long = " long" if len(one[3]) > 40 else ""
+            day = " day" if re.fullmatch(r"\s*\d{4}-\d\d-\d\d\s*", one[3]) else ""  # not to be broken at its dashes
+            long = " long" if len(one[3]) > 40 else day
             return f'<{one[1]} class="text{long}"{one[2]}>{one[3]}' if left + 1 in words else one[0]
 
         return re.sub(r"<(td|th)(?![^>]*class=)\b([^>]*)>([^<]*)", cell, found[0])

@@ -513,6 +513,8 @@ def check_value(
         rule = error.errors()[0]
         bound = f" that is {rule['msg'].removeprefix('Input should be ')}" if rule["type"] in _BOUNDS else ""
         wanted = parameter.type_text if " from " in parameter.type_text else f"{name}{bound}{', or None' * empty}"
+        if name == "list":
+            wanted += f": -p {parameter.name}=ONE, or -p {parameter.name}='[\"ONE\", \"TWO\"]'"
         near = difflib.get_close_matches(str(value), re.findall("'([^']+)'", bound), n=1)
         raise ConfigError(
             f"parameter {parameter} cannot be {value!r}; give a value of type {wanted}"

@@ -291,5 +291,5 @@ def write_index(
     broken: list[str] = []
     runs = list_runs(folder, broken.append)
     if not runs:
-        raise ReportError("no runs that can be read" if broken else "no runs yet; try: quantlab report tearsheet")
+        raise ReportError("no runs that can be read" if broken else "no report yet; try: quantlab report tearsheet")
     return runs_page(runs, folder / "index.html", "Runs", notes=[f"passed over: {line}" for line in broken])

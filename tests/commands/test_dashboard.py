@@ -22,6 +22,7 @@ from quantlab.commands import dashboard
 from quantlab.commands.cli import app
 from quantlab.core.errors import ConfigError, ReportError
 from quantlab.core.ledger import Ledger
+from quantlab.ops import papers
 
 pytest.importorskip("streamlit", reason="install quantlab with the extra [dashboard]")
 from streamlit.testing.v1 import AppTest  # noqa: E402
@@ -36,7 +37,7 @@ STORES = {
 }
 PARTS = dashboard._PARTS
 RECIPE = """name: six
-data: {universe: 'AAPL,MSFT,XOM,KO,JPM,GE', end: '2016-07-13'}
+data: {universe: 'AAPL,MSFT,XOM,KO,JPM,GE', start: '2015-07-01', end: '2016-07-13'}
 features: {use: ['momentum(63, 5)'], transform: [rank]}
 model: {kind: feature, column: mom_63_5}
 policy: {top_k: 2, buffer: 0, rebalance: 1}
@@ -128,10 +129,12 @@ def log_in(monkeypatch, served, token):
 @pytest.mark.parametrize("part", PARTS)
 def test_each_part_is_drawn_with_nothing_there(part, bare):
     nothing = {
-        "Runs": "No runs yet", "Drift": "No alarm", "Registry": "Nothing is registered", "Data": "The lake is empty",
+        "Runs": "No report yet", "Drift": "No alarm", "Registry": "Nothing is registered",
+        "Data": "quantlab data import FILE --dataset NAME",
     }  # fmt: skip
     text = said(drawn(part))
-    assert nothing.get(part, "This needs a server") in text and "No server is asked: no token" in text
+    assert nothing.get(part, "Trader and jobs need a server") in text and "No server is asked: no token" in text
+    assert text.count("quantlab token new") == text.count("on a narrow screen the arrows at the top left open it") == 1
     assert list(bare.iterdir()) == [], "looking makes nothing"
 
 
@@ -140,14 +143,17 @@ def test_a_server_that_is_away_is_one_sentence(bare, monkeypatch):
     monkeypatch.setenv("QUANTLAB_SERVER_TOKEN", "ql_of_nobody")
     text = said(drawn())
     assert text.count("No server answers: no answer from http://127.0.0.1:9") == 1 and "need none" in text
-    assert "No runs yet" in said(drawn("Runs"))
+    assert "No report yet" in said(drawn("Runs"))
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_each_part_is_drawn_with_a_server_and_shows_no_token(part, bare, served, monkeypatch):
     log_in(monkeypatch, served, served.all)
     page = drawn(part)
-    shown = {"Trader": ("Kill switch", "GE", "kill_drawdown", "armed"), "Jobs": ("Ask for it", "Nothing was asked for")}
+    shown = {
+        "Trader": ("Kill switch", "GE", "kill_drawdown", "armed", "not told", "Equity "),
+        "Jobs": ("Ask for it", "Nothing was asked for"),
+    }
     text = said(page)
     assert all(word in text for word in shown.get(part, ())), text
     assert served.all not in text and not [one for one in page.text_input if served.all in (one.value or "")]
@@ -192,7 +198,9 @@ def test_pulling_asks_for_a_reason_and_arming_for_a_sentence(bare, served, monke
     assert "no reason was given" in said(page), said(page)
     assert served.window.switch()["mode"] == "armed"
     fill(page, "Why it is pulled", "the feed *stands* still")
-    text = said(press(page, "Pull the switch"))
+    page = press(page, "Pull the switch")
+    text = said(page)
+    assert not any(one.value for one in page.text_input), "what was typed is gone when it was done"
     assert served.window.switch()["mode"] == "killed" and "the feed *stands* still (all)" in text
     assert "The switch is **killed**" in text
     page = press(page, "Arm it again")
@@ -204,6 +212,42 @@ def test_pulling_asks_for_a_reason_and_arming_for_a_sentence(bare, served, monke
     text = said(press(page, "Arm it again"))
     assert served.window.switch()["mode"] == "armed" and "the ledger has the reason" in text
     assert any("compared" in str(row) for row in served.ledger.rows()["params"])
+
+
+def test_a_reason_is_not_kept_for_another_caller(bare, served):
+    page = drawn()
+    fill(page, "Address", served.address)
+    fill(page, "Token", served.all)
+    fill(page.run(), "Why it is pulled", "said by the first")
+    fill(page, "Token", served.trade)
+    page = press(page.run(), "Pull the switch")
+    assert "no reason was given" in said(page) and served.window.switch()["mode"] == "armed"
+    fill(page, "Why it is pulled", "said by the second")
+    fill(page, "Token", "")
+    fill(page.run(), "Token", served.trade)
+    assert not next(one for one in page.run().text_input if one.label == "Why it is pulled").value
+
+
+def test_stops_of_names_stand_beside_the_switch(bare, served, monkeypatch):
+    log_in(monkeypatch, served, served.read)
+    event = {
+        "when": "2016-07-13T16:00:00-04:00",
+        "limit": "L1",
+        "at": "EMR",
+        "used": 0.04,
+        "allowed": 0.03,
+        "reason": "",
+    }
+    log = [{**event, "event": name} for name in ("stop", "flat")]
+    log.append({**event, "event": "kill", "limit": "hand", "at": "", "reason": "why"})
+    view = dashboard.ServerView({"switch": {"mode": "killed", "why": ["hand"], "log": log}}, {})
+    monkeypatch.setattr(dashboard, "view_server", lambda *_: view)
+    page = drawn()
+    switch, stops = (one.value for one in page.dataframe[:2])
+    assert switch["event"].tolist() == ["kill"] and "Stops of single names" in said(page)
+    assert stops[["at (UTC)", "event", "symbol"]].values.tolist() == [
+        ["2016-07-13 20:00:00", "closed", "EMR"], ["2016-07-13 20:00:00", "stop reached", "EMR"]
+    ]  # fmt: skip
 
 
 def test_a_stop_that_nobody_saw_is_not_taken_back(bare, served, monkeypatch):
@@ -284,8 +328,13 @@ def test_runs_searches_drift_and_data_that_are_there(bare, monkeypatch):
     pd.DataFrame({"key": ["a", "b", "c"]}).to_parquet(bare / "runs" / "search-six-1" / "members.parquet")
     (bare / "runs" / "broken-1").mkdir()
     (bare / "runs" / "broken-1" / "manifest.json").write_text("{")
+    (bare / "runs" / "six-0123abcd").mkdir()
+    (bare / "runs" / "six-0123abcd" / "recipe.yaml").write_text("name: six")
+    days = pd.DatetimeIndex(["2016-07-12", "2016-07-13"], name="date")
+    pd.DataFrame({"strategy": [0.0, 0.1]}, days).to_parquet(bare / "runs" / "six-0123abcd" / "returns.parquet")
     page = drawn("Runs")
     text = said(page)
+    assert page.dataframe[1].value.iloc[0, :4].tolist() == ["six-0123abcd", 2, "2016-07-12", "2016-07-13"]
     assert all(
         word in text for word in ("sharpe 1.5, none -", "search-six-1", "broken-1 is broken", "quantlab runs --html")
     )
@@ -299,10 +348,20 @@ def test_runs_searches_drift_and_data_that_are_there(bare, monkeypatch):
     first, both = (one.value for one in drawn("Drift").dataframe)
     assert first[["study", "month end", "p"]].values.tolist() == [["six", "2020-01-31", 0.002]] and len(both) == 2
 
+    (bare / "own.sqlite").rename(bare / "elsewhere.sqlite")
+    lost = said(drawn("Drift"))
+    assert "own.sqlite has 0 rows and had 2: the last were cut off" in lost and "No alarm" not in lost
+
     Lake(bare / "lake").write("us", "1d", sample_bars("KO", start="2019-12-02", end="2019-12-30"))
     monkeypatch.setenv("QUANTLAB_MONITOR_FEEDS", "us=XNYS uk=XLON")
     table = drawn("Data").dataframe[0].value
     assert table["state"].tolist() == ["stale", "not there"] and table["last"][0] == "2019-12-30"
+
+
+def test_a_registry_that_is_lost_is_not_an_empty_one(bare):
+    papers.testify(Ledger(bare / "own.sqlite"), "promotion", {"name": "six", "to": "staging"})
+    text = said(drawn("Registry"))
+    assert "The registry is lost: the ledger has promotions of six" in text and "Nothing is registered" not in text
 
 
 @pytest.mark.slow
@@ -335,6 +394,17 @@ def test_a_limit_whose_use_nobody_knows_is_not_a_number():
     assert dashboard.limit_frame(book | {"positions": []})["used"].tolist() == [0.0]
     table = dashboard.book_frame(book | {"cash": -20.0, "positions": [held[0] | {"price": 5.0, "value": 5.0}]})
     assert table["weight"].isna().all(), "no share of an equity below zero"
+
+
+def test_whose_book_it_is_and_what_it_is_worth():
+    book = {"cash": 10.0, "positions": [{"symbol": "KO", "quantity": 1.0, "price": 5.0, "value": 5.0}], "limits": {}}
+    assert dashboard.book_line(book) == "A trader that the server does not name. Equity 15.00, of it cash 10.00."
+    named = book | {"trader": "six", "kind": "paper", "stage": "staging"}
+    assert dashboard.book_line(named).startswith("Paper trader six, at stage staging. Equity")
+    unknown = [{"symbol": "KO", "quantity": 1.0, "price": None, "value": None}]
+    assert "Equity unknown" in dashboard.book_line(book | {"positions": unknown})
+    stops = book | {"limits": {"stops": {"L1": 0.03}, "collar": 0.05, "flatten": True}}
+    assert dashboard.limit_frame(stops)["limit"].tolist() == ["stops L1", "collar"]
 
 
 def test_the_command_listens_on_this_machine_and_tells_nobody(monkeypatch):

@@ -17,6 +17,7 @@ from quantlab.commands.cli import app
 from quantlab.commands.monitor_commands import read_feeds, read_time
 from quantlab.core.config import root
 from quantlab.core.errors import ConfigError
+from quantlab.core.ledger import Ledger
 from quantlab.monitor.metrics import Reading, read_metrics, write_metrics
 from quantlab.runs.schedule import Schedule, SlotLedger, notice_slots
 
@@ -97,6 +98,30 @@ def test_an_alert_is_told_once_taken_over_and_answered(stores, team, monkeypatch
     assert call("alerts") == (0, "")
 
 
+def test_what_is_shown_can_be_taken_over_also_where_nobody_is_told(stores, monkeypatch):
+    monkeypatch.setenv("QUANTLAB_MONITOR_FEEDS", "us=XNYS")
+    assert "StoreUnreadable lake us" in call("alerts")[1]
+    assert call("ack StoreUnreadable --about 'lake us' --by Ann") == (0, "StoreUnreadable: 1 taken over\n")
+    assert call("silence StoreUnreadable --until 4h --reason x")[0] == call("unsilence StoreUnreadable")[0] == 0
+    assert call("ack StoreUnreadable --by Ben")[0] == 0, "a silence that was lifted changes nothing"
+
+
+def test_a_silence_about_nothing_that_is_known_is_kept_and_said(stores, monkeypatch):
+    monkeypatch.setenv("QUANTLAB_MONITOR_EXPECTS", "schedule=15min")
+    code, said = call("silence HeartbeatMissing --about schedul --until 4h --reason x")
+    assert code == 0 and "did you mean schedule?; known: schedule" in said
+    assert call("silence HeartbeatMissing --about schedule --until 4h --reason x")[1].count("\n") == 1
+    assert "known: nothing" in call("silence DriftAlarm --about six --until 30d --reason x")[1]
+
+
+def test_a_ledger_that_is_lost_is_an_alert(stores):
+    Ledger(stores / "ledger.sqlite").record("run", "a", "drift alarm: six", {})
+    (stores / "ledger.sqlite").unlink()
+    code, said = call("alerts")
+    assert code == 1 and "StoreUnreadable ledger" in said
+    assert 'quantlab_store_readable{store="ledger"} 0.0' in call("metrics")[1]
+
+
 def test_a_message_that_nobody_took_is_sent_at_the_next_look(stores, team, monkeypatch):
     got, state = team
     monkeypatch.setenv("QUANTLAB_MONITOR_FEEDS", "us=XNYS")
@@ -142,16 +167,21 @@ def test_a_heartbeat_that_is_missing_is_an_alert(stores, monkeypatch):
     ("line", "said"),
     [
         ("metrics --file figures.txt", "ends in .prom"),
+        ("metrics --file no_such_folder/x.prom", "no_such_folder is not there"),
         ("metrics --schedule none.yaml", "cannot be read"),
         ("alerts --figures none.prom", "No such file"),
         ("silence FeedStal --until 4h --reason x", "did you mean FeedStale?"),
         ("silence FeedStale --until soon --reason x", "is no moment"),
         ("silence FeedStale --until 2099-01-01T00:00 --reason x", "has no zone"),
         ("silence FeedStale --until 2020-01-01T00:00Z --reason x", "which is over"),
+        ("silence FeedStale --until 2020-01-01Z --reason x", "which is over"),
+        ("silence FeedStale --until 2020-01-01 --reason x", "write 2020-01-01Z for UTC"),
+        ("silence FeedStale --until 9999d --reason x", "is critical and can be silent for 7 days"),
+        ("silence DriftAlarm --until 31d --reason x", "is warning and can be silent for 30 days"),
         ("silence FeedStale --until 0min --reason x", "which is over"),
         ("silence FeedStale --until 4h --reason ' '", "without a word"),
         ("unsilence Feed", "no alert is called Feed"),
-        ("ack FeedStale --by Ann", "is not active"),
+        ("ack FeedStale --by Ann", "was not wrong at the last look"),
         ("beat 'Close report'", "cannot beat"),
     ],
 )

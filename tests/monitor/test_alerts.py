@@ -19,6 +19,7 @@ from quantlab.monitor.alerts import (
     AlertPlan,
     AlertTerms,
     acknowledge,
+    alert_subjects,
     due_alerts,
     lift_silence,
     note_alerts,
@@ -272,6 +273,8 @@ def test_a_silence_is_of_one_thing_or_of_all_and_ends(tmp_path):
         lambda book: silence_alert(book, "FeedStale", NOON, "a", NOON),
         lambda book: silence_alert(book, "FeedStale", NOON + MINUTE, "\n", NOON),
         lambda book: silence_alert(book, "FeedStale", datetime(2030, 1, 1), "a", NOON),
+        lambda book: silence_alert(book, "FeedStale", NOON + timedelta(days=7, seconds=1), "a", NOON),
+        lambda book: silence_alert(book, "DriftAlarm", NOON + timedelta(days=30, seconds=1), "a", NOON),
         lambda book: acknowledge(book, "FeedStale", "Ann", NOON),
         lambda book: acknowledge(book, "Feed", "Ann", NOON),
         lambda book: lift_silence(book, "", NOON),
@@ -290,11 +293,33 @@ def test_slips_are_refused_and_nothing_is_written(tmp_path, slip):
 def test_an_acknowledgement_is_of_what_is_wrong_now(tmp_path):
     book = AlertBook(tmp_path / "a.sqlite")
     note_alerts(book, [FEED, SWITCH], PLAN, NOON)
-    with pytest.raises(ConfigError, match="active: FeedStale us 1d, KillSwitchTripped paper momentum"):
+    with pytest.raises(ConfigError, match="wrong: FeedStale us 1d, KillSwitchTripped paper momentum"):
         acknowledge(book, "FeedStale", "Ann", NOON, "crypto 1d")
     assert acknowledge(book, "FeedStale", "Ann, token=abcdef", NOON) == 1
     kept = {one.name: one.acked for one in book.alerts()}
     assert kept == {"FeedStale": "2025-11-24T12:00 Ann, token=***", "KillSwitchTripped": ""}
+
+
+def test_what_is_noted_without_a_plan_is_told_by_the_first_that_there_is(tmp_path):
+    book = AlertBook(tmp_path / "a.sqlite")
+    note_alerts(book, [FEED], PLAN, NOON)
+    note_alerts(book, [SWITCH], None, NOON + 600 * MINUTE)
+    assert len(book.messages()) == 1 and [one.active for one in book.alerts()] == [True, False]
+    note_alerts(book, [SWITCH], PLAN, NOON + 605 * MINUTE)
+    titles = [one.title.partition(" ")[2] for one in book.messages()]
+    assert titles == [
+        f"critical: {FEED.name} {FEED.about}",
+        f"critical: {SWITCH.name} {SWITCH.about}",
+        f"over: {FEED.name} {FEED.about}",
+    ]
+
+
+def test_an_alert_can_be_about_what_has_figures(tmp_path):
+    told = [Reading("quantlab_trader_drawdown_limit_ratio", TRADER, 0.2), job("last_due_timestamp_seconds", 0.0)]
+    assert alert_subjects(told, "DrawdownNearLimit") == ["paper momentum"] and alert_subjects(told, "SlotMissed") == [
+        "close"
+    ]
+    assert alert_subjects(told, "KillSwitchTripped") == []
 
 
 def test_a_torn_file_and_a_folder_are_refused_in_one_line(tmp_path):

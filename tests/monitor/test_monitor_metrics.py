@@ -297,6 +297,7 @@ def test_a_torn_text_is_refused(text):
 
 def test_a_file_is_replaced_whole_and_readable_by_another_user(tmp_path, monkeypatch):
     old, new = ([Reading("quantlab_ledger_rows", {"kind": "run"}, n)] for n in (1, 2))
+    (tmp_path / "sub").mkdir()
     file = write_metrics(tmp_path / "sub" / "quantlab.prom", old)
     assert file.stat().st_mode & 0o777 == 0o644
     monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
@@ -322,6 +323,24 @@ def test_a_file_is_replaced_whole_and_readable_by_another_user(tmp_path, monkeyp
 def test_a_file_that_node_exporter_does_not_read_is_refused(tmp_path, name):
     with pytest.raises(ConfigError, match=r"ends in \.prom"):
         write_metrics(tmp_path / name, [])
+
+
+def test_no_folder_is_made_of_a_slip(tmp_path):
+    with pytest.raises(ConfigError, match="none is not there; make it"):
+        write_metrics(tmp_path / "none" / "quantlab.prom", [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_that_lost_its_end_cannot_be_read(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.record(
+        "run", "a", "drift alarm: six", {"start": "2025-01-01", "end": "2025-01-31", "action": "wait", "p": 0.01}
+    )
+    stores = MetricStores(*[tmp_path / name for name in ("slots", "runs", "lake")], ledger.file, tmp_path / "none")
+    assert valued(batch_readings(NOON, stores))["drift_alarm", "six"] == 1
+    ledger.file.unlink()
+    found = valued(batch_readings(NOON, stores))
+    assert found["store_readable", "ledger"] == 0 and not [key for key in found if "drift" in key[0]]
 
 
 def test_a_server_counts_by_template_and_two_servers_do_not_mix():

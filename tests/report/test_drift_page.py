@@ -1,11 +1,14 @@
 "The page about drift: refuses what it cannot judge, finds what was planted, keeps each alarm once."
 
+import asyncio
 import json
 import re
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 import pytest
+from browser import CHROMIUM, Browser
 
 from quantlab.core.config import root
 from quantlab.core.errors import ConfigError, DataError, QuantlabError
@@ -16,13 +19,15 @@ from quantlab.monitor.drift_page import (
     drift_verdict,
     false_alarm_rates,
     judge_months,
+    months_figure,
     moved_figure,
     plant_drift,
+    quiet_rates,
     read_plants,
     realised_ic,
 )
 from quantlab.monitor.retrain import drift_alarms
-from quantlab.report.run import run_report
+from quantlab.report.run import TEMPLATES, _boxed, run_report
 
 
 @pytest.fixture(autouse=True)
@@ -35,13 +40,17 @@ def own(monkeypatch, tmp_path):
     ("wrong", "said"),
     [
         ({"recipe": "treees"}, "did you mean trees"), ({"reference": 1259}, "reference is 1259"),
-        ({"months": 0}, "months is 0"), ({"level": 0.01}, "level is 0.01"), ({"combine": "mean"}, "combine"),
-        ({"plants": ["rev5=1"]}, "'rev5' is no column.*did you mean rev_5"), ({"plants": ["rev_5"]}, "says no number"),
+        ({"months": 0}, "months is 0"),
+        ({"level": 0.01}, r"level is 0.01, expected between 0.017.*1/\(60\+1\)"),
+        ({"combine": "mean"}, "combine"),
+        ({"plants": ["rev5=1"]}, "'rev5' is no column.*did you mean rev_5.*write -p plants=mom_252_21=0.5"),
+        ({"plants": ["rev_5"]}, "says no number"),
         ({"top": 0}, "top is 0"), ({"asked": "2024-01-02 22:00"}, "asked"),
         ({"asked": "2024-13-02 22:00Z"}, "no moment"),
         ({"delay": "soon"}, "delay"), ({"calendar": "XNYC"}, "XNYC"), ({"recovery": 0.0}, "recovery"),
         ({"start": "2018-01-01"}, "sessions"), ({"universe": "AAPL,NOPE"}, "NOPE"),
         ({"overrides": "model.kin=1"}, "kin"),
+        ({"plants": "[rev_5=1]"}, r"""-p plants=ONE, or -p plants='\["ONE", "TWO"\]'"""),
     ],
 )  # fmt: skip
 def test_what_cannot_be_judged_is_refused_before_a_kernel_starts(wrong, said):
@@ -84,6 +93,17 @@ def test_what_is_planted_is_found_and_customs_are_counted():
     assert "no drift is shown" in drift_verdict(judge_months(panel, months=2))
 
 
+def test_the_legend_covers_no_point_and_chance_is_what_was_measured():
+    panel, _ = panels()
+    fig = months_figure(judge_months(panel, months=2), "two months")
+    assert len(fig.legends) == 1 and not any(ax.get_legend() for ax in fig.axes)
+    low, high = quiet_rates(judge_months(panel, months=2), "max")
+    rates = false_alarm_rates("max")["this test"]
+    assert low <= high and {low, high} <= set(rates)
+    remembers = panel.groupby("symbol").transform(lambda x: x.rolling(120, min_periods=1).mean())
+    assert quiet_rates(judge_months(remembers, months=2), "max")[1] == rates.iloc[-1]
+
+
 def test_an_outcome_that_has_not_ended_is_in_no_figure():
     days = pd.bdate_range("2024-01-01", periods=8, name="date")
     index = pd.MultiIndex.from_product([days, list("abcd")], names=["date", "symbol"])
@@ -108,6 +128,31 @@ def test_a_figure_of_nothing_and_of_what_is_missing():
 
 
 @pytest.mark.slow
+def test_on_a_narrow_screen_a_chart_is_whole_and_a_wide_table_shows_that_it_goes_on(tmp_path):
+    if CHROMIUM is None:
+        pytest.skip("no chromium is installed (Debian package chromium)")
+    style = (TEMPLATES / "page" / "style.css").read_text()
+    row = "".join(f"<td>number {i}</td>" for i in range(12))
+    picture = quote("<svg xmlns='http://www.w3.org/2000/svg' width='648' height='230'></svg>")
+    body = _boxed(f'<h2>x</h2><table><thead></thead><tr>{row}</tr></table><img src="data:image/svg+xml,{picture}">')
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><style>{style}</style>'
+    (tmp_path / "page.html").write_text(f'{head}<div class="page">{body}</div>')
+
+    async def look():
+        async with Browser() as tab:
+            await tab.show(tmp_path / "page.html", width=420, touch=True)
+            await tab.do("Emulation.setFocusEmulationEnabled", enabled=True)
+            wide = "document.querySelector('img').getBoundingClientRect().width"
+            shade = "getComputedStyle(document.querySelector('.scroll.table')).backgroundImage"
+            first = await tab.ask(wide), await tab.ask(shade), await tab.ask("document.documentElement.scrollWidth")
+            await tab.ask("document.querySelector('.picture').focus()")
+            return *first, await tab.ask(wide)
+
+    narrow, shade, page, tapped = asyncio.run(look())
+    assert narrow <= 388 < tapped and page == 420 and shade.count("linear-gradient") == 2
+
+
+@pytest.mark.slow
 def test_a_market_whose_volume_moves_is_found_and_the_alarm_is_kept_once(tmp_path, monkeypatch):
     sessions = exchange_sessions("XNYS", "2015-01-02", "2021-12-31")[: 1260 + 2 * 21 + 64]
     bars = synth_market(12, len(sessions), ic=0.1, seed=4).bars.drop(columns="adj").reset_index()
@@ -126,6 +171,8 @@ def test_a_market_whose_volume_moves_is_found_and_the_alarm_is_kept_once(tmp_pat
     ledger = Ledger(tmp_path / "ledger")
     assert len(drift_alarms(ledger, next(s for s in ledger.rows()["study"] if "drift alarm" in s)[13:])) == 1
     page = first.html.read_text()
+    assert "Verdict on own" in page and '<td class="text">own (study tearsheet)</td>' in page
+    assert "nobody decided in those before it" in page and "are no whole month yet" not in page
     assert "Traceback" not in page and ": drift</strong>" in page and "A decision may be made" in page
     late = run_report("drift", asked | {"asked": "2021-12-30 22:00Z"}, track=False)
     assert late.metrics["may_decide"] == 0 and late.metrics["behind"] > 100

@@ -74,7 +74,7 @@ def test_links_are_relative_and_a_picture_is_made_once(tmp_path):
 
 
 def test_nothing_to_list_is_one_line_and_broken_runs_are_named(tmp_path):
-    with pytest.raises(ReportError, match="no runs yet"):
+    with pytest.raises(ReportError, match="no report yet"):
         write_index(tmp_path)
     stored_run(tmp_path, 1)
     stored_run(tmp_path, 2)
