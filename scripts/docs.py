@@ -283,7 +283,12 @@ def read() -> tuple[dict[Path, nbformat.NotebookNode], list[list[str]]]:
             package = sections.definitions(code.read_text(encoding="utf-8"))
         address = file.with_suffix(".html").as_posix()
         index.append([title(notebook), "notebook", question(notebook), address])
-        index += [[n, f"quantlab.{module}", line(node), f"{address}#{n}"] for n, node in package.items() if public(n)]
+        kept = set(re.findall(r"'(\w+)'", code.read_text(encoding="utf-8").partition("]")[0])) if package else set()
+        index += [
+            [n, f"quantlab.{module}", line(node), f"{address}#{n}"]
+            for n, node in package.items()
+            if public(n) and n in kept  # what a command alone uses (exporti) has no entry to lead to
+        ]
         notebook.cells = [new for cell in notebook.cells for new in shown(cell, module, package)]
         pages[file] = notebook
     return pages, index
