@@ -590,7 +590,10 @@ class TraderWindow:
                 for name, n in sorted(shares.items())
             ]
             limits = {k: v for k, v in vars(switch.limits).items() if isinstance(v, (int, float)) and abs(v) < 1e300}
+            kind = self.home.parent.name  # by the folder in which quantlab paper and live begin one
             return {
+                "trader": self.home.name,
+                "kind": kind if kind in ("paper", "live") else "",
                 "decided": days[-1].decided if days else None,
                 "cash": float(cash),
                 "positions": held,

@@ -597,7 +597,7 @@ class TestHostileLines:
 
 
 def test_an_order_that_is_open_is_shown_whatever_became_of_it(tmp_path, monkeypatch):
-    home = tmp_path / "momentum"
+    home = tmp_path / "paper" / "momentum"
     window = TraderWindow(home, Ledger(tmp_path / "ledger.sqlite"))
     PaperLedger(home).begin({"strategy": "momentum", "recipe": {}}, "2024-01-02T21:00:00+00:00")
     store = OrderStore(home / "trader" / "orders.sqlite")
@@ -609,6 +609,7 @@ def test_an_order_that_is_open_is_shown_whatever_became_of_it(tmp_path, monkeypa
         if state != "created":
             store.move(day + state, state, "engine")
     store.close()
+    assert {"trader": "momentum", "kind": "paper"}.items() <= window.book().items()
     shown = {one["id"] for one in window.orders()}
     assert shown == {f"2024-01-03{s}" for s in states} | {f"2024-01-02{s}" for s in OPEN_STATES}
 
