@@ -162,7 +162,7 @@ def ask(table, overrides=None, key="", who="ann"):
     return table.ask("run", "toy", overrides or {}, key, who)
 
 
-def wait_for(what, seconds=20):
+def wait_for(what, seconds=90):
     "Wait until something is true."
     until = time.monotonic() + seconds
     while not (found := what()):

@@ -43,7 +43,8 @@ def test_a_target_scales_both_ways_within_the_gross(most):
     assert np.allclose(short, -got)
 
 
-weights = arrays(float, (120, 3), elements=st.one_of(st.just(0.0), st.floats(-2, 2)))
+share = st.floats(-2, 2).map(lambda x: x if abs(x) > 1e-100 else 0.0)  # the square of a smaller one is zero
+weights = arrays(float, (120, 3), elements=st.one_of(st.just(0.0), share))
 
 
 @settings(max_examples=25)
