@@ -277,25 +277,29 @@ def read() -> tuple[dict[Path, nbformat.NotebookNode], list[list[str]]]:
     pages, index = {}, []
     for file in sorted(files, key=order):
         notebook = nbformat.read(source / file, as_version=4)
-        module, package = f"{file.parent.name}.{file.stem[4:]}", {}
+        module, package, kept = f"{file.parent.name}.{file.stem[4:]}", {}, set()
         code = ROOT / "quantlab" / f"{module.replace('.', '/')}.py"
         if file.name[0].isdigit() and code.is_file():
-            package = sections.definitions(code.read_text(encoding="utf-8"))
+            text = code.read_text(encoding="utf-8")
+            package, kept = sections.definitions(text), exported(text)
         address = file.with_suffix(".html").as_posix()
         index.append([title(notebook), "notebook", question(notebook), address])
-        kept = set(re.findall(r"'(\w+)'", code.read_text(encoding="utf-8").partition("]")[0])) if package else set()
         index += [
             [n, f"quantlab.{module}", line(node), f"{address}#{n}"]
             for n, node in package.items()
-            if public(n) and n in kept  # what a command alone uses (exporti) has no entry to lead to
+            if n in kept  # what a command alone uses (exporti) has no entry to lead to
         ]
         notebook.cells = [new for cell in notebook.cells for new in shown(cell, module, package)]
         pages[file] = notebook
     return pages, index
 
 
-def public(name: str) -> bool:
-    return not any(part.startswith("_") for part in name.split("."))
+def exported(text: str) -> set[str]:
+    "Return the names in a module's __all__."
+    listed = (
+        n.value for n in ast.parse(text).body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"
+    )
+    return {name for value in listed for name in ast.literal_eval(value)}
 
 
 def line(node: ast.AST) -> str:

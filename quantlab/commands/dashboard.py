@@ -188,6 +188,8 @@ def book_frame(
     --------
     >>> from quantlab.commands.dashboard import book_frame, limit_frame
     >>> book = {
+    ...     "trader": "momentum",
+    ...     "kind": "paper",
     ...     "decided": "2016-07-13",
     ...     "cash": 20_000.0,
     ...     "limits": {"max_weight": 0.5, "kill_drawdown": 0.2, "flatten": False},
@@ -210,7 +212,7 @@ def book_frame(
 def book_line(
     book: Mapping,  # of QuantlabClient.look("book")
 ) -> str:
-    """Say whose book it is, how it trades and what it is worth; what the server does not tell is said.
+    """Say whose book it is, how it trades and what it is worth.
 
     Parameters
     ----------
@@ -225,6 +227,8 @@ def book_line(
     --------
     >>> from quantlab.commands.dashboard import book_line
     >>> book = {
+    ...     "trader": "momentum",
+    ...     "kind": "paper",
     ...     "decided": "2016-07-13",
     ...     "cash": 20_000.0,
     ...     "limits": {"max_weight": 0.5, "kill_drawdown": 0.2, "flatten": False},
@@ -233,18 +237,12 @@ def book_line(
     ...         {"symbol": "XOM", "quantity": 600.0, "price": 100.0, "value": 60_000.0},
     ...     ],
     ... }
-    >>> print(
-    ...     book_line(book),
-    ...     book_line({**book, "trader": "momentum", "kind": "paper", "stage": "staging"}),
-    ...     sep="\\n",
-    ... )
+    >>> assert book_line(book) == "Paper trader momentum. Equity 100,000.00, of it cash 20,000.00."
     """
-    name, kind, stage = (book.get(what) or "" for what in ("trader", "kind", "stage"))
     values = [one["value"] for one in book["positions"]]
     equity = f"{float(book['cash']) + sum(values):,.2f}" if None not in values else "unknown, as something has no price"
-    whose = " ".join(filter(None, (kind, "trader", name))) if name or kind else "a trader that the server does not name"
-    at = f", at stage {stage}" if stage else ""
-    return f"{whose[0].upper()}{whose[1:]}{at}. Equity {equity}, of it cash {book['cash']:,.2f}."
+    whose = f"{book['kind']} trader {book['trader']}".strip()  # no kind: its folder lies where no command made it
+    return f"{whose[0].upper()}{whose[1:]}. Equity {equity}, of it cash {book['cash']:,.2f}."
 
 
 def limit_frame(
@@ -264,8 +262,10 @@ def limit_frame(
 
     Examples
     --------
-    >>> from quantlab.commands.dashboard import book_line, limit_frame
+    >>> from quantlab.commands.dashboard import limit_frame
     >>> book = {
+    ...     "trader": "momentum",
+    ...     "kind": "paper",
     ...     "decided": "2016-07-13",
     ...     "cash": 20_000.0,
     ...     "limits": {"max_weight": 0.5, "kill_drawdown": 0.2, "flatten": False},
@@ -275,11 +275,6 @@ def limit_frame(
     ...     ],
     ... }
     >>> shown = limit_frame(book).set_index("limit")
-    >>> print(
-    ...     book_line(book),
-    ...     book_line({**book, "trader": "momentum", "kind": "paper", "stage": "staging"}),
-    ...     sep="\\n",
-    ... )
     >>> shown
                    allowed  used
     limit
@@ -699,23 +694,9 @@ def promotion_frame(
     >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.commands.dashboard import book_line, drift_frame, promotion_frame
+    >>> from quantlab.commands.dashboard import drift_frame, promotion_frame
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.ledger import Ledger
-    >>> book = {
-    ...     "decided": "2016-07-13",
-    ...     "cash": 20_000.0,
-    ...     "limits": {"max_weight": 0.5, "kill_drawdown": 0.2, "flatten": False},
-    ...     "positions": [
-    ...         {"symbol": "GE", "quantity": 100.0, "price": 200.0, "value": 20_000.0},
-    ...         {"symbol": "XOM", "quantity": 600.0, "price": 100.0, "value": 60_000.0},
-    ...     ],
-    ... }
-    >>> print(
-    ...     book_line(book),
-    ...     book_line({**book, "trader": "momentum", "kind": "paper", "stage": "staging"}),
-    ...     sep="\\n",
-    ... )
     >>> work = tempfile.TemporaryDirectory()
     >>> here = Path(work.name)
     >>> (here / "search-momentum-1").mkdir()
@@ -782,23 +763,9 @@ def promote_line(
     >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.commands.dashboard import book_line, drift_frame, promote_line, promotion_frame
+    >>> from quantlab.commands.dashboard import drift_frame, promote_line, promotion_frame
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.ledger import Ledger
-    >>> book = {
-    ...     "decided": "2016-07-13",
-    ...     "cash": 20_000.0,
-    ...     "limits": {"max_weight": 0.5, "kill_drawdown": 0.2, "flatten": False},
-    ...     "positions": [
-    ...         {"symbol": "GE", "quantity": 100.0, "price": 200.0, "value": 20_000.0},
-    ...         {"symbol": "XOM", "quantity": 600.0, "price": 100.0, "value": 60_000.0},
-    ...     ],
-    ... }
-    >>> print(
-    ...     book_line(book),
-    ...     book_line({**book, "trader": "momentum", "kind": "paper", "stage": "staging"}),
-    ...     sep="\\n",
-    ... )
     >>> work = tempfile.TemporaryDirectory()
     >>> here = Path(work.name)
     >>> (here / "search-momentum-1").mkdir()
@@ -867,26 +834,12 @@ def dataset_frame(
     >>> import tempfile
     >>> from datetime import UTC, datetime
     >>> from pathlib import Path
-    >>> from quantlab.commands.dashboard import book_line, dataset_frame, drift_frame
+    >>> from quantlab.commands.dashboard import dataset_frame, drift_frame
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.ledger import Ledger
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.data.store import Lake
     >>> from quantlab.report import tracking
-    >>> book = {
-    ...     "decided": "2016-07-13",
-    ...     "cash": 20_000.0,
-    ...     "limits": {"max_weight": 0.5, "kill_drawdown": 0.2, "flatten": False},
-    ...     "positions": [
-    ...         {"symbol": "GE", "quantity": 100.0, "price": 200.0, "value": 20_000.0},
-    ...         {"symbol": "XOM", "quantity": 600.0, "price": 100.0, "value": 60_000.0},
-    ...     ],
-    ... }
-    >>> print(
-    ...     book_line(book),
-    ...     book_line({**book, "trader": "momentum", "kind": "paper", "stage": "staging"}),
-    ...     sep="\\n",
-    ... )
     >>> work = tempfile.TemporaryDirectory()
     >>> here = Path(work.name)
     >>> (here / "search-momentum-1").mkdir()
@@ -1261,7 +1214,7 @@ def dashboard_page() -> None:
     >>> import pandas as pd
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from quantlab.commands.dashboard import _draw_drift, book_line, dashboard_page, drift_frame
+    >>> from quantlab.commands.dashboard import _draw_drift, dashboard_page, drift_frame
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.ledger import Ledger
     >>> from quantlab.data.sample import sample_bars
@@ -1269,20 +1222,6 @@ def dashboard_page() -> None:
     >>> from quantlab.report import tracking
     >>> from streamlit.testing.v1 import AppTest
     >>> from unittest.mock import MagicMock, patch
-    >>> book = {
-    ...     "decided": "2016-07-13",
-    ...     "cash": 20_000.0,
-    ...     "limits": {"max_weight": 0.5, "kill_drawdown": 0.2, "flatten": False},
-    ...     "positions": [
-    ...         {"symbol": "GE", "quantity": 100.0, "price": 200.0, "value": 20_000.0},
-    ...         {"symbol": "XOM", "quantity": 600.0, "price": 100.0, "value": 60_000.0},
-    ...     ],
-    ... }
-    >>> print(
-    ...     book_line(book),
-    ...     book_line({**book, "trader": "momentum", "kind": "paper", "stage": "staging"}),
-    ...     sep="\\n",
-    ... )
     >>> work = tempfile.TemporaryDirectory()
     >>> here = Path(work.name)
     >>> (here / "search-momentum-1").mkdir()

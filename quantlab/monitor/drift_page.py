@@ -703,13 +703,14 @@ def false_alarm_rates(
     return found.rename(columns={ours: "this test"}).rename_axis("dependence")
 
 
-_REMEMBERS = {"names 0.3": 0.0, "names 0.3, sessions 0.9": 0.3, "names 0.3, sessions 0.98": 0.76}  # world -> memory
+# World -> its memory: what neighbouring means over 21 sessions of an AR(1) with that coefficient have in common.
+_REMEMBERS = {"names 0.3": 0.0, "names 0.3, sessions 0.9": 0.3, "names 0.3, sessions 0.98": 0.76}
 
 
 def quiet_rates(
     judged: DriftMonths,  # of judge_months
     combine: str = "sum",  # over the columns, or "max"
-) -> tuple[float, float] | None:  # lowest, highest share of months; None where none are stored
+) -> tuple[float, float] | None:  # lowest, highest share of months; None: none are stored, or no memory is known
     """Return the measured false-alarm rates at level 0.05 of the worlds between which the columns' memory lies.
 
     Parameters
@@ -722,7 +723,7 @@ def quiet_rates(
     Returns
     -------
     tuple[float, float] | None
-        lowest, highest share of months; None where none are stored.
+        lowest, highest share of months; None: none are stored, or no memory is known.
 
     Raises
     ------
@@ -757,9 +758,9 @@ def quiet_rates(
     >>> rate = quiet_rates(judged)
     """
     rates = false_alarm_rates(combine)
-    if rates.empty:
-        return None
     known = judged.reference
+    if rates.empty or known.columns["memory"].isna().all():  # of a column that never moves none is known
+        return None
     low, high = known.columns["memory"].drop(list(known.daily)).quantile([0.25, 0.75])
     worlds = pd.Series(_REMEMBERS)
     below, above = worlds[worlds <= max(low, 0.0)].index[-1], worlds[worlds >= min(high, worlds.max())].index[0]

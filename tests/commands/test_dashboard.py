@@ -397,10 +397,10 @@ def test_a_limit_whose_use_nobody_knows_is_not_a_number():
 
 
 def test_whose_book_it_is_and_what_it_is_worth():
-    book = {"cash": 10.0, "positions": [{"symbol": "KO", "quantity": 1.0, "price": 5.0, "value": 5.0}], "limits": {}}
-    assert dashboard.book_line(book) == "A trader that the server does not name. Equity 15.00, of it cash 10.00."
-    named = book | {"trader": "six", "kind": "paper", "stage": "staging"}
-    assert dashboard.book_line(named).startswith("Paper trader six, at stage staging. Equity")
+    held = [{"symbol": "KO", "quantity": 1.0, "price": 5.0, "value": 5.0}]
+    book = {"trader": "six", "kind": "paper", "cash": 10.0, "positions": held, "limits": {}}
+    assert dashboard.book_line(book) == "Paper trader six. Equity 15.00, of it cash 10.00."
+    assert dashboard.book_line(book | {"kind": ""}).startswith("Trader six. Equity")
     unknown = [{"symbol": "KO", "quantity": 1.0, "price": None, "value": None}]
     assert "Equity unknown" in dashboard.book_line(book | {"positions": unknown})
     stops = book | {"limits": {"stops": {"L1": 0.03}, "collar": 0.05, "flatten": True}}

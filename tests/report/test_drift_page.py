@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from dataclasses import replace
 from urllib.parse import quote
 
 import numpy as np
@@ -102,6 +103,9 @@ def test_the_legend_covers_no_point_and_chance_is_what_was_measured():
     assert low <= high and {low, high} <= set(rates)
     remembers = panel.groupby("symbol").transform(lambda x: x.rolling(120, min_periods=1).mean())
     assert quiet_rates(judge_months(remembers, months=2), "max")[1] == rates.iloc[-1]
+    judged = judge_months(panel, months=2)
+    unknown = replace(judged.reference, columns=judged.reference.columns.assign(memory=np.nan))
+    assert quiet_rates(replace(judged, reference=unknown), "max") is None, "no memory is known, so no rate is"
 
 
 def test_an_outcome_that_has_not_ended_is_in_no_figure():
