@@ -1,8 +1,8 @@
 """Measure how often the tests of validation.inference, validation.deflate, regime.bootstrap, risk and monitor.drift
-alarm falsely.
+alarm falsely, and how often the intervals of pricing.calibrate hold the truth.
 
 Usage: python scripts/calibrate.py [inference] [deflated] [noise_search] [regimes] [var] [index] [stability] [drift]
-[seeds]
+[heston] [seeds]
 
 Every finished chunk of seeds is kept under .cache/calibrate/, so an interrupted run goes on where it stopped; a change
 of these worlds or of the tests themselves starts anew. The rates go to bench/results/calibration.json, which
@@ -12,8 +12,10 @@ forecasts of the S&P 500 of 1990 to 2022 (skfolio's index: extra portfolio); bot
 bench/results/var_calibration.json, which nbs/risk/630_exam.ipynb shows; `stability` goes to
 bench/results/stability_calibration.json, which nbs/risk/680_stability.ipynb shows; `deflated` and `noise_search` go to
 bench/results/deflated_calibration.json, which nbs/validation/370_deflate.ipynb shows; `drift` goes to
-bench/results/drift_calibration.json, which nbs/monitor/930_drift.ipynb shows. `seeds` below 2,000 (10,000 for var, 100
-for noise_search, 200 for drift) is for a quick look: it prints the table and leaves the stored results alone.
+bench/results/drift_calibration.json, which nbs/monitor/930_drift.ipynb shows; `heston` goes to
+bench/results/heston_calibration.json, which nbs/pricing/282_calibrate.ipynb shows. `seeds` below 2,000 (10,000 for var,
+100 for noise_search, 200 for drift, 500 for heston) is for a quick look: it prints the table and leaves the stored
+results alone.
 
 A world of regimes gives one statistic and, by the warp-speed bootstrap (Giacomini, Politis and White 2013), one more
 from a single market drawn under the null; the critical value of a method is the quantile of all the latter together.
@@ -38,6 +40,8 @@ from quantlab.core.cache import content_hash
 from quantlab.core.config import root
 from quantlab.data.synth import synth_market
 from quantlab.monitor.drift import drift_reference, drift_test
+from quantlab.pricing.calibrate import fit_heston, simulate_quotes
+from quantlab.pricing.heston import HestonModel, heston_slopes
 from quantlab.regime.bootstrap import draw_garch, fit_garch, fit_two_states, two_state_gain
 from quantlab.risk import exam, var
 from quantlab.risk.stability import sharpe_difference
@@ -57,6 +61,7 @@ DEPENDENCE = {  # correlation of names, and of a session with the one before
     "none": (0.0, 0.0), "names 0.3": (0.3, 0.0), "names 0.3, sessions 0.9": (0.3, 0.9),
     "names 0.3, sessions 0.98": (0.3, 0.98),
 }  # fmt: skip
+CHAINS, EXPIRIES = 500, (0.08, 0.25, 0.5, 1.0, 2.0)  # synthetic option chains; years to their expiries
 YEARS, YEAR = 10_000, 250  # worlds of value at risk, and sessions in each
 LOOKBACK, TRUTH = 126, 0.05  # the momentum world: days of its own past, and the share of the outcome mixed in
 
@@ -433,6 +438,27 @@ def planted_drift(seed: int) -> list[list]:
     return [[seed, rows[0].alarm, "noise_2" in named, len(set(named) - {"noise_2"}), rows[1].alarm]]
 
 
+def heston_chain(seed: int) -> list[list]:
+    "Return [parameter, seed, inside the profile's interval, inside the Jacobian's, chi-square] of one drawn chain."
+    rng = np.random.default_rng(10**7 + seed)
+    variances, speed = rng.uniform(0.02, 0.09, 2), rng.uniform(1.0, 5.0)
+    truth = HestonModel(*variances, speed, rng.uniform(0.3, 1.0), rng.uniform(-0.85, -0.3))
+    fit = fit_heston(simulate_quotes(truth, EXPIRIES, seed=11 * 10**6 + seed))
+    table = fit.table.assign(truth=truth.numbers[:5])
+    near = ((table["truth"] - table["value"]).abs() <= 1.96 * table["error"]).tolist()
+    inside = ((table["low"] <= table["truth"]) & (table["truth"] <= table["high"])).tolist()
+    rows = zip(table.index, inside, near, strict=True)
+    return [[name, seed, bool(held), bool(close), fit.chi2 / fit.dof] for name, held, close in rows]
+
+
+def heston_rates(found: list[list]) -> pd.DataFrame:
+    "Return by parameter the share of chains whose 95 % interval holds the truth, with its error."
+    frame = pd.DataFrame(found, columns=["parameter", "seed", "profile", "jacobian", "chi2"])
+    table = frame.groupby("parameter", sort=False)[["profile", "jacobian", "chi2"]].mean().reset_index()
+    n = frame["seed"].nunique()
+    return table.assign(n=n, se=np.sqrt(table["profile"] * (1 - table["profile"]) / n))
+
+
 def chunk(first: int, last: int, folder: Path, world: Callable[[int], list[list]]) -> list[list]:
     "Return the rows of a range of seeds; computed once, then read from their file."
     file = folder / f"{first:05d}-{last:05d}.json"
@@ -537,7 +563,7 @@ def main(*words: str) -> None:
     asked = next((int(w) for w in words if w.isdigit()), None)
     seeds, everything = (
         asked or SEEDS,
-        ["inference", "deflated", "noise_search", "regimes", "var", "index", "stability", "drift"],
+        ["inference", "deflated", "noise_search", "regimes", "var", "index", "stability", "drift", "heston"],
     )
     chosen = [w for w in words if not w.isdigit()] or everything
     if set(chosen) - set(everything):
@@ -586,6 +612,12 @@ def main(*words: str) -> None:
         show(table, console)
     if "drift" in chosen:
         measure_drift(asked or DRIFT_WORLDS, console)
+    if "heston" in chosen:
+        code = [heston_chain, EXPIRIES, fit_heston, simulate_quotes, heston_slopes]
+        table = heston_rates(run(heston_chain, code, asked or CHAINS, console, 10))
+        if (asked or CHAINS) == CHAINS:
+            store("heston_calibration.json", {"chains": CHAINS, "expiries": EXPIRIES}, table)
+        console.print(table.round(4).to_string())
 
 
 if __name__ == "__main__":

@@ -22,13 +22,13 @@ from .console import console, progress_bar
 from .dashboard import dashboard_app
 from .data_commands import data_app, synth_app
 from .monitor_commands import monitor_app
-from .database_commands import database_app
+from .backend_commands import database_app, worker_app
 from .new_commands import new_app
 from .recipe_commands import COMMANDS, read_recipe, recipe_bars
 from .paper_commands import live_app, paper_app
+from .pricing_commands import pricing_app
 from .serve_commands import check_receipt_file, serve_app, simulate_app, token_app
 from .schedule_commands import schedule_app
-from .worker_commands import worker_app
 
 # %% ../../nbs/commands/990_cli.ipynb #6e04ecb8
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -601,6 +601,7 @@ app.add_typer(monitor_app, name="monitor")
 app.add_typer(paper_app, name="paper")
 app.add_typer(live_app, name="live")
 app.add_typer(synth_app)
+app.add_typer(pricing_app)
 app.add_typer(new_app)
 app.add_typer(worker_app)
 app.add_typer(serve_app)

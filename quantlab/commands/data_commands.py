@@ -6,6 +6,7 @@
 __all__ = ['data_app', 'share_data', 'fetch_data']
 
 # %% ../../nbs/commands/980_data_commands.ipynb #64ab6e6d
+import json
 import re
 import shlex
 import sys
@@ -505,28 +506,131 @@ def _next_line(
     words = [f"data={data}", f"start={dates[0]}", f"end={dates[1]}"]
     if symbols <= 45:  # the default holds 30 of them
         words.append(f"top_k={max(1, symbols // 3)}")
+    if symbols <= 25:  # the default regresses on 19 features within each date
+        words.append("feature_set=range_vol")
     if sessions < 1500:  # the default learns from 756; a year of look-back and a year to be judged on are kept
         words += [f"train_sessions={max(60, sessions // 2 - 150)}", "test_sessions=63"]
     return "quantlab report tearsheet " + " ".join(f"-p {shlex.quote(word)}" for word in words)
+
+# %% ../../nbs/commands/980_data_commands.ipynb #4ecce689
+_BOOK_OPTIONS = ("output", "minutes", "branching", "cancel", "levels")
+_BAR_OPTIONS = ("symbols", "sessions", "ic", "horizon", "persistence", "regimes", "factor")
+
+
+def _check_kind(
+    said: set[str],  # options that were given
+    out: str | None,  # where bars go
+    book: bool,
+) -> None:
+    "Raise ConfigError for options of the other kind of market, and for a place that is missing or taken."
+    strange = [f"--{name}" for name in (_BAR_OPTIONS if book else _BOOK_OPTIONS) if name in said]
+    if strange:
+        kinds = ("bars", "leave out --book") if book else ("a book", "add --book")
+        raise ConfigError(f"{', '.join(strange)} is about {kinds[0]}; leave it out, or {kinds[1]}")
+    if book and (out is not None or "output" not in said):
+        raise ConfigError("a book goes into a new folder: quantlab synth --book --output FOLDER")
+    if not book and out is None:
+        raise ConfigError("say where the bars go: a new .parquet or .csv file, or lake:NAME")
+
+
+def _free_folder(
+    folder: Path,
+) -> None:
+    "Raise ConfigError for a folder that cannot be made."
+    if folder.exists():
+        raise ConfigError(f"{folder} exists; name another folder or remove it yourself")
+    if not folder.parent.is_dir():
+        raise ConfigError(f"the folder {folder.parent} does not exist; make it first")
+
+# %% ../../nbs/commands/980_data_commands.ipynb #12e6e4b5
+def _planted_flows(
+    minutes: float,  # of the book
+    branching: float,  # trades that one trade begets, below 1
+    cancel: float,  # 1 / seconds; hazard of every resting order
+):  # FlowSpec
+    "Return flows of the usual mean rates with as much excitation as is asked for."
+    from dataclasses import replace
+
+    import numpy as np
+
+    from quantlab.micro.flows import FlowSpec
+
+    usual = FlowSpec()
+    answers = np.asarray(usual.branching) * (branching / sum(row[0] for row in usual.branching[:2]))
+    baseline = (np.eye(4) - answers) @ usual.rates
+    plain = (tuple(float(x) for x in baseline), tuple(tuple(float(x) for x in row) for row in answers))
+    return replace(usual, baseline=plain[0], branching=plain[1], cancel=cancel, end=usual.start + 60 * minutes)
+
+
+def _truth_of(
+    spec,  # FlowSpec
+    seed: int,
+) -> dict:
+    "Return what is planted, for JSON; trades: of all market orders together, one Hawkes process."
+    from dataclasses import asdict
+
+    from quantlab.micro.flows import FLOWS
+
+    share = sum(row[0] for row in spec.branching[:2])
+    trades = {"mu": sum(spec.baseline[:2]), "alpha": share * spec.beta, "beta": spec.beta, "branching": share}
+    rates = dict(zip(FLOWS, map(float, spec.rates), strict=True))
+    return {"seed": seed, "flows": asdict(spec), "rates": rates, "trades": trades}
+
+# %% ../../nbs/commands/980_data_commands.ipynb #0c483904
+def _write_rows(
+    frame,  # of numbers
+    file: Path,
+) -> None:
+    "Write rows of numbers without a header, each float with all of its digits."
+    columns = [map(repr, frame[name].tolist()) for name in frame]
+    file.write_text("\n".join(map(",".join, zip(*columns, strict=True))) + "\n")
+
+
+def _write_book(
+    folder: Path,  # not there yet
+    minutes: float,  # of the book
+    branching: float,  # trades that one trade begets
+    cancel: float,  # 1 / seconds; hazard of every resting order
+    levels: int,  # of each side
+    seed: int,
+) -> None:
+    "Make a book and write messages, levels and truth into a folder that appears whole; name the report on it."
+    from tempfile import TemporaryDirectory
+
+    from quantlab.micro.book import rebuild_book
+    from quantlab.micro.flows import simulate_book
+
+    spec = _planted_flows(minutes, branching, cancel)
+    messages = simulate_book(spec, seed).messages
+    files = {name: f"{name}_{levels}.csv" for name in ("message", "orderbook")}
+    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as made:
+        part = Path(made) / folder.name
+        part.mkdir()
+        _write_rows(messages, part / files["message"])
+        _write_rows(rebuild_book(messages, levels), part / files["orderbook"])
+        (part / "truth.json").write_text(json.dumps(_truth_of(spec, seed), indent=1) + "\n")
+        part.rename(folder)
+    trades = messages.loc[messages["type"].isin([4, 5]), "time"].nunique()
+    typer.echo(
+        f"{folder}: {len(messages):,} messages, {trades:,} trades in {minutes:g} minutes; {levels} level"
+        f"{'s' * (levels > 1)} a side; a trade begets {branching:g} others ({folder / 'truth.json'})"
+    )
+    words = [f"messages={folder.resolve() / files['message']}", f"book={folder.resolve() / files['orderbook']}"]
+    typer.echo("quantlab report micro " + " ".join(f"-p {shlex.quote(word)}" for word in words))
 
 # %% ../../nbs/commands/980_data_commands.ipynb #4ec9599f
 synth_app = typer.Typer()
 _REGIMES = {"states": True, "none": False, "garch": "garch"}
 
 
-@synth_app.command()
-def synth(
-    out: Annotated[str, typer.Argument(help="A new .parquet or .csv file, or lake:NAME.")],
-    symbols: Annotated[int, typer.Option(min=5, help="Names in the market.")] = 50,
-    sessions: Annotated[int, typer.Option(min=500, help="Days, from 2015 on.")] = 1500,
-    ic: Annotated[float, typer.Option(help="Rank IC of the planted factor with the return ahead; 0: nothing.")] = 0.05,
-    horizon: Annotated[int, typer.Option(min=1, help="Sessions of that return.")] = 20,
-    persistence: Annotated[float, typer.Option(help="Of the factor from day to day, below 1.")] = 0.95,
-    regimes: Annotated[str, typer.Option(help="Weather of the market: states, none or garch.")] = "states",
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same market.")] = 7,
-    factor: Annotated[Path | None, typer.Option(help="Write the planted factor there, as predictions.")] = None,
+def _write_market(
+    out: str,  # a file or lake:NAME
+    settings: tuple,  # of synth_market: symbols, sessions, ic, horizon, persistence
+    regimes: str,  # of _REGIMES
+    seed: int,
+    factor: Path | None,  # where the planted factor goes
 ) -> None:
-    "Make a market whose answer is known, and name the backtest on it."
+    "Make bars, write them, and name the backtest on them."
     if regimes not in _REGIMES:
         raise ConfigError(f"--regimes is {regimes!r}; use {' or '.join(_REGIMES)}")
     dataset = _free_place(out)
@@ -535,7 +639,9 @@ def synth(
 
     from quantlab.data.synth import synth_market
 
-    world = synth_market(symbols, sessions, ic, horizon, persistence, seed=seed, regimes=_REGIMES[regimes])
+    symbols, sessions, ic, horizon, persistence = settings
+    weather = _REGIMES[regimes]
+    world = synth_market(symbols, sessions, ic, horizon, persistence, seed=seed, regimes=weather)
     _store(world.bars, dataset) if dataset else _write(world.bars, Path(out))
     if factor is not None:
         _write(world.features[["factor"]].rename(columns={"factor": "score"}), factor)
@@ -543,3 +649,32 @@ def synth(
     planted = f"a factor with a rank IC of {ic:g} over {horizon} sessions is planted" if ic else "nothing is planted"
     typer.echo(f"{out}: {len(world.bars):,} bars of {symbols} symbols, {first} to {last}; {planted}")
     typer.echo(_next_line(out, symbols, (first, last), sessions))
+
+
+@synth_app.command()
+def synth(
+    told: typer.Context,
+    out: Annotated[str | None, typer.Argument(help="A new .parquet or .csv file, or lake:NAME.")] = None,
+    symbols: Annotated[int, typer.Option(min=5, help="Names in the market.")] = 50,
+    sessions: Annotated[int, typer.Option(min=500, help="Days, from 2015 on.")] = 1500,
+    ic: Annotated[float, typer.Option(help="Rank IC of the planted factor with the return ahead; 0: nothing.")] = 0.05,
+    horizon: Annotated[int, typer.Option(min=1, help="Sessions of that return.")] = 20,
+    persistence: Annotated[float, typer.Option(help="Of the factor from day to day, below 1.")] = 0.95,
+    regimes: Annotated[str, typer.Option(help="Weather of the market: states, none or garch.")] = "states",
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same market.")] = 7,
+    factor: Annotated[Path | None, typer.Option(help="Write the planted factor there, as predictions.")] = None,
+    book: Annotated[bool, typer.Option("--book", help="An order book in LOBSTER's files instead of bars.")] = False,
+    output: Annotated[Path | None, typer.Option(help="With --book: the new folder.")] = None,
+    minutes: Annotated[float, typer.Option(min=1, max=390, help="With --book: its length.")] = 30,
+    branching: Annotated[float, typer.Option(min=0, max=0.95, help="With --book: trades that one begets.")] = 0.55,
+    cancel: Annotated[float, typer.Option(min=1e-4, max=1, help="With --book: hazard of an order a second.")] = 0.02,
+    levels: Annotated[int, typer.Option(min=1, max=10, help="With --book: levels of each side.")] = 1,
+) -> None:
+    "Make a market whose answer is known, bars or an order book, and name the report on it."
+    said = {name for name in told.params if told.get_parameter_source(name).name == "COMMANDLINE"}
+    _check_kind(said, out, book)
+    if book:
+        _free_folder(output)
+        _write_book(output, minutes, branching, cancel, levels, seed)
+    else:
+        _write_market(out, (symbols, sessions, ic, horizon, persistence), regimes, seed, factor)

@@ -81,6 +81,7 @@ def _side(
 # %% ../../nbs/data/102_schemas.ipynb #aba6e7d2
 _QUOTE = ("bid", "ask", "bid_size", "ask_size")
 _MOMENT = {"trades": "time", "quotes": "time", "events": "known_at", "reference": "known_at", "universe": "start"}
+_MOMENT["options"] = "quoted"
 SCHEMAS = {
     "trades": _schema(
         "trades", ["price", "size"], ["time"], ["symbol"],
@@ -108,6 +109,16 @@ SCHEMAS = {
             _absent("start"), _absent("symbol"),
             Rule("end < start", ("start", "end"), lambda f: f["end"] < f["start"]),
             _repeats("symbol", "start"),
+        ],
+    ),
+    "options": _schema(
+        "options", ["strike", "bid", "ask"], ["quoted", "expiry"], ["root"],
+        [
+            *map(_absent, ("quoted", "expiry", "root")),
+            *price_rules("strike"),
+            Rule("a side of the quote is negative", ("bid", "ask"), lambda f: (f["bid"] < 0) | (f["ask"] < 0)),
+            Rule("expiry is not after quoted", ("quoted", "expiry"), lambda f: f["expiry"] <= f["quoted"]),
+            _repeats("quoted", "root", "expiry", "strike", "call"),
         ],
     ),
 }  # fmt: skip
@@ -158,7 +169,7 @@ def _refusal(
 # %% ../../nbs/data/102_schemas.ipynb #82840265
 def check(
     frame: pd.DataFrame,  # from outside
-    kind: str,  # "bars", "trades", "quotes", "events", "reference" or "universe"
+    kind: str,  # "bars", "trades", "quotes", "options", "events", "reference" or "universe"
     until: str | pd.Timestamp | None = None,  # no row may be dated later; the door that imports passes the present
 ) -> pd.DataFrame:  # the same object, untouched
     """Return a frame unchanged; raise DataError for the first rule that a row breaks.
@@ -168,7 +179,7 @@ def check(
     frame : pd.DataFrame
         From outside.
     kind : str
-        "bars", "trades", "quotes", "events", "reference" or "universe".
+        "bars", "trades", "quotes", "options", "events", "reference" or "universe".
     until : str | pd.Timestamp | None, default None
         No row may be dated later; the door that imports passes the present.
 
@@ -217,7 +228,7 @@ def check(
     except pa.errors.SchemaError as error:
         raise DataError(f"{kind}: {_refusal(frame, error)}") from error
     dates = frame.index.get_level_values("date") if kind == "bars" else pd.DatetimeIndex(frame[_MOMENT[kind]])
-    if kind in ("trades", "quotes") and str(dates.tz) != "UTC":
+    if kind in ("trades", "quotes", "options") and str(dates.tz) != "UTC":
         raise DataError(
             f"{kind}: time is in {dates.tz or 'no zone'}; "
             "give it in UTC: tz_localize the exchange's zone, then tz_convert('UTC')"

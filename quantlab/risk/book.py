@@ -18,9 +18,10 @@ from ..core.errors import ConfigError, DataError, PanelError
 from ..core.panel import check_panel, to_wide
 from ..data.bars import adjust
 from ..data.sample import sample_bars, sample_context, sample_sectors
+from ..pricing.option_book import OptionBook, book_greeks, book_scenarios
 from .exam import VarExam, var_exam
 from .liquidity import daily_value, liquidation_cost, liquidation_days, liquidity_share
-from .stress import Scenario, market_betas, standard_scenarios, stress_test
+from .stress import Scenario, market_betas, scenario_moves, standard_scenarios, stress_test
 from .var import check_confidence, check_weights, var_forecast
 
 # %% ../../nbs/risk/660_book.ipynb #844c8377
@@ -145,9 +146,9 @@ class BookRisk:
     confidence : float
         Share of sessions within VaR.
     value : float
-        net, money.
+        net, money; options at their price.
     gross : float
-        Money.
+        Money; options at their price.
     VaR : float
         Of the next session, money.
     expected_shortfall : float
@@ -185,8 +186,8 @@ class BookRisk:
 
     as_of: str  # date of the last close that was read
     confidence: float  # share of sessions within VaR
-    value: float  # net, money
-    gross: float  # money
+    value: float  # net, money; options at their price
+    gross: float  # money; options at their price
     VaR: float  # of the next session, money
     expected_shortfall: float  # of the next session, money
     liquidity_risk: float  # share of the gross book that one session at a tenth of the volume leaves
@@ -372,6 +373,48 @@ def _account(
     return [float(level) for level in levels]
 
 # %% ../../nbs/risk/660_book.ipynb #15b68cfe
+def _option_deltas(options: OptionBook | None) -> pd.Series:  # by underlying, money
+    "Return the positions in the underlyings that move as the options do."
+    if options is None:
+        return pd.Series(dtype="float64")
+    return book_greeks(options).groupby("underlying")["delta"].sum()
+
+
+def _book_returns(
+    values: pd.Series,  # by symbol, money
+    options: OptionBook | None,
+    returns: pd.DataFrame,  # dates x names, simple
+    volatility_moves: pd.DataFrame | pd.Series | None,  # as for portfolio_risk
+) -> tuple[pd.Series, float]:  # by date, over a scale; the scale, money
+    "Put today's book through the past: shares by their weights, options valued anew on each day."
+    gross = float(values.abs().sum())
+    shares = values / gross if gross else values
+    book = pd.Series(np.einsum("ij,j->i", returns[values.index].to_numpy(), shares.to_numpy()), returns.index)
+    if options is None:
+        return book, gross
+    held = options.rows
+    scale = gross + float((held["quantity"] * held["multiplier"] * held["spot"]).abs().sum())
+    gains = book_scenarios(options, returns[held["underlying"].unique()], volatility_moves).sum(axis=1)
+    return (book * gross + gains) / scale, scale
+
+
+def _crisis_losses(
+    values: pd.Series,  # by symbol, money
+    options: OptionBook | None,
+    scenarios: Sequence[Scenario],
+    sectors: Mapping[str, str] | None,
+    betas: pd.Series,  # by name
+) -> dict[str, float]:  # by scenario, money
+    "Revalue shares and options under every scenario."
+    lost = stress_test(values, scenarios, sectors, betas)["total"].astype("float64").to_dict()
+    for scenario in scenarios if options is not None else ():
+        moves = scenario_moves(scenario, list(options.rows["underlying"].unique()), sectors, betas)
+        day = pd.DatetimeIndex([options.day])
+        shift = pd.Series(scenario.volatility, day)
+        lost[scenario.name] -= float(book_scenarios(options, moves.to_frame().T.set_axis(day), shift).sum(axis=None))
+    return lost
+
+
 def portfolio_risk(
     positions: Positions,  # {symbol: quantity}, or a list of {symbol, quantity}, or of symbols in equal parts
     confidence: float | Sequence[float] = 0.99,  # share of sessions within VaR; of several the first is the book's
@@ -384,6 +427,8 @@ def portfolio_risk(
     lookback: int = 500,  # past sessions in the forecast
     cash: float = 0.0,  # money beside the positions, below 0: borrowed
     currency: str = "USD",  # of prices, capital and cash: a label, nothing is converted
+    options: OptionBook | None = None,  # held beside the positions, which may then be empty; bars of each underlying
+    volatility_moves: pd.DataFrame | pd.Series | None = None,  # of options, as for book_scenarios, by date. None: held
 ) -> BookRisk:
     """Return the risk of positions in money; raise DataError for a symbol that is unknown, stale or too young.
 
@@ -411,6 +456,10 @@ def portfolio_risk(
         Money beside the positions, below 0: borrowed.
     currency : str, default "USD"
         Of prices, capital and cash: a label, nothing is converted.
+    options : OptionBook | None, default None
+        Held beside the positions, which may then be empty; bars of each underlying.
+    volatility_moves : pd.DataFrame | pd.Series | None, default None
+        Of options, as for book_scenarios, by date. None: held.
 
     Returns
     -------
@@ -449,22 +498,28 @@ def portfolio_risk(
     currency                     USD
     equity                 1000000.0
     """
-    levels, (quantity, plain) = _account(confidence, cash, currency), _quantities(positions)
-    there = bars if isinstance(bars, RiskMarket) else risk_market(bars, sectors, market, list(quantity.index))
+    levels, deltas = _account(confidence, cash, currency), _option_deltas(options)
+    alone = options is not None and positions is not None and not len(positions)
+    quantity, plain = (pd.Series(dtype="float64"), False) if alone else _quantities(positions)
+    names = list(dict.fromkeys([*quantity.index, *deltas.index]))
+    there = bars if isinstance(bars, RiskMarket) else risk_market(bars, sectors, market, names)
     values = _valued(quantity, plain, there.closes, there.last, capital)
-    returns = there.returns[values.index].dropna()
+    if lacking := [name for name in names if name not in there.returns]:
+        raise DataError(f"no bars of {', '.join(lacking[:5])}, which options are on; add the bars of each underlying")
+    returns = there.returns[names].dropna()
     if len(returns) < lookback + 20:
         raise DataError(f"the names share {len(returns)} sessions, {lookback + 20} are needed; leave the youngest out")
-    last, gross = returns.index[-1], float(values.abs().sum())
-    book = pd.Series(np.einsum("ij,j->i", returns.to_numpy(), (values / gross).to_numpy()), returns.index)
-    tails = {str(level): _tail_money(var_forecast(book, method, level, lookback, last=1), gross) for level in levels}
-    first = tails[str(levels[0])]
+    book, scale = _book_returns(values, options, returns, volatility_moves)
+    tails = {str(level): _tail_money(var_forecast(book, method, level, lookback, last=1), scale) for level in levels}
+    first, last = tails[str(levels[0])], returns.index[-1]
     betas = market_betas(returns.iloc[-252:], returns.mean(axis=1) if there.moves is None else there.moves)
     more = [scenarios] if isinstance(scenarios, Scenario) else scenarios
-    tested = stress_test(values, [*there.scenarios, *more], there.sectors, betas)["total"]
+    lost = _crisis_losses(values, options, [*there.scenarios, *more], there.sectors, betas)
+    worth = pd.Series(dtype="float64") if options is None else options.rows["value"]
     return BookRisk(
-        f"{last:%Y-%m-%d}", levels[0], float(values.sum()), gross, first["VaR"], first["expected_shortfall"],
-        liquidity_share(values, there.traded), {k: float(v) for k, v in tested.items()}, float(cash), currency, tails,
+        f"{last:%Y-%m-%d}", levels[0], float(values.sum() + worth.sum()), float(values.abs().sum() + worth.abs().sum()),
+        first["VaR"], first["expected_shortfall"], liquidity_share(values.add(deltas, fill_value=0.0), there.traded),
+        lost, float(cash), currency, tails,
     )  # fmt: skip
 
 # %% ../../nbs/risk/660_book.ipynb #aafaaaa9

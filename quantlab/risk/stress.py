@@ -34,10 +34,13 @@ class Scenario:
         By sector; asked second.
     market : float | None, default None
         Times the beta of a name; asked last. None: not known.
+    volatility : float, default 0.0
+        Added to the volatility a year of every option, 0.1 = ten points; shares do not ask.
 
     Raises
     ------
     ConfigError
+        "scenario '{name}' adds a volatility of {volatility}; 0.1 is ten points"
         "scenario '{name}' moves nothing; give names, sectors or a market"
         "scenario '{name}' has a move that is not finite or below -1; moves are simple returns"
 
@@ -51,9 +54,12 @@ class Scenario:
     names: Mapping[str, float] = field(default_factory=dict)  # by symbol; asked first
     sectors: Mapping[str, float] = field(default_factory=dict)  # by sector; asked second
     market: float | None = None  # times the beta of a name; asked last. None: not known
+    volatility: float = 0.0  # added to the volatility a year of every option, 0.1 = ten points; shares do not ask
 
     def __post_init__(self):
         moves = [*self.names.values(), *self.sectors.values(), *([] if self.market is None else [self.market])]
+        if not np.isfinite(self.volatility):
+            raise ConfigError(f"scenario '{self.name}' adds a volatility of {self.volatility}; 0.1 is ten points")
         if not moves:
             raise ConfigError(f"scenario '{self.name}' moves nothing; give names, sectors or a market")
         if not all(np.isfinite(move) and move >= -1 for move in moves):
@@ -62,14 +68,14 @@ class Scenario:
             )
 
 
-CRISIS_2008 = Scenario("2008", market=-0.399, sectors={
+CRISIS_2008 = Scenario("2008", market=-0.399, volatility=0.552, sectors={
     "Communication Services": -0.485, "Consumer Discretionary": -0.522, "Consumer Staples": -0.281, "Energy": -0.518,
     "Financials": -0.518, "Health Care": -0.390, "Industrials": -0.441, "Information Technology": -0.443,
     "Materials": -0.546, "Real Estate": -0.611, "Utilities": -0.263, "Telecommunication Services": -0.461,
     "Telecommunications Services": -0.461,
 })  # fmt: skip
-COVID_2020 = Scenario("2020", market=-0.339)  # S&P 500, 19 February to 23 March
-FLASH_2010 = Scenario("flash crash", market=-0.086)  # S&P 500, close of 5 May to the low of 6 May 2010
+COVID_2020 = Scenario("2020", market=-0.339, volatility=0.472)  # S&P 500, 19 February to 23 March
+FLASH_2010 = Scenario("flash crash", market=-0.086, volatility=0.158)  # close of 5 May to the worst of 6 May 2010
 
 # %% ../../nbs/risk/640_stress.ipynb #0855b304
 def replay_scenario(
@@ -141,7 +147,7 @@ def replay_scenario(
         raise DataError(
             f"no name has bars on {start:%Y-%m-%d} and {end:%Y-%m-%d}, and '{like.name}' has no other moves"
         )
-    return Scenario(like.name, {**like.names, **moves.astype(float)}, like.sectors, like.market)
+    return Scenario(like.name, {**like.names, **moves.astype(float)}, like.sectors, like.market, like.volatility)
 
 
 def standard_scenarios(
@@ -276,21 +282,24 @@ def scenario_moves(
     >>> from quantlab.core.panel import to_wide
     >>> from quantlab.core.plot import figure
     >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars, sample_context
-    >>> from quantlab.risk.stress import COVID_2020, market_betas, scenario_moves, standard_scenarios
+    >>> from quantlab.data.sample import sample_bars, sample_context, sample_sectors
+    >>> from quantlab.risk.stress import Scenario, market_betas, scenario_moves
     >>> symbols = ["AAPL", "MSFT", "XOM", "JPM", "PG", "KO", "GE", "BAC"]
     >>> bars = adjust(sample_bars(symbols))
     >>> closes, market = to_wide(bars["close"]), sample_context("SPY")["close"].droplevel("symbol")
+    >>> sectors = (
+    ...     sample_sectors().query("valid").drop_duplicates("symbol").set_index("symbol")["sector"].reindex(symbols)
+    ... )
     >>> fig, ax = figure("March 2020 spared nobody, and did not treat all alike", "", "since 19 February 2020")
     >>> ax.plot(closes["2020-02-19":"2020-04-30"] / closes.loc["2020-02-19"] - 1, lw=0.9)
-    >>> scenarios = standard_scenarios(bars)
-    >>> covid = scenarios[1]
-    >>> known = market_betas(closes[:"2020-02-19"].pct_change().iloc[-252:], market.pct_change())
-    >>> said = scenario_moves(COVID_2020, symbols, betas=known)
-    >>> pd.DataFrame({"by beta": said, "as it was": pd.Series(covid.names)[symbols]}).T.round(2)
-               AAPL  MSFT   XOM   JPM    PG    KO    GE   BAC
-    by beta   -0.50 -0.43 -0.33 -0.38 -0.17 -0.15 -0.50 -0.46
-    as it was -0.31 -0.27 -0.48 -0.43 -0.22 -0.37 -0.51 -0.48
+    >>> past = closes.pct_change().iloc[-252:]
+    >>> betas = market_betas(past, market.pct_change())
+    >>> user = Scenario("oil at 30", names={"XOM": -0.35}, market=-0.05)
+    >>> moves = scenario_moves(user, symbols, sectors, betas)
+    >>> pd.DataFrame({"beta": betas, "oil at 30": moves}).T.round(3)
+                AAPL    BAC     GE    JPM     KO   MSFT     PG    XOM
+    beta       1.120  1.185  0.927  0.860  0.384  1.178  0.381  0.563
+    oil at 30 -0.056 -0.059 -0.046 -0.043 -0.019 -0.059 -0.019 -0.350
     """
     wide, slope = _by_symbol(sectors), _by_symbol(betas)
     moves = {}
@@ -341,9 +350,17 @@ def stress_test(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import pandas as pd
     >>> from quantlab.core.errors import show_error
-    >>> from quantlab.risk.stress import COVID_2020, stress_test
+    >>> from quantlab.data.sample import sample_vix
+    >>> from quantlab.risk.stress import COVID_2020, CRISIS_2008, stress_test
+    >>> vix = sample_vix() / 100
+    >>> for scenario, start, end in (
+    ...     (CRISIS_2008, "2008-09-12", "2008-11-20"),
+    ...     (COVID_2020, "2020-02-19", "2020-03-23"),
+    ... ):
+    ...     assert np.isclose(scenario.volatility, vix.at[end, "close"] - vix.at[start, "close"], atol=6e-4)
     >>> show_error(lambda: stress_test(pd.Series({"BTC": 1.0}), [COVID_2020]))
     "DataError: scenario '2020' does not say how ['BTC'] move; give a beta, a sector or a move"
     """

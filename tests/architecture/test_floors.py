@@ -51,7 +51,9 @@ DOORS = {
     "quantlab.models.out_of_core",  # features that memory does not hold
 }
 ONE_IMPORTER = (
+    "QuantLib",
     "alphalens",
+    "hftbacktest",
     "backtrader",
     "qlib",
     "mlflow",

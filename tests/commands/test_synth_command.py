@@ -1,5 +1,6 @@
 "`quantlab synth`: a market whose answer is known comes into a file or the lake, and the printed line is taken."
 
+import json
 import os
 import shlex
 import subprocess
@@ -16,11 +17,15 @@ from quantlab.core.errors import ConfigError
 from quantlab.data.bars import read_bars
 from quantlab.data.store import Lake
 from quantlab.data.synth import synth_market
+from quantlab.micro.book import book_columns, parse_book, parse_messages, rebuild_book, replay_book
+from quantlab.micro.flows import FlowSpec, simulate_book
+from quantlab.micro.hawkes import event_times, fit_hawkes
 from quantlab.recipe.spec import load
 from quantlab.report.template import fill_parameters, find_template, parse_parameters, read_parameters, run_check
 
 COMMAND = Path(sys.executable).with_name("quantlab")
 SMALL = ["--sessions", "500", "--symbols", "12"]
+PARSERS = ((parse_messages, "message"), (parse_book, "orderbook"))
 
 
 @pytest.fixture
@@ -98,6 +103,7 @@ def test_into_the_lake_once(line):
         (["no/such/toy.csv"], "the folder no/such does not exist"),
         (["pyproject.csv", "--regimes", "wild"], "--regimes is 'wild'; use states or none or garch"),
         (["toy.csv", "--factor", "f.txt"], "f.txt is neither"),
+        (["--book", "--output", "no/toy"], "the folder no does not exist"),
     ],
 )
 def test_a_slip_is_one_line_before_anything_heavy_is_loaded(tmp_path, words, said):
@@ -124,6 +130,69 @@ def test_what_exists_is_left_alone_and_the_room_refuses_what_cannot_be_planted(l
     assert "persistence=1.0" in str(line(tmp_path / "x.csv", *SMALL, "--persistence", 1.0)[2])
     assert line(tmp_path / "x.csv", "--sessions", 499)[0] == 2
     assert [f.name for f in tmp_path.iterdir() if f.suffix == ".csv"] == ["mine.csv"]
+
+
+@pytest.fixture
+def made(line, tmp_path):
+    "A book of twelve minutes in a folder."
+    code, said, error = line("--book", "--output", tmp_path / "flows", "--minutes", 12, "--levels", 2, "--seed", 4)
+    assert code == 0, error
+    return tmp_path / "flows", said
+
+
+def test_a_book_comes_back_to_the_last_digit_and_every_row_is_proved(made):
+    folder, said = made
+    messages, book = (parser((folder / f"{name}_2.csv").read_text()) for parser, name in PARSERS)
+    truth = json.loads((folder / "truth.json").read_text())
+    flows = {name: tuple(map(tuple, x)) if name == "branching" else x for name, x in truth["flows"].items()}
+    path = simulate_book(FlowSpec(**flows | {"baseline": tuple(flows["baseline"])}), truth["seed"])
+    pd.testing.assert_frame_equal(messages, path.messages, check_exact=True)
+    pd.testing.assert_frame_equal(book, rebuild_book(path.messages, 2), check_exact=True)
+    pd.testing.assert_frame_equal(book[book_columns(1)], path.book, check_exact=True)
+    replayed = replay_book(messages, book)
+    assert replayed["equal"].iloc[1:].all() and replayed["determined"].mean() > 0.9
+    words = shlex.split(said[-1])
+    assert words[:3] == ["quantlab", "report", "micro"]
+    assert [Path(word.partition("=")[2]).is_file() for word in words[4::2]] == [True, True]
+
+
+@pytest.mark.parametrize("branching", [0.3, 0.7])
+def test_a_fit_of_the_trades_finds_what_the_truth_says(line, tmp_path, branching):
+    words = ["--book", "--output", tmp_path / "flows", "--minutes", 120, "--branching", branching, "--seed", 2]
+    assert line(*words)[0] == 0
+    truth = json.loads((tmp_path / "flows" / "truth.json").read_text())
+    messages = parse_messages((tmp_path / "flows" / "message_1.csv").read_text())
+    times = event_times(messages.loc[messages["type"].isin([4, 5]), "time"].to_numpy(), "merge")[0]
+    fit = fit_hawkes(times, truth["flows"]["start"], truth["flows"]["end"])
+    assert (abs(fit.table["value"] - list(truth["trades"].values())) < 3 * fit.table["se"]).all()
+    assert truth["rates"]["buy"] == pytest.approx(FlowSpec().rates[0]) and fit.residuals.p > 0.01
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--book"], "synth --book --output FOLDER"),
+        (["--book", "--output", "no/such"], "the folder no does not exist"),
+        (["--book", "--output", "toy", "--ic", "0.1"], "--ic is about bars"),
+        (["--book", "toy.csv", "--output", "toy"], "synth --book --output FOLDER"),
+        (["toy.csv", "--levels", "3"], "--levels is about a book"),
+        ([], "say where the bars go"),
+    ],
+)
+def test_a_slip_about_a_book_is_one_error_and_leaves_nothing(line, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    code, _, error = line(*words)
+    assert code != 0 and isinstance(error, ConfigError) and said in str(error) and list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_there_and_numbers_out_of_range_are_refused(line, made):
+    folder, _ = made
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    assert "exists; name another folder" in str(line("--book", "--output", folder)[2])
+    for words in (("--minutes", 0), ("--branching", 1), ("--cancel", 0), ("--levels", 11)):
+        assert line("--book", "--output", folder.with_name("other"), *words)[0] == 2
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
+    assert [place.name for place in folder.parent.iterdir() if place.is_dir()] == ["flows"]
 
 
 def test_the_installed_command_has_it():

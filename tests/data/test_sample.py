@@ -14,11 +14,19 @@ from quantlab.core.config import root
 from quantlab.core.errors import DataError
 from quantlab.core.panel import check_panel
 from quantlab.data.bars import adjust, check_bars, symbol_coverage
-from quantlab.data.sample import sample_bars, sample_context, sample_members, sample_sectors, sample_vix
+from quantlab.data.sample import (
+    sample_bars,
+    sample_book,
+    sample_context,
+    sample_members,
+    sample_options,
+    sample_sectors,
+    sample_vix,
+)
 
 FOLDER = root() / "data" / "sample"
 README = (FOLDER / "README.md").read_text()
-LOADERS = [sample_bars, sample_context, sample_members, sample_sectors, sample_vix]
+LOADERS = [sample_bars, sample_book, sample_context, sample_members, sample_options, sample_sectors, sample_vix]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +42,7 @@ def context():
 def test_files_match_their_checksums_and_the_readme():
     sums = dict(line.split()[::-1] for line in (FOLDER / "SHA256SUMS").read_text().splitlines())
     files = sorted(f for f in FOLDER.iterdir() if f.suffix in (".parquet", ".csv"))
-    assert sorted(sums) == [f.name for f in files] and len(files) == 5
+    assert sorted(sums) == [f.name for f in files] and len(files) == 7
     for file in files:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         assert sums[file.name] == digest and f"{digest}  {file.name}" in README
@@ -49,6 +57,8 @@ def test_files_match_their_checksums_and_the_readme():
         ("sp500_members.csv", sample_members),
         ("sp500_sectors.parquet", sample_sectors),
         ("vix.csv", sample_vix),
+        ("option_chain.parquet", sample_options),
+        ("book_events.parquet", lambda: pd.concat([sample_book(s)[0] for s in ("SIMA", "SIMB")])),
     ],
 )
 def test_row_counts_stand_in_the_readme(file, load):
@@ -241,3 +251,14 @@ def test_build_reproduces_the_values_and_drops_nothing(tmp_path, bars):
     assert (bars[prices].to_numpy() == source[prices].to_numpy(dtype=float)).all()
     assert (bars["volume"].to_numpy() == source["volume_100"].to_numpy(dtype=float) * 100).all()
     assert (bars.index.get_level_values("symbol") == source["symbol"].to_numpy()).all()
+
+
+def test_options_flaws_are_as_documented():
+    chain = sample_options().set_index("contractSymbol")
+    crossed = chain[chain["ask"] < chain["bid"]]
+    assert crossed.index.tolist() == ["SPX260220C01000000", "SPX260618C05800000"]
+    assert crossed[["bid", "ask"]].to_numpy().tolist() == [[5947.9, 5922.8], [1232.6, 0.0]]
+    assert (chain["bid"] == 0).sum() == 267 and (chain["impliedVolatility"] < 1e-4).sum() == 540
+    assert chain["volume"].isna().sum() == 476 and chain["expiration"].nunique() == 8
+    assert str(chain["lastTradeDate"].min().date()) == "2025-10-14"
+    assert chain["lastTradeDate"].max() < pd.Timestamp("2026-01-30 21:00", tz="UTC")

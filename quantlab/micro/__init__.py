@@ -1,0 +1,1 @@
+"""What can be said from trades and the order book?"""

@@ -1,0 +1,1 @@
+"""What do options and credit imply?"""
