@@ -553,7 +553,7 @@ def _planted_flows(
 
     import numpy as np
 
-    from quantlab.micro.flows import FlowSpec
+    from quantlab.micro.simulate import FlowSpec
 
     usual = FlowSpec()
     answers = np.asarray(usual.branching) * (branching / sum(row[0] for row in usual.branching[:2]))
@@ -569,7 +569,7 @@ def _truth_of(
     "Return what is planted, for JSON; trades: of all market orders together, one Hawkes process."
     from dataclasses import asdict
 
-    from quantlab.micro.flows import FLOWS
+    from quantlab.micro.simulate import FLOWS
 
     share = sum(row[0] for row in spec.branching[:2])
     trades = {"mu": sum(spec.baseline[:2]), "alpha": share * spec.beta, "beta": spec.beta, "branching": share}
@@ -598,7 +598,7 @@ def _write_book(
     from tempfile import TemporaryDirectory
 
     from quantlab.micro.book import rebuild_book
-    from quantlab.micro.flows import simulate_book
+    from quantlab.micro.simulate import simulate_book
 
     spec = _planted_flows(minutes, branching, cancel)
     messages = simulate_book(spec, seed).messages

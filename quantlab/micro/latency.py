@@ -144,8 +144,8 @@ def imbalance_signal(
     Examples
     --------
     >>> import pandas as pd
-    >>> from quantlab.micro.flows import FlowSpec, simulate_book
     >>> from quantlab.micro.latency import flow_signal, imbalance_signal
+    >>> from quantlab.micro.simulate import FlowSpec, simulate_book
     >>> path = simulate_book(FlowSpec(end=41_400.0), seed=6)
     >>> times, book = path.messages["time"], path.book
     >>> tilted, pushed = imbalance_signal(book, times), flow_signal(book, times, least=1_000)
@@ -205,8 +205,8 @@ def flow_signal(
     Examples
     --------
     >>> import pandas as pd
-    >>> from quantlab.micro.flows import FlowSpec, simulate_book
     >>> from quantlab.micro.latency import flow_signal, imbalance_signal
+    >>> from quantlab.micro.simulate import FlowSpec, simulate_book
     >>> path = simulate_book(FlowSpec(end=41_400.0), seed=6)
     >>> times, book = path.messages["time"], path.book
     >>> tilted, pushed = imbalance_signal(book, times), flow_signal(book, times, least=1_000)
@@ -339,8 +339,8 @@ def latency_curve(
 
     Examples
     --------
-    >>> from quantlab.micro.flows import FlowSpec, simulate_book
     >>> from quantlab.micro.latency import flow_signal, imbalance_signal, latency_curve
+    >>> from quantlab.micro.simulate import FlowSpec, simulate_book
     >>> path = simulate_book(FlowSpec(end=41_400.0), seed=6)
     >>> times, book = path.messages["time"], path.book
     >>> tilted, pushed = imbalance_signal(book, times), flow_signal(book, times, least=1_000)
@@ -397,8 +397,8 @@ def edge_gone_at(
     Examples
     --------
     >>> import pandas as pd
-    >>> from quantlab.micro.flows import FlowSpec, simulate_book
     >>> from quantlab.micro.latency import PAID, edge_gone_at, flow_signal, imbalance_signal, latency_curve
+    >>> from quantlab.micro.simulate import FlowSpec, simulate_book
     >>> path = simulate_book(FlowSpec(end=41_400.0), seed=6)
     >>> times, book = path.messages["time"], path.book
     >>> tilted, pushed = imbalance_signal(book, times), flow_signal(book, times, least=1_000)

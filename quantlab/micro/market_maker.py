@@ -14,7 +14,7 @@ import pandas as pd
 from numba import njit
 
 from ..core.errors import ConfigError, DataError
-from .flows import FlowSpec, Quoting, simulate_book
+from .simulate import FlowSpec, Quoting, simulate_book
 from .queue import FILL_MODELS, _paired, _quote_all, _shown, ghost_orders, queue_fills
 
 # %% ../../nbs/micro/262_market_maker.ipynb #60a3e92f
@@ -227,8 +227,8 @@ def tick_volatility(
 
     Examples
     --------
-    >>> from quantlab.micro.flows import FlowSpec, simulate_book
     >>> from quantlab.micro.market_maker import tick_volatility
+    >>> from quantlab.micro.simulate import FlowSpec, simulate_book
     >>> spec = FlowSpec()
     >>> quiet = simulate_book(spec, seed=100)
     >>> sigma = tick_volatility(quiet.book.iloc[12:], quiet.messages["time"].to_numpy()[12:], spec.tick)
@@ -275,8 +275,8 @@ def inventory_quoting(
     Examples
     --------
     >>> import pandas as pd
-    >>> from quantlab.micro.flows import FlowSpec, Quoting, simulate_book
     >>> from quantlab.micro.market_maker import inventory_quoting, tick_volatility
+    >>> from quantlab.micro.simulate import FlowSpec, Quoting, simulate_book
     >>> spec = FlowSpec()
     >>> quiet = simulate_book(spec, seed=100)
     >>> sigma = tick_volatility(quiet.book.iloc[12:], quiet.messages["time"].to_numpy()[12:], spec.tick)
@@ -323,8 +323,8 @@ def market_maker_runs(
 
     Examples
     --------
-    >>> from quantlab.micro.flows import FlowSpec, simulate_book
     >>> from quantlab.micro.market_maker import inventory_quoting, market_maker_runs, tick_volatility
+    >>> from quantlab.micro.simulate import FlowSpec, simulate_book
     >>> spec = FlowSpec()
     >>> quiet = simulate_book(spec, seed=100)
     >>> sigma = tick_volatility(quiet.book.iloc[12:], quiet.messages["time"].to_numpy()[12:], spec.tick)
@@ -386,9 +386,9 @@ def touch_quotes(
     >>> import pandas as pd
     >>> from dataclasses import replace
     >>> from quantlab.core.plot import COLORS, figure
-    >>> from quantlab.micro.flows import FlowSpec, Quoting, simulate_book
     >>> from quantlab.micro.market_maker import fills_profit, inventory_quoting, tick_volatility, touch_quotes
     >>> from quantlab.micro.queue import FILL_MODELS
+    >>> from quantlab.micro.simulate import FlowSpec, Quoting, simulate_book
     >>> spec = FlowSpec()
     >>> quiet = simulate_book(spec, seed=100)
     >>> sigma = tick_volatility(quiet.book.iloc[12:], quiet.messages["time"].to_numpy()[12:], spec.tick)
@@ -495,11 +495,11 @@ def quote_tape(
     >>> import pandas as pd
     >>> from dataclasses import replace
     >>> from quantlab.core.plot import COLORS, figure
-    >>> from quantlab.micro.flows import FlowSpec, Quoting, simulate_book
     >>> from quantlab.micro.market_maker import (
     ...     fills_profit, inventory_quoting, quote_tape, tick_volatility, touch_quotes,
     ... )
     >>> from quantlab.micro.queue import FILL_MODELS
+    >>> from quantlab.micro.simulate import FlowSpec, Quoting, simulate_book
     >>> spec = FlowSpec()
     >>> quiet = simulate_book(spec, seed=100)
     >>> sigma = tick_volatility(quiet.book.iloc[12:], quiet.messages["time"].to_numpy()[12:], spec.tick)
@@ -601,8 +601,8 @@ def hft_fill(
     >>> import importlib.util
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.micro.flows import SimulatedBook
     >>> from quantlab.micro.market_maker import hft_fill
+    >>> from quantlab.micro.simulate import SimulatedBook
     >>> def queue_of(ahead: int, trade: int, seconds: int) -> SimulatedBook:
     ...     "Make a book with a queue and a trade each second."
     ...     kinds = np.array([1, 1] + [4] * seconds)
@@ -712,10 +712,10 @@ def hft_touch_quotes(
     >>> import pandas as pd
     >>> from dataclasses import replace
     >>> from quantlab.core.plot import COLORS, figure
-    >>> from quantlab.micro.flows import FlowSpec, Quoting, simulate_book, without_excitation
     >>> from quantlab.micro.market_maker import (
     ...     compare_engines, hft_touch_quotes, inventory_quoting, market_maker_runs, tick_volatility, touch_quotes,
     ... )
+    >>> from quantlab.micro.simulate import FlowSpec, Quoting, simulate_book, without_excitation
     >>> spec = FlowSpec()
     >>> quiet = simulate_book(spec, seed=100)
     >>> sigma = tick_volatility(quiet.book.iloc[12:], quiet.messages["time"].to_numpy()[12:], spec.tick)
@@ -808,10 +808,10 @@ def compare_engines(
     >>> import pandas as pd
     >>> from dataclasses import replace
     >>> from quantlab.core.plot import COLORS, figure
-    >>> from quantlab.micro.flows import FlowSpec, Quoting, simulate_book, without_excitation
     >>> from quantlab.micro.market_maker import (
     ...     compare_engines, hft_touch_quotes, inventory_quoting, market_maker_runs, tick_volatility, touch_quotes,
     ... )
+    >>> from quantlab.micro.simulate import FlowSpec, Quoting, simulate_book, without_excitation
     >>> spec = FlowSpec()
     >>> quiet = simulate_book(spec, seed=100)
     >>> sigma = tick_volatility(quiet.book.iloc[12:], quiet.messages["time"].to_numpy()[12:], spec.tick)

@@ -105,8 +105,8 @@ def order_arrivals(
     Examples
     --------
     >>> from quantlab.labels.orders import fill_labels, order_outcomes
-    >>> from quantlab.micro.flows import FlowSpec, simulate_book, without_excitation
     >>> from quantlab.micro.queue import order_arrivals
+    >>> from quantlab.micro.simulate import FlowSpec, simulate_book, without_excitation
     >>> calm = simulate_book(without_excitation(FlowSpec(end=41_400.0)), seed=7)
     >>> others, came = order_arrivals(calm.messages, calm.book), fill_labels(order_outcomes(calm.messages))["y"]
     """
@@ -410,8 +410,8 @@ def ghost_orders(
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.micro.flows import FlowSpec, simulate_book
     >>> from quantlab.micro.queue import ghost_orders
+    >>> from quantlab.micro.simulate import FlowSpec, simulate_book
     >>> path = simulate_book(FlowSpec(end=41_400.0), seed=6)
     >>> messages, book = path.messages, path.book
     >>> times = np.arange(34_230.0, 41_380.0, 10.0)
@@ -464,8 +464,8 @@ class FillOdds:
     --------
     >>> import pandas as pd
     >>> from quantlab.labels.orders import fill_labels, order_outcomes
-    >>> from quantlab.micro.flows import FlowSpec, simulate_book
     >>> from quantlab.micro.queue import fit_fill_odds, order_arrivals
+    >>> from quantlab.micro.simulate import FlowSpec, simulate_book
     >>> path = simulate_book(FlowSpec(end=41_400.0), seed=6)
     >>> messages, book = path.messages, path.book
     >>> arrivals = order_arrivals(messages, book)
@@ -502,8 +502,8 @@ class FillOdds:
         Examples
         --------
         >>> from quantlab.labels.orders import fill_labels, order_outcomes
-        >>> from quantlab.micro.flows import FlowSpec, simulate_book
         >>> from quantlab.micro.queue import fit_fill_odds, order_arrivals
+        >>> from quantlab.micro.simulate import FlowSpec, simulate_book
         >>> path = simulate_book(FlowSpec(end=41_400.0), seed=6)
         >>> messages, book = path.messages, path.book
         >>> arrivals = order_arrivals(messages, book)
@@ -551,8 +551,8 @@ def fit_fill_odds(
     --------
     >>> import pandas as pd
     >>> from quantlab.labels.orders import fill_labels, order_outcomes
-    >>> from quantlab.micro.flows import FlowSpec, simulate_book
     >>> from quantlab.micro.queue import fit_fill_odds, order_arrivals
+    >>> from quantlab.micro.simulate import FlowSpec, simulate_book
     >>> path = simulate_book(FlowSpec(end=41_400.0), seed=6)
     >>> messages, book = path.messages, path.book
     >>> arrivals = order_arrivals(messages, book)
@@ -626,8 +626,8 @@ def brier_gain(
     Examples
     --------
     >>> from quantlab.labels.orders import fill_labels, order_outcomes
-    >>> from quantlab.micro.flows import FlowSpec, simulate_book
     >>> from quantlab.micro.queue import brier_gain, fit_fill_odds, order_arrivals
+    >>> from quantlab.micro.simulate import FlowSpec, simulate_book
     >>> path = simulate_book(FlowSpec(end=41_400.0), seed=6)
     >>> messages, book = path.messages, path.book
     >>> arrivals = order_arrivals(messages, book)
@@ -747,10 +747,10 @@ def queue_share(
     >>> import pandas as pd
     >>> from quantlab.core.plot import COLORS, figure
     >>> from quantlab.micro.book import MESSAGE_COLUMNS
-    >>> from quantlab.micro.flows import FlowSpec, simulate_book
     >>> from quantlab.micro.queue import (
     ...     FILL_MODELS, _moved, ghost_orders, order_arrivals, queue_fills, queue_path, queue_share,
     ... )
+    >>> from quantlab.micro.simulate import FlowSpec, simulate_book
     >>> path = simulate_book(FlowSpec(end=41_400.0), seed=6)
     >>> messages, book = path.messages, path.book
     >>> by_hand = pd.DataFrame(

@@ -18,7 +18,7 @@ from ..core.errors import ConfigError, DataError
 from .black import black_greeks, implied_volatility
 from .calibrate import check_quotes, fit_heston
 from .heston import HestonModel
-from quantlab.pricing.paths import (
+from quantlab.pricing.exotics import (
     Asian, Autocallable, Barrier, Digital, Lookback, PricePaths, black_paths, estimate, heston_paths, local_vol_paths,
 )  # fmt: skip
 from .surface import Surface, Svi, certify_surface, surface_variance
@@ -191,11 +191,11 @@ class Dynamics:
     >>> from quantlab.data.sample import sample_options
     >>> from quantlab.pricing.calibrate import thin_quotes
     >>> from quantlab.pricing.chain import chain_from_contracts, chain_volatilities, parity_forwards, usable_quotes
+    >>> from quantlab.pricing.exotics import Asian, Autocallable, Barrier, Digital, Lookback, estimate
     >>> from quantlab.pricing.heston import HestonModel
     >>> from quantlab.pricing.model_risk import (
     ...     ExoticTerms, chain_terms, exotic_prices, fitted_dynamics, heston_dynamics,
     ... )
-    >>> from quantlab.pricing.paths import Asian, Autocallable, Barrier, Digital, Lookback, estimate
     >>> from quantlab.pricing.surface import fit_surface, surface_variance
     >>> chain = chain_from_contracts(sample_options(), "2026-01-30 16:00-05:00")
     >>> usable = usable_quotes(chain_volatilities(chain, parity_forwards(chain, 0.0365)))
@@ -257,11 +257,11 @@ def heston_dynamics(
     >>> from quantlab.data.sample import sample_options
     >>> from quantlab.pricing.calibrate import thin_quotes
     >>> from quantlab.pricing.chain import chain_from_contracts, chain_volatilities, parity_forwards, usable_quotes
+    >>> from quantlab.pricing.exotics import Asian, Autocallable, Barrier, Digital, Lookback, estimate
     >>> from quantlab.pricing.heston import HestonModel
     >>> from quantlab.pricing.model_risk import (
     ...     ExoticTerms, chain_terms, exotic_prices, fitted_dynamics, heston_dynamics,
     ... )
-    >>> from quantlab.pricing.paths import Asian, Autocallable, Barrier, Digital, Lookback, estimate
     >>> from quantlab.pricing.surface import fit_surface, surface_variance
     >>> chain = chain_from_contracts(sample_options(), "2026-01-30 16:00-05:00")
     >>> usable = usable_quotes(chain_volatilities(chain, parity_forwards(chain, 0.0365)))
@@ -416,8 +416,8 @@ def reprice_quotes(
     >>> from quantlab.data.sample import sample_options
     >>> from quantlab.pricing.calibrate import thin_quotes
     >>> from quantlab.pricing.chain import chain_from_contracts, chain_volatilities, parity_forwards, usable_quotes
+    >>> from quantlab.pricing.exotics import estimate
     >>> from quantlab.pricing.model_risk import chain_terms, fitted_dynamics, reprice_quotes
-    >>> from quantlab.pricing.paths import estimate
     >>> from quantlab.pricing.surface import fit_surface, surface_variance
     >>> chain = chain_from_contracts(sample_options(), "2026-01-30 16:00-05:00")
     >>> usable = usable_quotes(chain_volatilities(chain, parity_forwards(chain, 0.0365)))
@@ -486,8 +486,8 @@ class ExoticTerms(NamedTuple):
     >>> from quantlab.data.sample import sample_options
     >>> from quantlab.pricing.calibrate import thin_quotes
     >>> from quantlab.pricing.chain import chain_from_contracts, chain_volatilities, parity_forwards, usable_quotes
+    >>> from quantlab.pricing.exotics import Asian, Autocallable, Barrier, Digital, Lookback, estimate
     >>> from quantlab.pricing.model_risk import ExoticTerms, chain_terms, exotic_prices, fitted_dynamics
-    >>> from quantlab.pricing.paths import Asian, Autocallable, Barrier, Digital, Lookback, estimate
     >>> from quantlab.pricing.surface import fit_surface, surface_variance
     >>> chain = chain_from_contracts(sample_options(), "2026-01-30 16:00-05:00")
     >>> usable = usable_quotes(chain_volatilities(chain, parity_forwards(chain, 0.0365)))
@@ -564,8 +564,8 @@ def exotic_prices(
     >>> from quantlab.data.sample import sample_options
     >>> from quantlab.pricing.calibrate import thin_quotes
     >>> from quantlab.pricing.chain import chain_from_contracts, chain_volatilities, parity_forwards, usable_quotes
+    >>> from quantlab.pricing.exotics import Asian, Autocallable, Barrier, Digital, Lookback, estimate
     >>> from quantlab.pricing.model_risk import ExoticTerms, chain_terms, exotic_prices, fitted_dynamics
-    >>> from quantlab.pricing.paths import Asian, Autocallable, Barrier, Digital, Lookback, estimate
     >>> from quantlab.pricing.surface import fit_surface, surface_variance
     >>> chain = chain_from_contracts(sample_options(), "2026-01-30 16:00-05:00")
     >>> usable = usable_quotes(chain_volatilities(chain, parity_forwards(chain, 0.0365)))
@@ -645,10 +645,10 @@ def model_range(
     >>> from quantlab.data.sample import sample_options
     >>> from quantlab.pricing.calibrate import thin_quotes
     >>> from quantlab.pricing.chain import chain_from_contracts, chain_volatilities, parity_forwards, usable_quotes
+    >>> from quantlab.pricing.exotics import Asian, Autocallable, Barrier, Digital, Lookback
     >>> from quantlab.pricing.model_risk import (
     ...     ExoticTerms, exotic_prices, fitted_dynamics, model_range, reprice_quotes,
     ... )
-    >>> from quantlab.pricing.paths import Asian, Autocallable, Barrier, Digital, Lookback
     >>> from quantlab.pricing.surface import fit_surface
     >>> chain = chain_from_contracts(sample_options(), "2026-01-30 16:00-05:00")
     >>> usable = usable_quotes(chain_volatilities(chain, parity_forwards(chain, 0.0365)))

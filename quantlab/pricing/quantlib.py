@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.errors import ConfigError
 from .heston import HestonModel
-from .paths import Asian, Barrier, Bermudan, Digital, Lookback
+from .exotics import Asian, Barrier, Bermudan, Digital, Lookback
 
 # %% ../../nbs/pricing/286_quantlib.ipynb #11f34f27
 _DAYS, _BASIS = 3600, 360.0  # of every contract, of a year of QuantLib's
@@ -129,8 +129,8 @@ def quantlib_heston(
     --------
     >>> import numpy as np
     >>> import pandas as pd
+    >>> from quantlab.pricing.exotics import Asian, Barrier, Digital, Lookback
     >>> from quantlab.pricing.heston import HestonModel, heston_price
-    >>> from quantlab.pricing.paths import Asian, Barrier, Digital, Lookback
     >>> from quantlab.pricing.quantlib import quantlib_heston
     >>> contracts = {
     ...     "down and out call": Barrier(90.0, 95.0, rebate=3.0),
@@ -232,7 +232,7 @@ def _engine(ql, contract, built, heston: bool, grid: int):
 
 
 def quantlib_exotic(
-    contract: Barrier | Asian | Lookback | Digital | Bermudan,  # of pricing.paths
+    contract: Barrier | Asian | Lookback | Digital | Bermudan,  # of pricing.exotics
     spot: float,  # price now
     rate: float,  # continuously compounded a year
     carry: float,  # growth of the forward a year
@@ -246,7 +246,7 @@ def quantlib_exotic(
     Parameters
     ----------
     contract : Barrier | Asian | Lookback | Digital | Bermudan
-        Of pricing.paths.
+        Of pricing.exotics.
     spot : float
         Price now.
     rate : float
@@ -278,7 +278,7 @@ def quantlib_exotic(
     Examples
     --------
     >>> import pandas as pd
-    >>> from quantlab.pricing.paths import Bermudan
+    >>> from quantlab.pricing.exotics import Bermudan
     >>> from quantlab.pricing.quantlib import quantlib_exotic
     >>> puts = {
     ...     (spot, vol, years): [

@@ -15,7 +15,7 @@ from quantlab.core.errors import ConfigError, DataError
 from quantlab.data.sample import sample_book
 from quantlab.labels.orders import ORDER_OUTCOMES, censoring_weights, fill_labels, order_outcomes, outcome_counts
 from quantlab.micro.book import MESSAGE_COLUMNS, parse_messages
-from quantlab.micro.flows import FlowSpec, simulate_book
+from quantlab.micro.simulate import FlowSpec, simulate_book
 
 SHARED = Path(os.environ.get("QUANTLAB_SHARED", root().parent / "shared")) / "data" / "lob"
 SEEDS = st.integers(0, 10**6)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from quantlab.core.errors import ConfigError, DataError
-from quantlab.micro.flows import FlowSpec, Quoting, simulate_book
+from quantlab.micro.simulate import FlowSpec, Quoting, simulate_book
 from quantlab.micro.market_maker import (
     compare_engines,
     dealer_table,

@@ -19,7 +19,7 @@ from quantlab.core.errors import ConfigError, DataError
 from quantlab.data.sample import sample_book
 from quantlab.labels.orders import fill_labels, order_outcomes
 from quantlab.micro.book import MESSAGE_COLUMNS, book_columns, parse_book, parse_messages, rebuild_book
-from quantlab.micro.flows import FlowSpec, simulate_book
+from quantlab.micro.simulate import FlowSpec, simulate_book
 from quantlab.micro.queue import (
     FILL_MODELS,
     brier_gain,

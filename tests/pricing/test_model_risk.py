@@ -21,7 +21,7 @@ from quantlab.pricing.model_risk import (
     model_range,
     reprice_quotes,
 )
-from quantlab.pricing.paths import Asian, Barrier, Digital, Lookback, estimate, local_vol_paths
+from quantlab.pricing.exotics import Asian, Barrier, Digital, Lookback, estimate, local_vol_paths
 from quantlab.pricing.surface import Surface, Svi, fit_surface
 
 TRUTH = HestonModel(0.0175, 0.044, 4.0, 1.15, -0.74, 0.7, -0.06, 0.07)

@@ -7,7 +7,7 @@ import pytest
 
 from quantlab.core.errors import ConfigError
 from quantlab.pricing.heston import HestonModel, heston_price
-from quantlab.pricing.paths import (
+from quantlab.pricing.exotics import (
     Asian,
     Autocallable,
     Barrier,

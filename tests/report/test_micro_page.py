@@ -9,7 +9,7 @@ import pytest
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.labels.orders import fill_labels, order_outcomes
 from quantlab.micro.book import rebuild_book
-from quantlab.micro.flows import FlowSpec, simulate_book
+from quantlab.micro.simulate import FlowSpec, simulate_book
 from quantlab.micro.market_maker import fills_profit, touch_quotes
 from quantlab.report.run import run_report
 

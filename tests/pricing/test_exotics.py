@@ -1,4 +1,4 @@
-"pricing.paths: closed forms, published tables, mirrored pairs, and what a bridge, a scheme and a rule must keep."
+"pricing.exotics: closed forms, published tables, mirrored pairs, and what a bridge, a scheme and a rule must keep."
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from scipy.special import ndtr
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.pricing.black import black_price
 from quantlab.pricing.heston import HestonModel, heston_price
-from quantlab.pricing.paths import (
+from quantlab.pricing.exotics import (
     Asian,
     Autocallable,
     Barrier,

@@ -1,4 +1,4 @@
-"pricing.exposure: closed forms within errors, one loss seen from both sides, dependence that keeps the curve, slopes."
+"pricing.credit: closed forms within errors, one loss seen from both sides, dependence that keeps the curve, slopes."
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from scipy.stats import norm
 
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.pricing.black import black_greeks, black_price
-from quantlab.pricing.exposure import (
+from quantlab.pricing.credit import (
     HazardCurve,
     OwedForward,
     OwedOption,
@@ -26,7 +26,7 @@ from quantlab.pricing.exposure import (
     option_credit,
     pathwise_slopes,
 )
-from quantlab.pricing.paths import black_paths
+from quantlab.pricing.exotics import black_paths
 
 TERMS, SPOT = StockTerms(0.03, 0.01, 0.25), 100.0
 CURVE = HazardCurve((0.5, 1.0, 2.0), (0.02, 0.06, 0.1))
