@@ -7,6 +7,9 @@ short expiries, and the seconds of a fit of 140 quotes of the sample's SPX chain
 the profile's intervals (no peer).
 """
 
+import json
+from pathlib import Path
+
 import harness
 import numpy as np
 import QuantLib as ql
@@ -17,6 +20,7 @@ from quantlab.pricing.chain import chain_from_contracts, chain_volatilities, par
 from quantlab.pricing.heston import HestonModel, heston_price
 from quantlab.pricing.quantlib import quantlib_date
 
+RESULTS = Path(__file__).parent / "results" / "heston.json"
 MODEL = HestonModel(0.0175, 0.0398, 1.5768, 0.5751, -0.5711)
 STRIKES, DAYS = np.linspace(50.0, 200.0, 200), np.linspace(14, 730, 50).astype(int)
 
@@ -76,4 +80,6 @@ def main(rounds: int = 5) -> dict:
             },
             "fit": fits(rounds),
         }
-    return found | {"parts": parts}
+    result = found | {"parts": parts}
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result

@@ -196,6 +196,8 @@ def chain_quotes(
     from quantlab.pricing.chain import SETTLES, chain_from_contracts, chain_volatilities, parity_forwards, usable_quotes
 
     chain = _read_quotes(file)
+    if chain.empty:
+        raise DataError(f"{file.name} has no rows; name a file with a quote in each")
     if "contractSymbol" in chain:
         if not settings.quoted:
             raise ConfigError("nobody said when the quotes stood; write -p quoted='2026-01-30 16:00-05:00'")

@@ -68,6 +68,9 @@ def test_files_that_are_no_chain_are_refused(place, tmp_path):
     for name in ("words.csv", "empty.csv", "broken.parquet", "none.csv"):
         with pytest.raises(DataError):
             chain_quotes(tmp_path / name, told)
+    (tmp_path / "head.csv").write_text("contractSymbol,bid,ask\n")
+    with pytest.raises(DataError, match="has no rows"):
+        chain_quotes(tmp_path / "head.csv", told)
     with pytest.raises(ConfigError, match="when the quotes stood"):
         chain_quotes(place / "vendor.csv", CalibrationSettings())
     with pytest.raises(DataError, match="its roots are SPX, SPXW"):

@@ -18,8 +18,8 @@ from quantlab.data.bars import read_bars
 from quantlab.data.store import Lake
 from quantlab.data.synth import synth_market
 from quantlab.micro.book import book_columns, parse_book, parse_messages, rebuild_book, replay_book
-from quantlab.micro.simulate import FlowSpec, simulate_book
 from quantlab.micro.hawkes import event_times, fit_hawkes
+from quantlab.micro.simulate import FlowSpec, simulate_book
 from quantlab.recipe.spec import load
 from quantlab.report.template import fill_parameters, find_template, parse_parameters, read_parameters, run_check
 

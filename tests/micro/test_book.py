@@ -1,5 +1,6 @@
 """micro.book: the replay equals a slow book of dictionaries, names what it cannot know, and finds planted faults."""
 
+import json
 import os
 from collections import defaultdict
 from pathlib import Path
@@ -228,3 +229,9 @@ def test_no_stamp_lies_before_its_event_and_the_last_state_of_a_stamp_counts():
     assert panel["ask_size_3"].to_numpy().tolist() == book.loc[last, "ask_size_3"].tolist()
     emptied = rebuild_book(messages.iloc[:1], 1)
     assert quote_panel(messages.iloc[:1], emptied, "X", "2012-06-21")["ask"].isna().all()
+
+
+def test_the_stored_figures_hold_what_was_promised():
+    stored = json.loads((root() / "bench" / "results" / "replay.json").read_text(encoding="utf-8"))
+    assert stored["n"] > 10**6 and stored["messages_per_s"] > 10**6 and stored["max_rel_diff"] == 0
+    assert stored["counts"]["determined and different"] == len(stored["different_rows"]) == 8

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from quantlab.core.errors import ConfigError, DataError
-from quantlab.micro.simulate import FlowSpec, Quoting, simulate_book
 from quantlab.micro.market_maker import (
     compare_engines,
     dealer_table,
@@ -21,6 +20,7 @@ from quantlab.micro.market_maker import (
     touch_quotes,
 )
 from quantlab.micro.queue import queue_fills
+from quantlab.micro.simulate import FlowSpec, Quoting, simulate_book
 
 SPEC = FlowSpec(end=35_100.0)
 

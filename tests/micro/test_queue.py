@@ -19,7 +19,6 @@ from quantlab.core.errors import ConfigError, DataError
 from quantlab.data.sample import sample_book
 from quantlab.labels.orders import fill_labels, order_outcomes
 from quantlab.micro.book import MESSAGE_COLUMNS, book_columns, parse_book, parse_messages, rebuild_book
-from quantlab.micro.simulate import FlowSpec, simulate_book
 from quantlab.micro.queue import (
     FILL_MODELS,
     brier_gain,
@@ -30,6 +29,7 @@ from quantlab.micro.queue import (
     queue_path,
     queue_share,
 )
+from quantlab.micro.simulate import FlowSpec, simulate_book
 
 SHARED = Path(os.environ.get("QUANTLAB_SHARED", root().parent / "shared")) / "data" / "lob"
 SPEC = FlowSpec(end=34_800.0)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from quantlab.core.errors import ConfigError
-from quantlab.micro.simulate import FLOWS, FlowSpec, Quoting, flow_residuals, simulate_book, without_excitation
 from quantlab.micro.hawkes import residual_test
+from quantlab.micro.simulate import FLOWS, FlowSpec, Quoting, flow_residuals, simulate_book, without_excitation
 
 SPEC = FlowSpec(end=35_100.0)
 

@@ -6,7 +6,6 @@ from scipy.special import ndtr
 
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.pricing.black import black_price
-from quantlab.pricing.heston import HestonModel, heston_price
 from quantlab.pricing.exotics import (
     Asian,
     Autocallable,
@@ -23,6 +22,7 @@ from quantlab.pricing.exotics import (
     heston_paths,
     local_vol_paths,
 )
+from quantlab.pricing.heston import HestonModel, heston_price
 
 HAUG = [
     (Barrier(90, 95, rebate=3), 9.0246),

@@ -9,6 +9,7 @@ from quantlab.data.sample import sample_options
 from quantlab.pricing.black import black_price
 from quantlab.pricing.calibrate import simulate_quotes, thin_quotes
 from quantlab.pricing.chain import chain_from_contracts, chain_volatilities, parity_forwards, usable_quotes
+from quantlab.pricing.exotics import Asian, Barrier, Digital, Lookback, estimate, local_vol_paths
 from quantlab.pricing.heston import HestonModel
 from quantlab.pricing.model_risk import (
     ChainTerms,
@@ -21,7 +22,6 @@ from quantlab.pricing.model_risk import (
     model_range,
     reprice_quotes,
 )
-from quantlab.pricing.exotics import Asian, Barrier, Digital, Lookback, estimate, local_vol_paths
 from quantlab.pricing.surface import Surface, Svi, fit_surface
 
 TRUTH = HestonModel(0.0175, 0.044, 4.0, 1.15, -0.74, 0.7, -0.06, 0.07)

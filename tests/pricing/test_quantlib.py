@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from quantlab.core.errors import ConfigError
-from quantlab.pricing.heston import HestonModel, heston_price
 from quantlab.pricing.exotics import (
     Asian,
     Autocallable,
@@ -18,6 +17,7 @@ from quantlab.pricing.exotics import (
     estimate,
     heston_paths,
 )
+from quantlab.pricing.heston import HestonModel, heston_price
 from quantlab.pricing.quantlib import quantlib_date, quantlib_exotic, quantlib_heston
 
 

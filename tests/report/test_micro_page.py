@@ -9,8 +9,8 @@ import pytest
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.labels.orders import fill_labels, order_outcomes
 from quantlab.micro.book import rebuild_book
-from quantlab.micro.simulate import FlowSpec, simulate_book
 from quantlab.micro.market_maker import fills_profit, touch_quotes
+from quantlab.micro.simulate import FlowSpec, simulate_book
 from quantlab.report.run import run_report
 
 SMALL = {"minutes": 30.0}
