@@ -63,6 +63,7 @@ def order_outcomes(
         For an order placed twice, ConfigError for no horizon.
     ConfigError
         "horizon is {horizon}; give seconds after arrival, above 0"
+        "the end is no number; give seconds after midnight, or None for the last message"
 
     Examples
     --------
@@ -74,6 +75,8 @@ def order_outcomes(
     check_messages(messages)
     if not 0 < horizon < np.inf:
         raise ConfigError(f"horizon is {horizon!r}; give seconds after arrival, above 0")
+    if end is not None and np.isnan(end):
+        raise ConfigError("the end is no number; give seconds after midnight, or None for the last message")
     rows = messages.reset_index(drop=True)
     end = float(rows["time"].iloc[-1]) if end is None and len(rows) else np.inf if end is None else float(end)
     new, found = _lives(rows[rows["time"] <= end], horizon)

@@ -267,6 +267,13 @@ def check_book(
             raise DataError(f"book row {int(np.argmax(bad))} {words}")
     return book
 
+
+def _check_pair(messages: pd.DataFrame, book: pd.DataFrame) -> None:
+    "Raise DataError where messages or book cannot be, or are not of one day."
+    check_messages(messages), check_book(book)
+    if len(messages) != len(book):
+        raise DataError(f"{len(messages)} messages and {len(book)} rows of the book; give the two files of one day")
+
 # %% ../../nbs/micro/240_book.ipynb #a9c72bef
 _STEPS = ("first", "none", "join", "new price", "reduce", "empty", "behind", "missing", "too much")
 
@@ -382,9 +389,7 @@ def replay_book(
     ...     )
     >>> deep = replay_book(messages, book)
     """
-    check_messages(messages), check_book(book)
-    if len(messages) != len(book):
-        raise DataError(f"{len(messages)} messages and {len(book)} rows of the book; give the two files of one day")
+    _check_pair(messages, book)
     whole = lambda column: np.ascontiguousarray(messages[column], dtype=np.int64)
     rows = np.ascontiguousarray(book, dtype=np.int64)
     steps, known, equal = _replay(whole("type"), whole("size"), whole("price"), whole("direction"), rows)
@@ -474,15 +479,17 @@ def _rebuild(
     "Write the levels after each message, from an empty book."
     top = place.max() + 1
     rests, left = np.zeros((2, top), np.int64), np.zeros(order.max() + 1, np.int64)
+    stands = np.full((len(left), 2), -1, np.int64)  # side and place of each order
     best = np.array([top, -1])
     for i in range(len(kind)):
         s = 0 if direction[i] < 0 else 1
         if kind[i] == 1:
             left[order[i]] += size[i]
+            stands[order[i], 0], stands[order[i], 1] = s, place[i]
             rests[s, place[i]] += size[i]
             best[s] = min(best[0], place[i]) if s == 0 else max(best[1], place[i])
         elif kind[i] <= 4:
-            if left[order[i]] < size[i] or rests[s, place[i]] < size[i]:
+            if left[order[i]] < size[i] or stands[order[i], 0] != s or stands[order[i], 1] != place[i]:
                 return i
             left[order[i]] -= size[i]
             rests[s, place[i]] -= size[i]
@@ -547,7 +554,7 @@ def rebuild_book(
     if bad >= 0:
         what = messages.iloc[bad]
         raise DataError(
-            f"message {bad} takes {int(what['size'])} shares from order {int(what['id'])}, which does not hold them; "
+            f"message {bad} takes {int(what['size'])} shares from order {int(what['id'])}, which does not hold them there; "
             "a rebuild needs every message since the empty book: use replay_book with a recording"
         )
     return pd.DataFrame(book, index=messages.index, columns=book_columns(levels))
@@ -574,6 +581,11 @@ def event_stamps(
     pd.DatetimeIndex
         UTC, to the microsecond, never before the event.
 
+    Raises
+    ------
+    DataError
+        "time {...} is no number; give seconds after midnight"
+
     Examples
     --------
     >>> import pandas as pd
@@ -582,7 +594,10 @@ def event_stamps(
     ...     "2012-06-21 13:30:00.000001", tz="UTC"
     ... )
     """
-    micro = np.ceil(np.round(np.asarray(time, dtype=np.float64) * 1e9) / 1e3).astype(np.int64)
+    time = np.asarray(time, dtype=np.float64)
+    if not np.isfinite(time).all():
+        raise DataError(f"time {int(np.argmin(np.isfinite(time)))} is no number; give seconds after midnight")
+    micro = np.ceil(np.round(time * 1e9) / 1e3).astype(np.int64)
     midnight = np.datetime64(pd.Timestamp(day).normalize(), "us")
     wall = pd.DatetimeIndex(midnight + micro.astype("timedelta64[us]"))
     return wall.tz_localize(timezone).tz_convert("UTC").as_unit("us")
@@ -642,7 +657,7 @@ def quote_panel(
     >>> panel = quote_panel(messages, book, "SIMA", "2012-06-21")
     >>> panel.iloc[[0, 1, 2]].T
     """
-    check_messages(messages), check_book(book)
+    _check_pair(messages, book)
     stamps = event_stamps(messages["time"], day, timezone)
     last = ~stamps.duplicated(keep="last")
     values = book.to_numpy()[last]

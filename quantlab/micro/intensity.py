@@ -481,6 +481,13 @@ def acd_expected_count(
     np.ndarray
         Expected events in (at, at + horizon], known at `at`.
 
+    Raises
+    ------
+    ConfigError
+        "horizon {horizon} and {paths} paths; give seconds above 0 and 1 path or more"
+    DataError
+        "times must rise from above {start}, and `at` be numbers from {start} on; sort and merge them"
+
     Examples
     --------
     >>> import numpy as np
@@ -498,6 +505,10 @@ def acd_expected_count(
     array([120.06575])
     """
     t, at = np.asarray(times, dtype="float64"), np.asarray(at, dtype="float64")
+    if not (0 < horizon < np.inf and paths >= 1):
+        raise ConfigError(f"horizon {horizon} and {paths} paths; give seconds above 0 and 1 path or more")
+    if not (np.diff(t, prepend=start) > 0).all() or not ((at >= start) & (at < np.inf)).all():
+        raise DataError(f"times must rise from above {start}, and `at` be numbers from {start} on; sort and merge them")
     psi, seen = _waits(np.diff(t, prepend=start), model.omega, model.a, model.b), np.searchsorted(t, at, "left")
     last, unit = np.append(start, t)[seen], gamma_function(1 + 1 / model.shape)
     rng = np.random.default_rng(seed)

@@ -196,6 +196,20 @@ def _profit_row(profit: np.ndarray) -> dict[str, float]:
     return {"profit": profit.mean(), "se": std / n**0.5, "profit_std": std, "std_se": wide}
 
 # %% ../../nbs/micro/262_market_maker.ipynb #18db54ba
+def _sided(ask: np.ndarray, bid: np.ndarray) -> np.ndarray:
+    "Say where both sides of a book hold something, by LOBSTER's prices of an empty side."
+    return (ask < 9_999_999_999) & (bid > 0)
+
+
+def _last_middle(book: pd.DataFrame) -> float:
+    "Return the last middle of a book that had both sides (price x 10,000); raise DataError for one that never had."
+    ask, bid = book["ask_price_1"].to_numpy(), book["bid_price_1"].to_numpy()
+    both = np.flatnonzero(_sided(ask, bid))
+    if not len(both):
+        raise DataError(f"{len(book)} rows of a book, none with both sides: there is no middle to mark at")
+    return float(ask[both[-1]] + bid[both[-1]]) / 2
+
+
 def tick_volatility(
     book: pd.DataFrame,  # ask_price_1 and bid_price_1 by row, price x 10,000
     times: np.ndarray,  # seconds after midnight of each row
@@ -233,9 +247,9 @@ def tick_volatility(
     >>> quiet = simulate_book(spec, seed=100)
     >>> sigma = tick_volatility(quiet.book.iloc[12:], quiet.messages["time"].to_numpy()[12:], spec.tick)
     """
-    at = np.arange(times[0] + step, times[-1], step)
+    at = np.arange(times[0] + step, times[-1], step) if len(times) else np.zeros(0)
     ask, bid = (book[c].to_numpy()[np.searchsorted(times, at, "right") - 1] for c in ("ask_price_1", "bid_price_1"))
-    if len(at) < 10 or (ask >= 9_999_999_999).any() or (bid <= 0).any():
+    if len(at) < 10 or not _sided(ask, bid).all():
         raise DataError(f"{len(at)} looks at the book, or a side is empty at one; give 10 or more with both sides")
     return float(np.std(np.diff((ask + bid) / 2 / tick)) / step**0.5)
 
@@ -320,6 +334,8 @@ def market_maker_runs(
     ------
     ConfigError
         When the price leaves the book (see simulate_book).
+    DataError
+        "{...} rows of a book, none with both sides: there is no middle to mark at"
 
     Examples
     --------
@@ -334,9 +350,8 @@ def market_maker_runs(
     rows = {}
     for seed in seeds:
         path = simulate_book(spec, seed, quoting)
-        fills, last = path.fills, path.book.iloc[-1]
+        fills, middle = path.fills, _last_middle(path.book)
         side, size = fills["side"], fills["size"]
-        middle = (last["ask_price_1"] + last["bid_price_1"]) / 2
         edge = (side * size * (fills["middle"] - fills["price"])).sum() / 1e4
         drift = (side * size * (middle - fills["middle"])).sum() / 1e4
         rows[seed] = {
@@ -379,6 +394,7 @@ def touch_quotes(
     ConfigError
         On a step not above 0.
     DataError
+        "a tape without messages; give those of a day"
         Before the first message or without a best (see ghost_orders).
 
     Examples
@@ -412,6 +428,8 @@ def touch_quotes(
     """
     if not step > 0 or size < 1:
         raise ConfigError(f"step {step} and size {size}: give seconds above 0 and 1 share or more")
+    if messages.empty:
+        raise DataError("a tape without messages; give those of a day")
     clock, rows = messages["time"].to_numpy(), book[["ask_size_1", "bid_size_1"]].to_numpy()
     times = np.arange(clock[0] + step, clock[-1] - step, step)
     times = times[(rows[np.searchsorted(clock, times, "right") - 1] > 0).all(axis=1)]
@@ -424,7 +442,7 @@ def touch_quotes(
 
 def fills_profit(
     fills: pd.DataFrame,  # side, price (x 10,000), and filled or else size (shares), by fill
-    book: pd.DataFrame,  # ask_price_1 and bid_price_1, with both sides in the last row
+    book: pd.DataFrame,  # ask_price_1 and bid_price_1, with both sides in one row or more
 ) -> float:  # money, before fees; known at the end of the book
     """Count the cash of all fills, and the stock that is left at the last middle.
 
@@ -433,12 +451,17 @@ def fills_profit(
     fills : pd.DataFrame
         side, price (x 10,000), and filled or else size (shares), by fill.
     book : pd.DataFrame
-        ask_price_1 and bid_price_1, with both sides in the last row.
+        ask_price_1 and bid_price_1, with both sides in one row or more.
 
     Returns
     -------
     float
         money, before fees; known at the end of the book.
+
+    Raises
+    ------
+    DataError
+        "{...} rows of a book, none with both sides: there is no middle to mark at"
 
     Examples
     --------
@@ -452,8 +475,7 @@ def fills_profit(
     ... )  # each is 2 cents from the last middle
     """
     shares = fills["side"] * fills["filled" if "filled" in fills else "size"]
-    middle = book[["ask_price_1", "bid_price_1"]].iloc[-1].mean()
-    return float((shares * (middle - fills["price"])).sum() / 1e4)
+    return float((shares * (_last_middle(book) - fills["price"])).sum() / 1e4)
 
 # %% ../../nbs/micro/262_market_maker.ipynb #4ccee340
 def quote_tape(
@@ -702,6 +724,7 @@ def hft_touch_quotes(
         "step {step} and size {size}: give seconds above 0 and 1 share or more"
         For an unknown model (see queue_fills).
     DataError
+        "a tape without messages; give those of a day"
         Before the first message or without a best (see ghost_orders).
         Where they do not fit (see _paired).
 

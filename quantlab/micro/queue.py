@@ -14,7 +14,7 @@ import pandas as pd
 from numba import njit
 
 from ..core.errors import ConfigError, DataError
-from .book import HIDDEN, MESSAGE_COLUMNS, NEW, TRADED, check_book, check_messages
+from .book import HIDDEN, MESSAGE_COLUMNS, NEW, TRADED, _check_pair
 
 # %% ../../nbs/micro/255_queue.ipynb #eaca50c9
 FILL_MODELS = ("back", "proportional", "exact", "optimistic")
@@ -53,9 +53,7 @@ def _ahead(kind, size, price, way, key, keys, book):
 # %% ../../nbs/micro/255_queue.ipynb #bf89ef05
 def _paired(messages: pd.DataFrame, book: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray]:
     "Return the columns of messages and the rows of the book as arrays; raise DataError where they do not fit."
-    check_messages(messages), check_book(book)
-    if len(messages) != len(book):
-        raise DataError(f"{len(messages)} messages and {len(book)} rows of the book; give the two files of one day")
+    _check_pair(messages, book)
     whole = {c: np.ascontiguousarray(messages[c], dtype=np.int64) for c in MESSAGE_COLUMNS[1:]}
     time = np.ascontiguousarray(messages["time"], dtype=np.float64)
     return {"time": time} | whole, np.ascontiguousarray(book, dtype=np.int64)
@@ -98,9 +96,7 @@ def order_arrivals(
     Raises
     ------
     DataError
-        And name the first row that cannot be (see check_messages).
-        For missing levels, crossed prices, levels out of order, sizes below 0 (see check_book).
-        "{...} messages and {...} rows of the book; give the two files of one day"
+        Where messages or book cannot be, or are not of one day (see _check_pair).
 
     Examples
     --------
@@ -250,10 +246,9 @@ def queue_fills(
     ConfigError
         For an unknown model.
     DataError
-        And name the first row that cannot be (see check_messages).
-        For missing levels, crossed prices, levels out of order, sizes below 0 (see check_book).
-        "{...} messages and {...} rows of the book; give the two files of one day"
+        Where messages or book cannot be, or are not of one day (see _check_pair).
         "orders lack {missing}; take them from order_arrivals or ghost_orders"
+        "an order joins after row {...}, which is not there"
 
     Examples
     --------
@@ -318,10 +313,10 @@ def queue_path(
     Raises
     ------
     DataError
-        And name the first row that cannot be (see check_messages).
-        For missing levels, crossed prices, levels out of order, sizes below 0 (see check_book).
-        "{...} messages and {...} rows of the book; give the two files of one day"
+        Where messages or book cannot be, or are not of one day (see _check_pair).
         "orders lack {missing}; take them from order_arrivals or ghost_orders"
+        "an order joins after row {...}, which is not there"
+        "{...} orders; a path belongs to one, so pass arrivals.iloc[[i]]"
     ConfigError
         "model {model} is not known; use one of {...}"
 
@@ -405,6 +400,8 @@ def ghost_orders(
     ------
     DataError
         Before the first message or without a best.
+    ConfigError
+        "side {side} and size {size}; give 1 for bids or -1 for asks, and 1 share or more"
 
     Examples
     --------
@@ -419,6 +416,10 @@ def ghost_orders(
     """
     columns, rows = _paired(messages, book)
     times = np.asarray(times, dtype=np.float64)
+    if side not in (1, -1) or size < 1:
+        raise ConfigError(f"side {side} and size {size}; give 1 for bids or -1 for asks, and 1 share or more")
+    if not np.isfinite(times).all():
+        raise DataError(f"time {int(np.argmin(np.isfinite(times)))} is no number; give seconds after midnight")
     row = np.searchsorted(columns["time"], times, "right") - 1
     at = 2 if side > 0 else 0
     if (row < 0).any() or (rows[row, at + 1] == 0).any():
@@ -738,6 +739,7 @@ def queue_share(
         Without a bar.
     ConfigError
         "bar is {bar}; give seconds, above 0"
+        "side {side} and size {size}; give 1 for bids or -1 for asks, and 1 share or more"
         "horizon is {horizon}; give seconds after arrival, above 0"
         "model {model} is not known; use one of {...}"
 
@@ -867,7 +869,7 @@ def _ghost(state, s, model, kind, way, price, size, seen, lots):
 def _quote_all(tape, book, model, maker, pause, tick, levels, place, fills):
     "Let a market maker of ghosts review its quotes and meet every message; return how many fills there are."
     time, kind, size, price, way = tape
-    held, lots, n, review = np.zeros(1), 100.0 * maker[3], 0, time[0]
+    held, lots, n, review = np.zeros(1), 100.0 * maker[3], 0, time[0] if len(time) else 0.0
     state = (np.zeros(2, np.int64), np.zeros(2), np.zeros(2), np.zeros(2), held)
     rests = np.zeros((2, len(levels)))
     for i in range(len(time)):
@@ -882,7 +884,8 @@ def _quote_all(tape, book, model, maker, pause, tick, levels, place, fills):
             more = _ghost(state, s, model, kind[i], way[i], price[i], size[i], seen, lots)
             if more > 0:
                 held[0] += more * (1 - 2 * s)
-                middle = (book[i - 1, 0] + book[i - 1, 2]) / 2
+                sided = book[i - 1, 1] > 0 and book[i - 1, 3] > 0
+                middle = (book[i - 1, 0] + book[i - 1, 2]) / 2 if sided else np.nan
                 fills[n, 0], fills[n, 1], fills[n, 2] = time[i], 1 - 2 * s, at
                 fills[n, 3], fills[n, 4], fills[n, 5] = more, middle, held[0]
                 n += 1

@@ -257,7 +257,7 @@ class Quoting:
     lots : int, default 1
         Size of each quote.
     limit : int, default 10
-        Lots; at this inventory the side that would add to it is not quoted.
+        Lots; from this inventory on the side that adds to it is not quoted: the last order may pass it.
     pause : float, default 0.5
         Seconds between two reviews.
 
@@ -282,7 +282,7 @@ class Quoting:
     skew: float = 0.0  # ticks that the centre moves against each lot of inventory, for each second left
     widen: float = 0.0  # ticks added to half for each second left
     lots: int = 1  # size of each quote
-    limit: int = 10  # lots; at this inventory the side that would add to it is not quoted
+    limit: int = 10  # lots; from this inventory on the side that adds to it is not quoted: the last order may pass it
     pause: float = 0.5  # seconds between two reviews
 
     def __post_init__(self):
@@ -323,7 +323,7 @@ def _review(book, sizes, maker, own, state, t, end):
 
 # %% ../../nbs/micro/260_simulate.ipynb #7885d31c
 @_kernel
-def _market(book, sizes, fills, own, state, t, side, lots):
+def _market(book, sizes, fills, own, state, t, side, lots, last):
     "Let a market order eat the queue of one side, best price first; note what it takes from us."
     out, when, queue, order, count = book
     base, tick = sizes
@@ -332,7 +332,8 @@ def _market(book, sizes, fills, own, state, t, side, lots):
         o = queue[0][side, level]
         taken = min(lots, order[2][o])
         lots -= taken
-        ahead = (_others(queue, order, count[2], 0, own[0]) + _others(queue, order, count[3], 1, own[1])) / 2
+        bid, ask = _others(queue, order, count[2], 0, own[0]), _others(queue, order, count[3], 1, own[1])
+        middle = ((bid if bid >= 0 else last[0]) + (ask if ask < _LEVELS else last[1])) / 2  # last: before it emptied
         _reduce(queue, order, count, o, taken)
         _write(out, when, queue, count, base, tick, t, 4, o + 1, taken, base + tick * level, 1 - 2 * side)
         if o == own[side]:
@@ -341,7 +342,7 @@ def _market(book, sizes, fills, own, state, t, side, lots):
             state[0] += taken * (1 - 2 * side)
             fills[row, 0], fills[row, 1] = t, 1 - 2 * side
             fills[row, 2], fills[row, 3] = base + tick * level, 100 * taken
-            fills[row, 4], fills[row, 5], fills[row, 6] = base + tick * ahead, 100 * state[0], 100 * state[2 + side]
+            fills[row, 4], fills[row, 5], fills[row, 6] = base + tick * middle, 100 * state[0], 100 * state[2 + side]
 
 
 @_kernel
@@ -357,7 +358,7 @@ def _event(book, sizes, fills, own, state, t, flow, spec, last, rng):
             middle = base + tick * (count[2] + count[3]) // 2
             _write(out, when, queue, count, base, tick, t, 5, 0, lots, middle, 1 - 2 * side)
         else:
-            _market(book, sizes, fills, own, state, t, side, lots)
+            _market(book, sizes, fills, own, state, t, side, lots, last)
     elif flow < 4:
         side = flow - 2
         other = count[3 - side]
@@ -542,7 +543,7 @@ def flow_residuals(
     >>> queue, order, count = fresh(9)
     >>> met = ((np.zeros((9, 9), dtype=np.int64), np.zeros(9), queue, order, count), (0, 100), np.zeros((9, 7)))
     >>> _market(
-    ...     *met, np.array([-1, -1]), np.zeros(4), 0.0, 1, 5
+    ...     *met, np.array([-1, -1]), np.zeros(4), 0.0, 1, 5, np.array([4, 6])
     ... )  # five lots of the ask: two orders and half of the third
     >>> path = simulate_book(spec, seed=1)
     >>> paths = [simulate_book(spec, seed) for seed in range(20)]

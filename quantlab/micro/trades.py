@@ -51,7 +51,7 @@ def check_trades(
     missing = [c for c in ("date", "symbol", "price", "size", "sign") if c not in trades]
     if missing:
         raise DataError(f"trades lack {missing}; the frame has {list(trades.columns)}")
-    if not isinstance(trades["date"].dtype, pd.DatetimeTZDtype):
+    if not isinstance(zoned := trades["date"].dtype, pd.DatetimeTZDtype) or str(zoned.tz) != "UTC":
         raise DataError(f"trades are dated by {trades['date'].dtype}; give UTC stamps, such as event_stamps returns")
     problems = {
         "has no date or no symbol": trades["date"].isna() | trades["symbol"].isna(),
@@ -140,6 +140,11 @@ def tick_rule(
     np.ndarray
         int64: 1 buyer, -1 seller, 0 until the first change.
 
+    Raises
+    ------
+    DataError
+        "price {...} is no number; leave the trade out"
+
     References
     ----------
     .. [1] Lee and Ready (1991).
@@ -150,6 +155,8 @@ def tick_rule(
     >>> assert tick_rule([10.0, 10.0, 11.0, 11.0, 10.5, 10.5, 12.0]).tolist() == [0, 0, 1, 1, -1, -1, 1]
     """
     price = np.asarray(price, dtype=np.float64)
+    if not np.isfinite(price).all():
+        raise DataError(f"price {int(np.argmin(np.isfinite(price)))} is no number; leave the trade out")
     change = np.sign(np.diff(price, prepend=price[:1]))
     last = np.maximum.accumulate(np.where(change != 0, np.arange(len(price)), 0))
     return np.nan_to_num(change[last]).astype(np.int64)

@@ -201,3 +201,8 @@ def test_the_recorded_day():
         "orders": 27_845, "filled": 3_525, "part": 321, "cancelled": 12_929, "open": 11_056, "censored": 14,
         "late": 66, "late, settled": 52,
     }  # fmt: skip
+
+
+def test_an_end_that_is_no_number_is_refused():
+    with pytest.raises(ConfigError, match="the end is no number"):
+        order_outcomes(sample_book("SIMA")[0], end=float("nan"))

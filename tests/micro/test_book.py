@@ -235,3 +235,16 @@ def test_the_stored_figures_hold_what_was_promised():
     stored = json.loads((root() / "bench" / "results" / "replay.json").read_text(encoding="utf-8"))
     assert stored["n"] > 10**6 and stored["messages_per_s"] > 10**6 and stored["max_rel_diff"] == 0
     assert stored["counts"]["determined and different"] == len(stored["different_rows"]) == 8
+
+
+def test_a_message_that_moves_an_order_is_refused_and_files_of_two_days_are():
+    rows = [(1.0, 1, 1, 100, 1_000_000, 1), (2.0, 1, 2, 100, 999_900, 1), (3.0, 3, 1, 100, 999_900, 1)]
+    astray = pd.DataFrame(rows, columns=MESSAGE_COLUMNS)
+    with pytest.raises(DataError, match="message 2 takes 100 shares from order 1"):
+        rebuild_book(astray)
+    whole = astray.iloc[:2]
+    for read in (replay_book, lambda m, b: quote_panel(m, b, "A", "2012-06-21")):
+        with pytest.raises(DataError, match="2 messages and 1 rows"):
+            read(whole, rebuild_book(whole).iloc[:1])
+    with pytest.raises(DataError, match="time 1 is no number"):
+        event_stamps([34_200.0, np.nan], "2012-06-21")

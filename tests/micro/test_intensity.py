@@ -99,3 +99,15 @@ def test_refusals():
         fit_acd(np.arange(1.0, 5.0), 0.0, 5.0)
     with pytest.raises(DataError, match="NaN, ties or disorder"):
         acd_scores(AcdModel(1.0, 0.1, 0.1), [1.0, 1.0], 0.0, 3.0)
+
+
+def test_a_forecast_before_the_start_is_refused_and_does_not_hang():
+    model, times = AcdModel(0.5, 0.1, 0.4, 0.7), np.array([1.0, 2.0, 3.0])
+    for at in ([-0.5], [np.nan], [np.inf]):
+        with pytest.raises(DataError, match="numbers from"):
+            acd_expected_count(model, times, 0.0, np.array(at), 5.0, 2)
+    with pytest.raises(DataError, match="must rise"):
+        acd_expected_count(model, times[::-1], 0.0, np.array([4.0]), 5.0, 2)
+    for horizon, paths in ((np.nan, 2), (0.0, 2), (5.0, 0)):
+        with pytest.raises(ConfigError, match="1 path or more"):
+            acd_expected_count(model, times, 0.0, np.array([4.0]), horizon, paths)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from quantlab.core.errors import ConfigError, DataError
+from quantlab.micro.book import rebuild_book
 from quantlab.micro.market_maker import (
     compare_engines,
     dealer_table,
@@ -174,3 +175,23 @@ def test_two_engines_trade_one_strategy_alike():
     assert odd["shares, theirs"] == 250 * odd["theirs filled"] > odd["shares, ours"]
     with pytest.raises(DataError, match="different orders"):
         compare_engines(ours, wide[1], path.book)
+
+
+def test_an_empty_side_has_no_middle():
+    rows = [(0.0, 1, 1, 100, 1_000_000, 1), (0.1, 1, 2, 100, 1_000_200, -1), (1.0, 3, 2, 100, 1_000_200, -1)]
+    rows += [(2.0, 4, 1, 100, 1_000_000, 1), (2.1, 1, 3, 100, 999_000, 1)]
+    told = pd.DataFrame(rows, columns=["time", "type", "id", "size", "price", "direction"])
+    book = rebuild_book(told)
+    bought = pd.DataFrame({"side": [1], "price": [1_000_000], "size": [100]})
+    assert fills_profit(bought, book) == 100 * 0.01, "marked at the last middle that there was"
+    with pytest.raises(DataError, match="none with both sides"):
+        fills_profit(bought, book.iloc[:1])
+    met = quote_tape(told, book, Quoting(1.0), "optimistic")
+    assert len(met) == 1 and np.isnan(met["middle"]).all()
+    assert quote_tape(told[:0], book[:0], Quoting(1.0)).empty
+    for read in (lambda: touch_quotes(told[:0], book[:0]), lambda: tick_volatility(book[:0], np.array([]), 100)):
+        with pytest.raises(DataError):
+            read()
+    thin = FlowSpec(baseline=(1.2, 0.02, 0.02, 0.02), branching=((0.0,) * 4,) * 4, end=34_260.0, opening=2)
+    runs = market_maker_runs(thin, Quoting(1.0), range(3))
+    assert (runs[["profit", "edge", "drift"]].abs() < 1e3).all(axis=None) and (runs["fills"] > 0).any()

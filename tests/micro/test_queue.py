@@ -434,3 +434,13 @@ def test_the_recorded_day():
     assert minute["orders"].tolist() == [770] * 3 and minute["untouched"].tolist() == [343] * 3
     assert 0.03 < minute.loc["proportional", "queue"] < minute.loc["back", "queue"] < 0.06
     assert minute.loc["optimistic", "queue"] == 0 < minute.loc["back", "queue_se"] < 0.02
+
+
+def test_a_ghost_has_a_side_and_a_time():
+    rows = [(0.0, 1, 1, 100, 1_000_000, 1), (0.1, 1, 2, 100, 1_000_200, -1)]
+    told = pd.DataFrame(rows, columns=["time", "type", "id", "size", "price", "direction"])
+    for side, size in ((0, 100), (1, 0)):
+        with pytest.raises(ConfigError, match="1 for bids or -1 for asks"):
+            ghost_orders(told, rebuild_book(told), [0.2], side, size)
+    with pytest.raises(DataError, match="time 0 is no number"):
+        ghost_orders(told, rebuild_book(told), [np.nan], 1)

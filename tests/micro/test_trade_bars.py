@@ -215,3 +215,11 @@ def test_what_is_no_trade_is_refused(sample):
     ):  # fmt: skip
         with pytest.raises(ConfigError):
             call()
+
+
+def test_another_zone_and_a_price_that_is_none_are_refused():
+    trades = book_trades(sample_book("SIMA")[0], "SIMA", "2012-06-21")
+    with pytest.raises(DataError, match="give UTC stamps"):
+        volume_bars(trades.assign(date=trades["date"].dt.tz_convert("America/New_York")), 1_000)
+    with pytest.raises(DataError, match="price 1 is no number"):
+        tick_rule([10.0, np.nan, 11.0])
