@@ -554,7 +554,7 @@ def rebuild_book(
     if bad >= 0:
         what = messages.iloc[bad]
         raise DataError(
-            f"message {bad} takes {int(what['size'])} shares from order {int(what['id'])}, which does not hold them there; "
+            f"message {bad} takes {int(what['size'])} shares from order {int(what['id'])}, which does not hold them; "
             "a rebuild needs every message since the empty book: use replay_book with a recording"
         )
     return pd.DataFrame(book, index=messages.index, columns=book_columns(levels))
