@@ -783,6 +783,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                      'quantlab/commands/paper_commands.py')},
             'quantlab.commands.pricing_commands': { 'quantlab.commands.pricing_commands.CalibrationSettings': ( 'commands/pricing_commands.html#calibrationsettings',
                                                                                                                 'quantlab/commands/pricing_commands.py'),
+                                                    'quantlab.commands.pricing_commands._as_written': ( 'commands/pricing_commands.html#_as_written',
+                                                                                                        'quantlab/commands/pricing_commands.py'),
                                                     'quantlab.commands.pricing_commands._calibrate': ( 'commands/pricing_commands.html#_calibrate',
                                                                                                        'quantlab/commands/pricing_commands.py'),
                                                     'quantlab.commands.pricing_commands._fit_record': ( 'commands/pricing_commands.html#_fit_record',

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from .console import show_table
-from ..core.errors import ConfigError, DataError
+from ..core.errors import ConfigError, DataError, QuantlabError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,6 +78,14 @@ class CalibrationSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=
     jumps: bool = False  # true: Bates' jumps too
 
 
+def _as_written(text: str, where: str) -> object:
+    "Read YAML and leave every value as it is written, for it would make a date of a day and a number of 16:00."
+    try:
+        return yaml.load(text, yaml.BaseLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is no YAML: {str(error).splitlines()[0]}") from None
+
+
 def read_calibration(
     file: Path | None,  # YAML; None: the defaults
     given: list[str] | None = None,  # FIELD=VALUE
@@ -116,16 +124,16 @@ def read_calibration(
         if not file.is_file():
             raise ConfigError(f"there is no file {file}; settings of a fit are YAML, such as rate: 0.0365")
         try:
-            told = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{file} is no YAML: {str(error).splitlines()[0]}") from None
+            told = _as_written(file.read_text(encoding="utf-8"), str(file)) or {}
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{file} is no YAML: {error}") from None
     if not isinstance(told, dict):
         raise ConfigError(f"{file} holds no settings; write one a line, such as rate: 0.0365")
     for text in given or []:
         name, is_set, value = text.partition("=")
         if not is_set:
             raise ConfigError(f"{text!r} is no setting; write -p rate=0.0365")
-        told[name.strip()] = yaml.safe_load(value)
+        told[name.strip()] = _as_written(value, text)
     try:
         return CalibrationSettings(**told)
     except (ValidationError, TypeError) as error:
@@ -170,6 +178,7 @@ def chain_quotes(
         For what is no chain or leaves nothing.
     ConfigError
         "nobody said when the quotes stood; write -p quoted='2026-01-30 16:00-05:00'"
+        "a moment of {name} or of the settings cannot be read: {error}"
 
     Examples
     --------
@@ -198,13 +207,20 @@ def chain_quotes(
     chain = _read_quotes(file)
     if chain.empty:
         raise DataError(f"{file.name} has no rows; name a file with a quote in each")
-    if "contractSymbol" in chain:
-        if not settings.quoted:
-            raise ConfigError("nobody said when the quotes stood; write -p quoted='2026-01-30 16:00-05:00'")
-        chain = chain_from_contracts(chain, settings.quoted, settings.settles or SETTLES, settings.zone)
-    else:
-        moments = {name: pd.to_datetime(chain[name], utc=True) for name in ("quoted", "expiry") if name in chain}
-        chain = check(chain.assign(**moments), "options")
+    try:
+        if "contractSymbol" in chain:
+            if not settings.quoted:
+                raise ConfigError("nobody said when the quotes stood; write -p quoted='2026-01-30 16:00-05:00'")
+            if lacking := sorted({"bid", "ask"} - set(chain)):
+                raise DataError(f"{file.name} has no column {', '.join(lacking)}")
+            chain = chain_from_contracts(chain, settings.quoted, settings.settles or SETTLES, settings.zone)
+        else:
+            moments = {name: pd.to_datetime(chain[name], utc=True) for name in ("quoted", "expiry") if name in chain}
+            chain = check(chain.assign(**moments), "options")
+    except QuantlabError:
+        raise
+    except (ValueError, KeyError) as error:  # a day, a time or a zone that is none
+        raise ConfigError(f"a moment of {file.name} or of the settings cannot be read: {error}") from None
     days = chain["expiry"].dt.tz_convert(settings.zone).dt.strftime("%Y-%m-%d")
     after = (chain["expiry"] - chain["quoted"]) / pd.Timedelta(days=1) >= settings.least_days
     kept = chain[after & ~days.isin(settings.drop) & (chain["root"].isin(settings.roots) | (not settings.roots))]
@@ -212,7 +228,12 @@ def chain_quotes(
         known = ", ".join(sorted(chain["root"].unique()))
         raise DataError(f"no quote of {file.name} is left; its roots are {known}, its last expiry {days.max()}")
     curve = pd.Series(settings.rate) if isinstance(settings.rate, dict) else settings.rate
-    every = chain_volatilities(kept, parity_forwards(kept, curve))
+    forwards = parity_forwards(kept, curve)
+    first = forwards["forward"].groupby(level="root").first()
+    if first.max() > 1.1 * first.min():
+        told = ", ".join(f"{root} {forward:,.0f}" for root, forward in first.items())
+        raise DataError(f"{file.name} has several underlyings, by their forwards: {told}; write -p 'roots=[ROOT]'")
+    every = chain_volatilities(kept, forwards)
     return every, thin_quotes(usable_quotes(every), settings.per_expiry, settings.low, settings.high)
 
 # %% ../../nbs/commands/983_pricing_commands.ipynb #64829ee8

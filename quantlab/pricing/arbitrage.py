@@ -152,7 +152,8 @@ def quote_arbitrage(
     """Find the trades between quotes that cannot lose, and name their quotes.
 
     `butterfly`: between strikes of one expiry, puts, calls and the forward; its quotes are then left out, and what is
-    left is traded out of the money across expiries: `calendar`. One unit is one discounted forward's worth of options.
+    left is traded out of the money across expiries: `calendar`. Units are options: what the legs bring in at once
+    is the profit.
 
     Parameters
     ----------
@@ -195,7 +196,9 @@ def quote_arbitrage(
         rows = pd.concat(slices)
         if profit <= least:
             return rows.index[:0]
-        legs.append(rows.assign(kind=kind, profit=profit * rows["unit"].mean(), units=trade)[np.abs(trade) > 1e-6])
+        unit = rows["unit"].mean()  # dollars of one trade; an option of another expiry is worth its own D F
+        units = trade * (unit / rows["unit"])
+        legs.append(rows.assign(kind=kind, profit=profit * unit, units=units)[np.abs(trade) > 1e-6])
         return legs[-1].index
 
     caught = []

@@ -62,7 +62,9 @@ def thin_quotes(
     """
     moneyness = quotes["strike"] / quotes["forward"]
     parts = []
-    for _, part in quotes[(moneyness >= low) & (moneyness <= high)].groupby("years"):
+    for _, part in quotes[(moneyness >= low) & (moneyness <= high)].groupby(
+        ["years", "root"] if "root" in quotes else ["years"]
+    ):
         strikes = np.sort(part["strike"].to_numpy())
         wanted = np.linspace(strikes[0], strikes[-1], per_expiry)
         right = np.clip(np.searchsorted(strikes, wanted), 1, max(len(strikes) - 1, 1)) if len(strikes) > 1 else [0]

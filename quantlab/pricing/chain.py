@@ -281,7 +281,8 @@ def parity_forwards(
     >>> chain = chain_from_contracts(vendor, "2026-01-30 16:00-05:00")
     >>> forwards = parity_forwards(chain, 0.0365)
     """
-    check(chain, "options")
+    if check(chain, "options").empty:
+        raise DataError("a chain without quotes has no forwards; give one quote or more")
     pairs = (every := _pairs(chain, curve)).groupby(["expiry", "root"])
     terms = chain.groupby(["expiry", "root"])["quoted"].first().reset_index()
     if bare := [f"{e:%Y-%m-%d} {r}" for e, r in zip(terms["expiry"], terms["root"], strict=True)
@@ -410,6 +411,7 @@ def term_variance(
     DataError
         "no strike of this expiry has a good call and a good put; leave the expiry out"
         "a curve is a Series of finite rates by rising years; this one is {...}"
+        "no strike with both sides lies at or below the forward {forward}; leave the expiry out"
         "only {...} strikes of this expiry have a bid; VIX needs more"
 
     Examples
@@ -432,6 +434,8 @@ def term_variance(
     center = gap.abs().idxmin()
     forward = center + growth * gap[center]
     k0 = gap.index[gap.index <= forward].max()
+    if not k0 > 0:
+        raise DataError(f"no strike with both sides lies at or below the forward {forward:g}; leave the expiry out")
     Q = pd.concat([_wing(puts[puts.index < k0][::-1])[::-1],
                    pd.Series({k0: (calls.at[k0, "mid"] + puts.at[k0, "mid"]) / 2}),
                    _wing(calls[calls.index > k0])])  # fmt: skip
@@ -489,7 +493,7 @@ def vix_index(
         For the first rule that a row breaks (see check).
         "no strike of this expiry has a good call and a good put; leave the expiry out"
         "a curve is a Series of finite rates by rising years; this one is {...}"
-        "only {...} strikes of this expiry have a bid; VIX needs more"
+        "no strike with both sides lies at or below the forward {forward}; leave the expiry out"
 
     Examples
     --------

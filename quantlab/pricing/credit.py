@@ -255,11 +255,17 @@ class OwedForward:
         >>> one = OwedForward(101.0, 2.0)
         >>> option, _ = book_values(book[1:2], drawn, terms)
         >>> held, _ = book_values([one], drawn, terms)
+        >>> put = OwedOption(90.0, 1.0, call=False)
+        >>> short, paid = (book_values([put], drawn, terms, after)[0] for after in (False, True))
         >>> alone = default_chances(theirs), default_chances(ours)
         >>> rows = {
         ...     "option, CVA": (
         ...         option_credit(float(option[0, 0]), 2.0, fund),
         ...         credit_adjustment(option, alone[0], drawn),
+        ...     ),
+        ...     "put of half the time": (
+        ...         option_credit(float(short[0, 0]), 1.0, fund),
+        ...         credit_adjustment(short, alone[0], drawn, after=paid),
         ...     ),
         ...     "forward, CVA": (forward_credit(one, spot, terms, fund), credit_adjustment(held, alone[0], drawn)),
         ...     "forward, DVA": (
@@ -345,11 +351,17 @@ class OwedOption:
         >>> one = OwedForward(101.0, 2.0)
         >>> option, _ = book_values(book[1:2], drawn, terms)
         >>> held, _ = book_values([one], drawn, terms)
+        >>> put = OwedOption(90.0, 1.0, call=False)
+        >>> short, paid = (book_values([put], drawn, terms, after)[0] for after in (False, True))
         >>> alone = default_chances(theirs), default_chances(ours)
         >>> rows = {
         ...     "option, CVA": (
         ...         option_credit(float(option[0, 0]), 2.0, fund),
         ...         credit_adjustment(option, alone[0], drawn),
+        ...     ),
+        ...     "put of half the time": (
+        ...         option_credit(float(short[0, 0]), 1.0, fund),
+        ...         credit_adjustment(short, alone[0], drawn, after=paid),
         ...     ),
         ...     "forward, CVA": (forward_credit(one, spot, terms, fund), credit_adjustment(held, alone[0], drawn)),
         ...     "forward, DVA": (
@@ -378,6 +390,7 @@ def book_values(
     book: Sequence[OwedForward | OwedOption],  # netted with one counterparty
     paths: PricePaths,  # of the stock
     terms: StockTerms,  # with which the contracts are valued
+    after: bool = False,  # True: right after each date, when what ends there is paid
 ) -> tuple[np.ndarray, np.ndarray]:  # float64[paths, n + 1] each: dollars at each date, their slope by the spot
     """Value a netted book on every path at every date.
 
@@ -389,6 +402,8 @@ def book_values(
         Of the stock.
     terms : StockTerms
         With which the contracts are valued.
+    after : bool, default False
+        True: right after each date, when what ends there is paid.
 
     Returns
     -------
@@ -399,6 +414,7 @@ def book_values(
     ------
     DataError
         "a contract of {...} has no finite amount, or no strike and end above zero; correct it"
+        "volatility {volatility}; give 0 or more a year"
 
     Examples
     --------
@@ -422,9 +438,13 @@ def book_values(
     """
     if any(not (c.years > 0 and np.isfinite([c.years, c.strike, c.amount]).all() and c.strike > 0) for c in book):
         raise DataError(f"a contract of {list(book)} has no finite amount, or no strike and end above zero; correct it")
+    if not 0 <= terms.volatility < np.inf:
+        raise DataError(f"volatility {terms.volatility}; give 0 or more a year")
     worth, slope = np.zeros_like(paths.spot), np.zeros_like(paths.spot)
     for contract in book:
         for at, time in enumerate(paths.times):
+            if after and contract.years - time < _ROUNDING:
+                continue
             value, by_spot = contract.values(paths.spot[:, at], float(time), terms)
             worth[:, at] += value
             slope[:, at] += by_spot
@@ -559,6 +579,7 @@ def credit_adjustment(
     chances: np.ndarray,  # float64[n] or [paths, n], as default_chances gives them
     paths: PricePaths,  # on which the book was valued
     recovery: float = 0.4,  # share of what is owed that is paid back, 0 to 1
+    after: np.ndarray | None = None,  # worth right after each date; None: nothing ends before the last
 ) -> Estimate:  # dollars now, zero or more
     """Return what the other side's default costs, with its error.
 
@@ -572,6 +593,8 @@ def credit_adjustment(
         On which the book was valued.
     recovery : float, default 0.4
         Share of what is owed that is paid back, 0 to 1.
+    after : np.ndarray | None, default None
+        Worth right after each date; None: nothing ends before the last.
 
     Returns
     -------
@@ -590,24 +613,19 @@ def credit_adjustment(
     Examples
     --------
     >>> import numpy as np
-    >>> import pandas as pd
     >>> from quantlab.pricing.credit import (
     ...     OwedForward, OwedOption, StockTerms, book_values, credit_adjustment, default_chances,
-    ...     hazards_from_spreads,
     ... )
     >>> from quantlab.pricing.exotics import black_paths
-    >>> maturities = pd.Index([0.5, 1.0, 2.0], name="years")
-    >>> spreads = pd.DataFrame({"bank": [0.004, 0.006, 0.009], "fund": [0.020, 0.026, 0.030]}, maturities)
-    >>> bank, fund = (hazards_from_spreads(spreads.index, spreads[name]) for name in ("bank", "fund"))
     >>> terms, spot = StockTerms(0.03, 0.01, 0.25), 100.0
     >>> book = [OwedForward(101.0, 2.0), OwedOption(105.0, 2.0), OwedOption(90.0, 1.0, call=False, amount=-1.0)]
     >>> dates = np.linspace(0, 2, 25)
     >>> drawn = black_paths(spot, *terms, dates, 20_000, seed=1)
     >>> worth, slope = book_values(book, drawn, terms)
-    >>> ours, theirs = bank.steps(dates), fund.steps(dates)
-    >>> lone = credit_adjustment(worth, default_chances(theirs), drawn, 0.3)
+    >>> later, later_slope = book_values(book, drawn, terms, after=True)  # the put is owed up to 1.0 and not beyond
+    >>> charged = lambda steps: credit_adjustment(worth, default_chances(steps), drawn, after=later)
     """
-    return estimate(_losses(worth, chances, paths, recovery))
+    return estimate(_losses(worth, chances, paths, recovery, after))
 
 
 def _losses(
@@ -615,19 +633,21 @@ def _losses(
     chances: np.ndarray,
     paths: PricePaths,
     recovery: float,
+    after: np.ndarray | None = None,
 ) -> np.ndarray:  # float64[paths], dollars now
     "Add up the discounted loss of each path."
     lost, (count, dates) = _lost(recovery), paths.spot.shape
     worth, chances = np.asarray(worth, dtype="float64"), np.asarray(chances, dtype="float64")
-    if worth.shape != (count, dates) or chances.shape not in ((dates - 1,), (count, dates - 1)):
+    after = worth if after is None else np.asarray(after, dtype="float64")
+    if not worth.shape == after.shape == (count, dates) or chances.shape not in ((dates - 1,), (count, dates - 1)):
         raise DataError(
             f"values {worth.shape} and chances {chances.shape} for {count} paths of {dates} dates; "
             f"give a value for each date and a chance for each step"
         )
-    if not np.isfinite(worth).all() or not np.isfinite(chances).all():
+    if not all(np.isfinite(given).all() for given in (worth, after, chances)):
         raise DataError("values or chances are missing or infinite; value the book on the paths again")
-    owed = np.maximum(worth, 0.0) * np.exp(-paths.rate * paths.times)
-    return lost * ((owed[:, :-1] + owed[:, 1:]) / 2 * chances).sum(axis=1)
+    begun, ended = (np.maximum(w, 0.0) * np.exp(-paths.rate * paths.times) for w in (after, worth))
+    return lost * ((begun[:, :-1] + ended[:, 1:]) / 2 * chances).sum(axis=1)
 
 
 class Bilateral(NamedTuple):
@@ -658,8 +678,9 @@ class Bilateral(NamedTuple):
     >>> dates = np.linspace(0, 2, 25)
     >>> drawn = black_paths(spot, *terms, dates, 20_000, seed=1)
     >>> worth, slope = book_values(book, drawn, terms)
+    >>> later, later_slope = book_values(book, drawn, terms, after=True)  # the put is owed up to 1.0 and not beyond
     >>> ours, theirs = bank.steps(dates), fund.steps(dates)
-    >>> us = bilateral_adjustment(worth, ours, theirs, drawn, 0.4, 0.3)
+    >>> us = bilateral_adjustment(worth, ours, theirs, drawn, 0.4, 0.3, later)
     """
 
     cva: Estimate  # cost of the other side's default, dollars now
@@ -674,6 +695,7 @@ def bilateral_adjustment(
     paths: PricePaths,  # on which the book was valued
     our_recovery: float = 0.4,  # share of what we owe that we pay back
     their_recovery: float = 0.4,  # share of what they owe that they pay back
+    after: np.ndarray | None = None,  # worth right after each date; None: nothing ends before the last
 ) -> Bilateral:  # dollars now
     """Return CVA, DVA and their difference; the counterparty's view is the mirror, to the last bit.
 
@@ -691,6 +713,8 @@ def bilateral_adjustment(
         Share of what we owe that we pay back.
     their_recovery : float, default 0.4
         Share of what they owe that they pay back.
+    after : np.ndarray | None, default None
+        Worth right after each date; None: nothing ends before the last.
 
     Returns
     -------
@@ -724,12 +748,14 @@ def bilateral_adjustment(
     >>> dates = np.linspace(0, 2, 25)
     >>> drawn = black_paths(spot, *terms, dates, 20_000, seed=1)
     >>> worth, slope = book_values(book, drawn, terms)
+    >>> later, later_slope = book_values(book, drawn, terms, after=True)  # the put is owed up to 1.0 and not beyond
     >>> ours, theirs = bank.steps(dates), fund.steps(dates)
-    >>> us = bilateral_adjustment(worth, ours, theirs, drawn, 0.4, 0.3)
+    >>> us = bilateral_adjustment(worth, ours, theirs, drawn, 0.4, 0.3, later)
     """
     ours, theirs = np.asarray(ours, dtype="float64"), np.asarray(theirs, dtype="float64")
-    cost = _losses(worth, default_chances(theirs, ours), paths, their_recovery)
-    gain = _losses(-np.asarray(worth, dtype="float64"), default_chances(ours, theirs), paths, our_recovery)
+    flipped = None if after is None else -np.asarray(after, dtype="float64")
+    cost = _losses(worth, default_chances(theirs, ours), paths, their_recovery, after)
+    gain = _losses(-np.asarray(worth, dtype="float64"), default_chances(ours, theirs), paths, our_recovery, flipped)
     return Bilateral(estimate(cost), estimate(gain), estimate(gain - cost))
 
 # %% ../../nbs/pricing/290_credit.ipynb #dfcea96b
@@ -759,6 +785,8 @@ def option_credit(
 
     Raises
     ------
+    DataError
+        "an option bought for {price}; its price is a number, 0 or more"
     ConfigError
         "recovery is {recovery}; it is a share between 0 and 1"
 
@@ -785,6 +813,8 @@ def option_credit(
     >>> rows = {}
     >>> assert np.isclose(rows[0.0][0], option_credit(float(option[0, 0]), 2.0, fund), rtol=1e-6)
     """
+    if not 0 <= price < np.inf:
+        raise DataError(f"an option bought for {price}; its price is a number, 0 or more")
     return float(_lost(recovery) * -np.expm1(-curve.steps([0.0, years])[0]) * price)
 
 
@@ -905,13 +935,13 @@ def copula_steps(
     >>> dates = np.linspace(0, 2, 25)
     >>> drawn = black_paths(spot, *terms, dates, 20_000, seed=1)
     >>> worth, slope = book_values(book, drawn, terms)
+    >>> later, later_slope = book_values(book, drawn, terms, after=True)  # the put is owed up to 1.0 and not beyond
     >>> alone = sum(exposure_profile(book_values([c], drawn, terms)[0], dates)["epe"] for c in book)
     >>> ours, theirs = bank.steps(dates), fund.steps(dates)
     >>> leans = np.linspace(-0.9, 0.9, 7)
     >>> logs = np.log(drawn.spot / spot)
-    >>> by_copula = [
-    ...     credit_adjustment(worth, default_chances(copula_steps(theirs, logs[:, -1], c)), drawn) for c in leans
-    ... ]
+    >>> charged = lambda steps: credit_adjustment(worth, default_chances(steps), drawn, after=later)
+    >>> by_copula = [charged(copula_steps(theirs, logs[:, -1], c)) for c in leans]
     """
     factor, total = np.asarray(factor, dtype="float64"), np.asarray(steps, dtype="float64").cumsum()
     if not -1 < correlation < 1:
@@ -976,12 +1006,12 @@ def intensity_steps(
     >>> dates = np.linspace(0, 2, 25)
     >>> drawn = black_paths(spot, *terms, dates, 20_000, seed=1)
     >>> worth, slope = book_values(book, drawn, terms)
+    >>> later, later_slope = book_values(book, drawn, terms, after=True)  # the put is owed up to 1.0 and not beyond
     >>> ours, theirs = bank.steps(dates), fund.steps(dates)
     >>> leans = np.linspace(-0.9, 0.9, 7)
     >>> logs = np.log(drawn.spot / spot)
-    >>> by_intensity = [
-    ...     credit_adjustment(worth, default_chances(intensity_steps(theirs, logs, b)), drawn) for b in 4 * leans
-    ... ]
+    >>> charged = lambda steps: credit_adjustment(worth, default_chances(steps), drawn, after=later)
+    >>> by_intensity = [charged(intensity_steps(theirs, logs, b)) for b in 4 * leans]
     """
     factor, target = np.asarray(factor, dtype="float64"), np.exp(-np.asarray(steps, dtype="float64").cumsum())
     if factor.ndim != 2 or factor.shape[1] != len(target) + 1 or not np.isfinite(factor).all() or not np.isfinite(lean):
@@ -1049,7 +1079,7 @@ def bump_slopes(
     Raises
     ------
     ConfigError
-        "size is {size}; it is a share between 0 and 1"
+        "size {size}, spot {spot}, volatility {volatility}; give a share and numbers above 0"
 
     References
     ----------
@@ -1092,8 +1122,8 @@ def bump_slopes(
     ...     "digital, likelihood": likelihood_slopes(digital_of(spot, 0.25), last, terms),
     ... }  # fmt: skip
     """
-    if not 0 < size < 1:
-        raise ConfigError(f"size is {size}; it is a share between 0 and 1")
+    if not (0 < size < 1 and spot > 0 and volatility > 0):
+        raise ConfigError(f"size {size}, spot {spot}, volatility {volatility}; give a share and numbers above 0")
     up, down = present(spot * (1 + size), volatility), present(spot * (1 - size), volatility)
     wild, calm = present(spot, volatility * (1 + size)), present(spot, volatility * (1 - size))
     return _told((up - down) / (2 * size * spot), (wild - calm) / (2 * size * volatility))
@@ -1258,6 +1288,7 @@ def credit_slopes(
     chances: np.ndarray,  # float64[n] or [paths, n], independent of what is moved
     paths: PricePaths,  # on which the book was valued
     recovery: float = 0.4,  # share of what is owed that is paid back, 0 to 1
+    after: tuple[np.ndarray, np.ndarray] | None = None,  # both right after each date; None: nothing ends earlier
 ) -> np.ndarray:  # float64[paths, n + 1]: slope of each path's discounted loss by what is moved at each date
     """Differentiate the loss by default at each date of each path.
 
@@ -1273,6 +1304,8 @@ def credit_slopes(
         On which the book was valued.
     recovery : float, default 0.4
         Share of what is owed that is paid back, 0 to 1.
+    after : tuple[np.ndarray, np.ndarray] | None, default None
+        Both right after each date; None: nothing ends earlier.
 
     Returns
     -------
@@ -1300,12 +1333,24 @@ def credit_slopes(
     >>> dates = np.linspace(0, 2, 25)
     >>> drawn = black_paths(spot, *terms, dates, 20_000, seed=1)
     >>> worth, slope = book_values(book, drawn, terms)
+    >>> later, later_slope = book_values(book, drawn, terms, after=True)  # the put is owed up to 1.0 and not beyond
     >>> ours, theirs = bank.steps(dates), fund.steps(dates)
-    >>> sides = [book_values(book, drawn, terms._replace(volatility=v))[0] for v in (0.2501, 0.2499)]
-    >>> valued = credit_slopes(worth, (sides[0] - sides[1]) / 2e-4, default_chances(theirs), drawn).sum(axis=1)
+    >>> put = OwedOption(90.0, 1.0, call=False)
+    >>> short, paid = (book_values([put], drawn, terms, after)[0] for after in (False, True))
+    >>> by_volatility = [
+    ...     np.subtract(
+    ...         *(book_values(book, drawn, terms._replace(volatility=v), after)[0] for v in (0.2501, 0.2499))
+    ...     )
+    ...     / 2e-4
+    ...     for after in (False, True)
+    ... ]
+    >>> chances = default_chances(theirs)
+    >>> valued = credit_slopes(worth, by_volatility[0], chances, drawn, after=(later, by_volatility[1])).sum(axis=1)
     """
     lost = _lost(recovery)
     chances = np.broadcast_to(chances, (len(worth), len(paths.times) - 1))
     none = np.zeros((len(worth), 1))
-    weight = (np.concatenate([chances, none], axis=1) + np.concatenate([none, chances], axis=1)) / 2
-    return lost * weight * np.exp(-paths.rate * paths.times) * slope * (worth > 0)
+    begun, begun_slope = (worth, slope) if after is None else after
+    begins, ends = np.concatenate([chances, none], axis=1) / 2, np.concatenate([none, chances], axis=1) / 2
+    weighted = begins * begun_slope * (begun > 0) + ends * slope * (worth > 0)
+    return lost * np.exp(-paths.rate * paths.times) * weighted

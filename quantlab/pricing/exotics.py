@@ -197,6 +197,8 @@ def black_paths(
     ConfigError
         "times must rise from 0, with at least one date after it"
         "{paths} paths; they come with their mirrors: give an even number, 4 or more"
+    DataError
+        "volatility {volatility}; give 0 or more a year"
 
     Examples
     --------
@@ -205,6 +207,8 @@ def black_paths(
     >>> drawn = black_paths(100.0, 0.08, 0.04, 0.25, np.linspace(0, 0.5, 3))
     """
     times, half = _dates(times, paths)
+    if not 0 <= volatility < np.inf:
+        raise DataError(f"volatility {volatility}; give 0 or more a year")
     step = np.diff(times)
     shocks = np.random.default_rng(seed).standard_normal((half, len(step)))
     moves = np.vstack([shocks, -shocks]) * volatility * np.sqrt(step) + (carry - volatility**2 / 2) * step
@@ -342,6 +346,8 @@ def barrier_price(
     ------
     DataError
         "the spot {spot} is beyond the barrier {H}; the option has been touched"
+        "volatility {volatility} over {years} years; give both above 0"
+        "a rebate paid at a touch has no value at a rate of {rate}; leave it out"
 
     References
     ----------
@@ -377,9 +383,11 @@ def barrier_price(
     K, H, phi, eta = contract.strike, contract.barrier, 1 if contract.call else -1, 1 if contract.down else -1
     if (spot - H) * eta <= 0:
         raise DataError(f"the spot {spot} is beyond the barrier {H}; the option has been touched")
+    if not (0 < volatility < np.inf and 0 < years < np.inf):
+        raise DataError(f"volatility {volatility} over {years} years; give both above 0")
     deviation, variance = volatility * math.sqrt(years), volatility**2
     mu = (carry - variance / 2) / variance
-    lam, shift = math.sqrt(mu**2 + 2 * rate / variance), (1 + mu) * deviation
+    shift = (1 + mu) * deviation
     stock, bond = spot * math.exp((carry - rate) * years), math.exp(-rate * years)
 
     def vanilla(ratio: float, mirrored: bool) -> float:
@@ -396,6 +404,11 @@ def barrier_price(
         here, there = (math.log(z) / deviation + shift - deviation for z in (spot / H, H / spot))
         never = ndtr(eta * here) - (H / spot) ** (2 * mu) * ndtr(eta * there)
         return float(value + contract.rebate * bond * never)
+    if not contract.rebate:
+        return float(value)
+    if (square := mu**2 + 2 * rate / variance) < 0:
+        raise DataError(f"a rebate paid at a touch has no value at a rate of {rate}; leave it out")
+    lam = math.sqrt(square)
     z = math.log(H / spot) / deviation + lam * deviation
     touch = (H / spot) ** (mu + lam) * ndtr(eta * z)
     touch += (H / spot) ** (mu - lam) * ndtr(eta * (z - 2 * lam * deviation))

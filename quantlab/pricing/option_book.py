@@ -244,6 +244,8 @@ def price_book(
         raise DataError("a quantity or a multiplier is no finite number; give contracts or shares, below 0 where sold")
     rows["volatility"], options = np.nan, rows[option]
     if len(options):
+        if surface is not None and (names := options["underlying"].unique()).size > 1:
+            raise DataError(f"one surface for options on {', '.join(names)}; price a book of each underlying")
         if surface is None:
             found = _quoted_volatilities(options, volatilities)
         else:

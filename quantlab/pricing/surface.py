@@ -694,7 +694,7 @@ def certify_surface(
     """
     faults = surface_faults(surface)
     if len(faults):
-        first = faults.loc[faults["worst"].astype(float).idxmin()]
+        first = faults.loc[faults["worst"].astype(float).fillna(-np.inf).idxmin()]
         place = _quotes_at(first, surface, quotes) if quotes is not None else "no quotes given"
         others = f" ({len(faults) - 1} more in {', '.join(sorted({surface.names[i] for i in faults['slice']}))})"
         raise DataError(
@@ -842,6 +842,8 @@ def _slice_quotes(
     half = (rows["volatility_ask"] ** 2 - rows["volatility_bid"] ** 2) * rows["years"] / 2
     rows["error"] = np.maximum(half, 1e-4 * rows["w"])  # a locked quote is no perfect one
     rows = rows[np.isfinite(rows[["x", "w", "error"]]).all(axis=1)]
+    if len(rows) < 5:
+        raise DataError(f"{len(rows)} of {len(quotes)} quotes have a volatility; a surface needs 5 or more")
     return [(part["name"].iloc[0], part) for _, part in rows.groupby(["expiry", "root"], sort=True)]
 
 
@@ -866,6 +868,7 @@ def fit_surface(
     Raises
     ------
     DataError
+        "{...} of {...} quotes have a volatility; a surface needs 5 or more"
         "a slice of SVI needs five finite quotes with positive variance and spread; here are {...}"
         "total variance is zero at every strike; check the quotes of this slice"
 
@@ -951,7 +954,8 @@ def surface_variance(
     wings = [surface.slices[late - 1].variance(x) if late else np.zeros_like(x), surface.slices[late].variance(x)]
     level = np.array([surface.slices[late - 1].variance(0.0) if late else 0.0, surface.slices[late].variance(0.0)])
     root = np.sqrt([*level, np.interp(years, times, level)])
-    share = (root[1] - root[2]) / (root[1] - root[0])
+    rises = root[1] > root[0]  # where it does not, time itself is the measure
+    share = (root[1] - root[2]) / (root[1] - root[0]) if rises else (times[1] - years) / (times[1] - times[0])
     early, later = (black_price(1.0, np.exp(x), 1.0, np.sqrt(w), call=x >= 0) for w in wings)
     price = share * early + (1 - share) * later
     return implied_volatility(price, 1.0, np.exp(x), 1.0, call=x >= 0) ** 2
@@ -974,6 +978,11 @@ def fit_ssvi(
     -------
     tuple[Ssvi, Surface]
         parameters, and their slices; not yet certified.
+
+    Raises
+    ------
+    DataError
+        "{...} of {...} quotes have a volatility; a surface needs 5 or more"
 
     Examples
     --------

@@ -394,6 +394,8 @@ def _book_returns(
         return book, gross
     held = options.rows
     scale = gross + float((held["quantity"] * held["multiplier"] * held["spot"]).abs().sum())
+    if not scale:
+        raise DataError("every position is of no shares and no contracts; leave them out")
     gains = book_scenarios(options, returns[held["underlying"].unique()], volatility_moves).sum(axis=1)
     return (book * gross + gains) / scale, scale
 
@@ -506,6 +508,8 @@ def portfolio_risk(
     values = _valued(quantity, plain, there.closes, there.last, capital)
     if lacking := [name for name in names if name not in there.returns]:
         raise DataError(f"no bars of {', '.join(lacking[:5])}, which options are on; add the bars of each underlying")
+    if options is not None and len(values) and pd.Timestamp(there.last) != options.day:
+        raise DataError(f"bars end on {there.last:%Y-%m-%d}, options are of {options.day:%Y-%m-%d}; give one day")
     returns = there.returns[names].dropna()
     if len(returns) < lookback + 20:
         raise DataError(f"the names share {len(returns)} sessions, {lookback + 20} are needed; leave the youngest out")
@@ -516,9 +520,10 @@ def portfolio_risk(
     more = [scenarios] if isinstance(scenarios, Scenario) else scenarios
     lost = _crisis_losses(values, options, [*there.scenarios, *more], there.sectors, betas)
     worth = pd.Series(dtype="float64") if options is None else options.rows["value"]
+    held = values.abs().add(deltas.abs(), fill_value=0.0)  # a hedge is no way out: both legs must be traded
     return BookRisk(
         f"{last:%Y-%m-%d}", levels[0], float(values.sum() + worth.sum()), float(values.abs().sum() + worth.abs().sum()),
-        first["VaR"], first["expected_shortfall"], liquidity_share(values.add(deltas, fill_value=0.0), there.traded),
+        first["VaR"], first["expected_shortfall"], liquidity_share(held, there.traded),
         lost, float(cash), currency, tails,
     )  # fmt: skip
 

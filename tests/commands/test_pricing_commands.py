@@ -90,3 +90,29 @@ def test_what_is_written_is_what_the_fit_found(place, tmp_path):
     assert CalibrationSettings(**kept["settings"]) == told
     refused = CliRunner().invoke(pricing_app, [*line[:-1], str(tmp_path / "none" / "fit.json")])
     assert "there is no folder" in str(refused.exception)
+
+
+def test_days_and_times_are_read_as_they_are_written():
+    told = read_calibration(
+        None, ["drop=[2026-03-10, 2026-03-11]", "settles={SPXW: 16:00}", "rate=0.0365", "jumps=true"]
+    )
+    assert told.drop == ["2026-03-10", "2026-03-11"] and told.settles == {"SPXW": "16:00"}
+    assert told.rate == 0.0365 and told.jumps is True
+    assert read_calibration(None, ["rate={0.5: 0.03, 1: 0.04}"]).rate == {0.5: 0.03, 1.0: 0.04}
+    with pytest.raises(ConfigError, match="is no YAML"):
+        read_calibration(None, ["drop=[a"])
+
+
+def test_two_underlyings_and_moments_that_are_none_are_refused(place, tmp_path):
+    own = pd.read_parquet(place / "own.parquet")
+    other = own.assign(root="XOM", strike=own["strike"] / 2, bid=own["bid"] / 2, ask=own["ask"] / 2)
+    pd.concat([own[own["root"] == "SPXW"], other], ignore_index=True).to_parquet(tmp_path / "two.parquet")
+    with pytest.raises(DataError, match="has several underlyings"):
+        chain_quotes(tmp_path / "two.parquet", CalibrationSettings(rate=0.0365))
+    for wrong in ({"quoted": "yesterdayish"}, {"zone": "Mars/X"}, {"settles": {"SPX": "4pm"}}):
+        with pytest.raises((ConfigError, DataError)):
+            chain_quotes(place / "vendor.csv", CalibrationSettings(**({"quoted": EVENING, "rate": 0.0365} | wrong)))
+    vendor = pd.read_csv(place / "vendor.csv")
+    vendor.drop(columns="bid").to_csv(tmp_path / "bare.csv", index=False)
+    with pytest.raises(DataError, match="has no column bid"):
+        chain_quotes(tmp_path / "bare.csv", CalibrationSettings(quoted=EVENING, rate=0.0365))

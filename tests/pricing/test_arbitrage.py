@@ -186,3 +186,21 @@ def test_quotes_without_a_forward_are_refused():
     chain, forwards = clean_chain(1)
     with pytest.raises(DataError, match="quotes have no forward, first A 2026-02-19"):
         quote_arbitrage(chain, forwards.iloc[1:])
+
+
+def test_a_calendar_trade_pays_its_profit_and_never_loses_where_discounts_differ():
+    "Four weeks at 40 % are worth more than five years at 3 %: what is bought and sold, in options, brings the profit."
+    strikes, rows, terms = np.array([90.0, 95.0, 100.0, 105.0, 110.0]), [], []
+    for days, volatility in ((28, 0.4), (1825, 0.03)):
+        expiry, discount = START + pd.Timedelta(days=days), np.exp(-0.05 * days / 365)
+        call = strikes >= 100
+        fair = black_price(100.0, strikes, days / 365, volatility, discount, call)
+        made = {"quoted": START, "root": "A", "expiry": expiry, "strike": strikes, "call": call}
+        rows.append(pd.DataFrame(made | {"bid": fair, "ask": fair}))
+        flat = dict.fromkeys(("forward", "low", "high"), 100.0)
+        terms.append({"expiry": expiry, "root": "A", "discount": discount} | flat)
+    found = quote_arbitrage(pd.concat(rows, ignore_index=True), pd.DataFrame(terms).set_index(["expiry", "root"]))
+    assert set(found["kind"]) == {"calendar"}
+    assert -(found["units"] * found["price"]).sum() == pytest.approx(found["profit"].iloc[0], rel=1e-6)
+    early, late = found[found["units"] < 0], found[found["units"] > 0]
+    assert late["units"].sum() == pytest.approx(-early["units"].sum() * np.exp(0.05 * (1825 - 28) / 365), rel=1e-6)

@@ -127,3 +127,9 @@ def test_shared_chain():
         fit.table.loc[["v0", "theta", "rho"], "value"], [0.0214, 0.0459, -0.727], atol=[1e-3, 1e-3, 0.04]
     )
     assert fit.model.feller < 0.3
+
+
+def test_roots_are_thinned_each_by_itself():
+    made = {"years": 0.1, "forward": 100.0, "strike": [90.0, 95.0, 100.0, 105.0]}
+    both = pd.concat([pd.DataFrame(made | {"root": root}) for root in "AB"], ignore_index=True)
+    assert thin_quotes(both, 3).groupby("root").size().tolist() == [3, 3]

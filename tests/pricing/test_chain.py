@@ -259,3 +259,15 @@ def test_the_whole_chain():
     forwards = parity_forwards(chain[chain["expiry"].dt.strftime("%m-%d") != "03-10"], 0.0365)
     first = forwards["forward"].groupby("root").diff().dropna()
     assert (first > -1).mean() > 0.95 and (forwards["low"] <= forwards["high"]).all()
+
+
+def test_a_forward_below_every_strike_and_a_chain_without_quotes_are_refused():
+    strikes, expiry = [100.0, 105.0, 110.0, 115.0], pd.Timestamp("2026-02-27 21:00", tz="UTC").as_unit("us")
+    rows = pd.MultiIndex.from_product([strikes, [False, True]], names=["strike", "call"]).to_frame(index=False)
+    quoted = pd.Timestamp("2026-01-30 21:00", tz="UTC").as_unit("us")
+    price = black_price(99.0, rows["strike"], 28 / 365, 0.3, 1.0, rows["call"])
+    made = rows.assign(bid=price, ask=price + 0.01, root="A", quoted=quoted, expiry=expiry)
+    with pytest.raises(DataError, match="at or below the forward 99"):
+        term_variance(made, 0.0)
+    with pytest.raises(DataError, match="without quotes"):
+        parity_forwards(made.iloc[:0], 0.0)

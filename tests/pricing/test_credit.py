@@ -367,3 +367,39 @@ def test_slopes_without_noise_or_size_are_refused(drawn):
     ):
         with pytest.raises(ConfigError):
             call()
+
+
+def test_a_contract_is_charged_up_to_its_end_and_not_beyond():
+    put, times = OwedOption(90.0, 1.0, call=False), DATES
+    paths, chances = black_paths(SPOT, *TERMS, times, 40_000, seed=3), default_chances(CURVE.steps(times))
+    worth, after = (book_values([put], paths, TERMS, later)[0] for later in (False, True))
+    assert worth[:, 12].any() and not after[:, 12].any() and np.array_equal(worth[:, :12], after[:, :12])
+    price = float(black_price(SPOT * np.exp(0.01), 90.0, 1.0, 0.25, np.exp(-0.03), call=False))
+    true = option_credit(price, 1.0, CURVE)
+    found = credit_adjustment(worth, chances, paths, after=after)
+    assert found.errors_from(true) < 3 < 10 < credit_adjustment(worth, chances, paths).errors_from(true)
+    ours, theirs = FLAT(0.05).steps(times), CURVE.steps(times)
+    us = bilateral_adjustment(worth, ours, theirs, paths, 0.25, 0.4, after)
+    them = bilateral_adjustment(-worth, theirs, ours, paths, 0.4, 0.25, -after)
+    assert us.cva == them.dva and us.net.value == -them.net.value
+    slopes = [book_values([put], paths, TERMS, later)[1] for later in (False, True)]
+    exact = credit_slopes(worth, slopes[0], chances, paths, after=(after, slopes[1]))
+    moved = []
+    for s in (SPOT * 1.001, SPOT / 1.001):
+        there = black_paths(s, *TERMS, times, 40_000, seed=3)
+        owed, begun = (book_values([put], there, TERMS, later)[0] for later in (False, True))
+        moved.append(credit_adjustment(owed, chances, there, after=begun).value)
+    by_bump = (moved[0] - moved[1]) / (SPOT * (1.001 - 1 / 1.001))
+    assert np.isclose((exact * paths.spot / SPOT).sum(axis=1).mean(), by_bump, rtol=0.01)
+
+
+def test_a_volatility_or_a_price_that_is_none_is_refused(drawn):
+    for wrong in (-0.2, np.nan, np.inf):
+        with pytest.raises(DataError, match="volatility"):
+            book_values(BOOK, drawn, TERMS._replace(volatility=wrong))
+        with pytest.raises(DataError, match="volatility"):
+            black_paths(SPOT, 0.03, 0.01, wrong, DATES, 100)
+    with pytest.raises(DataError, match="an option bought"):
+        option_credit(-5.0, 1.0, CURVE)
+    with pytest.raises(ConfigError, match="volatility 0"):
+        bump_slopes(lambda s, v: drawn.spot[:, -1], SPOT, 0.0)

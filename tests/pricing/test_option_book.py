@@ -187,3 +187,12 @@ JUNK = volatilities_of(chain_of().assign(bid=lambda c: c["bid"].mask(c["strike"]
 def test_what_cannot_be_valued_is_named(make, said):
     with pytest.raises(DataError, match=said):
         make()
+
+
+def test_one_surface_is_not_asked_for_two_underlyings():
+    both = volatilities_of(pd.concat([chain_of(), chain_of("ABC")], ignore_index=True))
+    flat = Surface(("a",), np.array([1.0]), np.array([SPOT]), (Svi(0.0625, 0.0, 0.0, 0.0, 0.1),))
+    held = {CALL: 1, "ABC260227C00100000": 1}
+    with pytest.raises(DataError, match="one surface for options on XYZ, ABC"):
+        book_of(held, both, {"XYZ": SPOT, "ABC": SPOT}, flat)
+    assert len(book_of(held, both, {"XYZ": SPOT, "ABC": SPOT}).rows) == 2

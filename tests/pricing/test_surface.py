@@ -314,3 +314,15 @@ def test_ssvi_comes_back_from_its_own_quotes():
     found, surface = fit_ssvi(pd.concat(rows, ignore_index=True))
     assert np.allclose(found, truth, rtol=1e-3) and np.allclose(surface.years * 365, days)
     assert [float(s.variance(0.0)) for s in surface.slices] == pytest.approx(list(0.04 * days / 365), rel=1e-4)
+
+
+def test_slices_of_one_level_and_too_few_quotes(quotes):
+    flat = Surface(("a", "b"), np.array([0.5, 1.0]), np.array([100.0, 100.0]), (Svi(0.04, 0.0, 0.0, 0.0, 0.1),) * 2)
+    certify_surface(flat)
+    assert np.allclose(surface_variance(flat, np.array([-0.1, 0.0, 0.2]), 0.75), 0.04)
+    for few in (quotes[:0], quotes[:1]):
+        for fit in (fit_surface, fit_ssvi):
+            with pytest.raises(DataError, match="needs 5 or more"):
+                fit(few)
+    with pytest.raises(DataError, match="variance arbitrage"):
+        certify_surface(flat._replace(slices=(Svi(np.nan, 0.0, 0.0, 0.0, 0.1),) * 2))

@@ -104,10 +104,27 @@ def test_what_options_need_is_asked_for(smile):
     options = book_of(smile, STRADDLE)
     with pytest.raises(DataError, match="no bars of AAPL, which options are on"):
         portfolio_risk({"XOM": 1}, bars=BARS.drop("AAPL", level="symbol"), options=options)
+    later = BARS.rename(index=lambda d: d + pd.Timedelta(days=30), level="date")
     with pytest.raises(DataError, match="after the chain's 2023-12-29"):
-        later = BARS.rename(index=lambda d: d + pd.Timedelta(days=30), level="date")
+        portfolio_risk([], bars=later, options=options)
+    with pytest.raises(DataError, match="bars end on 2024-01-28"):
         portfolio_risk({"XOM": 1}, bars=later, options=options)
     with pytest.raises(ConfigError, match="positions are"):
         portfolio_risk([], bars=MARKET)
     with pytest.raises(ConfigError, match="adds a volatility of nan"):
         Scenario("x", market=-0.1, volatility=float("nan"))
+
+
+def test_both_legs_of_a_hedge_must_be_sold_and_both_are_of_one_day(smile):
+    size = 4_000_000
+    calls = {"AAPL240119C00100000": -size}
+    options = book_of(smile, calls)
+    hedge = {"AAPL": -float(book_greeks(options)["delta"].sum()) / CLOSE["AAPL"]}
+    shares = portfolio_risk(hedge, 0.99, MARKET, scenarios=QUIET).liquidity_risk
+    hedged = portfolio_risk(hedge, 0.99, MARKET, scenarios=QUIET, options=options).liquidity_risk
+    assert 0 < shares <= hedged
+    earlier = risk_market(BARS[BARS.index.get_level_values("date") < "2023-12-01"])
+    with pytest.raises(DataError, match="bars end on 2023-11-30, options are of 2023-12-29"):
+        portfolio_risk({"AAPL": 100}, 0.99, earlier, options=options)
+    with pytest.raises(DataError, match="of no shares and no contracts"):
+        portfolio_risk([], 0.99, MARKET, options=book_of(smile, {"AAPL240119C00100000": 0}))
