@@ -81,7 +81,7 @@ class CalibrationSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=
 def _as_written(text: str, where: str) -> object:
     "Read YAML and leave every value as it is written, for it would make a date of a day and a number of 16:00."
     try:
-        return yaml.load(text, yaml.BaseLoader)
+        return yaml.BaseLoader(text).get_single_data()
     except yaml.YAMLError as error:
         raise ConfigError(f"{where} is no YAML: {str(error).splitlines()[0]}") from None
 
