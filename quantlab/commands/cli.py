@@ -22,12 +22,18 @@ from .console import console, progress_bar
 from .dashboard import dashboard_app
 from .data_commands import data_app, synth_app
 from .monitor_commands import monitor_app
-from .backend_commands import database_app, worker_app
 from .new_commands import new_app
 from .recipe_commands import COMMANDS, read_recipe, recipe_bars
 from .paper_commands import live_app, paper_app
 from .pricing_commands import pricing_app
-from .serve_commands import check_receipt_file, serve_app, simulate_app, token_app
+from quantlab.commands.serve_commands import (
+    check_receipt_file,
+    database_app,
+    serve_app,
+    simulate_app,
+    token_app,
+    worker_app,
+)
 from .schedule_commands import schedule_app
 
 # %% ../../nbs/commands/990_cli.ipynb #6e04ecb8

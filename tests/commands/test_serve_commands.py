@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from quantlab.commands import serve_commands
-from quantlab.commands.backend_commands import worker_app
+from quantlab.commands.serve_commands import worker_app
 from quantlab.core.errors import ConfigError
 from quantlab.ops.jobs import JobTable
 from quantlab.ops.tokens import TokenFile, check_token

@@ -18,8 +18,8 @@ from quantlab.core.audit import PASS
 from quantlab.core.cache import off
 from quantlab.core.errors import PanelError
 from quantlab.features.alpha158 import ALPHA158, WINDOWS
-from quantlab.features.alpha360 import ALPHA360
 from quantlab.features.base import check_feature, compute
+from quantlab.features.sets import ALPHA360
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench"))

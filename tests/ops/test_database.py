@@ -344,7 +344,7 @@ def test_bars_have_a_table_before_their_first_write(url):
 @pytest.mark.parametrize("form", ["postgresql://quant:s3cret@127.0.0.1:9/x", "host=127.0.0.1 port=9 password='s3cret'"])
 def test_no_message_shows_a_password(form, monkeypatch):
     monkeypatch.setenv("QUANTLAB_DATA_POSTGRES", form)
-    from quantlab.commands.backend_commands import database_app
+    from quantlab.commands.serve_commands import database_app
 
     for words in (["upgrade"], ["check"], ["revision"], ["downgrade", "0001"], ["bars", "us"]):
         for more in ([], ["--url", form]):
@@ -353,7 +353,7 @@ def test_no_message_shows_a_password(form, monkeypatch):
 
 
 def test_the_commands_say_one_line_and_a_code(url):
-    from quantlab.commands.backend_commands import database_app
+    from quantlab.commands.serve_commands import database_app
 
     ask = lambda *words: CliRunner().invoke(database_app, [*words, "--url", url])
     assert ask("check").exit_code == 1
