@@ -6,8 +6,9 @@
 __all__ = ['EVENT_COLUMNS', 'check_events', 'session_closes', 'event_sessions', 'event_coverage', 'known_next_close',
            'current_events', 'restated', 'event_panel']
 
-# %% ../../nbs/altdata/150_events.ipynb #e34065e3
+# %% ../../nbs/altdata/150_events.ipynb #1d7d015f
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import exchange_calendars as xc
 import numpy as np
@@ -174,7 +175,7 @@ def session_closes(
         )
     return hours["close"].reindex(labels).rename(calendar)
 
-# %% ../../nbs/altdata/150_events.ipynb #fcda5c8b
+# %% ../../nbs/altdata/150_events.ipynb #f10973a8
 def _check_closes(closes: pd.Series) -> pd.Series:
     "Return closes unchanged; raise DataError unless they are instants that rise, by rising dates."
     if not isinstance(closes, pd.Series) or not isinstance(closes.dtype, pd.DatetimeTZDtype):
@@ -186,12 +187,17 @@ def _check_closes(closes: pd.Series) -> pd.Series:
     return closes
 
 
+@lru_cache(maxsize=64)
+def _close_before(calendar: str, label: pd.Timestamp) -> pd.Timestamp:  # UTC
+    "Return the close of the session before one."
+    before = previous_session(pd.DatetimeIndex([label]), calendar)[0]
+    return schedule(calendar, before, before)["close"].iloc[0]
+
+
 def _reach(closes: pd.Series) -> pd.Timestamp:  # UTC
     "Return the close before the first one: by the calendar, for bar ends the typical step earlier."
-    label = closes.index[:1]
-    if label.tz is None and closes.name in xc.get_calendar_names():
-        before = previous_session(label, closes.name)[0]
-        return schedule(closes.name, before, before)["close"].iloc[0]
+    if closes.index.tz is None and closes.name in xc.get_calendar_names():
+        return _close_before(closes.name, closes.index[0])
     return closes.iloc[0] - (closes.diff().median() if len(closes) > 1 else pd.Timedelta(days=1))
 
 
