@@ -17,7 +17,7 @@ from ..core.errors import ConfigError, DataError
 from ..core.time import sessions
 from ..data.calendar import previous_session, schedule
 
-# %% ../../nbs/altdata/150_events.ipynb #b6a8a861
+# %% ../../nbs/altdata/150_events.ipynb #d8d687c8
 EVENT_COLUMNS = ["event_time", "known_at", "symbol", "source", "kind", "revision"]
 _FACT = ["source", "kind", "symbol", "event_time", "id"]  # what names a fact; id only where the frame has it
 
@@ -47,10 +47,11 @@ def _instants(events: pd.DataFrame, column: str, name: str) -> pd.Series:  # dat
 
 def _text(events: pd.DataFrame, column: str, name: str) -> pd.Series:
     "Return a column of text; raise DataError where it is missing or empty."
-    missing = (events[column].isna() | (events[column].astype("str") == "")).to_numpy()
+    text = events[column].astype("str")
+    missing = (events[column].isna() | (text == "")).to_numpy()
     if missing.any():
         raise DataError(f"{name}: {column} is missing {_where(events, missing)}; fill it or drop the rows")
-    return events[column].astype("str")
+    return text
 
 
 def _revisions(events: pd.DataFrame, name: str) -> pd.Series:  # int64
@@ -61,7 +62,7 @@ def _revisions(events: pd.DataFrame, name: str) -> pd.Series:  # int64
         raise DataError(f"{name}: revision is no whole number from 0 {_where(events, wrong)}; number the statements")
     return pd.Series(numbers.astype("int64"), events.index)
 
-# %% ../../nbs/altdata/150_events.ipynb #f7afde69
+# %% ../../nbs/altdata/150_events.ipynb #c3cadf26
 def _facts(events: pd.DataFrame) -> np.ndarray:  # int64 by row: equal for statements about one fact
     "Number the facts."
     codes = np.zeros(len(events), dtype="int64")
@@ -81,11 +82,13 @@ def _in_order(events: pd.DataFrame) -> np.ndarray:  # int64, positions
     "Order rows by known_at, then by fact and revision; ids are compared only where all else is equal."
     ranks = [pd.factorize(events[c], sort=True)[0] for c in ("source", "kind", "symbol")]
     times = [_micros(events[c]) for c in ("known_at", "event_time")]
-    keys = [times[0], *ranks, times[1]]
+    keys = [key for key in (times[0], *ranks, times[1]) if (key[:1] != key).any()]
     order = np.lexsort([events["revision"].to_numpy(), *keys[::-1]])
-    if "id" not in events or len(events) < 2:
+    if "id" not in events:
         return order
-    same = np.logical_and.reduce([key[order][1:] == key[order][:-1] for key in keys])
+    same = np.ones(max(0, len(events) - 1), dtype=bool)
+    for key in keys:
+        same &= key[order][1:] == key[order][:-1]
     tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
     if not len(tied):
         return order
@@ -99,6 +102,8 @@ def _in_order(events: pd.DataFrame) -> np.ndarray:  # int64, positions
 def _check_revisions(events: pd.DataFrame, name: str) -> None:
     "Raise DataError for a revision that is there twice, or is known before an earlier one."
     facts, revision = _facts(events), events["revision"].to_numpy()
+    if facts.max(initial=-1) + 1 == len(facts):  # each is said once
+        return
     order = np.lexsort([revision, facts])
     same = facts[order][1:] == facts[order][:-1]
     known = _micros(events["known_at"])
@@ -111,7 +116,7 @@ def _check_revisions(events: pd.DataFrame, name: str) -> None:
             mask[order[1:][wrong]] = True
             raise DataError(f"{name}: {what} {_where(events, mask)}")
 
-# %% ../../nbs/altdata/150_events.ipynb #037efbdc
+# %% ../../nbs/altdata/150_events.ipynb #8ab66d8a
 def check_events(
     events: pd.DataFrame,  # EVENT_COLUMNS, optional id (text), and value columns; one row per statement
     name: str = "events",  # for the messages
@@ -136,7 +141,7 @@ def check_events(
     _check_revisions(checked, name)
     return checked
 
-# %% ../../nbs/altdata/150_events.ipynb #f87ffe48
+# %% ../../nbs/altdata/150_events.ipynb #83b5e0a8
 def _labels_of(dates: pd.Index | pd.Series) -> pd.DatetimeIndex:  # sorted, unique, in microseconds
     "Return session labels of dates or of a panel's index; raise DataError for what is no date."
     dates = sessions(dates) if isinstance(dates, pd.MultiIndex) else pd.Index(dates)
@@ -169,7 +174,7 @@ def session_closes(
         )
     return hours["close"].reindex(labels).rename(calendar)
 
-# %% ../../nbs/altdata/150_events.ipynb #d5c34d79
+# %% ../../nbs/altdata/150_events.ipynb #fcda5c8b
 def _check_closes(closes: pd.Series) -> pd.Series:
     "Return closes unchanged; raise DataError unless they are instants that rise, by rising dates."
     if not isinstance(closes, pd.Series) or not isinstance(closes.dtype, pd.DatetimeTZDtype):
@@ -200,7 +205,7 @@ def _places(known_at: pd.Series, closes: pd.Series) -> np.ndarray:  # int64; -1 
     place[known_at.isna().to_numpy()] = len(closes)
     return np.where((known_at <= _reach(closes)).to_numpy(), -1, place)
 
-# %% ../../nbs/altdata/150_events.ipynb #955e615c
+# %% ../../nbs/altdata/150_events.ipynb #8477fd3e
 def event_sessions(
     known_at: pd.Series,  # instants with a time zone
     closes: pd.Series,  # from session_closes
@@ -243,7 +248,7 @@ def known_next_close(
     padded = pd.Series([*closes, pd.NaT], dtype="datetime64[us, UTC]")
     return padded.iloc[place].set_axis(days.index).rename("known_at")
 
-# %% ../../nbs/altdata/150_events.ipynb #89a06dca
+# %% ../../nbs/altdata/150_events.ipynb #c04e9201
 def _latest(events: pd.DataFrame, group: list[np.ndarray]) -> np.ndarray:  # bool by row
     "Mark the last row of each group, of checked events."
     return ~pd.DataFrame(dict(enumerate(group))).duplicated(keep="last").to_numpy()
@@ -275,7 +280,7 @@ def restated(
     both = checked[first].set_index(facts[first]).join(later)
     return both[both["revision_latest"] > both["revision"]].reset_index(drop=True)
 
-# %% ../../nbs/altdata/150_events.ipynb #21bd6b23
+# %% ../../nbs/altdata/150_events.ipynb #d8f17da1
 def _numbers(events: pd.DataFrame, column: str) -> np.ndarray:  # float64
     "Return a column as numbers; raise DataError for text or an infinity."
     if not (pd.api.types.is_numeric_dtype(events[column].dtype) or events[column].isna().all()):
@@ -298,7 +303,27 @@ def _rows(
     levels = [closes.index.rename("date"), symbols.rename("symbol")]
     return pd.MultiIndex(levels, [row, col], names=["date", "symbol"], verify_integrity=False), place
 
+# %% ../../nbs/altdata/150_events.ipynb #8d226974
+def _entered(
+    events: pd.DataFrame,  # in order of known_at
+    column: str,
+    cells: np.ndarray,  # int64 by event: the row it enters
+    n: int,  # rows
+    how: str,
+) -> np.ndarray:  # float64[n]
+    "Bring one column to the rows of a panel."
+    values = np.ones(len(events)) if how == "count" else _numbers(events, column)
+    there = events[column].notna().to_numpy()
+    out = np.full(n, np.nan)
+    cells, values = cells[there], values[there]
+    if how == "last":
+        out[cells] = values  # of equal cells the last one stands
+        return out
+    out[cells] = 0.0
+    np.add.at(out, cells, values)
+    return out
 
+# %% ../../nbs/altdata/150_events.ipynb #52d6034e
 def event_panel(
     events: pd.DataFrame,  # as check_events
     closes: pd.Series,  # from session_closes
@@ -318,7 +343,7 @@ def event_panel(
     if (checked["revision"] > 0).any():
         spoken = _latest(checked, [_facts(checked), place])
         checked, place = checked[spoken], place[spoken]
-    names = pd.Index(sorted(set(checked["symbol"] if symbols is None else symbols)), dtype="str")
+    names = pd.Index(sorted(set(checked["symbol"].unique() if symbols is None else symbols)), dtype="str")
     col = names.get_indexer(checked["symbol"])
     checked, place, col = checked[col >= 0], place[col >= 0], col[col >= 0]
     first = np.zeros(len(names), dtype="int64")
@@ -328,23 +353,3 @@ def event_panel(
     index, at = _rows(first, closes, names)
     cells = at[place * len(names) + col] if len(place) else place
     return pd.DataFrame({c: _entered(checked, c, cells, len(index), how) for c in columns}, index=index)
-
-# %% ../../nbs/altdata/150_events.ipynb #2864bd6b
-def _entered(
-    events: pd.DataFrame,  # in order of known_at
-    column: str,
-    cells: np.ndarray,  # int64 by event: the row it enters
-    n: int,  # rows
-    how: str,
-) -> np.ndarray:  # float64[n]
-    "Bring one column to the rows of a panel."
-    values = np.ones(len(events)) if how == "count" else _numbers(events, column)
-    there = events[column].notna().to_numpy()
-    out = np.full(n, np.nan)
-    cells, values = cells[there], values[there]
-    if how == "last":
-        out[cells] = values  # of equal cells the last one stands
-        return out
-    out[cells] = 0.0
-    np.add.at(out, cells, values)
-    return out
