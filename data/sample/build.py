@@ -7,7 +7,8 @@ Usage, from the root of the workspace:
 SOURCE holds embed/us120_2010_2023.parquet, embed/market_context_2010_2023.parquet,
 us/sp500_ticker_start_end.csv, us/sp500_sector_snapshots_2012_2026.parquet, us/vix-daily.csv and
 text/edgar_8k_extracted.zip.
-`book_events.parquet` and `option_chain.parquet` have no source: they are simulated here, from fixed seeds.
+`book_events.parquet`, `option_chain.parquet` and the scenes in altdata/ have no source: they are simulated here,
+from fixed seeds. `python data/sample/build.py scenes` makes the scenes alone.
 The script changes units, types and row order. It drops no row and repairs no value; what is wrong in a
 source is wrong in the sample too, and README.md counts it. It writes SHA256SUMS beside the files
 (check them with `sha256sum -c SHA256SUMS`). Parquet bytes depend on the version of pyarrow; values do not.
@@ -289,14 +290,48 @@ def option_chain() -> None:
     write(table, "option_chain.parquet", ["contractSymbol"])
 
 
+def scenes() -> None:
+    "Make pictures of two car parks of one owner on two days, the first one computed twice, and of three tanks."
+    from dataclasses import replace
+
+    from quantlab.altdata.satellite import Scene, synth_car_park, synth_tanks, write_raster
+
+    made = (
+        ("lots_20210302", (40, 110), 0.05, 0.0, "2021-03-02 16:30+00:00", "2021-03-03 12:00+00:00", 0, 40),
+        ("lots_20210302_r1", (40, 110), 0.03, 0.0, "2021-03-02 16:30+00:00", "2021-03-12 12:00+00:00", 1, 40),
+        ("lots_20210309", (60, 80), 0.05, 0.2, "2021-03-09 16:31+00:00", "2021-03-16 12:00+00:00", 0, 44),
+    )
+    for file, counts, noise, clouds, acquired, published, revision, seed in made:
+        west, east = (
+            synth_car_park(n, noise=noise, clouds=clouds, seed=seed + i, acquired=acquired, published=published)
+            for i, n in enumerate(counts)
+        )
+        both = Scene(
+            {"pan": np.hstack([west.bands["pan"], east.bands["pan"]])},
+            np.hstack([west.cloudy, east.cloudy]),
+            west.transform,
+            west.crs,
+            west.acquired,
+            west.published,
+            file[:13],
+            revision,
+        )
+        write_raster(both, HERE / "altdata" / f"scene_{file}.tif", dtype="uint8")
+    tanks, _ = synth_tanks([0.2, 0.55, 0.9], sun_elevation=50, seed=46)
+    write_raster(replace(tanks, name="tanks_20210302"), HERE / "altdata" / "scene_tanks_20210302.tif", dtype="uint8")
+
+
 def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
+    if sys.argv[1] == "scenes":
+        return scenes()
     source = Path(sys.argv[1])
     for build in (us_bars, market_context, sp500_sectors, filings):
         build(source)
     book_events()
     option_chain()
+    scenes()
     shutil.copyfile(source / "us/sp500_ticker_start_end.csv", HERE / "sp500_members.csv")
     shutil.copyfile(source / "us/vix-daily.csv", HERE / "vix.csv")
     files = sorted([*HERE.glob("*.parquet"), *HERE.glob("*.csv")])
