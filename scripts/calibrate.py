@@ -55,6 +55,7 @@ from quantlab.risk import exam, var
 from quantlab.risk.stability import sharpe_difference
 from quantlab.validation.deflate import deflate, dsr
 from quantlab.validation.events import AbnormalReturns, abnormal_returns, event_tests
+from quantlab.validation.increment import Increment, increment
 from quantlab.validation.inference import ICRows, ic_test, newey_west, return_moments, sharpe_test
 from quantlab.validation.scores import unit_rows
 
@@ -87,6 +88,7 @@ EVENT_WORLDS = {  # dates of events, names on each, sessions the dates lie in, i
     "sample, 1 date x 14 names, energy": (1, 14, 1, 0, "energy"),
     "sample, 10 dates x 10 names": (10, 10, 250, 0, "sample"),
 }
+INCREMENTS = 1000  # seeds of the verdicts on a new score
 FILERS = {
     "1001039": "DIS", "100493": "TSN", "1000180": "SNDK", "1001250": "EL", "1048911": "FDX", "1002047": "NTAP",
 }  # fmt: skip
@@ -546,7 +548,7 @@ def events(seed: int) -> list[list]:
 
 
 def event_rates(found: list[list]) -> pd.DataFrame:
-    "Return the share of worlds with p <= 5 % by world, span and test, with its error, and how often one percent is found."
+    "Return the share of worlds with p <= 5 % by world, span and test, with its error, and the power at one percent."
     names = [f"p_{test}" for test in TESTS]
     frame = pd.DataFrame(found, columns=["world", "span", "seed", *names, "planted", "correlation"])
     rows = []
@@ -585,7 +587,7 @@ def filings_8k(shared: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def filing_study(shared: Path) -> dict[str, list[dict]]:
-    "Study the filings by item; the event is the first session after the filing date, as the hour of a filing is unknown."
+    "Study the filings by item; the event is the first session after the filing date, as the hour is unknown."
     filed, returns = filings_8k(shared)
     at = returns.index.searchsorted(filed["filed"], side="right")
     filed = filed.assign(date=returns.index.append(pd.DatetimeIndex([pd.NaT]))[np.minimum(at, len(returns))])
@@ -611,6 +613,60 @@ def keep_events(part: dict) -> None:
     before = json.loads(file.read_text()) if file.exists() else {}
     rounded = json.loads(json.dumps(part), parse_float=lambda text: round(float(text), 6))
     write(file, dict(sorted((before | rounded).items())))
+
+
+def said_by_prices(rng: np.random.Generator, dates: int, names: int) -> tuple[pd.DataFrame, pd.Series, np.ndarray]:
+    "Return one base score (column base) that knows a little, with 5-session outcomes (y, t1), and the outcomes' shape."
+    memory = lambda a: lfilter([np.sqrt(1 - a**2)], [1.0, -a], rng.standard_normal((dates + 105, names)), axis=0)[100:]
+    base, shared = memory(0.9), rng.standard_normal((dates + 5, 3))[:, np.arange(names) % 3]
+    daily = 0.01 * (0.06 * base + 0.4 * shared + rng.standard_normal((dates + 5, names)))
+    ahead = daily.cumsum(axis=0)
+    y = ahead[5:] - ahead[:-5]
+    days = pd.bdate_range("2015-01-01", periods=dates + 5, unit="us", name="date")
+    index = pd.MultiIndex.from_product([days[:-5], [f"N{i:02}" for i in range(names)]], names=["date", "symbol"])
+    frame = pd.DataFrame({"base": base[:-5].ravel(), "y": y.ravel(), "t1": np.repeat(days[5:], names)}, index=index)
+    return frame, y / y.std(), memory(0.95)[:-5]
+
+
+def increments(seed: int) -> list[list]:
+    "Return [world, seed, verdict, p of the deals, p for many, p of the residual, p of the gain, gain, least seen]."
+    rng, found = np.random.default_rng(13 * 10**6 + seed), []
+    frame, truth, own = said_by_prices(rng, 400, 20)
+    few, few_truth, few_own = said_by_prices(rng, 400, 3)
+
+    def judge(world: str, values: np.ndarray, told: pd.DataFrame = frame, **settings: object) -> Increment:
+        score = pd.Series(values.ravel(), told.index)
+        done = increment(score, told["base"], told["y"], told["t1"], past=120, seed=seed, **{"draws": 199} | settings)
+        ps = (done.p_permutation, done.p_deflated, done.residual.p, done.gain.p, done.gain.mean, done.least_seen)
+        found.append([world, seed, done.verdict, *(round(float(p), 6) for p in ps)])
+        return done
+
+    echo = frame["base"].to_numpy().reshape(400, 20) + own
+    judge("memory 0.95", own)
+    judge("echo of the base", echo)
+    judge("echo, 70 % silent", np.where(rng.random(own.shape) < 0.7, np.nan, echo))
+    judge("echo with a truth of 0.05", echo + 0.075 * truth)
+    tries = [lfilter([1.0], [1.0, -0.9], rng.standard_normal(own.shape), axis=0) for _ in range(10)]
+    means = [abs(judge("tries", values, draws=19).residual.mean) for values in tries]
+    del found[-10:]
+    judge("best of 10, told of 10", tries[int(np.argmax(means))], n_trials=10, draws=399)
+    judge("best of 10, told of 1", tries[int(np.argmax(means))])
+    judge("3 names, echo", few["base"].to_numpy().reshape(400, 3) + few_own, few, within="symbol")
+    judge("3 names, truth of 0.2", few_own + 0.2 * few_truth, few, within="symbol")
+    return found
+
+
+def increment_rates(found: list[list]) -> pd.DataFrame:
+    "Return by world how often the verdict is yes, with its error, and how often each p is at most 5 %."
+    names = ["p_permutation", "p_deflated", "p_residual", "p_gain"]
+    frame = pd.DataFrame(found, columns=["world", "seed", "verdict", *names, "gain", "least_seen"])
+    rows = []
+    for world, part in frame.groupby("world", sort=False):
+        rate = (part["verdict"] == "yes").mean()
+        told = {"world": world, "n": len(part), "yes": rate, "yes_se": np.sqrt(rate * (1 - rate) / len(part))}
+        told |= {"no": (part["verdict"] == "no").mean(), "gain": part["gain"].mean()}
+        rows.append(told | {n: (part[n] <= 0.05).mean() for n in names} | {"least_seen": part["least_seen"].mean()})
+    return pd.DataFrame(rows)
 
 
 def chunk(first: int, last: int, folder: Path, world: Callable[[int], list[list]]) -> list[list]:
@@ -718,7 +774,7 @@ def main(*words: str) -> None:
     seeds, everything = (
         asked or SEEDS,
         ["inference", "deflated", "noise_search", "regimes", "var", "index", "stability", "drift", "heston", "events",
-         "filings"],
+         "filings", "increment"],
     )
     chosen = [w for w in words if not w.isdigit()] or everything
     if set(chosen) - set(everything):
@@ -782,10 +838,16 @@ def main(*words: str) -> None:
     if "filings" in chosen:
         shared = Path(os.environ.get("QUANTLAB_SHARED", root().parent / "shared"))
         if not (shared / "data" / "text" / "edgar_8k_extracted.zip").exists():
-            sys.exit(f"filings need {shared}/data/text/edgar_8k_extracted.zip; set QUANTLAB_SHARED to where shared lies")
+            sys.exit(f"filings need {shared}/data/text/edgar_8k_extracted.zip; point QUANTLAB_SHARED at shared")
         study = filing_study(shared)
         keep_events(study)
         console.print(pd.DataFrame(study["filings"]).round(4).to_string())
+    if "increment" in chosen:
+        code = [increments, said_by_prices, increment]
+        table = increment_rates(run(increments, code, asked or INCREMENTS, console))
+        if (asked or INCREMENTS) == INCREMENTS:
+            store("increment_calibration.json", {"seeds": INCREMENTS}, table)
+        console.print(table.round(4).to_string())
 
 
 if __name__ == "__main__":
