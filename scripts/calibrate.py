@@ -1,8 +1,8 @@
-"""Measure how often the tests of validation.inference, validation.deflate, regime.bootstrap, risk and monitor.drift
-alarm falsely, and how often the intervals of pricing.calibrate hold the truth.
+"""Measure how often the tests of validation.inference, validation.deflate, validation.events, validation.increment,
+regime.bootstrap, risk and monitor.drift alarm falsely, and how often the intervals of pricing.calibrate hold the truth.
 
 Usage: python scripts/calibrate.py [inference] [deflated] [noise_search] [regimes] [var] [index] [stability] [drift]
-[heston] [seeds]
+[heston] [events] [filings] [increment] [seeds]
 
 Every finished chunk of seeds is kept under .cache/calibrate/, so an interrupted run goes on where it stopped; a change
 of these worlds or of the tests themselves starts anew. The rates go to bench/results/calibration.json, which
@@ -13,9 +13,11 @@ bench/results/var_calibration.json, which nbs/risk/630_exam.ipynb shows; `stabil
 bench/results/stability_calibration.json, which nbs/risk/680_stability.ipynb shows; `deflated` and `noise_search` go to
 bench/results/deflated_calibration.json, which nbs/validation/370_deflate.ipynb shows; `drift` goes to
 bench/results/drift_calibration.json, which nbs/monitor/930_drift.ipynb shows; `heston` goes to
-bench/results/heston_calibration.json, which nbs/pricing/282_calibrate.ipynb shows. `seeds` below 2,000 (10,000 for var,
-100 for noise_search, 200 for drift, 500 for heston) is for a quick look: it prints the table and leaves the stored
-results alone.
+bench/results/heston_calibration.json, which nbs/pricing/282_calibrate.ipynb shows; `events` (simulated and the sample's
+returns) and `filings` (8-K filings of ../shared) go to bench/results/event_study.json, which
+nbs/validation/369_events.ipynb shows; `increment` goes to bench/results/increment_calibration.json, which
+nbs/validation/371_increment.ipynb shows. `seeds` below 2,000 (10,000 for var, 100 for noise_search, 200 for drift, 500
+for heston, 1,000 for increment) is for a quick look: it prints the table and leaves the stored results alone.
 
 A world of regimes gives one statistic and, by the warp-speed bootstrap (Giacomini, Politis and White 2013), one more
 from a single market drawn under the null; the critical value of a method is the quantile of all the latter together.
@@ -24,7 +26,10 @@ from a single market drawn under the null; the critical value of a method is the
 import json
 import os
 import sys
+import zipfile
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -38,6 +43,9 @@ from scipy.stats import beta, ks_2samp, norm, ttest_1samp
 
 from quantlab.core.cache import content_hash
 from quantlab.core.config import root
+from quantlab.core.panel import to_wide
+from quantlab.data.bars import adjust
+from quantlab.data.sample import sample_bars, sample_context, sample_sectors
 from quantlab.data.synth import synth_market
 from quantlab.monitor.drift import drift_reference, drift_test
 from quantlab.pricing.calibrate import fit_heston, simulate_quotes
@@ -46,6 +54,8 @@ from quantlab.regime.bootstrap import draw_garch, fit_garch, fit_two_states, two
 from quantlab.risk import exam, var
 from quantlab.risk.stability import sharpe_difference
 from quantlab.validation.deflate import deflate, dsr
+from quantlab.validation.events import AbnormalReturns, abnormal_returns, event_tests
+from quantlab.validation.increment import Increment, increment
 from quantlab.validation.inference import ICRows, ic_test, newey_west, return_moments, sharpe_test
 from quantlab.validation.scores import unit_rows
 
@@ -63,6 +73,25 @@ DEPENDENCE = {  # correlation of names, and of a session with the one before
 }  # fmt: skip
 CHAINS, EXPIRIES = 500, (0.08, 0.25, 0.5, 1.0, 2.0)  # synthetic option chains; years to their expiries
 YEARS, YEAR = 10_000, 250  # worlds of value at risk, and sessions in each
+TESTS, SPANS = ("t", "patell", "bmp", "kp"), ((0, 0), (0, 1), (-1, 1), (0, 5))  # of an event study
+EVENT_WORLDS = {  # dates of events, names on each, sessions the dates lie in, industries; and what is unlike a normal
+    "100 dates x 1 name": (100, 1, 250, 1, ""),
+    "1 date x 30 names": (1, 30, 1, 1, ""),
+    "1 date x 30 names, 3 industries": (1, 30, 1, 3, ""),
+    "10 dates x 10 names": (10, 10, 250, 1, ""),
+    "10 dates x 10 names, spans overlap": (10, 10, 12, 1, ""),
+    "1 date x 30 names, t(4)": (1, 30, 1, 1, "t"),
+    "10 dates x 10 names, t(4)": (10, 10, 250, 1, "t"),
+    "1 date x 30 names, all variance doubled": (1, 30, 1, 1, "all"),
+    "1 date x 30 names, own variance doubled": (1, 30, 1, 1, "own"),
+    "sample, 1 date x 30 names": (1, 30, 1, 0, "sample"),
+    "sample, 1 date x 14 names, energy": (1, 14, 1, 0, "energy"),
+    "sample, 10 dates x 10 names": (10, 10, 250, 0, "sample"),
+}
+INCREMENTS = 1000  # seeds of the verdicts on a new score
+FILERS = {
+    "1001039": "DIS", "100493": "TSN", "1000180": "SNDK", "1001250": "EL", "1048911": "FDX", "1002047": "NTAP",
+}  # fmt: skip
 LOOKBACK, TRUTH = 126, 0.05  # the momentum world: days of its own past, and the share of the outcome mixed in
 
 
@@ -459,6 +488,187 @@ def heston_rates(found: list[list]) -> pd.DataFrame:
     return table.assign(n=n, se=np.sqrt(table["profile"] * (1 - table["profile"]) / n))
 
 
+def industry_returns(rng: np.random.Generator, sessions: int, names: int, industries: int, odd: str) -> list:
+    "Return market, industry part and own part of returns (sessions x names) whose industries no market model removes."
+    draw = lambda *shape: rng.standard_t(4, shape) / np.sqrt(2) if odd == "t" else rng.standard_normal(shape)
+    market = 0.0003 + 0.01 * draw(sessions)
+    shared = 0.008 * draw(sessions, industries)[:, np.arange(names) % industries] * rng.uniform(0.5, 1.5, names)
+    own = 0.015 * draw(sessions, names) * rng.uniform(0.6, 1.4, names)
+    return [market, np.outer(market, rng.uniform(0.5, 1.5, names)), shared, own]
+
+
+@cache
+def sample_returns() -> tuple[pd.DataFrame, pd.Series, list[str]]:
+    "Return daily returns of the committed sample, of SPY, and the names of energy."
+    wide = to_wide(adjust(sample_bars(), "total")["close"]).pct_change(fill_method=None)
+    spy = sample_context("SPY")["close"].droplevel("symbol").pct_change().reindex(wide.index)
+    sectors = sample_sectors()
+    energy = set(sectors.loc[sectors["valid"] & (sectors["sector"] == "Energy"), "symbol"]) & set(wide.columns)
+    return wide, spy, sorted(energy)
+
+
+def event_world(rng: np.random.Generator, world: str) -> AbnormalReturns:
+    "Measure events at which nothing happens."
+    dates, each, width, industries, odd = EVENT_WORLDS[world]
+    if industries:
+        days, names = 265 + width, dates * each
+        market, *parts = industry_returns(rng, days, names, industries, odd)
+        rows = np.sort(rng.choice(width, dates, replace=False)) + 255
+        if odd in ("all", "own"):
+            parts[2][rows[0] - 1 :] *= np.sqrt(2)
+            parts[1][rows[0] - 1 :] *= np.sqrt(2) if odd == "all" else 1
+        index = pd.bdate_range("2020-01-01", periods=days, unit="us")
+        returns, market = pd.DataFrame(sum(parts), index), pd.Series(market, index)
+        chosen = np.arange(names)
+    else:
+        returns, market, energy = sample_returns()
+        rows = np.sort(rng.choice(width, dates, replace=False)) + rng.integers(255, len(returns) - width - 6)
+        whole = returns.iloc[rows[0] - 100 : rows[-1] + 6].notna().all()
+        some = whole.index[whole & (returns.columns.isin(energy) if odd == "energy" else True)]
+        chosen = rng.choice(some, min(dates * each, len(some)), replace=False)
+        returns = returns.iloc[rows[0] - 255 : rows[-1] + 7]
+        rows = rows - rows[0] + 255
+    at = np.repeat(rows, each)[: len(chosen)]
+    events = pd.DataFrame({"date": returns.index[at], "symbol": chosen})
+    return abnormal_returns(returns, market, events)
+
+
+def events(seed: int) -> list[list]:
+    "Return [world, span, seed, p of every test, p of Kolari and Pynnonen with a planted percent, correlation]."
+    found = []
+    for world in EVENT_WORLDS:
+        rng = np.random.default_rng([12 * 10**6 + seed, len(found)])
+        nothing = event_world(rng, world)
+        planted = replace(nothing, abnormal=nothing.abnormal + 0.01 * (nothing.sessions == 0))
+        tables = (event_tests(measured, SPANS).table.to_dict("index") for measured in (nothing, planted))
+        for (span, row), other in zip(*(table.items() for table in tables), strict=True):
+            ps = [round(row[f"p_{test}"], 6) for test in TESTS]
+            found.append([world, span, seed, *ps, round(other[1]["p_kp"], 6), round(row["correlation"], 6)])
+    return found
+
+
+def event_rates(found: list[list]) -> pd.DataFrame:
+    "Return the share of worlds with p <= 5 % by world, span and test, with its error, and the power at one percent."
+    names = [f"p_{test}" for test in TESTS]
+    frame = pd.DataFrame(found, columns=["world", "span", "seed", *names, "planted", "correlation"])
+    rows = []
+    for (world, span), part in frame.groupby(["world", "span"], sort=False):
+        told = {"world": world, "span": span, "n": len(part), "correlation": part["correlation"].mean()}
+        for test, name in zip(TESTS, names, strict=True):
+            rate = (part[name] <= 0.05).mean()
+            told |= {test: rate, f"{test}_se": np.sqrt(rate * (1 - rate) / len(part))}
+        rows.append(told | {"power": (part["planted"] <= 0.05).mean()})
+    return pd.DataFrame(rows)
+
+
+def filings_8k(shared: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "Return the 8-K filings of firms with prices (symbol, filed, one column per item), and returns with their market."
+    with zipfile.ZipFile(shared / "data" / "text" / "edgar_8k_extracted.zip") as archive:
+        texts = [json.loads(archive.read(name)) for name in archive.namelist() if name.endswith(".json")]
+    rows = [
+        {"symbol": FILERS[t["cik"]], "filed": t["filing_date"]}
+        | {name[5:]: bool((text or "").strip()) for name, text in t.items() if name.startswith("item_")}
+        for t in texts
+        if t["cik"] in FILERS
+    ]
+    bars = pd.read_parquet(
+        shared / "data" / "us" / "us_sp500_daily_2000_2023.parquet",
+        columns=["date", "symbol", "close", "adj", "in_sp500"],
+    )
+    bars["close"] = bars["close"].astype("float64") * bars["adj"]
+    close = bars.pivot(index="date", columns="symbol", values="close")
+    member = bars.pivot(index="date", columns="symbol", values="in_sp500").fillna(False).astype(bool)
+    returns = close.pct_change(fill_method=None)
+    returns = returns.where(returns.abs() < 1)  # two spikes of the source
+    market = returns.where(member).mean(axis=1)
+    return pd.DataFrame(rows).assign(filed=lambda f: pd.to_datetime(f["filed"])), returns[
+        sorted(FILERS.values())
+    ].assign(market=market)
+
+
+def filing_study(shared: Path) -> dict[str, list[dict]]:
+    "Study the filings by item; the event is the first session after the filing date, as the hour is unknown."
+    filed, returns = filings_8k(shared)
+    at = returns.index.searchsorted(filed["filed"], side="right")
+    filed = filed.assign(date=returns.index.append(pd.DatetimeIndex([pd.NaT]))[np.minimum(at, len(returns))])
+    market, tables, paths = returns.pop("market"), [], []
+    groups = {
+        "all": filed, "2.02 results": filed[filed["2.02"]], "5.02 officers": filed[filed["5.02"]],
+        "8.01 other events": filed[filed["8.01"]], "1.01 agreements": filed[filed["1.01"]],
+        "5.07 votes": filed[filed["5.07"]],
+    }  # fmt: skip
+    for group, part in groups.items():
+        measured = abnormal_returns(returns, market, part[["date", "symbol"]])
+        study = event_tests(measured, SPANS)
+        lost = study.dropped["reason"].str.extract(r"^(\D+)")[0].str.strip(" :").value_counts().to_dict()
+        told = {"group": group, "filings": len(part), "dropped": lost, "dates": int(study.used["date"].nunique())}
+        tables += [told | {"span": span} | row.to_dict() for span, row in study.table.iterrows()]
+        paths += [{"group": group, "session": int(s)} | row.to_dict() for s, row in study.path.iterrows()]
+    return {"filings": tables, "paths": paths}
+
+
+def keep_events(part: dict) -> None:
+    "Store one part of the event study's figures beside the other."
+    file = root() / "bench" / "results" / "event_study.json"
+    before = json.loads(file.read_text()) if file.exists() else {}
+    rounded = json.loads(json.dumps(part), parse_float=lambda text: round(float(text), 6))
+    write(file, dict(sorted((before | rounded).items())))
+
+
+def said_by_prices(rng: np.random.Generator, dates: int, names: int) -> tuple[pd.DataFrame, pd.Series, np.ndarray]:
+    "Return one base score (column base) that knows a little, with 5-session outcomes (y, t1), and the outcomes' shape."
+    memory = lambda a: lfilter([np.sqrt(1 - a**2)], [1.0, -a], rng.standard_normal((dates + 105, names)), axis=0)[100:]
+    base, shared = memory(0.9), rng.standard_normal((dates + 5, 3))[:, np.arange(names) % 3]
+    daily = 0.01 * (0.06 * base + 0.4 * shared + rng.standard_normal((dates + 5, names)))
+    ahead = daily.cumsum(axis=0)
+    y = ahead[5:] - ahead[:-5]
+    days = pd.bdate_range("2015-01-01", periods=dates + 5, unit="us", name="date")
+    index = pd.MultiIndex.from_product([days[:-5], [f"N{i:02}" for i in range(names)]], names=["date", "symbol"])
+    frame = pd.DataFrame({"base": base[:-5].ravel(), "y": y.ravel(), "t1": np.repeat(days[5:], names)}, index=index)
+    return frame, y / y.std(), memory(0.95)[:-5]
+
+
+def increments(seed: int) -> list[list]:
+    "Return [world, seed, verdict, p of the deals, p for many, p of the residual, p of the gain, gain, least seen]."
+    rng, found = np.random.default_rng(13 * 10**6 + seed), []
+    frame, truth, own = said_by_prices(rng, 400, 20)
+    few, few_truth, few_own = said_by_prices(rng, 400, 3)
+
+    def judge(world: str, values: np.ndarray, told: pd.DataFrame = frame, **settings: object) -> Increment:
+        score = pd.Series(values.ravel(), told.index)
+        done = increment(score, told["base"], told["y"], told["t1"], past=120, seed=seed, **{"draws": 199} | settings)
+        ps = (done.p_permutation, done.p_deflated, done.residual.p, done.gain.p, done.gain.mean, done.least_seen)
+        found.append([world, seed, done.verdict, *(round(float(p), 6) for p in ps)])
+        return done
+
+    echo = frame["base"].to_numpy().reshape(400, 20) + own
+    judge("memory 0.95", own)
+    judge("echo of the base", echo)
+    judge("echo, 70 % silent", np.where(rng.random(own.shape) < 0.7, np.nan, echo))
+    judge("echo with a truth of 0.05", echo + 0.075 * truth)
+    tries = [lfilter([1.0], [1.0, -0.9], rng.standard_normal(own.shape), axis=0) for _ in range(10)]
+    means = [abs(judge("tries", values, draws=19).residual.mean) for values in tries]
+    del found[-10:]
+    judge("best of 10, told of 10", tries[int(np.argmax(means))], n_trials=10, draws=399)
+    judge("best of 10, told of 1", tries[int(np.argmax(means))])
+    judge("3 names, echo", few["base"].to_numpy().reshape(400, 3) + few_own, few, within="symbol")
+    judge("3 names, truth of 0.2", few_own + 0.2 * few_truth, few, within="symbol")
+    return found
+
+
+def increment_rates(found: list[list]) -> pd.DataFrame:
+    "Return by world how often the verdict is yes, with its error, and how often each p is at most 5 %."
+    names = ["p_permutation", "p_deflated", "p_residual", "p_gain"]
+    frame = pd.DataFrame(found, columns=["world", "seed", "verdict", *names, "gain", "least_seen"])
+    rows = []
+    for world, part in frame.groupby("world", sort=False):
+        rate = (part["verdict"] == "yes").mean()
+        told = {"world": world, "n": len(part), "yes": rate, "yes_se": np.sqrt(rate * (1 - rate) / len(part))}
+        told |= {"no": (part["verdict"] == "no").mean(), "gain": part["gain"].mean()}
+        rows.append(told | {n: (part[n] <= 0.05).mean() for n in names} | {"least_seen": part["least_seen"].mean()})
+    return pd.DataFrame(rows)
+
+
 def chunk(first: int, last: int, folder: Path, world: Callable[[int], list[list]]) -> list[list]:
     "Return the rows of a range of seeds; computed once, then read from their file."
     file = folder / f"{first:05d}-{last:05d}.json"
@@ -563,7 +773,8 @@ def main(*words: str) -> None:
     asked = next((int(w) for w in words if w.isdigit()), None)
     seeds, everything = (
         asked or SEEDS,
-        ["inference", "deflated", "noise_search", "regimes", "var", "index", "stability", "drift", "heston"],
+        ["inference", "deflated", "noise_search", "regimes", "var", "index", "stability", "drift", "heston", "events",
+         "filings", "increment"],
     )
     chosen = [w for w in words if not w.isdigit()] or everything
     if set(chosen) - set(everything):
@@ -617,6 +828,25 @@ def main(*words: str) -> None:
         table = heston_rates(run(heston_chain, code, asked or CHAINS, console, 10))
         if (asked or CHAINS) == CHAINS:
             store("heston_calibration.json", {"chains": CHAINS, "expiries": EXPIRIES}, table)
+        console.print(table.round(4).to_string())
+    if "events" in chosen:
+        code = [events, event_world, industry_returns, EVENT_WORLDS, SPANS, abnormal_returns, event_tests]
+        table = event_rates(run(events, code, seeds, console))
+        if seeds == SEEDS:
+            keep_events({"about": {"seeds": SEEDS}, "rates": table.to_dict("records")})
+        console.print(table[["world", "span", *TESTS, "power", "correlation"]].round(4).to_string())
+    if "filings" in chosen:
+        shared = Path(os.environ.get("QUANTLAB_SHARED", root().parent / "shared"))
+        if not (shared / "data" / "text" / "edgar_8k_extracted.zip").exists():
+            sys.exit(f"filings need {shared}/data/text/edgar_8k_extracted.zip; point QUANTLAB_SHARED at shared")
+        study = filing_study(shared)
+        keep_events(study)
+        console.print(pd.DataFrame(study["filings"]).round(4).to_string())
+    if "increment" in chosen:
+        code = [increments, said_by_prices, increment]
+        table = increment_rates(run(increments, code, asked or INCREMENTS, console))
+        if (asked or INCREMENTS) == INCREMENTS:
+            store("increment_calibration.json", {"seeds": INCREMENTS}, table)
         console.print(table.round(4).to_string())
 
 
