@@ -70,8 +70,8 @@ FILING_ITEMS = {
     "12": "Results of Operations and Financial Condition",
 }
 
-# %% ../../nbs/altdata/155_filings.ipynb #02660d6d
-_HEAD = re.compile(r"^[\W_]*items?\s*(\d{1,2})(?:\s*\.\s*(\d{2})\b|\b)", re.IGNORECASE | re.MULTILINE)
+# %% ../../nbs/altdata/155_filings.ipynb #0ccb5930
+_HEAD = re.compile(r"^[\W_]*items?\s*(\d{1,2})(?:\s*\.\s*(\d{2})\b|\b(?!\.\d))", re.IGNORECASE | re.MULTILINE)
 _END = re.compile(r"^\W*signatures?\W*$", re.IGNORECASE | re.MULTILINE)
 
 
