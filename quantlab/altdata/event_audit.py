@@ -17,8 +17,13 @@ from ..core.audit import LEAK, NOT_ASSESSED, PASS, Verdict, audit_running
 from ..core.counterfactual import Memory, as_frame, moved, sizes, spoken, until
 from ..core.errors import ConfigError, DataError
 
-# %% ../../nbs/altdata/152_event_audit.ipynb #8f331158
+# %% ../../nbs/altdata/152_event_audit.ipynb #1edbd0f0
 _MINUTE = pd.Timedelta(minutes=1)
+
+
+def _named(events: pd.DataFrame) -> list[str]:
+    "List the columns that name a fact."
+    return [c for c in ("source", "kind", "symbol", "event_time", "id") if c in events]
 
 
 def _values(events: pd.DataFrame) -> list[str]:
@@ -46,14 +51,13 @@ def _false(
 
 def _amended(past: pd.DataFrame, close: pd.Timestamp, rng: np.random.Generator) -> pd.DataFrame:
     "Revise every fact of the past a minute after the close."
-    named = [c for c in ("source", "kind", "symbol", "event_time", "id") if c in past]
-    newest = past[~past.duplicated(named, keep="last")]
+    newest = past[~past.duplicated(_named(past), keep="last")]
     later = _false(newest, rng).assign(revision=newest["revision"] + 1, known_at=close + _MINUTE)
     return pd.concat([past, later], ignore_index=True)
 
 
 def _other_futures(
-    events: pd.DataFrame,  # checked
+    events: pd.DataFrame,  # checked, so in order of known_at
     close: pd.Timestamp,  # what is known later may be anything
     rng: np.random.Generator,
 ) -> dict[str, pd.DataFrame]:  # events by what was done to them
@@ -65,13 +69,13 @@ def _other_futures(
     strangers = strangers.assign(id=[f"stranger {i}" for i in range(len(many))])
     strangers = strangers if "id" in events else strangers.drop_duplicates(["source", "kind", "symbol"])[list(events)]
     hurried = future.assign(known_at=close + _MINUTE, event_time=future["event_time"].clip(upper=close))
-    hurried = hurried.drop_duplicates([c for c in ("source", "kind", "symbol", "event_time", "id", "revision") if c in hurried])
+    hurried = hurried.drop_duplicates([*_named(events), "revision"])
     return {
         "removed": past,
         "falsified": pd.concat([past, _false(future, rng)]),
-        "hurried": pd.concat([past, hurried]),
+        "hurried": pd.concat([past, hurried], ignore_index=True),
         "amended": _amended(past, close, rng),
-        "joined by strangers": pd.concat([events, strangers], ignore_index=True),
+        "joined by strangers": pd.concat([past, strangers, future], ignore_index=True),
     }
 
 # %% ../../nbs/altdata/152_event_audit.ipynb #029c69af
@@ -112,8 +116,13 @@ class _Maker:
         place = moved(until(said, end), before, sizes(true))
         self.found += [(*place, change, end)] if place else []
 
-# %% ../../nbs/altdata/152_event_audit.ipynb #3194f1e0
-def _entry(run: _Maker, events: pd.DataFrame, without: pd.DataFrame, closes: pd.Series) -> tuple[int, str, float] | None:
+# %% ../../nbs/altdata/152_event_audit.ipynb #a77ce146
+def _entry(
+    run: _Maker,
+    events: pd.DataFrame,
+    without: pd.DataFrame,  # what it says without one of them
+    closes: pd.Series,
+) -> tuple[int, str, float] | None:
     "Find the position of the first session that an event changes, the column and by how much."
     said = run.tried(events)
     place = None if said is None else moved(said, without, sizes(without))
@@ -132,17 +141,18 @@ def _minute_law(
     close = closes.iloc[at]
     past = events[(events["known_at"] <= close).to_numpy()]
     for back in range(1, min(4, len(past)) + 1):
-        event, rest = past.iloc[[-back]], past.drop(index=past.index[-back])
+        event, rest = past.iloc[[-back]], past.drop(index=past.index[-back]).reset_index(drop=True)
         if rest.empty or (without := run.tried(rest)) is None:
             continue
         at_close, after = (
-            _entry(run, check_events(pd.concat([rest, event.assign(known_at=close + lag)])), without, closes)
+            _entry(run, pd.concat([rest, event.assign(known_at=close + lag)], ignore_index=True), without, closes)
             for lag in (pd.Timedelta(0), _MINUTE)
         )
         if at_close is None or after is None:
             continue
         run.runs += 2
-        for entry, early, change in ((at_close, at - 1, "moved to the close"), (after, at, "moved a minute past the close")):
+        places = ((at_close, at - 1, "moved to the close"), (after, at, "moved a minute past the close"))
+        for entry, early, change in places:
             if entry[0] <= early:
                 run.found.append((closes.index[entry[0]], entry[1], entry[2], change, closes.index[at]))
         return after[0] - at_close[0], at_close[0] - at
@@ -173,16 +183,17 @@ def _first_say(run: _Maker, events: pd.DataFrame) -> tuple[pd.DataFrame | None, 
         return None, "two runs on the same events differ; fix the seed first"
     return (full, "") if len(full) else (None, "it gave no numbers on these events; use more of them")
 
-# %% ../../nbs/altdata/152_event_audit.ipynb #26a90cf0
+# %% ../../nbs/altdata/152_event_audit.ipynb #9176c849
 def _event_verdict(run: _Maker, cuts: int, n: int, late: list[tuple[int, int]], exact: bool) -> Verdict:
     "Turn what moved into words."
     share = cuts / n
     if run.found:
         date, column, size, change, end = min(run.found, key=lambda m: (m[0], np.isnan(m[2]), m[4]))
         what = "appears or vanishes" if np.isnan(size) else f"moves by {size:.3g}"
-        whose = "an event" if change.startswith("moved") else "the same instants" if "zone" in change else "events known later"
-        reason = f"column {column} on {date:%Y-%m-%d} {what} when, at the close of {end:%Y-%m-%d}, {whose} are {change}"
-        reason = reason.replace("an event are", "an event is")
+        whose = "the same instants" if "zone" in change else "events known later"
+        whose = "an event" if change.startswith("moved") else whose
+        when = f"when, at the close of {end:%Y-%m-%d}, {whose} {'is' if whose == 'an event' else 'are'} {change}"
+        reason = f"column {column} on {date:%Y-%m-%d} {what} {when}"
         return Verdict(LEAK, run.name, reason, column, date, size, change, cuts, share)
     refused = f" (refused in part: {run.refused})" if run.refused else ""
     if not run.runs:
@@ -220,13 +231,13 @@ def audit_events(
         places = _cuts(checked, closes, cuts)
         for at in places:
             for change, other in _other_futures(checked, closes.iloc[at], rng).items():
-                run.compare(check_events(other), full, change, closes.index[at])
+                run.compare(other, full, change, closes.index[at])
         zones = {c: checked[c].dt.tz_convert("Asia/Tokyo") for c in ("event_time", "known_at")}
         run.compare(checked.assign(**zones), full, "written in another zone", closes.index[-1])
         law = [m for at in places if (m := _minute_law(run, checked, closes, at)) is not None]
     return _event_verdict(run, len(places), len(closes), law, exact)
 
-# %% ../../nbs/altdata/152_event_audit.ipynb #22ac369f
+# %% ../../nbs/altdata/152_event_audit.ipynb #6852317f
 _SHARE = 0.05  # of rows at midnight or outside the hours, beyond which it is no chance
 
 
@@ -244,8 +255,8 @@ def _marked(
         return Verdict(PASS, check, f"{count} of {len(events)} events are {reason}")
     row = events.iloc[int(np.flatnonzero(wrong)[0])]
     date = row["known_at"].tz_localize(None)
-    words = f"{count} of {len(events)} events are {reason}, first {row['symbol']} {row['kind']} known at {row['known_at']}"
-    return Verdict(LEAK, check, words, column, date)
+    first = f"first {row['symbol']} {row['kind']} known at {row['known_at']}"
+    return Verdict(LEAK, check, f"{count} of {len(events)} events are {reason}, {first}", column, date)
 
 
 def _by_the_day(events: pd.DataFrame, zone: str) -> Verdict:
@@ -257,20 +268,20 @@ def _by_the_day(events: pd.DataFrame, zone: str) -> Verdict:
     if midnight.sum() > max(1, _SHARE * len(events)):
         return _marked("dated by the day", events, midnight, "known at midnight")
     day = local.dt.normalize()
-    own = events[["symbol"]].assign(known=events["known_at"], day=day, now=events["event_time"].dt.tz_convert(zone) >= day)
+    now = events["event_time"].dt.tz_convert(zone) >= day
+    own = pd.DataFrame({"known": events["known_at"], "day": day, "now": now})
     days = own.groupby("day").agg(n=("known", "size"), distinct=("known", "nunique"), now=("now", "any"))
     busy = days[days["n"] >= 3]
     alike = busy.index[(busy["distinct"] == 1) & busy["now"]]
     wrong = day.isin(alike).to_numpy() & (len(alike) > 0.5 * len(busy))
     return _marked("dated by the day", events, wrong, "known at one instant for the whole day on which they happened")
 
-# %% ../../nbs/altdata/152_event_audit.ipynb #11d93130
+# %% ../../nbs/altdata/152_event_audit.ipynb #40e8355f
 def _amended_values(events: pd.DataFrame) -> Verdict:
     "Look for revisions that are as old as what they revise."
-    named = [c for c in ("source", "kind", "symbol", "event_time", "id") if c in events]
     if not (events["revision"] > 0).any():
         return Verdict(NOT_ASSESSED, "amended value", "no event is a revision; store amendments beside what they amend")
-    before = events.sort_values("revision", kind="stable").groupby(named)["known_at"].shift()[events.index]
+    before = events.sort_values("revision", kind="stable").groupby(_named(events))["known_at"].shift()[events.index]
     wrong = (before == events["known_at"]).to_numpy()
     return _marked("amended value", events, wrong, "revisions known at the instant of what they revise", "revision")
 
@@ -280,7 +291,7 @@ def _opening_hours(events: pd.DataFrame, hours: tuple[str, str] | None, zone: st
     if hours is None:
         return Verdict(NOT_ASSESSED, "hours", 'no hours are given; for EDGAR hours=("06:00", "22:00")')
     clock = events["known_at"].dt.tz_convert(zone)
-    time = clock - clock.dt.tz_localize(None).dt.normalize().dt.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
+    time = clock.dt.tz_localize(None) - clock.dt.tz_localize(None).dt.normalize()
     first, last = (pd.Timedelta(f"{h}:00") for h in hours)
     wrong = ((time < first) | (time > last + _MINUTE)).to_numpy()
     words = f"known outside {hours[0]}-{hours[1]} {zone}: their zone may be another"
@@ -299,7 +310,7 @@ def _rewritten(events: pd.DataFrame, earlier: pd.DataFrame | None) -> Verdict:
     "Look for statements that an earlier copy of the data tells otherwise."
     if earlier is None:
         return Verdict(NOT_ASSESSED, "rewritten", "no earlier copy of these events is given")
-    key = [c for c in ("source", "kind", "symbol", "event_time", "id", "revision") if c in events]
+    key = [*_named(events), "revision"]
     old = check_events(earlier, "earlier events")
     shared = [c for c in events if c in old and c not in key]
     both = old[key + shared].merge(events[key + shared], on=key, how="left", suffixes=("", "_now"), indicator=True)
@@ -308,7 +319,7 @@ def _rewritten(events: pd.DataFrame, earlier: pd.DataFrame | None) -> Verdict:
         wrong = wrong | ~((both[c] == both[f"{c}_now"]) | (both[c].isna() & both[f"{c}_now"].isna())).to_numpy()
     return _marked("rewritten", old, wrong, "told otherwise by the earlier copy, or gone since", "values")
 
-# %% ../../nbs/altdata/152_event_audit.ipynb #6eef43b6
+# %% ../../nbs/altdata/152_event_audit.ipynb #ba9966d3
 def _tail(chances: np.ndarray, count: int) -> float:
     "Return the chance that at most so many of independent trials succeed."
     pmf = np.array([1.0])
@@ -317,30 +328,35 @@ def _tail(chances: np.ndarray, count: int) -> float:
     return float(pmf[: count + 1].sum())
 
 
+def _present(events: pd.DataFrame, first: pd.Timestamp, last: pd.Timestamp) -> set[str]:
+    "Name the symbols that have an event between two dates."
+    inside = (events["known_at"] >= first) & (events["known_at"] <= last + pd.Timedelta(days=1))
+    return set(events.loc[inside, "symbol"])
+
+
 def _survivors(events: pd.DataFrame, universe: pd.MultiIndex | None) -> Verdict:
     "Look for members who left later and have fewer events than those who stayed."
     if universe is None:
         return Verdict(NOT_ASSESSED, "survivors", "no universe is given; pass its members' (date, symbol)")
     if not isinstance(universe, pd.MultiIndex) or list(universe.names) != ["date", "symbol"] or universe.empty:
         raise DataError("the universe is no (date, symbol) index with rows; pass the index of a panel of its members")
-    rows = universe.to_frame(index=False)
-    rows["date"] = rows["date"].dt.tz_localize("UTC") if rows["date"].dt.tz is None else rows["date"]
-    span = rows.groupby("symbol")["date"].agg(["min", "max"])
+    dates = universe.get_level_values("date")
+    dates = dates.tz_localize("UTC") if dates.tz is None else dates
+    symbols = universe.get_level_values("symbol")
+    span = pd.DataFrame({"date": dates, "symbol": symbols}).groupby("symbol")["date"].agg(["min", "max"])
     left = span[span["max"] < span["max"].max() - pd.Timedelta(days=7)]
     stayed = span.drop(left.index)
     if left.empty or stayed.empty:
         return Verdict(NOT_ASSESSED, "survivors", f"{len(left)} member(s) left, {len(stayed)} stayed; it takes both")
-    known = {s: g.to_numpy() for s, g in events["known_at"].dt.tz_localize(None).groupby(events["symbol"])}
-    had = lambda s, a, b: bool(((times := known.get(s, np.array([], "M8[us]"))) >= a).any() and ((times >= a) & (times <= b)).any())
     chances, count = [], 0
-    for s, (a, b) in left.iterrows():
-        a, b = a.tz_localize(None).to_datetime64(), (b.tz_localize(None) + pd.Timedelta(days=1)).to_datetime64()
-        there = stayed.index[(stayed["min"] <= left.loc[s, "max"])]
-        chances.append((sum(had(o, a, b) for o in there) + 0.5) / (len(there) + 1))
-        count += had(s, a, b)
-    p = _tail(np.array(chances), count)
+    for symbol, first, last in left.itertuples():
+        there, spoke = stayed.index[stayed["min"] <= last], _present(events, first, last)
+        chances.append((len(spoke & set(there)) + 0.5) / (len(there) + 1))
+        count += symbol in spoke
     words = f"{count} of {len(left)} members who left have events, {sum(chances):.1f} expected as of those who stayed"
-    return Verdict(PASS if p > 0.001 else LEAK, "survivors", words, *(() if p > 0.001 else ("symbol", left["max"].min().tz_localize(None))))
+    if _tail(np.array(chances), count) > 0.001:
+        return Verdict(PASS, "survivors", words)
+    return Verdict(LEAK, "survivors", words, "symbol", left["max"].min().tz_localize(None))
 
 # %% ../../nbs/altdata/152_event_audit.ipynb #a78ec0a8
 def check_event_times(

@@ -18,7 +18,7 @@ from ..core.errors import ConfigError, DataError
 from ..core.time import sessions
 from ..data.calendar import previous_session, schedule
 
-# %% ../../nbs/altdata/150_events.ipynb #d8d687c8
+# %% ../../nbs/altdata/150_events.ipynb #6af0128b
 EVENT_COLUMNS = ["event_time", "known_at", "symbol", "source", "kind", "revision"]
 _FACT = ["source", "kind", "symbol", "event_time", "id"]  # what names a fact; id only where the frame has it
 
@@ -48,7 +48,7 @@ def _instants(events: pd.DataFrame, column: str, name: str) -> pd.Series:  # dat
 
 def _text(events: pd.DataFrame, column: str, name: str) -> pd.Series:
     "Return a column of text; raise DataError where it is missing or empty."
-    text = events[column].astype("str")
+    text = events[column] if events[column].dtype == "str" else events[column].astype("str")
     missing = (events[column].isna() | (text == "")).to_numpy()
     if missing.any():
         raise DataError(f"{name}: {column} is missing {_where(events, missing)}; fill it or drop the rows")
@@ -329,7 +329,7 @@ def _entered(
     np.add.at(out, cells, values)
     return out
 
-# %% ../../nbs/altdata/150_events.ipynb #52d6034e
+# %% ../../nbs/altdata/150_events.ipynb #88700064
 def event_panel(
     events: pd.DataFrame,  # as check_events
     closes: pd.Series,  # from session_closes
@@ -340,7 +340,7 @@ def event_panel(
     "Put values on the sessions they enter; raise DataError or ConfigError for what is no number, or another how."
     columns = [columns] if isinstance(columns, str) else list(columns)
     checked = check_events(events)
-    if how not in ("last", "sum", "count") or (strange := [c for c in columns if c not in checked]) or not columns:
+    if how not in ("last", "sum", "count") or not columns or any(c not in checked for c in columns):
         known = f"columns {columns} of {list(checked.columns)}"
         raise ConfigError(f"how={how!r}, {known}: use how='last', 'sum' or 'count' and columns that are there")
     place = _places(checked["known_at"], _check_closes(closes))

@@ -122,15 +122,16 @@ def test_the_checks_of_the_data_at_their_edges(events):
         check_event_times(events, universe=pd.Index(["A"]))
     gone = check_event_times(events, earlier=pd.concat([events, events.tail(1).assign(id="gone")]))[-1]
     assert gone.status == LEAK and "1 of" in gone.reason
-    silent = events[events["symbol"] != "none"]
-    universe = members(CLOSES)
-    assert check_event_times(silent, universe=universe[universe.get_level_values("symbol") < "U12"])[4].status == NOT_ASSESSED
+    nobody_left = members(CLOSES)[members(CLOSES).get_level_values("symbol") < "U12"]
+    assert check_event_times(events, universe=nobody_left)[4].status == NOT_ASSESSED
 
 
 def test_one_silent_leaver_is_no_leak():
     universe = members(CLOSES)
     universe = universe[universe.get_level_values("symbol") < "U13"]  # U12 alone leaves
     known = CLOSES.repeat(12).reset_index(drop=True) - pd.Timedelta(minutes=7)
-    table = pd.DataFrame({"event_time": known, "known_at": known, "symbol": [f"U{i:02}" for i in range(12)] * len(CLOSES)})
-    table = table.assign(source="s", kind="k", revision=0)
+    names = [f"U{i:02}" for i in range(12)] * len(CLOSES)
+    table = pd.DataFrame({"event_time": known, "known_at": known, "symbol": names}).assign(
+        source="s", kind="k", revision=0
+    )
     assert check_event_times(table, universe=universe)[4].status == PASS
