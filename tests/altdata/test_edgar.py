@@ -536,7 +536,7 @@ import re, sys
 from quantlab.altdata import edgar
 def parse(body, symbol):  # without edgartools, whose import takes seconds
     name, day = re.search("NUMBER:\\t+(.*)", body.decode())[1], re.search("AS OF DATE:\\t+(.*)", body.decode())[1]
-    told = {"symbol": symbol, "cik": "1048911", "company": "FEDEX CORP", "form": "8-K", "accession": name, "period": day}
+    told = {"symbol": symbol, "cik": "1048911", "company": "", "form": "8-K", "accession": name, "period": day}
     return told | {"filed": day, "accepted": None, "items": "2.02,9.01", "text": ""}
 edgar.parse_submission = parse
 for record in edgar.watch_filings("FDX", sys.argv[1], reader=edgar.EdgarReader(sys.argv[2], per_second=10)):
