@@ -36,7 +36,7 @@ from quantlab.altdata.filings import (
 from ..core.errors import ConfigError, DataError
 from ..vendors.base import Pace, TemporaryError
 
-# %% ../../nbs/altdata/156_edgar.ipynb #7036cd5a
+# %% ../../nbs/altdata/156_edgar.ipynb #512e7798
 _TICKER = re.compile(r"[A-Z][A-Z0-9]{0,5}([.-][A-Z0-9]{1,3})?|\d{1,10}")
 _CONTACT = re.compile(r"[^\r\n@]*[^\s@]+@[^\s@]+\.[^\s@]+[^\r\n@]*")
 
@@ -47,7 +47,8 @@ def watch_list(
     "Read whom to watch; raise ConfigError for a name that is no ticker and no CIK, or for none."
     parts = tickers.replace(",", " ").split() if isinstance(tickers, str) else [str(one).strip() for one in tickers]
     names = [part.upper().lstrip("0") if part.isdigit() else part.upper() for part in parts]
-    wrong = [part for part, name in zip(parts, names, strict=True) if not _TICKER.fullmatch(name)]
+    named = [part.isascii() and _TICKER.fullmatch(name) for part, name in zip(parts, names, strict=True)]
+    wrong = [part for part, known in zip(parts, named, strict=True) if not known]
     if wrong or not names:
         raise ConfigError(f"{wrong[0] if wrong else 'nothing'!r} is no ticker and no CIK; write DIS, BRK-B or 1001039")
     return list(dict.fromkeys(names))
@@ -250,7 +251,7 @@ def _companies(
         raise DataError(f"the SEC knows no ticker {', '.join(unknown[:5])}; {hint}give the CIK of a company that is gone")
     return found
 
-# %% ../../nbs/altdata/156_edgar.ipynb #2e19db63
+# %% ../../nbs/altdata/156_edgar.ipynb #0a6191a1
 def _edgartools() -> ModuleType:
     "Import edgartools; raise ConfigError where it is not installed."
     try:
@@ -272,7 +273,10 @@ def _main_document(text: str) -> tuple[object, str, list[str]]:  # header, text 
     "Parse a submission with edgartools, quietly."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        filing = _edgartools().Filing.from_sgml_text(text)
+        kind = _edgartools().Filing
+        for method in vars(kind).values():  # they remember by accession what was perhaps half a document
+            getattr(method, "cache_clear", lambda: None)()
+        filing = kind.from_sgml_text(text)
         report = filing.obj()
         named = report.items if hasattr(report, "items") else []
         return filing.sgml().header, filing.text() or "", [str(name) for name in named]
