@@ -444,7 +444,7 @@ def _detection(
         rows.append((n, np.mean(counts), np.std(counts, ddof=1)))
     return np.array(rows)
 
-# %% ../../nbs/altdata/180_satellite.ipynb #fd270a7b
+# %% ../../nbs/altdata/180_satellite.ipynb #d5daf002
 def count_cars(
     scene: Scene,  # a car park; pixels of about 0.6 m
     band: str = "pan",  # name of the band
@@ -453,6 +453,8 @@ def count_cars(
     image, clear = _band(scene, band), ~scene.cloudy
     if clear.mean() < 0.1 or min(image.shape) < 24:
         return Measurement(np.nan, np.nan, f"{clear.mean():.0%} of {image.shape[0]} x {image.shape[1]} pixels are clear")
+    if not np.nanmedian(image) > 0:
+        return Measurement(np.nan, np.nan, "the ground is black, nothing stands out against it")
     raw, noise = _blobs(np.where(clear, image, 0.0), clear)
     bucket = round(float(np.exp(np.round(np.log(noise) / 0.05) * 0.05)), 4)
     planted, mean, spread = _detection(image.shape, bucket, np.packbits(clear).tobytes()).T

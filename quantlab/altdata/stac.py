@@ -200,7 +200,7 @@ def _write(response: HTTPResponse, part: Path, most: int, where: str) -> None:
     if length is not None and count < length:
         raise TemporaryError(f"{where} ended after {count} of {length} bytes")
 
-# %% ../../nbs/altdata/181_stac.ipynb #9e2b35e2
+# %% ../../nbs/altdata/181_stac.ipynb #3508111f
 class _Host:
     "Ask one service at a pace, again after failures that may pass."
 
@@ -237,8 +237,9 @@ class _Host:
         same = (parts.scheme, parts.netloc) == (home.scheme, home.netloc)
         other = not own and parts.scheme in {"https", home.scheme} and parts.netloc in self.allowed
         if not host or not (same or other) or re.search(r"[\s\x00-\x1f\x7f]", url) or not url.isascii():
-            raise DataError(redact_request(f"{where} lies at {parts.scheme}://{parts.netloc or url[:40]}, which is not "
-                                           "the catalogue's host; name hosts you trust in allowed="))
+            named = f"{parts.scheme}://{parts.netloc}" if parts.netloc else repr(url[:40])
+            raise DataError(redact_request(f"{where} lies at {named}, which is not the catalogue's host; "
+                                           "name hosts you trust in allowed="))
 
     def _pages(self, body: dict) -> Iterator[dict]:
         "Yield the answers to a search."
