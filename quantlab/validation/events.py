@@ -18,13 +18,15 @@ from ..core.errors import ConfigError, DataError
 from ..core.panel import check_panel, to_wide
 from ..core.time import check_zones
 
-# %% ../../nbs/validation/369_events.ipynb #8fffb78d
+# %% ../../nbs/validation/369_events.ipynb #53b87055
 def _wide_returns(
     returns: pd.DataFrame | pd.Series,  # sessions x symbols, or a panel's column
     market: pd.Series,  # by session
 ) -> tuple[pd.DataFrame, np.ndarray]:
     "Bring names and market onto one index of sessions; raise PanelError or DataError for what cannot be."
     wide = to_wide(check_panel(returns)) if isinstance(returns, pd.Series) else returns
+    if not (isinstance(wide.index, pd.DatetimeIndex) and isinstance(market.index, pd.DatetimeIndex)):
+        raise DataError("returns and the market need dates as their index; set it with pd.to_datetime")
     check_zones(returns=wide.index, market=market.index)
     if not (wide.index.is_monotonic_increasing and wide.index.is_unique and wide.columns.is_unique):
         raise DataError("returns need one row per session in order and one column per symbol; sort them, drop doubles")
@@ -45,7 +47,10 @@ def _place(
     lacks = [c for c in ("date", "symbol") if c not in events.columns]
     if lacks:
         raise DataError(f"events lack {lacks}; give date (the first session that could trade on it) and symbol")
-    dates = pd.DatetimeIndex(events["date"])
+    try:
+        dates = pd.DatetimeIndex(events["date"])
+    except (ValueError, TypeError) as error:
+        raise DataError(f"events have dates that cannot be read ({error}); use ISO dates, 2024-01-31") from error
     check_zones(returns=wide.index, events=dates)
     placed = pd.DataFrame({"date": dates, "symbol": events["symbol"].to_numpy()})
     placed["row"], placed["col"] = wide.index.get_indexer(dates), wide.columns.get_indexer(placed["symbol"])
@@ -129,7 +134,7 @@ def _check_span(name: str, span: Sequence[int]) -> tuple[int, int]:
         raise ConfigError(f"{name} is {span!r}; give its first and last session from the event, such as (-1, 1)")
     return int(span[0]), int(span[1])
 
-# %% ../../nbs/validation/369_events.ipynb #f9c058f8
+# %% ../../nbs/validation/369_events.ipynb #7c7ddaa1
 def abnormal_returns(
     returns: pd.DataFrame | pd.Series,  # sessions x symbols, or (date, symbol); simple decimal returns, NaN = none
     market: pd.Series,  # by session, the market's simple decimal return
@@ -150,8 +155,6 @@ def abnormal_returns(
     wide, index = _wide_returns(returns, market)
     placed = _place(events, wide)
     out, placed = placed[placed["reason"] != ""], placed[placed["reason"] == ""].reset_index(drop=True)
-    if not len(wide):
-        placed = placed.iloc[:0]
     sessions, values = np.arange(first, last + 1), wide.to_numpy(dtype=np.float64)
     cut = lambda span: _spans(placed, values, index, span) if len(placed) else (np.empty((0, len(span))),) * 2
     fits, residuals = _fit(*cut(np.arange(start, end + 1)), model)
@@ -164,7 +167,7 @@ def abnormal_returns(
     dropped = dropped.reset_index(drop=True)
     return AbnormalReturns(used, sessions, abnormal[fine], index_then[fine], residuals[fine], dropped, model)
 
-# %% ../../nbs/validation/369_events.ipynb #e00901cc
+# %% ../../nbs/validation/369_events.ipynb #08e2b66e
 def _pair_sum(
     early: np.ndarray,  # float64[a, m]: residuals, NaN = not there
     late: np.ndarray,  # float64[b, m]: of events d sessions later
@@ -189,7 +192,7 @@ def _lag_sums(
 ) -> np.ndarray:  # float64[lags]: correlations added up over the pairs of events d = 0 ... lags - 1 sessions apart
     "Add up the correlations of events by how many sessions lie between them."
     dates, starts = np.unique(rows, return_index=True)
-    members = dict(zip(dates, np.split(residuals, starts[1:]), strict=True))
+    members = dict(zip(dates, np.split(residuals, starts[1:]), strict=False))  # without events there is one empty part
     sums = np.zeros(lags)
     for row, early in members.items():
         for d in range(lags):
@@ -204,7 +207,7 @@ def _average_correlation(sums: np.ndarray, n: int, length: int) -> float:
         return math.nan
     return float(sums[:length] @ (1 - np.arange(length) / length)) / (n * (n - 1) / 2)
 
-# %% ../../nbs/validation/369_events.ipynb #43b86907
+# %% ../../nbs/validation/369_events.ipynb #840c994e
 def _standardised(
     measured: AbnormalReturns,
     chosen: np.ndarray,  # bool[n]
@@ -232,7 +235,7 @@ def _judge(
     z = float(scar.sum() / np.sqrt(variance.sum())) if n else none
     told = {"events": n, "car": float(car.mean()) if n else none, "correlation": r, "patell": z}
     told |= {"p_patell": float(2 * ndtr(-abs(z))), "reason": ""}
-    if n < 2 or np.ptp(car) < 1e-12:
+    if n < 2 or min(np.ptp(car), np.ptp(scar)) < 1e-12:
         reason = f"{n} events have no spread to test with" if n < 2 else "all events have the same CAR"
         return told | dict.fromkeys(("t", "p_t", "bmp", "p_bmp", "kp", "p_kp", "se", "least"), none) | {"reason": reason}
     p = lambda t: float(2 * stdtr(n - 1, -abs(t)))

@@ -175,19 +175,20 @@ class Increment:
         frame = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "se", "t", "p", "dates"])
         return frame.rename_axis("mean rank IC")
 
-# %% ../../nbs/validation/371_increment.ipynb #5c3811f5
+# %% ../../nbs/validation/371_increment.ipynb #66cac798
 def _rows(
     a: np.ndarray,  # float64[g, s]: unit rows, or a difference of such
     v: np.ndarray,  # float64[g, s]
     there: np.ndarray,
     axis: int,  # of the dates
+    use: np.ndarray,  # bool[g]: groups that count
 ) -> ICRows:  # by date; the mean of their products is that of the groups
     "Lay groups out by date, for the tests of validation.inference."
-    use = a.any(axis=1) & v.any(axis=1) if axis == 0 else there.any(axis=0)
     if axis == 0:
         return ICRows(a[use], v[use], there[use])
-    groups = max(int((v.any(axis=1)).sum()), 1)
-    return ICRows(a.T[use] * use.sum() / groups, v.T[use], there.T[use])
+    dates = there[use].any(axis=0)
+    scale = dates.sum() / max(int(use.sum()), 1)
+    return ICRows(a[use].T[dates] * scale, v[use].T[dates], there[use].T[dates])
 
 
 def _forecast_gain(
@@ -209,8 +210,9 @@ def _forecast_gain(
     turn = (lambda a: a) if axis == 0 else np.transpose
     both, without = (unit_rows(turn(np.where(there, f, np.nan)), True) for f in forecasts)
     v = unit_rows(turn(np.where(there, placed.y, np.nan)), True)
-    rows = _rows(both - without, v, turn(there), axis)
-    return rows, _mean_product(both, v), _mean_product(without, v)
+    use = both.any(axis=1) & v.any(axis=1)
+    means = [float((side[use] * v[use]).sum() / use.sum()) if use.any() else math.nan for side in (both, without)]
+    return _rows(both - without, v, turn(there), axis, use), means[0], means[1]
 
 
 def _known(placed: _Aligned, values: np.ndarray) -> np.ndarray:
@@ -241,7 +243,7 @@ def _nothing(placed: _Aligned, share: np.ndarray, spoken: np.ndarray, axis: int)
         return "not enough", "the score never tells names apart where base and outcome are known"
     return ("no", "the base explains all of the score") if share[spoken].min() > 1 - 1e-9 else ("", "")
 
-# %% ../../nbs/validation/371_increment.ipynb #36be9570
+# %% ../../nbs/validation/371_increment.ipynb #7ce53ed8
 def increment(
     score: pd.Series,  # (date, symbol); the new score, known at the close of date; NaN or no row = silent
     base: pd.DataFrame | pd.Series,  # (date, symbol), one column per score at hand; known at the close of date
@@ -276,8 +278,9 @@ def increment(
     verdict, reason = _nothing(placed, share, spoken, axis)
     null = np.empty(0) if verdict else _dealt_means(e, v, basis, there, axis, draws, seed)
     rows, *ics = _forecast_gain(placed, u, x, axis, past)
-    tests = ic_test(_rows(e, v, there, axis), method, horizon), ic_test(rows, method, horizon)
-    told = _luck(tests[0], _rows(e, v, there, axis), null, n_trials, level)
+    kept = _rows(e, v, there, axis, e.any(axis=1) & v.any(axis=1))
+    tests = ic_test(kept, method, horizon), ic_test(rows, method, horizon)
+    told = _luck(tests[0], kept, null, n_trials, level)
     if not verdict:
         verdict, reason = _decide(told["p_deflated"], tests[1].mean, told["least_seen"], smallest, level)
     explained = float(share[spoken].mean()) if spoken.any() else math.nan
