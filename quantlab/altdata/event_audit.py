@@ -78,7 +78,16 @@ def _other_futures(
         "joined by strangers": pd.concat([past, strangers, future], ignore_index=True),
     }
 
-# %% ../../nbs/altdata/152_event_audit.ipynb #029c69af
+# %% ../../nbs/altdata/152_event_audit.ipynb #cf811fb0
+def _first_move(other: pd.DataFrame, true: pd.DataFrame) -> tuple[pd.Timestamp, str, float] | None:
+    "Find the earliest value that differs; a row that one of them lacks says nothing there."
+    if not other.index.equals(true.index) and other.index.is_unique and true.index.is_unique:
+        rows = true.index.union(other.index)
+        other, size, true = other.reindex(rows), sizes(true), true.reindex(rows)
+        return moved(other, true, size)
+    return moved(other, true, sizes(true))
+
+
 @dataclass
 class _Maker:
     "Run a function of events from the memory with which it came."
@@ -113,10 +122,10 @@ class _Maker:
             return
         before = until(true, end)
         self.runs += int(len(before) > 0)
-        place = moved(until(said, end), before, sizes(true))
+        place = _first_move(until(said, end), before)
         self.found += [(*place, change, end)] if place else []
 
-# %% ../../nbs/altdata/152_event_audit.ipynb #a77ce146
+# %% ../../nbs/altdata/152_event_audit.ipynb #51266533
 def _entry(
     run: _Maker,
     events: pd.DataFrame,
@@ -125,7 +134,7 @@ def _entry(
 ) -> tuple[int, str, float] | None:
     "Find the position of the first session that an event changes, the column and by how much."
     said = run.tried(events)
-    place = None if said is None else moved(said, without, sizes(without))
+    place = None if said is None else _first_move(said, without)
     if place is None:
         return None
     return int(closes.index.searchsorted(place[0], side="left")), place[1], place[2]
@@ -137,11 +146,13 @@ def _minute_law(
     closes: pd.Series,
     at: int,  # position of the session across whose close an event is moved
 ) -> tuple[int, int] | None:  # sessions that the entry moved by, and how long after its own the event entered
-    "Move the last event of a session across its close; note an entry that is too soon."
+    "Move a late event across a close, without others of its name that day; note an entry that is too soon."
     close = closes.iloc[at]
     past = events[(events["known_at"] <= close).to_numpy()]
     for back in range(1, min(4, len(past)) + 1):
-        event, rest = past.iloc[[-back]], past.drop(index=past.index[-back]).reset_index(drop=True)
+        event = past.iloc[[-back]]
+        today = (past["known_at"] > closes.iloc[max(at - 1, 0)]) & (past["symbol"] == event["symbol"].iloc[0])
+        rest = past[~today.to_numpy()].drop(index=event.index, errors="ignore").reset_index(drop=True)
         if rest.empty or (without := run.tried(rest)) is None:
             continue
         at_close, after = (
@@ -158,12 +169,17 @@ def _minute_law(
         return after[0] - at_close[0], at_close[0] - at
     return None
 
-# %% ../../nbs/altdata/152_event_audit.ipynb #2d87fce0
-def _cuts(events: pd.DataFrame, closes: pd.Series, cuts: int) -> np.ndarray:  # int64, positions
+# %% ../../nbs/altdata/152_event_audit.ipynb #49c6f4f1
+def _cuts(
+    events: pd.DataFrame,  # checked
+    closes: pd.Series,
+    cuts: int,
+    since: pd.Timestamp,  # first date of which the maker says anything
+) -> np.ndarray:  # int64, positions
     "Choose sessions for the cuts, most of them where events wait behind the close."
     known, happened = events["known_at"], events["event_time"]
     told = event_sessions(known, closes).dropna()
-    n, first = len(closes), closes.index.get_indexer(told.iloc[:1])[0] if len(told) else 0
+    n, first = len(closes), closes.index.searchsorted(max(since, told.iloc[0]) if len(told) else since)
     stake = np.array([
         ((known > c) & ((known <= c + pd.Timedelta(hours=12)) | (happened <= c))).sum() for c in closes.iloc[:-1]
     ])
@@ -183,8 +199,8 @@ def _first_say(run: _Maker, events: pd.DataFrame) -> tuple[pd.DataFrame | None, 
         return None, "two runs on the same events differ; fix the seed first"
     return (full, "") if len(full) else (None, "it gave no numbers on these events; use more of them")
 
-# %% ../../nbs/altdata/152_event_audit.ipynb #9176c849
-def _event_verdict(run: _Maker, cuts: int, n: int, late: list[tuple[int, int]], exact: bool) -> Verdict:
+# %% ../../nbs/altdata/152_event_audit.ipynb #bcd00022
+def _event_verdict(run: _Maker, cuts: int, n: int, law: list[tuple[int, int]], exact: bool) -> Verdict:
     "Turn what moved into words."
     share = cuts / n
     if run.found:
@@ -198,15 +214,16 @@ def _event_verdict(run: _Maker, cuts: int, n: int, late: list[tuple[int, int]], 
     refused = f" (refused in part: {run.refused})" if run.refused else ""
     if not run.runs:
         return Verdict(NOT_ASSESSED, run.name, f"it says nothing before any cut; use more events{refused}", cuts=cuts)
-    wrong = [m for m in late if m != (1, 0)]
-    if exact and (wrong or not late):
+    prompt = [m for m in law if m[1] == 0]  # in a warm-up an event shows later, for another reason
+    wrong = [m for m in prompt if m[0] != 1] if prompt else law
+    if exact and (wrong or not prompt):
         what = (
             f"an event enters {wrong[0][1]} session(s) after its own, and moving it a minute across the close moves "
             f"the entry by {wrong[0][0]}, not by 1" if wrong else "no single event changes what it says"
         )
         reason = f"{what}; nothing is early: pass exact=False if the delay is meant{refused}"
         return Verdict(NOT_ASSESSED, run.name, reason, cuts=cuts, examined=share)
-    minute = f"; a minute across the close is one session, {len(late)} time(s)" if exact else ""
+    minute = f"; a minute across the close is one session, {len(prompt)} time(s)" if exact else ""
     reason = f"nothing moved at {cuts} cuts in {run.runs} runs{minute}{refused}"
     return Verdict(PASS, run.name, reason, cuts=cuts, examined=share)
 
@@ -228,7 +245,7 @@ def audit_events(
         full, problem = _first_say(run, checked)
         if full is None:
             return Verdict(NOT_ASSESSED, name, problem)
-        places = _cuts(checked, closes, cuts)
+        places = _cuts(checked, closes, cuts, full.index.get_level_values("date").min())
         for at in places:
             for change, other in _other_futures(checked, closes.iloc[at], rng).items():
                 run.compare(other, full, change, closes.index[at])

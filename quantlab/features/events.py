@@ -16,7 +16,7 @@ from ..core.errors import ConfigError, PanelError
 from ..core.panel import grid, to_wide
 from .base import PRESENT, Feature
 
-# %% ../../nbs/features/236_events.ipynb #3e12d16a
+# %% ../../nbs/features/236_events.ipynb #9fdca375
 def _chosen(
     events: pd.DataFrame,
     kind: str | None,
@@ -55,9 +55,9 @@ def _age(there: pd.DataFrame) -> np.ndarray:  # float64[dates, symbols]; infinit
     return row - np.maximum.accumulate(np.where(there.to_numpy(), row, -np.inf), axis=0)
 
 
-def _full(lookback: int, n: int) -> np.ndarray:  # bool[n, 1]
-    "Mark the sessions that have most of a window behind them."
-    return (np.arange(n) >= math.ceil(PRESENT * lookback) - 1)[:, None]
+def _settled(wide: pd.DataFrame, lookback: int) -> pd.DataFrame:
+    "Blank the first sessions, which have not most of a window behind them."
+    return wide.iloc[math.ceil(PRESENT * lookback) - 1 :].reindex(wide.index)
 
 # %% ../../nbs/features/236_events.ipynb #aa91d102
 def event_count(
@@ -116,7 +116,7 @@ def event_value(
     name = f"{column}_{lookback}" + (f"_hl_{half_life:g}" if half_life else "")
     return Feature(name, formula, lookback, "bars")
 
-# %% ../../nbs/features/236_events.ipynb #5c3f7db3
+# %% ../../nbs/features/236_events.ipynb #1fa25de6
 def _text(bars: pd.DataFrame, column: str, name: str) -> pd.DataFrame:  # dates x symbols
     "Read a column of a score; raise PanelError where it was not joined to the bars."
     if column not in bars:
@@ -138,7 +138,7 @@ def text_tone(
         tone, doubt = _text(bars, "tone", name), _text(bars, "doubt", name)
         weight = (1 / doubt.where(doubt > 0) ** 2).where(tone.notna())
         total = [w.rolling(lookback, min_periods=1).sum() for w in (tone * weight, weight)]
-        return (total[0] / total[1].where(total[1] > 0)).where(_full(lookback, len(tone)))
+        return _settled(total[0] / total[1].where(total[1] > 0), lookback)
 
     return Feature(name, formula, lookback - 1, "bars")
 
