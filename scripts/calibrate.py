@@ -2,7 +2,7 @@
 alarm falsely, and how often the intervals of pricing.calibrate hold the truth.
 
 Usage: python scripts/calibrate.py [inference] [deflated] [noise_search] [regimes] [var] [index] [stability] [drift]
-[heston] [seeds]
+[heston] [stocknet] [seeds]
 
 Every finished chunk of seeds is kept under .cache/calibrate/, so an interrupted run goes on where it stopped; a change
 of these worlds or of the tests themselves starts anew. The rates go to bench/results/calibration.json, which
@@ -13,7 +13,8 @@ bench/results/var_calibration.json, which nbs/risk/630_exam.ipynb shows; `stabil
 bench/results/stability_calibration.json, which nbs/risk/680_stability.ipynb shows; `deflated` and `noise_search` go to
 bench/results/deflated_calibration.json, which nbs/validation/370_deflate.ipynb shows; `drift` goes to
 bench/results/drift_calibration.json, which nbs/monitor/930_drift.ipynb shows; `heston` goes to
-bench/results/heston_calibration.json, which nbs/pricing/282_calibrate.ipynb shows. `seeds` below 2,000 (10,000 for var,
+bench/results/heston_calibration.json, which nbs/pricing/282_calibrate.ipynb shows; `stocknet`, asked for by name, is
+scripts/stocknet.py and needs ../shared. `seeds` below 2,000 (10,000 for var,
 100 for noise_search, 200 for drift, 500 for heston) is for a quick look: it prints the table and leaves the stored
 results alone.
 
@@ -30,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import stocknet
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -566,9 +568,11 @@ def main(*words: str) -> None:
         ["inference", "deflated", "noise_search", "regimes", "var", "index", "stability", "drift", "heston"],
     )
     chosen = [w for w in words if not w.isdigit()] or everything
-    if set(chosen) - set(everything):
-        sys.exit(f"calibrate what? {' '.join(chosen)}; there is {', '.join(everything)}")
+    if set(chosen) - {*everything, "stocknet"}:
+        sys.exit(f"calibrate what? {' '.join(chosen)}; there is {', '.join(everything)}, stocknet")
     console = Console()
+    if "stocknet" in chosen:
+        stocknet.measure(console)
     if "inference" in chosen:
         table = rates(run(inference, [slow_noise, momentum, sharpes], seeds, console))
         about = {
