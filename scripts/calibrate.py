@@ -2,7 +2,7 @@
 regime.bootstrap, risk and monitor.drift alarm falsely, and how often the intervals of pricing.calibrate hold the truth.
 
 Usage: python scripts/calibrate.py [inference] [deflated] [noise_search] [regimes] [var] [index] [stability] [drift]
-[heston] [events] [filings] [increment] [seeds]
+[heston] [events] [filings] [increment] [stocknet] [seeds]
 
 Every finished chunk of seeds is kept under .cache/calibrate/, so an interrupted run goes on where it stopped; a change
 of these worlds or of the tests themselves starts anew. The rates go to bench/results/calibration.json, which
@@ -16,7 +16,8 @@ bench/results/drift_calibration.json, which nbs/monitor/930_drift.ipynb shows; `
 bench/results/heston_calibration.json, which nbs/pricing/282_calibrate.ipynb shows; `events` (simulated and the sample's
 returns) and `filings` (8-K filings of ../shared) go to bench/results/event_study.json, which
 nbs/validation/369_events.ipynb shows; `increment` goes to bench/results/increment_calibration.json, which
-nbs/validation/371_increment.ipynb shows. `seeds` below 2,000 (10,000 for var, 100 for noise_search, 200 for drift, 500
+nbs/validation/371_increment.ipynb shows; `stocknet`, asked for by name, is scripts/stocknet.py and needs ../shared.
+`seeds` below 2,000 (10,000 for var, 100 for noise_search, 200 for drift, 500
 for heston, 1,000 for increment) is for a quick look: it prints the table and leaves the stored results alone.
 
 A world of regimes gives one statistic and, by the warp-speed bootstrap (Giacomini, Politis and White 2013), one more
@@ -35,6 +36,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import stocknet
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -777,9 +779,11 @@ def main(*words: str) -> None:
          "filings", "increment"],
     )
     chosen = [w for w in words if not w.isdigit()] or everything
-    if set(chosen) - set(everything):
-        sys.exit(f"calibrate what? {' '.join(chosen)}; there is {', '.join(everything)}")
+    if set(chosen) - {*everything, "stocknet"}:
+        sys.exit(f"calibrate what? {' '.join(chosen)}; there is {', '.join(everything)}, stocknet")
     console = Console()
+    if "stocknet" in chosen:
+        stocknet.measure(console)
     if "inference" in chosen:
         table = rates(run(inference, [slow_noise, momentum, sharpes], seeds, console))
         about = {

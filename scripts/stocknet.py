@@ -102,7 +102,7 @@ def features(moves: pd.DataFrame, tweets: pd.DataFrame, console: Console) -> tup
     pick = sparse.csr_matrix((np.ones(len(at), "float32"), at, edges), (len(n), len(tweets)))
     found = {"VADER": np.column_stack([means(tone, first, past), np.log1p(n)]), "TF-IDF": (pick @ counts).tocsr()}
     if embedding_ready():
-        vectors = np.nan_to_num(embed_texts(tweets["text"], progress=lambda parts: track(parts, "embedding", console)))
+        vectors = np.nan_to_num(embed_texts(tweets["text"], progress=lambda parts: track(parts, "embedding", console=console)))
         found["MiniLM"] = means(vectors, first, past)
     return found, n
 
@@ -164,6 +164,8 @@ def score(said: np.ndarray, moves: pd.DataFrame) -> dict[str, float]:
 
 def measure(console: Console) -> None:
     "Walk, score, store and show."
+    if not folder().is_dir():
+        sys.exit(f"no texts in {folder()}; say where shared is by QUANTLAB_SHARED")
     moves = read_moves(folder() / "stocknet_prices_2012_2017.parquet")
     tweets = read_tweets(folder() / "stocknet_tweets_2014_2015.parquet")
     counts = moves.dropna(subset=["y"])["period"].value_counts().to_dict()
@@ -193,6 +195,4 @@ def measure(console: Console) -> None:
 
 
 if __name__ == "__main__":
-    if not folder().is_dir():
-        sys.exit(f"no texts in {folder()}; say where shared is by QUANTLAB_SHARED")
     measure(Console())
