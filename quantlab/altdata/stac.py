@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['StacAsset', 'StacItem', 'Stac']
 
-# %% ../../nbs/altdata/181_stac.ipynb #9763730a
+# %% ../../nbs/altdata/181_stac.ipynb #420b9810
 import hashlib
 import json
 import math
@@ -15,8 +15,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import Request, build_opener
@@ -200,7 +202,7 @@ def _write(response: HTTPResponse, part: Path, most: int, where: str) -> None:
     if length is not None and count < length:
         raise TemporaryError(f"{where} ended after {count} of {length} bytes")
 
-# %% ../../nbs/altdata/181_stac.ipynb #3508111f
+# %% ../../nbs/altdata/181_stac.ipynb #f4cfa595
 class _Host:
     "Ask one service at a pace, again after failures that may pass."
 
@@ -208,14 +210,15 @@ class _Host:
     key: str | None  # name of a variable of the environment
     pace: Callable[[], None]  # called before each request
     allowed: tuple[str, ...]  # other hosts of files
-    attempts: int
+    attempts: int  # per request
+    max_page: int  # bytes of an answer to a search
 
-    def _again(self, ask: Callable[[], object]) -> object:
+    def _again(self, ask: Callable[[], Any]) -> Any:
         "Ask until it is answered, or attempts are used up."
         retry = Retrying(retry=retry_if_exception_type(TemporaryError), stop=stop_after_attempt(self.attempts),
                          wait=_patience, sleep=getattr(self.pace, "sleep", time.sleep), reraise=True)
 
-        def paced() -> object:
+        def paced() -> Any:
             self.pace()
             return ask()
 
@@ -241,18 +244,22 @@ class _Host:
             raise DataError(redact_request(f"{where} lies at {named}, which is not the catalogue's host; "
                                            "name hosts you trust in allowed="))
 
-    def _pages(self, body: dict) -> Iterator[dict]:
+    def _pages(self, body: dict | None) -> Iterator[dict]:
         "Yield the answers to a search."
-        url, asked = f"{self.url}/search", set()
+        url: str | None = f"{self.url}/search"
+        asked: set[str] = set()
         while url:
             mark = f"{url} {json.dumps(body, sort_keys=True)}"
             if mark in asked:
                 raise DataError("the catalogue names a page as its own next one; ask its maker")
             asked.add(mark)
-            here, sent = url, body
-            got = self._again(lambda: _document(here, sent, self._headers(here), 30.0, self.max_page))
+            got = self._again(partial(self._page, url, body))
             yield got
-            url, body = self._next(got, here, sent)
+            url, body = self._next(got, url, body)
+
+    def _page(self, url: str, body: dict | None) -> dict:
+        "Ask for one page, with the key as it is now."
+        return _document(url, body, self._headers(url), 30.0, self.max_page)
 
     def _next(self, got: dict, here: str, sent: dict | None) -> tuple[str | None, dict | None]:
         "Return address and body of the next page."
@@ -269,63 +276,15 @@ class _Host:
         self._check_address(url, "the next page", own=True)
         if str(link.get("method", "GET")).upper() != "POST":
             return url, None
-        body = link.get("body") if isinstance(link.get("body"), dict) else {}
+        said = link.get("body")
+        body: dict = said if isinstance(said, dict) else {}
         return url, ((sent or {}) | body if link.get("merge") else body)
 
-# %% ../../nbs/altdata/181_stac.ipynb #61165516
-class Stac(_Host):
-    "Search a STAC API and fetch files; raise ConfigError for an address or a pace that is none."
+# %% ../../nbs/altdata/181_stac.ipynb #c57ec59d
+class _Store(_Host):
+    "Fetch files into a folder."
 
-    def __init__(
-        self,
-        url: str,  # of the API, without /search
-        key: str | None = None,  # NAME of the variable of the environment that holds the key; None: no key
-        per_second: float = 2.0,  # requests, above 0
-        allowed: Sequence[str] = (),  # other hosts that files may lie on, as "host" or "host:port"
-        lag: str | pd.Timedelta | None = None,  # from acquisition to publication for items that say only the first
-        attempts: int = 6,  # per request, before a TemporaryError is passed on
-        max_page: int = 20_000_000,  # bytes of an answer to a search
-        max_asset: int = 2_000_000_000,  # bytes of a file
-        pace: Callable[[], None] | None = None,  # called before each request; None: waits as per_second asks
-    ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or not per_second > 0:
-            raise ConfigError(redact_request(f"url={url!r}, per_second={per_second}: give an address of http or https"))
-        if key and parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
-            raise ConfigError(f"a key is not sent to {parts.hostname} in the open; use https")
-        self.url, self.key, self.allowed, self.attempts = url.rstrip("/"), key, tuple(allowed), attempts
-        self.lag = None if lag is None else pd.Timedelta(lag)
-        if self.lag is not None and not self.lag >= pd.Timedelta(0):
-            raise ConfigError(f"lag={lag}; a picture is published after it is taken")
-        self.max_page, self.max_asset, self.pace = max_page, max_asset, pace or Pace(per_second)
-
-    def search(
-        self,
-        collections: Sequence[str],  # names
-        bbox: Sequence[float],  # west, south, east, north in degrees
-        start: str | pd.Timestamp,  # first acquisition, with a zone
-        end: str | pd.Timestamp,  # last acquisition, with a zone
-        limit: int = 100,  # items a page
-    ) -> list[StacItem]:  # each once, by acquisition, then name
-        "Find items; raise TemporaryError for what may pass, DataError for an item or a page that cannot be."
-        box = [float(x) for x in bbox]
-        if len(box) != 4 or not all(map(math.isfinite, box)) or box[1] > box[3] or isinstance(collections, str):
-            raise ConfigError(f"bbox={bbox}, collections={collections}: give west, south, east, north, and a list")
-        span = "/".join(f"{_utc(t, 'instant', 'search'):%Y-%m-%dT%H:%M:%S.%fZ}" for t in (start, end))
-        asked = {"collections": list(collections), "bbox": box, "datetime": span, "limit": limit}
-        found, matched = {}, None
-        for page in self._pages(asked):
-            matched = page.get("numberMatched", matched)
-            for raw in page["features"]:
-                item = _item(raw, f"{self.url}/", self.lag)
-                if item.collection not in asked["collections"]:
-                    raise DataError(f"item {item.name[:60]} is of {item.collection[:60]!r}, asked was {collections}")
-                old = found.get((item.collection, item.name))
-                if old is None or item.published > old.published:
-                    found[item.collection, item.name] = item
-        if isinstance(matched, int) and len(found) < matched:
-            raise DataError(f"the catalogue matched {matched} items and sent {len(found)}; ask again")
-        return sorted(found.values(), key=lambda i: (i.acquired, i.collection, i.name))
+    max_asset: int  # bytes of a file
 
     def download(
         self,
@@ -380,3 +339,59 @@ class Stac(_Host):
             os.replace(part, file)
         finally:
             part.unlink(missing_ok=True)
+
+# %% ../../nbs/altdata/181_stac.ipynb #eca6e356
+class Stac(_Store):
+    "Search a STAC API and fetch files; raise ConfigError for an address or a pace that is none."
+
+    def __init__(
+        self,
+        url: str,  # of the API, without /search
+        key: str | None = None,  # NAME of the variable of the environment that holds the key; None: no key
+        per_second: float = 2.0,  # requests, above 0
+        allowed: Sequence[str] = (),  # other hosts that files may lie on, as "host" or "host:port"
+        lag: str | pd.Timedelta | None = None,  # from acquisition to publication for items that say only the first
+        attempts: int = 6,  # per request, before a TemporaryError is passed on
+        max_page: int = 20_000_000,  # bytes of an answer to a search
+        max_asset: int = 2_000_000_000,  # bytes of a file
+        pace: Callable[[], None] | None = None,  # called before each request; None: waits as per_second asks
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or not per_second > 0:
+            raise ConfigError(redact_request(f"url={url!r}, per_second={per_second}: give an address of http or https"))
+        if key and parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+            raise ConfigError(f"a key is not sent to {parts.hostname} in the open; use https")
+        self.url, self.key, self.allowed, self.attempts = url.rstrip("/"), key, tuple(allowed), attempts
+        self.lag = None if lag is None else pd.Timedelta(lag)
+        if self.lag is not None and not self.lag >= pd.Timedelta(0):
+            raise ConfigError(f"lag={lag}; a picture is published after it is taken")
+        self.max_page, self.max_asset, self.pace = max_page, max_asset, pace or Pace(per_second)
+
+    def search(
+        self,
+        collections: Sequence[str],  # names
+        bbox: Sequence[float],  # west, south, east, north in degrees
+        start: str | pd.Timestamp,  # first acquisition, with a zone
+        end: str | pd.Timestamp,  # last acquisition, with a zone
+        limit: int = 100,  # items a page
+    ) -> list[StacItem]:  # each once, by acquisition, then name
+        "Find items; raise TemporaryError for what may pass, DataError for an item or a page that cannot be."
+        box = [float(x) for x in bbox]
+        if len(box) != 4 or not all(map(math.isfinite, box)) or box[1] > box[3] or isinstance(collections, str):
+            raise ConfigError(f"bbox={bbox}, collections={collections}: give west, south, east, north, and a list")
+        span = "/".join(f"{_utc(t, 'instant', 'search'):%Y-%m-%dT%H:%M:%S.%fZ}" for t in (start, end))
+        asked = {"collections": list(collections), "bbox": box, "datetime": span, "limit": limit}
+        found: dict[tuple[str, str], StacItem] = {}
+        matched = None
+        for page in self._pages(asked):
+            matched = page.get("numberMatched", matched)
+            for raw in page["features"]:
+                item = _item(raw, f"{self.url}/", self.lag)
+                if item.collection not in collections:
+                    raise DataError(f"item {item.name[:60]} is of {item.collection[:60]!r}, asked was {collections}")
+                old = found.get((item.collection, item.name))
+                if old is None or item.published > old.published:
+                    found[item.collection, item.name] = item
+        if isinstance(matched, int) and len(found) < matched:
+            raise DataError(f"the catalogue matched {matched} items and sent {len(found)}; ask again")
+        return sorted(found.values(), key=lambda i: (i.acquired, i.collection, i.name))

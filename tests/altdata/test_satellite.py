@@ -201,7 +201,7 @@ def test_hostile_files_give_one_clear_error(tmp_path):
     good = raw(tmp_path / "good.tif", np.random.default_rng(0).random((200, 200)))
     bytes_ = good.read_bytes()
     cases = {"text.tif": b"no raster at all", "empty.tif": b"", "zeros.tif": bytes(5000), "head.tif": bytes_[:8],
-             "png.tif": b"\x89PNG\r\n\x1a\n" + bytes(100), "vrt.tif": b"<VRTDataset rasterXSize='9' rasterYSize='9'/>"}  # fmt: skip
+             "png.tif": b"\x89PNG\r\n\x1a\n" + bytes(100), "vrt.tif": b"<VRTDataset rasterXSize='9'/>"}  # fmt: skip
     cases |= {f"cut{n}.tif": bytes_[: len(bytes_) * n // 10] for n in (1, 5, 9)}
     for name, body in cases.items():
         (tmp_path / name).write_bytes(body)

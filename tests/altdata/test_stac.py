@@ -242,7 +242,8 @@ def test_lag_stands_in_for_the_publication_only_where_there_is_none(serve):
 
 
 def test_settings_that_cannot_be(serve):
-    for wrong in ({"url": "file:///x"}, {"url": "ftp://h"}, {"url": "https://me:pw@h"}, {"url": "https://h", "per_second": 0},
+    for wrong in ({"url": "file:///x"}, {"url": "ftp://h"}, {"url": "https://me:pw@h"},
+                  {"url": "https://h", "per_second": 0},
                   {"url": "https://h", "lag": "-1D"}, {"url": "http://far.example", "key": "STAC_KEY"}):  # fmt: skip
         with pytest.raises(ConfigError) as caught:
             Stac(**wrong)
@@ -343,7 +344,8 @@ def test_half_a_file_is_asked_again(serve, tmp_path):
     assert (tmp_path / got["path"][0]).read_bytes() == BODY and len(service.requests) == 2
 
 
-@pytest.mark.parametrize("href", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://elsewhere.example/x", "data:,x", "",
+@pytest.mark.parametrize("href", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://elsewhere.example/x", "data:,x",
+                                  "",
                                   "s3://bucket/x", "http://127.0.0.1:1/x", "//evil.example/x", "http://a b/", "gopher://x",
                                   "HOST@evil.example/x", "HOST\r\nX: y", "HOST:99999999/x", "HOST/ü"])  # fmt: skip
 def test_other_addresses_are_refused_before_anything_is_asked(serve, tmp_path, href):
