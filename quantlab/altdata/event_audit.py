@@ -125,7 +125,7 @@ class _Maker:
         place = _first_move(until(said, end), before)
         self.found += [(*place, change, end)] if place else []
 
-# %% ../../nbs/altdata/152_event_audit.ipynb #51266533
+# %% ../../nbs/altdata/152_event_audit.ipynb #c1ac72bf
 def _entry(
     run: _Maker,
     events: pd.DataFrame,
@@ -149,7 +149,7 @@ def _minute_law(
     "Move a late event across a close, without others of its name that day; note an entry that is too soon."
     close = closes.iloc[at]
     past = events[(events["known_at"] <= close).to_numpy()]
-    for back in range(1, min(4, len(past)) + 1):
+    for back in range(1, min(8, len(past)) + 1):
         event = past.iloc[[-back]]
         today = (past["known_at"] > closes.iloc[max(at - 1, 0)]) & (past["symbol"] == event["symbol"].iloc[0])
         rest = past[~today.to_numpy()].drop(index=event.index, errors="ignore").reset_index(drop=True)

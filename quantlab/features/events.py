@@ -16,22 +16,19 @@ from ..core.errors import ConfigError, PanelError
 from ..core.panel import grid, to_wide
 from .base import PRESENT, Feature
 
-# %% ../../nbs/features/236_events.ipynb #9fdca375
+# %% ../../nbs/features/236_events.ipynb #cb3512b2
 def _chosen(
     events: pd.DataFrame,
     kind: str | None,
     lookback: int,
     column: str = "revision",
 ) -> pd.DataFrame:  # checked, of one kind
-    "Check what a feature of events is made from; raise ConfigError for another kind or column, or a lookback below 1."
+    "Check what a feature of events is made from; raise ConfigError for another column or a lookback below 1."
     checked = check_events(events)
     if not isinstance(lookback, (int, np.integer)) or lookback < 1:
         raise ConfigError(f"lookback={lookback!r}: count the sessions, 1 or more")
     if column not in checked:
         raise ConfigError(f"the events have no column {column!r}, they have {list(checked.columns)}; name one of them")
-    kinds = checked["kind"].unique().tolist()
-    if kind is not None and len(checked) and kind not in kinds:
-        raise ConfigError(f"no event is of kind {kind!r}; there are {sorted(kinds)[:8]}")
     return checked if kind is None else checked[checked["kind"] == kind].reset_index(drop=True)
 
 
@@ -59,14 +56,14 @@ def _settled(wide: pd.DataFrame, lookback: int) -> pd.DataFrame:
     "Blank the first sessions, which have not most of a window behind them."
     return wide.iloc[math.ceil(PRESENT * lookback) - 1 :].reindex(wide.index)
 
-# %% ../../nbs/features/236_events.ipynb #aa91d102
+# %% ../../nbs/features/236_events.ipynb #78adfa71
 def event_count(
     events: pd.DataFrame,  # as check_events
     lookback: int = 21,  # sessions, the current one included
     kind: str | None = None,  # of the events; None: all
     calendar: str = "XNYS",  # of the bars' exchange; not read for bars around the clock
 ) -> Feature:  # named event_count_21, or report_count_21 for a kind
-    "Count the events that became known; raise ConfigError for a kind that is not there or a lookback below 1."
+    "Count the events that became known; raise ConfigError for a lookback below 1."
     chosen = _chosen(events, kind, lookback)
 
     def formula(bars: pd.DataFrame) -> pd.DataFrame:
@@ -75,14 +72,14 @@ def event_count(
 
     return Feature(f"{kind or 'event'}_count_{lookback}", formula, lookback - 1, "bars")
 
-# %% ../../nbs/features/236_events.ipynb #e4aed31a
+# %% ../../nbs/features/236_events.ipynb #4980cd21
 def days_since_event(
     events: pd.DataFrame,  # as check_events
     lookback: int = 252,  # sessions; older events are forgotten
     kind: str | None = None,  # of the events; None: all
     calendar: str = "XNYS",  # of the bars' exchange; not read for bars around the clock
 ) -> Feature:  # in sessions; named event_age_252, or report_age_252 for a kind
-    "Count the sessions since the last event; raise ConfigError for a kind that is not there or a lookback below 1."
+    "Count the sessions since the last event; raise ConfigError for a lookback below 1."
     chosen = _chosen(events, kind, lookback)
 
     def formula(bars: pd.DataFrame) -> pd.DataFrame:
@@ -93,7 +90,7 @@ def days_since_event(
     citation = "Bernard and Thomas (1989), Journal of Accounting Research 27, 1-36"
     return Feature(f"{kind or 'event'}_age_{lookback}", formula, lookback, "bars", citation)
 
-# %% ../../nbs/features/236_events.ipynb #265d3055
+# %% ../../nbs/features/236_events.ipynb #e3feb8d5
 def event_value(
     events: pd.DataFrame,  # as check_events
     column: str,  # of its values
@@ -101,8 +98,8 @@ def event_value(
     half_life: float | None = None,  # sessions in which a value loses half of itself; None: it stays
     kind: str | None = None,  # of the events; None: all
     calendar: str = "XNYS",  # of the bars' exchange; not read for bars around the clock
-) -> Feature:  # named eps_63, or eps_63_hl_10 for a half-life of 10
-    "Carry the last value known; raise ConfigError for a column or kind that is not there, or spans that are none."
+) -> Feature:  # named eps_63; report_eps_63_hl_10 for a kind and a half-life of 10
+    "Carry the last value known; raise ConfigError for a column that is not there, or spans that are none."
     chosen = _chosen(events, kind, lookback, column)
     if half_life is not None and not 0 < half_life < math.inf:
         raise ConfigError(f"half_life={half_life!r}: give a number of sessions above 0, or None")
@@ -113,7 +110,7 @@ def event_value(
         kept = 1.0 if half_life is None else 0.5 ** (age / half_life)
         return (told.ffill() * kept).where(age <= lookback)
 
-    name = f"{column}_{lookback}" + (f"_hl_{half_life:g}" if half_life else "")
+    name = f"{kind + '_' if kind else ''}{column}_{lookback}" + (f"_hl_{half_life:g}" if half_life else "")
     return Feature(name, formula, lookback, "bars")
 
 # %% ../../nbs/features/236_events.ipynb #1fa25de6
