@@ -102,7 +102,7 @@ def planted_texts(
         texts[text] = None
     return list(texts)
 
-# %% ../../nbs/altdata/164_planted.ipynb #514b0ebb
+# %% ../../nbs/altdata/164_planted.ipynb #8eb1cf51
 class SynthPosts(NamedTuple):
     "Hold made-up posts and the mood that wrote them."
 
@@ -111,9 +111,10 @@ class SynthPosts(NamedTuple):
 
 
 def _spread(closes: pd.Series, session: np.ndarray, rng: np.random.Generator) -> pd.DatetimeIndex:
-    "Draw whole seconds between the close before a session, or a day before, and two minutes before its own."
+    "Draw whole seconds between the close before a session, or a day before it, and two minutes before its own."
     ends = pd.DatetimeIndex(closes).as_unit("us").asi8
-    starts = np.r_[ends[0] - 86_400_000_000, ends[:-1]][session]
+    step = min([86_400_000_000, *np.diff(ends)])
+    starts = np.r_[ends[0] - step, ends[:-1]][session]
     seconds = (ends[session] - starts) // 1_000_000 - 120
     at = starts + (rng.random(len(session)) * seconds).astype("int64") * 1_000_000
     return pd.DatetimeIndex(at.view("M8[us]"), tz="UTC")

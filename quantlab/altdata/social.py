@@ -276,7 +276,7 @@ class JsonFeed(_Feed):
             "reach": _count(value.get("reach")), "text": _plain(value["text"]),
         }  # fmt: skip
 
-# %% ../../nbs/altdata/165_social.ipynb #81e6e4c4
+# %% ../../nbs/altdata/165_social.ipynb #a704f719
 _TABLES = """
 create table if not exists posts (source text, id text, symbol text, revision int, event_time int, first_seen int,
     known_at int, backfilled int, author text, reach real, text text, primary key (source, id, symbol, revision));
@@ -303,6 +303,7 @@ class Inbox:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as store:
             self._run(store, lambda: store.executescript(_TABLES))
+            self._run(store, lambda: store.execute("select source, revision, known_at, backfilled from posts limit 0"))
 
     def _open(self) -> closing:
         return closing(sqlite3.connect(self.file, timeout=30, isolation_level=None))
