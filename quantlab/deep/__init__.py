@@ -1,1 +1,1 @@
-""""""
+"""What do networks believe? (torch: an extra)"""

@@ -114,7 +114,35 @@ def embed_texts(
     max_tokens: int = 128,  # of a text; the rest is cut
     progress: Callable[[range], Iterable] | None = None,  # wraps the numbers of the parts: rich.progress.track
 ) -> np.ndarray:  # float32[n, 384], rows of length 1; NaN where nothing is left to read
-    "Embed texts by their meaning; raise ConfigError without the model, DataError for what is no text."
+    """Embed texts by their meaning; raise ConfigError without the model, DataError for what is no text.
+
+    Parameters
+    ----------
+    texts : pd.Series | Sequence[str]
+        As published or cleaned; NaN = none.
+    batch : int, default 64
+        Texts that run together.
+    max_tokens : int, default 128
+        Of a text; the rest is cut.
+    progress : Callable[[range], Iterable] | None, default None
+        Wraps the numbers of the parts: rich.progress.track.
+
+    Returns
+    -------
+    np.ndarray
+        float32[n, 384], rows of length 1; NaN where nothing is left to read.
+
+    Raises
+    ------
+    ConfigError
+        Without the model, DataError for what is no text.
+
+    Examples
+    --------
+    >>> from quantlab.deep.text import embed_texts
+    >>> rows = embed_texts(["", "Oil fell", None, "Oil  fell https://t.co/x"])
+    >>> rows[1, :3].round(3).tolist()
+    """
     if batch < 1 or not 3 <= max_tokens <= 512:
         raise ConfigError(f"batch is {batch} and max_tokens {max_tokens}; give 1 or more, and 3 to 512")
     _model_folder()
@@ -138,7 +166,18 @@ def embed_texts(
 
 
 def embedding_ready() -> bool:  # whether embed_texts can run here
-    "Say whether torch and the model are installed, so that a caller can fall back on the tone and say so."
+    """Say whether torch and the model are installed, so that a caller can fall back on the tone and say so.
+
+    Returns
+    -------
+    bool
+        Whether embed_texts can run here.
+
+    Examples
+    --------
+    >>> from quantlab.deep.text import embedding_ready
+    >>> assert embedding_ready()
+    """
     try:
         _model_folder()
     except ConfigError:

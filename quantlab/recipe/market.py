@@ -333,6 +333,7 @@ def load_market(
     end: str,  # ISO date, last session; for intraday bars the last UTC day, whole, or a moment
     interval: str = "",  # of the bars, where a dataset has several: 1d, 4h, 5min ...
     index: str = "",  # of the market: a symbol of the universe, or of a Qlib store
+    posts: str = "",  # beside the bars: sample, synth, lake:NAME or a file; tone, doubt and posts become columns
 ) -> MarketData:
     """Read and adjust bars; raise ConfigError or DataError when what was asked is not there.
 
@@ -352,6 +353,8 @@ def load_market(
         Of the bars, where a dataset has several: 1d, 4h, 5min ...
     index : str, default ""
         Of the market: a symbol of the universe, or of a Qlib store.
+    posts : str, default ""
+        Beside the bars: sample, synth, lake:NAME or a file; tone, doubt and posts become columns.
 
     Returns
     -------
@@ -381,6 +384,12 @@ def load_market(
     dates, symbols = raw.index.get_level_values("date"), raw.index.get_level_values("symbol")
     zoned = dates.tz is not None
     first, last = _limit(limits[0], "start", zoned), _limit(limits[1], "end", zoned)
+    if posts:
+        from quantlab.altdata.sources import posts_by_bar  # brings VADER and MinHash, which bars alone do not need
+
+        raw = raw[symbols.isin(names)]
+        raw = raw.join(posts_by_bar(posts, raw.index))  # of all dates: what a close knew does not hang on the period
+        dates, symbols = (raw.index.get_level_values(level) for level in ("date", "symbol"))
     chosen = raw[(dates >= first) & (dates <= last) & symbols.isin(names)]
     if chosen.empty:
         raise DataError(
@@ -438,7 +447,7 @@ def market_bars(
      'DataError: data.universe: 1 symbol has bars, and a recipe chooses among names; name more']
     """
     d = recipe.data
-    market = load_market(d.source, d.universe, d.start, as_of or d.end, d.interval, d.index)
+    market = load_market(d.source, d.universe, d.start, as_of or d.end, d.interval, d.index, d.posts)
     if (names := market.bars.index.unique("symbol").size) < 2:
         raise DataError(f"data.universe: {names} symbol has bars, and a recipe chooses among names; name more")
     return market._replace(periods_per_year=d.periods_per_year or market.periods_per_year)

@@ -23,7 +23,7 @@ from ..broker.fill_model import FillModel
 from ..broker.rules import Rules
 from ..core.config import import_named
 from ..core.errors import ConfigError
-from ..features import factors, price, technical, transform, vol, xsection
+from ..features import events, factors, price, technical, transform, vol, xsection
 from ..features.base import Feature, as_features
 from ..features.sets import SETS
 from ..models.cascade import Cascade
@@ -47,6 +47,7 @@ from ..regime.jump import JumpModel, jump_inputs
 from ..regime.markov import MarkovSwitching
 from ..signals.base import Expert
 from ..signals.experts import ModelExpert, TechnicalExpert
+from ..signals.sentiment import SentimentExpert
 
 # %% ../../nbs/recipe/752_parts.ipynb #87b335ba
 def own_part(
@@ -81,7 +82,7 @@ def own_part(
     return import_named(named) if ":" in named else None
 
 # %% ../../nbs/recipe/752_parts.ipynb #9517edb0
-_ROOMS = (price, vol, technical, factors, transform)
+_ROOMS = (price, vol, technical, factors, transform, events)
 _MAKERS = {name: getattr(room, name) for room in _ROOMS for name in room.__all__ if name in FEATURE_MAKERS}
 _NAMED = {f.name: f for features in SETS.values() for f in features}
 
@@ -393,6 +394,8 @@ def experts_of(
         made = own() if isinstance(own, type) else own
         if word == "model":
             made = ModelExpert()
+        elif word == "sentiment":
+            made = SentimentExpert()
         elif made is None:
             made = TechnicalExpert(word.removeprefix("-"), -1 if word.startswith("-") else 1)
         if not callable(made):
@@ -589,7 +592,7 @@ def check_parts(
     names = [feature.name for feature in features_of(recipe.features.use)]
     for word in experts_of(recipe):
         column = word.removeprefix("-")
-        if word != "model" and own_part("expert", word) is None and column not in names:
+        if word not in ("model", "sentiment") and own_part("expert", word) is None and column not in names:
             near = nearest_name(column, names)
             raise ConfigError(f"signals.experts: {column} is no feature of this recipe ({', '.join(names[:12])}){near}")
     for kind in ("label", "regime"):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Ask', 'PRESETS', 'WAYS', 'spread', 'Space', 'member', 'space_of', 'read_space', 'grid_points', 'by_grid', 'by_stages',
-           'by_optuna', 'taken_out', 'nudged']
+           'by_optuna', 'without_posts', 'taken_out', 'nudged']
 
 # %% ../../nbs/recipe/757_space.ipynb #6f3b23ff
 import math
@@ -557,6 +557,33 @@ def _suggested(space: Space, trial: Any) -> dict[str, object]:
 WAYS = {"grid": by_grid, "staged": by_stages, "optuna": by_optuna}
 
 # %% ../../nbs/recipe/757_space.ipynb #55215605
+def without_posts(
+    recipe: Recipe,  # one strategy
+) -> Recipe:
+    """Return the recipe without posts, and so without features and expert that read them.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One strategy.
+
+    Returns
+    -------
+    Recipe
+        The recipe without posts, and so without features and expert that read them.
+
+    Examples
+    --------
+    >>> from quantlab.recipe.space import taken_out
+    >>> from quantlab.recipe.spec import load
+    >>> gated = load("gated_trees")
+    >>> assert list(taken_out(gated)) == ["the regime", "the gate"] and taken_out(load("momentum")) == {}
+    """
+    plain = [word for word in recipe.features.use if not word.startswith(("text_tone", "text_posts"))]
+    experts = [word for word in recipe.signals.experts if word != "sentiment"]
+    return recipe.replace(data__posts="", features__use=plain, signals__experts=experts if experts != ["model"] else [])
+
+
 def taken_out(
     recipe: Recipe,  # whole
 ) -> dict[str, Recipe]:  # what is left out -> the recipe without it; only what the recipe has
@@ -580,6 +607,8 @@ def taken_out(
     >>> assert list(taken_out(gated)) == ["the regime", "the gate"] and taken_out(load("momentum")) == {}
     """
     r, found = recipe, {}
+    if r.data.posts:
+        found["the posts"] = without_posts(r)
     if r.signals.experts:
         others = [word for word in r.signals.experts if word != "model"]
         if others and len(others) < len(r.signals.experts):
@@ -599,7 +628,6 @@ def taken_out(
     if r.limits.kill_drawdown:
         found["the kill switch"] = r.replace("limits.kill_drawdown", None)
     return found
-
 
 # %% ../../nbs/recipe/757_space.ipynb #fc5e58c9
 _CHOSEN = ("label", "split", "model", "regime", "signals", "policy", "limits", "sizing", "costs")

@@ -32,7 +32,7 @@ FEATURE_MAKERS = (
     "parkinson", "garman_klass", "rogers_satchell", "yang_zhang", "realised", "dollar_volume", "volume_trend", "amihud",
     "rsi", "average_true_range", "adx", "macd", "bollinger", "stochastic", "vwap_distance", "anchored_vwap", "beta",
     "idiosyncratic_volatility", "residual_momentum", "turnover", "relative_volume", "seasonality", "rolling_scored",
-    "frac_return",
+    "frac_return", "text_tone", "text_posts",
 )  # fmt: skip
 FEATURE_NAMES = (
     "mom_252_21", "mom_126_21", "mom_63_5", "rev_5", "rev_21", "high_252", "overnight_21", "intraday_21", "ma_50",
@@ -245,6 +245,8 @@ class Data(_Section):
         mean.
     periods_per_year : int, 0 to 10, default 0
         Sessions a year; 0: as the data's own dates show.
+    posts : str, default ""
+        Read beside the bars: sample, synth, lake:NAME, or a CSV, Parquet or JSON-lines file.
 
     Examples
     --------
@@ -260,6 +262,7 @@ class Data(_Section):
     interval: str = ""  # of the bars, where a dataset has several: 1d, 4h, 5min
     index: str = ""  # of the market, a symbol of the universe or of a Qlib store; empty: SPY of the sample, or the mean
     periods_per_year: Annotated[int, Field(ge=0, le=10**9)] = 0  # sessions a year; 0: as the data's own dates show
+    posts: str = ""  # read beside the bars: sample, synth, lake:NAME, or a CSV, Parquet or JSON-lines file
 
     @model_validator(mode="after")
     def _order(self) -> "Data":
@@ -585,13 +588,13 @@ def _an_expert(value: str) -> str:
     "Check the name of an expert: the model, a feature (less is better with a minus), or code of one's own."
     word = value.removeprefix("-")
     known = {name.partition("_")[0] for name in FEATURE_NAMES}
-    if value == "model" or ":" in value or f"expert.{value}" in plugins() or re.fullmatch(r"[A-Z]+\d*", word):
+    if value in ("model", "sentiment") or ":" in value or f"expert.{value}" in plugins() or re.fullmatch(r"[A-Z]+\d*", word):
         return value
     if word in FEATURE_NAMES or ("_" in word and word.partition("_")[0] in known):
         return value
     raise ValueError(
-        f"{value!r} is no expert (model, a feature such as mom_252_21 or -std_20, or module:name)"
-        f"{nearest_name(word, ('model', *FEATURE_NAMES))}"
+        f"{value!r} is no expert (model, sentiment, a feature such as mom_252_21 or -std_20, or module:name)"
+        f"{nearest_name(word, ('model', 'sentiment', *FEATURE_NAMES))}"
     )
 
 
@@ -867,6 +870,11 @@ def _agrees(recipe: Any) -> Any:
         raise ConfigError("sizing.vol_target is a year's; data.periods_per_year must say how long one is: 252")
     if recipe.split.valid_end and recipe.model.kind != "qlib" and not recipe.model.settings.get("early_stopping"):
         raise ConfigError("split.valid_end holds back dates on which nothing stops; set model.early_stopping")
+    reads_text = [w for w in recipe.features.use if w.startswith(("text_tone", "text_posts"))]
+    if (reads_text or "sentiment" in recipe.signals.experts) and not recipe.data.posts:
+        raise ConfigError("features of text and the sentiment expert read posts; name them in data.posts: sample")
+    if "sentiment" in recipe.signals.experts and not reads_text:
+        raise ConfigError("signals.experts: sentiment reads text_ features; add text_tone(5) to features.use")
     weather, scaled = recipe.regime, recipe.sizing != Sizing() or recipe.signals.confidence
     watched = LimitTerms().model_dump(include={"lot", "price_limit", "stale_after", "max_weight", "max_gross"})
     if recipe.policy.kind == "topk_drop" and recipe.limits != LimitTerms(
@@ -886,7 +894,6 @@ def _agrees(recipe: Any) -> Any:
     if weather.managed and not recipe.data.periods_per_year:
         raise ConfigError("regime.managed is a year's volatility; data.periods_per_year must say how long one is: 252")
     return recipe
-
 
 # %% ../../nbs/recipe/750_spec.ipynb #ddb0c23c
 def _write(

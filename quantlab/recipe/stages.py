@@ -1957,7 +1957,8 @@ def account(
     bars, terms = _priced(recipe, bars), costs_and_rules(recipe)
     if "score" in decided:
         return from_rule(policy_of(recipe), decided[["score"]].dropna(), bars, **terms)
-    return from_weights(decided, bars, **terms)
+    first = bars.index[0][0] if len(bars) else None  # who decides to hold nothing has an account all the same
+    return from_weights(decided, bars, start=first, **terms)
 
 # %% ../../nbs/recipe/753_stages.ipynb #91efb16c
 def _stage(*sections: str, needs: str = "", asked: tuple[str, ...] = ()) -> Callable:
@@ -2607,7 +2608,8 @@ class Stages(_Decided):
         if limits is None:
             return None
         own = {"sectors": sectors_at_first(self.recipe, self.predictions)} | costs_and_rules(self.recipe)
-        return guarded(self.weights, _priced(self.recipe, self.bars), limits, **own)
+        first = self.bars.index[0][0]  # not that of the first decision: one to hold nothing leaves no row
+        return guarded(self.weights, _priced(self.recipe, self.bars), limits, start=first, **own)
 
     @property
     def sent(self) -> pd.DataFrame:

@@ -86,11 +86,31 @@ def row_sums(
 
     Examples
     --------
-    >>> from quantlab.portfolio.policies import BetaNeutral, ScoreWeighted
-    >>> pairs = {
-    ...     "long and short": ScoreWeighted(long_short=True, weighting="rank"),
-    ...     "beta-neutral": BetaNeutral(weighting="rank"),
-    ... }
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.signals.sentiment import head_scores
+    >>> SYMBOLS = sorted(sample_bars(start="2012-01-01", end="2012-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, "2012-01-01", "2015-12-31"))
+    >>> labels = forward_returns(bars, 5).reindex(bars.index)
+    >>> y, t1 = labels["y"], labels["t1"]
+    >>> rng = np.random.default_rng(7)
+    >>> noise = (
+    ...     pd.Series(rng.normal(size=len(y)), y.index)
+    ...     .groupby(level="symbol")
+    ...     .transform(lambda s: s.ewm(halflife=2).mean())
+    ... )
+    >>> ahead = (y - y.groupby(level="date").transform("mean")).fillna(0.0)
+    >>> tone = 0.5 + noise / noise.std() - 0.1 * ahead / ahead.std()
+    >>> X = pd.DataFrame({"text_tone_5": 0.2 * tone, "text_posts_5": rng.gamma(2.0, size=len(y))})
+    >>> half = X.index.get_level_values("date") <= "2013-12-31"
+    >>> short = head_scores(
+    ...     X[half], y[half].where(t1[half] <= "2013-12-31"), t1[half].where(t1[half] <= "2013-12-31")
+    ... )
+    >>> int(short.notna().sum())
+    19240
     """
     return np.cumsum(values, axis=1)[:, -1] if values.shape[1] else np.zeros(len(values))
 

@@ -23,7 +23,31 @@ def abnormal_returns(
     y: pd.Series,  # (date, symbol): outcomes that are known; NaN = not known
     min_names: int = 10,  # a date with fewer keeps its outcomes
 ) -> pd.Series:  # on the same index
-    "Take from each outcome the mean of those of its date."
+    """Take from each outcome the mean of those of its date.
+
+    Parameters
+    ----------
+    y : pd.Series
+        (date, symbol): outcomes that are known; NaN = not known.
+    min_names : int, default 10
+        A date with fewer keeps its outcomes.
+
+    Returns
+    -------
+    pd.Series
+        On the same index.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.signals.sentiment import abnormal_returns
+    >>> days = pd.DatetimeIndex(["2024-01-02", "2024-01-03"]).as_unit("us")
+    >>> toy = pd.Series(
+    ...     [0.01, 0.03, 0.05, np.nan], pd.MultiIndex.from_product([days, ["A", "B"]], names=["date", "symbol"])
+    ... )
+    >>> assert np.allclose(abnormal_returns(toy, 2).iloc[:3], [-0.01, 0.01, 0.05])
+    """
     by_date = y.groupby(level="date")
     return y - by_date.transform("mean").where(by_date.transform("count") >= min_names, 0.0)
 
@@ -63,7 +87,72 @@ def head_scores(
     penalty: float = 0.1,  # of the ridge, per row
     min_names: int = 10,  # of a date whose mean is taken out of its outcomes
 ) -> pd.Series:  # on X's index: abnormal return foretold at the close of date; NaN where nothing is said
-    "Learn from known outcomes what text foretold, walking forward; raise ConfigError or DataError for other input."
+    """Learn from known outcomes what text foretold, walking forward; raise ConfigError or DataError for other input.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        (date, symbol): columns of text, known at the close of date.
+    y : pd.Series
+        On X's index: outcome; NaN = not known.
+    t1 : pd.Series
+        On X's index: date from whose close on it is known.
+    refit : int, default 21
+        Dates between two fits.
+    least : int, default 250
+        Known outcomes before the first fit.
+    penalty : float, default 0.1
+        Of the ridge, per row.
+    min_names : int, default 10
+        Of a date whose mean is taken out of its outcomes.
+
+    Returns
+    -------
+    pd.Series
+        On X's index: abnormal return foretold at the close of date; NaN where nothing is said.
+
+    Raises
+    ------
+    ConfigError
+        For other input.
+    DataError
+        For other input.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        For what cannot be (see known_from).
+
+    References
+    ----------
+    .. [1] Hoerl and Kennard (1970).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.signals.sentiment import head_scores
+    >>> SYMBOLS = sorted(sample_bars(start="2012-01-01", end="2012-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, "2012-01-01", "2015-12-31"))
+    >>> labels = forward_returns(bars, 5).reindex(bars.index)
+    >>> y, t1 = labels["y"], labels["t1"]
+    >>> rng = np.random.default_rng(7)
+    >>> noise = (
+    ...     pd.Series(rng.normal(size=len(y)), y.index)
+    ...     .groupby(level="symbol")
+    ...     .transform(lambda s: s.ewm(halflife=2).mean())
+    ... )
+    >>> ahead = (y - y.groupby(level="date").transform("mean")).fillna(0.0)
+    >>> tone = 0.5 + noise / noise.std() - 0.1 * ahead / ahead.std()
+    >>> X = pd.DataFrame({"text_tone_5": 0.2 * tone, "text_posts_5": rng.gamma(2.0, size=len(y))})
+    >>> half = X.index.get_level_values("date") <= "2013-12-31"
+    >>> short = head_scores(
+    ...     X[half], y[half].where(t1[half] <= "2013-12-31"), t1[half].where(t1[half] <= "2013-12-31")
+    ... )
+    >>> int(short.notna().sum())
+    19240
+    """
     values = _checked(X, refit, least)
     out = np.full(len(X), np.nan)
     for known, said in _refits(X, y, t1, refit, least):
@@ -97,7 +186,63 @@ def rise_probability(
     least: int = 250,  # known outcomes of scores that were said
     min_names: int = 10,  # of a date whose mean is taken out of its outcomes
 ) -> pd.Series:  # on the same index, in (0, 1): chance of an abnormal return above 0; NaN before the first fit
-    "Turn scores into chances, calibrated on what scores before them came to; raise ConfigError or DataError."
+    """Turn scores into chances, calibrated on what scores before them came to; raise ConfigError or DataError.
+
+    Parameters
+    ----------
+    scores : pd.Series
+        (date, symbol): of head_scores; NaN = nothing was said.
+    y : pd.Series
+        On the same index: outcome; NaN = not known.
+    t1 : pd.Series
+        On the same index: date from whose close on it is known.
+    refit : int, default 21
+        Dates between two fits.
+    least : int, default 250
+        Known outcomes of scores that were said.
+    min_names : int, default 10
+        Of a date whose mean is taken out of its outcomes.
+
+    Returns
+    -------
+    pd.Series
+        On the same index, in (0, 1): chance of an abnormal return above 0; NaN before the first fit.
+
+    Raises
+    ------
+    ConfigError
+        Or DataError.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        For what cannot be (see known_from).
+    DataError
+        "{...} of {symbol} on {date} is infinite; mend it, or set it to NaN"
+        For what cannot be (see known_from).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.signals.sentiment import head_scores, rise_probability
+    >>> SYMBOLS = sorted(sample_bars(start="2012-01-01", end="2012-01-31").index.unique("symbol"))[:40]
+    >>> bars = adjust(sample_bars(SYMBOLS, "2012-01-01", "2015-12-31"))
+    >>> labels = forward_returns(bars, 5).reindex(bars.index)
+    >>> y, t1 = labels["y"], labels["t1"]
+    >>> rng = np.random.default_rng(7)
+    >>> noise = (
+    ...     pd.Series(rng.normal(size=len(y)), y.index)
+    ...     .groupby(level="symbol")
+    ...     .transform(lambda s: s.ewm(halflife=2).mean())
+    ... )
+    >>> ahead = (y - y.groupby(level="date").transform("mean")).fillna(0.0)
+    >>> tone = 0.5 + noise / noise.std() - 0.1 * ahead / ahead.std()
+    >>> X = pd.DataFrame({"text_tone_5": 0.2 * tone, "text_posts_5": rng.gamma(2.0, size=len(y))})
+    >>> score = head_scores(X, y, t1)
+    >>> prob = rise_probability(score, y, t1)
+    """
     values = _checked(scores.to_frame("score"), refit, least)[:, 0]
     out = np.full(len(scores), np.nan)
     for known, said in _refits(scores.to_frame("score"), y, t1, refit, least):
@@ -112,7 +257,28 @@ def rise_probability(
 # %% ../../nbs/signals/535_sentiment.ipynb #e5858e72
 @dataclass(frozen=True)
 class SentimentExpert:
-    "Say what columns of text foretell, by a head learned from known outcomes, and doubt by its errors."
+    """Say what columns of text foretell, by a head learned from known outcomes, and doubt by its errors.
+
+    Parameters
+    ----------
+    prefix : str, default "text_"
+        Columns of the features that begin so are read.
+    refit : int, default 21
+        Dates between two fits.
+    least : int, default 250
+        Known outcomes before the first fit.
+    penalty : float, default 0.1
+        Of the ridge, per row.
+    half_life : float, default 126.0
+        Sessions after which an error counts half.
+    min_names : int, default 10
+        Of a date that has its own scale.
+
+    Examples
+    --------
+    >>> from quantlab.signals.sentiment import SentimentExpert
+    >>> expert = SentimentExpert()
+    """
 
     prefix: str = "text_"  # columns of the features that begin so are read
     refit: int = 21  # dates between two fits
