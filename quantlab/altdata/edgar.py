@@ -6,7 +6,7 @@
 __all__ = ['watch_list', 'edgar_identity', 'EdgarReader', 'filing_list', 'company_ciks', 'parse_submission', 'store_filing',
            'read_store', 'watch_filings', 'stored_filings']
 
-# %% ../../nbs/altdata/156_edgar.ipynb #2d96a6a1
+# %% ../../nbs/altdata/156_edgar.ipynb #4b3b8edd
 import gzip
 import json
 import os
@@ -19,6 +19,7 @@ from difflib import get_close_matches
 from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
@@ -62,7 +63,8 @@ def edgar_identity() -> str:  # as the header User-Agent
         raise ConfigError(f"QUANTLAB_EDGAR_IDENTITY {said}; the SEC asks for a contact: Your Name you@example.com")
     return contact
 
-# %% ../../nbs/altdata/156_edgar.ipynb #9d3c2b33
+# %% ../../nbs/altdata/156_edgar.ipynb #a045a825
+_T = TypeVar("_T")
 _HOSTS = {"submissions": "https://data.sec.gov"}
 _MEND = {
     403: "the SEC refuses who gives no contact or asks too often: check QUANTLAB_EDGAR_IDENTITY, wait ten minutes",
@@ -95,7 +97,7 @@ def _refused(error: HTTPError, path: str) -> DataError:
         return DataError(f"/{path} answered {error.code} and points elsewhere; check QUANTLAB_EDGAR_URL")
     return DataError(f"/{path} answered {error.code} {error.reason}; {_MEND.get(error.code, 'check the address')}")
 
-# %% ../../nbs/altdata/156_edgar.ipynb #07fbebc0
+# %% ../../nbs/altdata/156_edgar.ipynb #ab226215
 class EdgarReader:
     "Ask EDGAR for documents; raise ConfigError without a contact, or for a pace or an address that is none."
 
@@ -114,13 +116,14 @@ class EdgarReader:
         if self.url and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", self.url):
             raise ConfigError("QUANTLAB_EDGAR_URL is no address; write https://host, or leave it out for the SEC")
         self.identity, self.pace = edgar_identity(), Pace(per_second, sleep)
-        self.attempts, self.limit, self.timeout, self.pages = attempts, limit, timeout, {}
+        self.attempts, self.limit, self.timeout = attempts, limit, timeout
+        self.pages: dict[tuple[str, str, str], pd.DataFrame] = {}  # of older filings, which do not change
 
     def read(
         self,
         path: str,  # such as files/company_tickers.json
-        parse: Callable[[bytes], object] = bytes,  # of the body; its TemporaryError asks again
-    ) -> object:  # what parse returns
+        parse: Callable[[bytes], _T],  # of the body; its TemporaryError asks again
+    ) -> _T:  # what parse returns
         "Fetch a document; raise TemporaryError after the last attempt, DataError for what will not pass."
         retry = Retrying(
             retry=retry_if_exception_type(TemporaryError),
@@ -170,7 +173,7 @@ class EdgarReader:
 
         return self.read(path, parse)
 
-# %% ../../nbs/altdata/156_edgar.ipynb #17034111
+# %% ../../nbs/altdata/156_edgar.ipynb #119c0def
 _FORMS = ("8-K", "8-K/A", "8-K12B", "8-K12B/A", "8-K12G3", "8-K12G3/A", "8-K15D5", "8-K15D5/A")
 _LISTED = {"accession": "accessionNumber", "form": "form", "filed": "filingDate"}
 _SHAPES = {"accession": r"\d{10}-\d{2}-\d{6}", "filed": r"\d{4}-\d{2}-\d{2}"}
@@ -194,8 +197,8 @@ def _listed(
 
 
 def filing_list(
-    reader: EdgarReader,
-    cik: str,
+    reader: EdgarReader,  # who asks
+    cik: str,  # of the company, with or without leading zeros
     since: str = "",  # day, as 2024-01-01; filings before it are left out
 ) -> tuple[str, pd.DataFrame]:  # ticker or ""; accession, form, filed of the 8-K filings, oldest first, each once
     "List the 8-K filings of a company; raise as EdgarReader.read does, or DataError for an answer of another shape."
@@ -220,9 +223,9 @@ def filing_list(
     named = named if _TICKER.fullmatch(named) and not named.isdigit() else ""
     return named, table[table["filed"] >= since].sort_values(["filed", "accession"], ignore_index=True)
 
-# %% ../../nbs/altdata/156_edgar.ipynb #e5840779
+# %% ../../nbs/altdata/156_edgar.ipynb #0d1a559b
 def company_ciks(
-    reader: EdgarReader,
+    reader: EdgarReader,  # who asks
 ) -> dict[str, str]:  # ticker, as the SEC writes it -> CIK without leading zeros
     "Return the SEC's table of tickers, which is of today; raise as EdgarReader.read does."
     path = "files/company_tickers.json"
@@ -248,7 +251,8 @@ def _companies(
     if unknown:
         near = get_close_matches(unknown[0], list(table), n=3)
         hint = f"close to it: {', '.join(near)}; " if near else ""
-        raise DataError(f"the SEC knows no ticker {', '.join(unknown[:5])}; {hint}give the CIK of a company that is gone")
+        named = ", ".join(unknown[:5])
+        raise DataError(f"the SEC knows no ticker {named}; {hint}give the CIK of a company that is gone")
     return found
 
 # %% ../../nbs/altdata/156_edgar.ipynb #0a6191a1
@@ -354,7 +358,7 @@ def read_store(
         table["symbol"] = table["cik"].map(named).fillna(table["symbol"])
     return check_filings(table.assign(accepted=pd.to_datetime(table["accepted"], utc=True)))
 
-# %% ../../nbs/altdata/156_edgar.ipynb #29a76d4f
+# %% ../../nbs/altdata/156_edgar.ipynb #f5046f99
 def _missing(store: Path, cik: str, listed: pd.DataFrame) -> list[str]:
     "Return the accessions that are listed and not stored."
     folder = store / f"{int(cik):010d}"
@@ -385,9 +389,10 @@ class _Failures:
     "Collect what went wrong in a pass; end it when EDGAR itself seems to be away."
 
     def __init__(self) -> None:
-        self.said, self.away = [], 0
+        self.said: list[str] = []
+        self.away = 0
 
-    def attempt(self, call: Callable, *given: object) -> object | None:
+    def attempt(self, call: Callable[..., _T], *given: object) -> _T | None:
         "Call; note a DataError and return None; raise after the third temporary one in a row."
         try:
             found = call(*given)

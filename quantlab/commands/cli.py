@@ -18,6 +18,7 @@ import typer
 import quantlab
 from ..core.config import load_env, redact, root
 from ..core.errors import ConfigError, QuantlabError, RunError
+from .altdata_commands import altdata_app
 from .console import console, progress_bar
 from .dashboard import dashboard_app
 from .data_commands import data_app, synth_app
@@ -595,6 +596,7 @@ def ledger() -> None:
 
 # %% ../../nbs/commands/990_cli.ipynb #0c156729
 app.add_typer(data_app, name="data")
+app.add_typer(altdata_app, name="altdata")
 app.add_typer(database_app, name="database")
 app.add_typer(schedule_app, name="schedule")
 app.add_typer(monitor_app, name="monitor")
