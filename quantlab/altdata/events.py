@@ -6,8 +6,9 @@
 __all__ = ['EVENT_COLUMNS', 'check_events', 'session_closes', 'event_sessions', 'event_coverage', 'known_next_close',
            'current_events', 'restated', 'event_panel']
 
-# %% ../../nbs/altdata/150_events.ipynb #e34065e3
+# %% ../../nbs/altdata/150_events.ipynb #1d7d015f
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import exchange_calendars as xc
 import numpy as np
@@ -17,7 +18,7 @@ from ..core.errors import ConfigError, DataError
 from ..core.time import sessions
 from ..data.calendar import previous_session, schedule
 
-# %% ../../nbs/altdata/150_events.ipynb #d8d687c8
+# %% ../../nbs/altdata/150_events.ipynb #6af0128b
 EVENT_COLUMNS = ["event_time", "known_at", "symbol", "source", "kind", "revision"]
 _FACT = ["source", "kind", "symbol", "event_time", "id"]  # what names a fact; id only where the frame has it
 
@@ -47,7 +48,7 @@ def _instants(events: pd.DataFrame, column: str, name: str) -> pd.Series:  # dat
 
 def _text(events: pd.DataFrame, column: str, name: str) -> pd.Series:
     "Return a column of text; raise DataError where it is missing or empty."
-    text = events[column].astype("str")
+    text = events[column] if events[column].dtype == "str" else events[column].astype("str")
     missing = (events[column].isna() | (text == "")).to_numpy()
     if missing.any():
         raise DataError(f"{name}: {column} is missing {_where(events, missing)}; fill it or drop the rows")
@@ -174,7 +175,7 @@ def session_closes(
         )
     return hours["close"].reindex(labels).rename(calendar)
 
-# %% ../../nbs/altdata/150_events.ipynb #fcda5c8b
+# %% ../../nbs/altdata/150_events.ipynb #f10973a8
 def _check_closes(closes: pd.Series) -> pd.Series:
     "Return closes unchanged; raise DataError unless they are instants that rise, by rising dates."
     if not isinstance(closes, pd.Series) or not isinstance(closes.dtype, pd.DatetimeTZDtype):
@@ -186,12 +187,17 @@ def _check_closes(closes: pd.Series) -> pd.Series:
     return closes
 
 
+@lru_cache(maxsize=64)
+def _close_before(calendar: str, label: pd.Timestamp) -> pd.Timestamp:  # UTC
+    "Return the close of the session before one."
+    before = previous_session(pd.DatetimeIndex([label]), calendar)[0]
+    return schedule(calendar, before, before)["close"].iloc[0]
+
+
 def _reach(closes: pd.Series) -> pd.Timestamp:  # UTC
     "Return the close before the first one: by the calendar, for bar ends the typical step earlier."
-    label = closes.index[:1]
-    if label.tz is None and closes.name in xc.get_calendar_names():
-        before = previous_session(label, closes.name)[0]
-        return schedule(closes.name, before, before)["close"].iloc[0]
+    if closes.index.tz is None and closes.name in xc.get_calendar_names():
+        return _close_before(closes.name, closes.index[0])
     return closes.iloc[0] - (closes.diff().median() if len(closes) > 1 else pd.Timedelta(days=1))
 
 
@@ -323,7 +329,7 @@ def _entered(
     np.add.at(out, cells, values)
     return out
 
-# %% ../../nbs/altdata/150_events.ipynb #52d6034e
+# %% ../../nbs/altdata/150_events.ipynb #88700064
 def event_panel(
     events: pd.DataFrame,  # as check_events
     closes: pd.Series,  # from session_closes
@@ -334,7 +340,7 @@ def event_panel(
     "Put values on the sessions they enter; raise DataError or ConfigError for what is no number, or another how."
     columns = [columns] if isinstance(columns, str) else list(columns)
     checked = check_events(events)
-    if how not in ("last", "sum", "count") or (strange := [c for c in columns if c not in checked]) or not columns:
+    if how not in ("last", "sum", "count") or not columns or any(c not in checked for c in columns):
         known = f"columns {columns} of {list(checked.columns)}"
         raise ConfigError(f"how={how!r}, {known}: use how='last', 'sum' or 'count' and columns that are there")
     place = _places(checked["known_at"], _check_closes(closes))

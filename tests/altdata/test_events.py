@@ -153,7 +153,7 @@ def test_as_of_is_the_latest_revision_of_each_fact_known_by_then(stream, at):
 def test_panels_agree_with_a_loop(stream):
     panel, place = event_panel(stream, CLOSES, "x", "sum"), event_sessions(stream["known_at"], CLOSES)
     told = {}
-    for (session, fact), rows in stream.assign(session=place).groupby(["session", "id"]):
+    for (session, _fact), rows in stream.assign(session=place).groupby(["session", "id"]):
         row = rows.sort_values("revision").iloc[-1]
         if not np.isnan(row["x"]):
             told[session, row["symbol"]] = told.get((session, row["symbol"]), 0.0) + row["x"]
