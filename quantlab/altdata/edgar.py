@@ -6,7 +6,7 @@
 __all__ = ['watch_list', 'edgar_identity', 'EdgarReader', 'filing_list', 'company_ciks', 'parse_submission', 'store_filing',
            'read_store', 'watch_filings', 'stored_filings']
 
-# %% ../../nbs/altdata/156_edgar.ipynb #2d96a6a1
+# %% ../../nbs/altdata/156_edgar.ipynb #4b3b8edd
 import gzip
 import json
 import os
@@ -19,6 +19,7 @@ from difflib import get_close_matches
 from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
@@ -99,7 +100,8 @@ def edgar_identity() -> str:  # as the header User-Agent
         raise ConfigError(f"QUANTLAB_EDGAR_IDENTITY {said}; the SEC asks for a contact: Your Name you@example.com")
     return contact
 
-# %% ../../nbs/altdata/156_edgar.ipynb #9d3c2b33
+# %% ../../nbs/altdata/156_edgar.ipynb #a045a825
+_T = TypeVar("_T")
 _HOSTS = {"submissions": "https://data.sec.gov"}
 _MEND = {
     403: "the SEC refuses who gives no contact or asks too often: check QUANTLAB_EDGAR_IDENTITY, wait ten minutes",
@@ -132,7 +134,7 @@ def _refused(error: HTTPError, path: str) -> DataError:
         return DataError(f"/{path} answered {error.code} and points elsewhere; check QUANTLAB_EDGAR_URL")
     return DataError(f"/{path} answered {error.code} {error.reason}; {_MEND.get(error.code, 'check the address')}")
 
-# %% ../../nbs/altdata/156_edgar.ipynb #07fbebc0
+# %% ../../nbs/altdata/156_edgar.ipynb #ab226215
 class EdgarReader:
     """Ask EDGAR for documents; raise ConfigError without a contact, or for a pace or an address that is none.
 
@@ -179,25 +181,26 @@ class EdgarReader:
         if self.url and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", self.url):
             raise ConfigError("QUANTLAB_EDGAR_URL is no address; write https://host, or leave it out for the SEC")
         self.identity, self.pace = edgar_identity(), Pace(per_second, sleep)
-        self.attempts, self.limit, self.timeout, self.pages = attempts, limit, timeout, {}
+        self.attempts, self.limit, self.timeout = attempts, limit, timeout
+        self.pages: dict[tuple[str, str, str], pd.DataFrame] = {}  # of older filings, which do not change
 
     def read(
         self,
         path: str,  # such as files/company_tickers.json
-        parse: Callable[[bytes], object] = bytes,  # of the body; its TemporaryError asks again
-    ) -> object:  # what parse returns
+        parse: Callable[[bytes], _T],  # of the body; its TemporaryError asks again
+    ) -> _T:  # what parse returns
         """Fetch a document; raise TemporaryError after the last attempt, DataError for what will not pass.
 
         Parameters
         ----------
         path : str
             Such as files/company_tickers.json.
-        parse : Callable[[bytes], object], default bytes
+        parse : Callable[[bytes], _T]
             Of the body; its TemporaryError asks again.
 
         Returns
         -------
-        object
+        _T
             What parse returns.
 
         Raises
@@ -285,7 +288,7 @@ class EdgarReader:
 
         return self.read(path, parse)
 
-# %% ../../nbs/altdata/156_edgar.ipynb #17034111
+# %% ../../nbs/altdata/156_edgar.ipynb #119c0def
 _FORMS = ("8-K", "8-K/A", "8-K12B", "8-K12B/A", "8-K12G3", "8-K12G3/A", "8-K15D5", "8-K15D5/A")
 _LISTED = {"accession": "accessionNumber", "form": "form", "filed": "filingDate"}
 _SHAPES = {"accession": r"\d{10}-\d{2}-\d{6}", "filed": r"\d{4}-\d{2}-\d{2}"}
@@ -309,8 +312,8 @@ def _listed(
 
 
 def filing_list(
-    reader: EdgarReader,
-    cik: str,
+    reader: EdgarReader,  # who asks
+    cik: str,  # of the company, with or without leading zeros
     since: str = "",  # day, as 2024-01-01; filings before it are left out
 ) -> tuple[str, pd.DataFrame]:  # ticker or ""; accession, form, filed of the 8-K filings, oldest first, each once
     """List the 8-K filings of a company; raise as EdgarReader.read does, or DataError for an answer of another shape.
@@ -318,7 +321,9 @@ def filing_list(
     Parameters
     ----------
     reader : EdgarReader
+        Who asks.
     cik : str
+        Of the company, with or without leading zeros.
     since : str, default ""
         day, as 2024-01-01; filings before it are left out.
 
@@ -361,15 +366,16 @@ def filing_list(
     named = named if _TICKER.fullmatch(named) and not named.isdigit() else ""
     return named, table[table["filed"] >= since].sort_values(["filed", "accession"], ignore_index=True)
 
-# %% ../../nbs/altdata/156_edgar.ipynb #e5840779
+# %% ../../nbs/altdata/156_edgar.ipynb #0d1a559b
 def company_ciks(
-    reader: EdgarReader,
+    reader: EdgarReader,  # who asks
 ) -> dict[str, str]:  # ticker, as the SEC writes it -> CIK without leading zeros
     """Return the SEC's table of tickers, which is of today; raise as EdgarReader.read does.
 
     Parameters
     ----------
     reader : EdgarReader
+        Who asks.
 
     Returns
     -------
@@ -412,7 +418,8 @@ def _companies(
     if unknown:
         near = get_close_matches(unknown[0], list(table), n=3)
         hint = f"close to it: {', '.join(near)}; " if near else ""
-        raise DataError(f"the SEC knows no ticker {', '.join(unknown[:5])}; {hint}give the CIK of a company that is gone")
+        named = ", ".join(unknown[:5])
+        raise DataError(f"the SEC knows no ticker {named}; {hint}give the CIK of a company that is gone")
     return found
 
 # %% ../../nbs/altdata/156_edgar.ipynb #0a6191a1
@@ -475,73 +482,12 @@ def parse_submission(
 
     Examples
     --------
-    >>> import json
-    >>> import pandas as pd
-    >>> from html import escape
     >>> from quantlab.altdata.edgar import parse_submission
-    >>> from quantlab.altdata.filings import sample_filings
     >>> from quantlab.core.errors import show_error
-    >>> fdx = sample_filings().query("symbol == 'FDX'").copy()
-    >>> fdx["clock"] = fdx["filed"].dt.strftime("%Y%m%d") + fdx["items"].str.contains("2.02").map(
-    ...     {True: "161500", False: "090000"}
-    ... )
-    >>> change = fdx.iloc[[-1]].assign(
-    ...     form="8-K/A", accession="0001193125-23-309999", filed=pd.Timestamp("2023-12-28"), clock="20231228170500"
-    ... )
-    >>> fdx = pd.concat([fdx, change], ignore_index=True)
-    >>> def submission(row):
-    ...     "Write a filing as EDGAR's full submission text."
-    ...     head = f"<SEC-DOCUMENT>{row.accession}.txt : {row.filed:%Y%m%d}\\n<SEC-HEADER>{row.accession}.hdr.sgml : {row.filed:%Y%m%d}\\n"
-    ...     head += f"<ACCEPTANCE-DATETIME>{row.clock}\\nACCESSION NUMBER:\\t\\t{row.accession}\\n"
-    ...     head += f"CONFORMED SUBMISSION TYPE:\\t{row.form}\\nPUBLIC DOCUMENT COUNT:\\t\\t1\\n"
-    ...     head += f"CONFORMED PERIOD OF REPORT:\\t{row.period:%Y%m%d}\\nFILED AS OF DATE:\\t\\t{row.filed:%Y%m%d}\\n\\nFILER:\\n\\n\\tCOMPANY DATA:\\t\\n"
-    ...     head += f"\\t\\tCOMPANY CONFORMED NAME:\\t\\t\\t{row.company}\\n\\t\\tCENTRAL INDEX KEY:\\t\\t\\t{int(row.cik):010d}\\n</SEC-HEADER>\\n"
-    ...     lines = "".join(f"<p>{escape(line)}</p>" for line in row.text.splitlines())
-    ...     body = f"<DOCUMENT>\\n<TYPE>{row.form}\\n<SEQUENCE>1\\n<FILENAME>main.htm\\n<DESCRIPTION>{row.form}\\n<TEXT>\\n<html><body>"
-    ...     return (head + body + lines + "</body></html>\\n</TEXT>\\n</DOCUMENT>\\n</SEC-DOCUMENT>\\n").encode()
-    >>> def columns(rows):
-    ...     "Write rows as a page of EDGAR's list."
-    ...     days = {"filingDate": rows["filed"], "reportDate": rows["period"]}
-    ...     page = {"accessionNumber": list(rows["accession"]), "form": list(rows["form"])}
-    ...     return page | {name: list(day.dt.strftime("%Y-%m-%d")) for name, day in days.items()}
-    >>> newest, older = fdx.iloc[6:], fdx.iloc[:6]
-    >>> page = {
-    ...     "name": "CIK0001048911-submissions-001.json",
-    ...     "filingCount": 6,
-    ...     "filingFrom": "2023-03-06",
-    ...     "filingTo": f"{older['filed'].max():%Y-%m-%d}",
-    ... }
-    >>> listing = {
-    ...     "cik": "1048911",
-    ...     "name": "FEDEX CORP",
-    ...     "tickers": ["FDX"],
-    ...     "filings": {"recent": columns(newest), "files": [page]},
-    ... }
-    >>> answers = {
-    ...     "/files/company_tickers.json": json.dumps(
-    ...         {"0": {"cik_str": 1048911, "ticker": "FDX", "title": "FEDEX CORP"}}
-    ...     ).encode(),
-    ...     "/submissions/CIK0001048911.json": json.dumps(listing).encode(),
-    ...     f"/submissions/{page['name']}": json.dumps(columns(older)).encode(),
-    ... }
-    >>> for row in fdx.itertuples():
-    ...     answers[f"/Archives/edgar/data/1048911/{row.accession.replace('-', '')}/{row.accession}.txt"] = (
-    ...         submission(row)
-    ...     )
     >>> body = next(value for path, value in answers.items() if path.endswith("0001193125-23-309999.txt"))
     >>> one = parse_submission(body, "FDX")
     >>> half = show_error(lambda: parse_submission(body[: len(body) // 2], "FDX"))
     >>> {key: value for key, value in one.items() if key != "text"}, half
-    ({'symbol': 'FDX',
-      'cik': '1048911',
-      'company': 'FEDEX CORP',
-      'form': '8-K/A',
-      'accession': '0001193125-23-309999',
-      'period': '2023-12-22',
-      'filed': '2023-12-28',
-      'accepted': '2023-12-28T22:05:00+00:00',
-      'items': '5.02,9.01'},
-     'TemporaryError: the submission does not come to its end; run again later')
     """
     text = _decoded(body)
     if not re.search(r"</(SEC|IMS)-DOCUMENT>", text[-2000:]):
@@ -599,67 +545,13 @@ def store_filing(
 
     Examples
     --------
-    >>> import json
-    >>> import pandas as pd
     >>> import tempfile
-    >>> from html import escape
-    >>> from quantlab.altdata.edgar import parse_submission, read_store, store_filing
-    >>> from quantlab.altdata.filings import sample_filings
-    >>> fdx = sample_filings().query("symbol == 'FDX'").copy()
-    >>> fdx["clock"] = fdx["filed"].dt.strftime("%Y%m%d") + fdx["items"].str.contains("2.02").map(
-    ...     {True: "161500", False: "090000"}
-    ... )
-    >>> change = fdx.iloc[[-1]].assign(
-    ...     form="8-K/A", accession="0001193125-23-309999", filed=pd.Timestamp("2023-12-28"), clock="20231228170500"
-    ... )
-    >>> fdx = pd.concat([fdx, change], ignore_index=True)
-    >>> def submission(row):
-    ...     "Write a filing as EDGAR's full submission text."
-    ...     head = f"<SEC-DOCUMENT>{row.accession}.txt : {row.filed:%Y%m%d}\\n<SEC-HEADER>{row.accession}.hdr.sgml : {row.filed:%Y%m%d}\\n"
-    ...     head += f"<ACCEPTANCE-DATETIME>{row.clock}\\nACCESSION NUMBER:\\t\\t{row.accession}\\n"
-    ...     head += f"CONFORMED SUBMISSION TYPE:\\t{row.form}\\nPUBLIC DOCUMENT COUNT:\\t\\t1\\n"
-    ...     head += f"CONFORMED PERIOD OF REPORT:\\t{row.period:%Y%m%d}\\nFILED AS OF DATE:\\t\\t{row.filed:%Y%m%d}\\n\\nFILER:\\n\\n\\tCOMPANY DATA:\\t\\n"
-    ...     head += f"\\t\\tCOMPANY CONFORMED NAME:\\t\\t\\t{row.company}\\n\\t\\tCENTRAL INDEX KEY:\\t\\t\\t{int(row.cik):010d}\\n</SEC-HEADER>\\n"
-    ...     lines = "".join(f"<p>{escape(line)}</p>" for line in row.text.splitlines())
-    ...     body = f"<DOCUMENT>\\n<TYPE>{row.form}\\n<SEQUENCE>1\\n<FILENAME>main.htm\\n<DESCRIPTION>{row.form}\\n<TEXT>\\n<html><body>"
-    ...     return (head + body + lines + "</body></html>\\n</TEXT>\\n</DOCUMENT>\\n</SEC-DOCUMENT>\\n").encode()
-    >>> def columns(rows):
-    ...     "Write rows as a page of EDGAR's list."
-    ...     days = {"filingDate": rows["filed"], "reportDate": rows["period"]}
-    ...     page = {"accessionNumber": list(rows["accession"]), "form": list(rows["form"])}
-    ...     return page | {name: list(day.dt.strftime("%Y-%m-%d")) for name, day in days.items()}
-    >>> newest, older = fdx.iloc[6:], fdx.iloc[:6]
-    >>> page = {
-    ...     "name": "CIK0001048911-submissions-001.json",
-    ...     "filingCount": 6,
-    ...     "filingFrom": "2023-03-06",
-    ...     "filingTo": f"{older['filed'].max():%Y-%m-%d}",
-    ... }
-    >>> listing = {
-    ...     "cik": "1048911",
-    ...     "name": "FEDEX CORP",
-    ...     "tickers": ["FDX"],
-    ...     "filings": {"recent": columns(newest), "files": [page]},
-    ... }
-    >>> answers = {
-    ...     "/files/company_tickers.json": json.dumps(
-    ...         {"0": {"cik_str": 1048911, "ticker": "FDX", "title": "FEDEX CORP"}}
-    ...     ).encode(),
-    ...     "/submissions/CIK0001048911.json": json.dumps(listing).encode(),
-    ...     f"/submissions/{page['name']}": json.dumps(columns(older)).encode(),
-    ... }
-    >>> for row in fdx.itertuples():
-    ...     answers[f"/Archives/edgar/data/1048911/{row.accession.replace('-', '')}/{row.accession}.txt"] = (
-    ...         submission(row)
-    ...     )
-    >>> body = next(value for path, value in answers.items() if path.endswith("0001193125-23-309999.txt"))
-    >>> one = parse_submission(body, "FDX")
+    >>> from quantlab.altdata.edgar import read_store, store_filing
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = store_filing(folder, one, body)
     ...     kept = read_store(folder)
     ...     names = sorted(path.name for path in file.parent.iterdir())
     >>> names
-    ['0001193125-23-309999.json', '0001193125-23-309999.txt.gz']
     """
     folder = Path(store) / f"{int(str(record['cik'])):010d}"
     _write(folder / f"{record['accession']}.txt.gz", gzip.compress(body, 6, mtime=0))
@@ -693,67 +585,13 @@ def read_store(
 
     Examples
     --------
-    >>> import json
-    >>> import pandas as pd
     >>> import tempfile
-    >>> from html import escape
-    >>> from quantlab.altdata.edgar import parse_submission, read_store, store_filing
-    >>> from quantlab.altdata.filings import sample_filings
-    >>> fdx = sample_filings().query("symbol == 'FDX'").copy()
-    >>> fdx["clock"] = fdx["filed"].dt.strftime("%Y%m%d") + fdx["items"].str.contains("2.02").map(
-    ...     {True: "161500", False: "090000"}
-    ... )
-    >>> change = fdx.iloc[[-1]].assign(
-    ...     form="8-K/A", accession="0001193125-23-309999", filed=pd.Timestamp("2023-12-28"), clock="20231228170500"
-    ... )
-    >>> fdx = pd.concat([fdx, change], ignore_index=True)
-    >>> def submission(row):
-    ...     "Write a filing as EDGAR's full submission text."
-    ...     head = f"<SEC-DOCUMENT>{row.accession}.txt : {row.filed:%Y%m%d}\\n<SEC-HEADER>{row.accession}.hdr.sgml : {row.filed:%Y%m%d}\\n"
-    ...     head += f"<ACCEPTANCE-DATETIME>{row.clock}\\nACCESSION NUMBER:\\t\\t{row.accession}\\n"
-    ...     head += f"CONFORMED SUBMISSION TYPE:\\t{row.form}\\nPUBLIC DOCUMENT COUNT:\\t\\t1\\n"
-    ...     head += f"CONFORMED PERIOD OF REPORT:\\t{row.period:%Y%m%d}\\nFILED AS OF DATE:\\t\\t{row.filed:%Y%m%d}\\n\\nFILER:\\n\\n\\tCOMPANY DATA:\\t\\n"
-    ...     head += f"\\t\\tCOMPANY CONFORMED NAME:\\t\\t\\t{row.company}\\n\\t\\tCENTRAL INDEX KEY:\\t\\t\\t{int(row.cik):010d}\\n</SEC-HEADER>\\n"
-    ...     lines = "".join(f"<p>{escape(line)}</p>" for line in row.text.splitlines())
-    ...     body = f"<DOCUMENT>\\n<TYPE>{row.form}\\n<SEQUENCE>1\\n<FILENAME>main.htm\\n<DESCRIPTION>{row.form}\\n<TEXT>\\n<html><body>"
-    ...     return (head + body + lines + "</body></html>\\n</TEXT>\\n</DOCUMENT>\\n</SEC-DOCUMENT>\\n").encode()
-    >>> def columns(rows):
-    ...     "Write rows as a page of EDGAR's list."
-    ...     days = {"filingDate": rows["filed"], "reportDate": rows["period"]}
-    ...     page = {"accessionNumber": list(rows["accession"]), "form": list(rows["form"])}
-    ...     return page | {name: list(day.dt.strftime("%Y-%m-%d")) for name, day in days.items()}
-    >>> newest, older = fdx.iloc[6:], fdx.iloc[:6]
-    >>> page = {
-    ...     "name": "CIK0001048911-submissions-001.json",
-    ...     "filingCount": 6,
-    ...     "filingFrom": "2023-03-06",
-    ...     "filingTo": f"{older['filed'].max():%Y-%m-%d}",
-    ... }
-    >>> listing = {
-    ...     "cik": "1048911",
-    ...     "name": "FEDEX CORP",
-    ...     "tickers": ["FDX"],
-    ...     "filings": {"recent": columns(newest), "files": [page]},
-    ... }
-    >>> answers = {
-    ...     "/files/company_tickers.json": json.dumps(
-    ...         {"0": {"cik_str": 1048911, "ticker": "FDX", "title": "FEDEX CORP"}}
-    ...     ).encode(),
-    ...     "/submissions/CIK0001048911.json": json.dumps(listing).encode(),
-    ...     f"/submissions/{page['name']}": json.dumps(columns(older)).encode(),
-    ... }
-    >>> for row in fdx.itertuples():
-    ...     answers[f"/Archives/edgar/data/1048911/{row.accession.replace('-', '')}/{row.accession}.txt"] = (
-    ...         submission(row)
-    ...     )
-    >>> body = next(value for path, value in answers.items() if path.endswith("0001193125-23-309999.txt"))
-    >>> one = parse_submission(body, "FDX")
+    >>> from quantlab.altdata.edgar import read_store, store_filing
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = store_filing(folder, one, body)
     ...     kept = read_store(folder)
     ...     names = sorted(path.name for path in file.parent.iterdir())
     >>> names
-    ['0001193125-23-309999.json', '0001193125-23-309999.txt.gz']
     """
     rows = []
     for file in sorted(Path(store).glob("[0-9]*/[0-9]*.json")):
@@ -771,7 +609,7 @@ def read_store(
         table["symbol"] = table["cik"].map(named).fillna(table["symbol"])
     return check_filings(table.assign(accepted=pd.to_datetime(table["accepted"], utc=True)))
 
-# %% ../../nbs/altdata/156_edgar.ipynb #29a76d4f
+# %% ../../nbs/altdata/156_edgar.ipynb #f5046f99
 def _missing(store: Path, cik: str, listed: pd.DataFrame) -> list[str]:
     "Return the accessions that are listed and not stored."
     folder = store / f"{int(cik):010d}"
@@ -802,9 +640,10 @@ class _Failures:
     "Collect what went wrong in a pass; end it when EDGAR itself seems to be away."
 
     def __init__(self) -> None:
-        self.said, self.away = [], 0
+        self.said: list[str] = []
+        self.away = 0
 
-    def attempt(self, call: Callable, *given: object) -> object | None:
+    def attempt(self, call: Callable[..., _T], *given: object) -> _T | None:
         "Call; note a DataError and return None; raise after the third temporary one in a row."
         try:
             found = call(*given)
@@ -872,7 +711,7 @@ def watch_filings(
         At once, DataError at the end for what failed.
     DataError
         "/{path} holds no tickers as EDGAR's does; run again later, or give CIKs"
-        "the SEC knows no ticker {...}; {hint}give the CIK of a company that is gone"
+        "the SEC knows no ticker {named}; {hint}give the CIK of a company that is gone"
 
     Examples
     --------

@@ -458,10 +458,11 @@ def read_filings(
     >>> sample = pd.read_parquet(path("data", "sample") / "altdata/filings.parquet")
     >>> checked = check_filings(sample)
     >>> pd.testing.assert_frame_equal(sample_filings(), checked)
+    >>> address = "https://www.sec.gov/Archives/edgar/data/1001039/0001001039-16-000417.txt"
     >>> written = {
     ...     "cik": "1001039", "company": "WALT DISNEY CO/", "filing_type": "8-K", "filing_date": "2016-05-10",
     ...     "period_of_report": "2016-05-10", "item_2.02": "Item 2.02 Results\\nOn May 10, 2016, the Registrant ...",
-    ...     "item_1.01": "", "complete_text_filing_link": "https://www.sec.gov/Archives/edgar/data/1001039/0001001039-16-000417.txt",
+    ...     "item_1.01": "", "complete_text_filing_link": address,
     ... }  # fmt: skip
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     _ = (Path(folder) / "one.json").write_text(json.dumps(written))
