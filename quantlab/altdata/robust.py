@@ -520,7 +520,7 @@ def reach_votes(
     """
     return (np.log1p(reach) / np.log1p(100)).clip(0.5, 2).fillna(1)
 
-# %% ../../nbs/altdata/166_robust.ipynb #80c8228c
+# %% ../../nbs/altdata/166_robust.ipynb #9649751a
 def post_votes(
     posts: pd.DataFrame,  # posts frame
     closes: pd.Series,  # closing instants, UTC, by session label
@@ -593,9 +593,9 @@ def post_votes(
     """
     posts = check_posts(posts)
     inside = event_sessions(posts["known_at"], closes)
-    posts = posts[inside.notna()]
+    posts, inside = posts[inside.notna()], inside.dropna()
     fact = ["source", "symbol", "event_time", "id"]
-    posts = posts[~posts[fact].assign(session=inside).duplicated(keep="last")].reset_index(drop=True)
+    posts = posts[~posts[fact].assign(session=inside).duplicated(keep="last").to_numpy()].reset_index(drop=True)
     told = near_copies(posts, closes, threshold, lookback).assign(symbol=posts["symbol"], author=posts["author"])
     told["count"] = told.groupby(["session", "symbol"])["earlier"].transform("size")
     usual = usual_counts(told, closes).stack(future_stack=True)

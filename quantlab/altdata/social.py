@@ -865,13 +865,13 @@ class Inbox:
         frame = frame.assign(kind="post", backfilled=frame["backfilled"].astype("bool"), **times)
         return check_posts(frame.astype({"reach": "float64", "revision": "int64"}))
 
-# %% ../../nbs/altdata/165_social.ipynb #dcb698da
+# %% ../../nbs/altdata/165_social.ipynb #ed76b109
 def collect_posts(
     feed: _Feed,  # an adapter
     inbox: Inbox,
     now: Callable[[], pd.Timestamp],  # the clock, UTC; asked after each page
     backfill: bool = False,  # True: known_at is the publication time
-    overlap: pd.Timedelta = pd.Timedelta(days=1),  # read again below the mark, to see edits
+    overlap: float = 24.0,  # hours that are read again below the mark, to see edits
     since: pd.Timestamp | None = None,  # UTC: older posts end a pass; None: the service's own end
 ) -> dict[str, int]:  # new, revised, known, pages
     """Store all posts of a source down to those it has brought before; go on where a pass was cut off.
@@ -924,7 +924,7 @@ def collect_posts(
     told = {"new": 0, "revised": 0, "known": 0, "pages": 0}
     reached, top, token = inbox.mark(feed.name)
     for resume in ([json.loads(token)] if token else []) + [None]:
-        floor = reached - overlap // pd.Timedelta(microseconds=1) if reached is not None else None
+        floor = reached - round(overlap * 3_600_000_000) if reached is not None else None
         floor = max(x for x in (floor, since and _micros(since), -(10**18)) if x is not None)
         for page in feed.pages(resume):
             times = [_micros(row["event_time"]) for row in page.rows]

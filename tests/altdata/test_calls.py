@@ -35,7 +35,8 @@ GOOD, BAD = "Jane Roe -- CEO\nA great and strong quarter.\n", "Jane Roe -- CEO\n
 @pytest.mark.parametrize(
     "text",
     [
-        "Presentation\n\nOperator\nWelcome.\nJo Roe – Chief Executive Officer\nHello: all.\nQ&A\nAl Poe – Bank – Analyst\nWhy?",
+        "Presentation\n\nOperator\nWelcome.\nJo Roe – Chief Executive Officer\nHello: all.\nQ&A\n"
+        "Al Poe – Bank – Analyst\nWhy?",
         "Operator: Welcome.\nJo Roe (CEO): Hello: all.\nOperator: The first question comes from Al.\nAl Poe: Why?",
         "PREPARED REMARKS\r\nOperator\r\nWelcome.\r\nJo Roe -- CEO\r\nHello: all.\r\nQuestion-and-Answer Session\r\n"
         "Al Poe -- Analyst\r\nWhy?",

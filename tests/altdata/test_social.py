@@ -224,7 +224,7 @@ def test_a_later_pass_stops_at_the_mark_and_sees_edits(serve, tmp_path):
     board.posts[2990] = Board.post(2990, "$BTC edited")
     board.posts += [Board.post(i) for i in range(3000, 3005)]
     asked, later = len(server.noted), NOW + pd.Timedelta(hours=1)
-    told = collect_posts(board_feed(server), inbox, lambda: later, overlap=pd.Timedelta(hours=2))
+    told = collect_posts(board_feed(server), inbox, lambda: later, overlap=2.0)
     assert told["new"] == 5 and told["revised"] == 1 and len(server.noted) - asked < 5
     two = inbox.read().query("id == 't3_2990'")
     assert two["revision"].tolist() == [0, 1] and two["known_at"].tolist() == [NOW, later]
