@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['need_torch', 'torch_device', 'deterministic_torch', 'NetworkFit', 'small_net', 'train_network', 'network_scores']
 
-# %% ../../nbs/deep/480_networks.ipynb #8451015d
+# %% ../../nbs/deep/480_networks.ipynb #9f02e9aa
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,7 +65,7 @@ def deterministic_torch(
             torch.set_num_threads(before)
             torch.use_deterministic_algorithms(strict, warn_only=warn)
 
-# %% ../../nbs/deep/480_networks.ipynb #67be8b5b
+# %% ../../nbs/deep/480_networks.ipynb #f7234ab3
 @dataclass(frozen=True)
 class NetworkFit:
     "Hold a trained network as arrays; it knows what the last training outcome knew."
@@ -78,7 +79,10 @@ class NetworkFit:
     history: pd.DataFrame = field(repr=False)  # by pass: train, valid (mean loss)
 
 
-def small_net(nn: ModuleType, n_features: int) -> object:  # an untrained net with one output
+def small_net(
+    nn: ModuleType,  # torch.nn
+    n_features: int,  # columns that go in
+) -> Any:  # an untrained net with one output
     "Lay out a net of two hidden layers."
     return nn.Sequential(nn.Linear(n_features, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 1))
 
@@ -88,11 +92,12 @@ def _scaled(X: pd.DataFrame, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return np.nan_to_num((X.to_numpy("float64") - mean) / scale, nan=0.0, posinf=0.0, neginf=0.0).astype("float32")
 
 
-def _learn(torch: ModuleType, net: object, parts: dict, epochs: int, patience: int, batch: int, rate: float) -> tuple:
+def _learn(torch: ModuleType, net: Any, parts: dict, epochs: int, patience: int, batch: int, rate: float) -> tuple:
     "Train a net until the loss on later dates does not fall; return the best weights, their pass, and the losses."
     steps = torch.optim.Adam(net.parameters(), lr=rate, weight_decay=1e-4)
     (x, y), (later_x, later_y) = parts["train"], parts["valid"]
-    best, weights, losses = 0, [], []
+    best, losses = 0, []
+    weights: list[np.ndarray] = []
     for epoch in range(epochs):
         net.train()
         total = 0.0
