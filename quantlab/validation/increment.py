@@ -141,7 +141,67 @@ def _so_far(
 # %% ../../nbs/validation/371_increment.ipynb #a8829b64
 @dataclass(frozen=True)
 class Increment:
-    "Hold what a score adds to others; knowable when the last outcome is."
+    """Hold what a score adds to others; knowable when the last outcome is.
+
+    Parameters
+    ----------
+    verdict : str
+        "yes", "no" or "not enough".
+    reason : str
+        Of the verdict.
+    residual : ICTest
+        IC of what the base leaves of the score.
+    gain : ICTest
+        IC of the combination with the score less that without, out of sample.
+    ic_both : float
+        Mean rank IC of the combination with the score, out of sample.
+    ic_base : float
+        Without.
+    explained : float
+        Share of the score's ranks that the base explains.
+    p_permutation : float
+        Two-sided, of the residual.
+    p_deflated : float
+        The same for the best of n_trials.
+    dsr : float
+        Probability that the residual beats the best of n_trials lucky ones.
+    least_seen : float
+        Smallest mean IC of the residual that would be seen with 80 % power.
+    smallest : float
+        That would matter.
+    n_trials : int
+        Scores tried, this one included.
+    null : np.ndarray, default field(repr=False)
+        float64[draws]: mean IC of each deal.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.validation.increment import increment
+    >>> bars = adjust(sample_bars(start="2015-01-01", end="2017-06-30"), "total")
+    >>> close, label = to_wide(bars["close"]), forward_returns(bars, horizon=5)
+    >>> long = lambda wide: to_long(wide, bars.index)
+    >>> base = pd.DataFrame(
+    ...     {"reversal": long(1 - close / close.shift(5)), "momentum": long(close.shift(21) / close.shift(252) - 1)}
+    ... )
+    >>> rng = np.random.default_rng(7)
+    >>> noise = pd.DataFrame(rng.standard_normal(close.shape), close.index, close.columns).ewm(alpha=0.1).mean()
+    >>> noise, past = long(noise / noise.std().mean()), base["reversal"] / base["reversal"].std()
+    >>> volume = np.log(to_wide(bars["volume"]).where(lambda v: v > 0))
+    >>> candidates = {
+    ...     "planted": noise + past + 0.1 * label["y"] / label["y"].std(),
+    ...     "echo": noise + past,
+    ...     "volume": long(volume - volume.rolling(21).mean()),
+    ... }
+    >>> hundred = increment(candidates["planted"], base, label["y"], label["t1"], n_trials=100, draws=199, past=120)
+    >>> hundred.reason
+    'p 0.3942 is above 0.05; an IC below 0.0369 would not be seen, 0.01 would matter'
+    """
 
     verdict: str  # "yes", "no" or "not enough"
     reason: str  # of the verdict
@@ -159,7 +219,60 @@ class Increment:
     null: np.ndarray = field(repr=False)  # float64[draws]: mean IC of each deal
 
     def table(self) -> pd.DataFrame:  # by figure: mean, se, t, p, dates
-        "Lay the figures out as they are read."
+        """Lay the figures out as they are read.
+
+        Returns
+        -------
+        pd.DataFrame
+            By figure: mean, se, t, p, dates.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from dataclasses import asdict
+        >>> from quantlab.core.panel import to_long, to_wide
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.labels.forward import forward_returns
+        >>> from quantlab.validation.increment import increment
+        >>> from quantlab.validation.inference import mean_ic
+        >>> bars = adjust(sample_bars(start="2015-01-01", end="2017-06-30"), "total")
+        >>> close, label = to_wide(bars["close"]), forward_returns(bars, horizon=5)
+        >>> long = lambda wide: to_long(wide, bars.index)
+        >>> base = pd.DataFrame(
+        ...     {"reversal": long(1 - close / close.shift(5)), "momentum": long(close.shift(21) / close.shift(252) - 1)}
+        ... )
+        >>> rng = np.random.default_rng(7)
+        >>> noise = pd.DataFrame(rng.standard_normal(close.shape), close.index, close.columns).ewm(alpha=0.1).mean()
+        >>> noise, past = long(noise / noise.std().mean()), base["reversal"] / base["reversal"].std()
+        >>> volume = np.log(to_wide(bars["volume"]).where(lambda v: v > 0))
+        >>> candidates = {
+        ...     "planted": noise + past + 0.1 * label["y"] / label["y"].std(),
+        ...     "echo": noise + past,
+        ...     "volume": long(volume - volume.rolling(21).mean()),
+        ... }
+        >>> alone = pd.DataFrame(
+        ...     {
+        ...         name: asdict(mean_ic(score.loc["2016-02":], label["y"]))
+        ...         for name, score in {**base, **candidates}.items()
+        ...     }
+        ... ).T
+        >>> judged = {
+        ...     name: increment(score, base, label["y"], label["t1"], draws=199, past=120)
+        ...     for name, score in candidates.items()
+        ... }
+        >>> judged["planted"].table().round(4)
+                                         mean      se       t       p  dates
+        mean rank IC
+        left by the base, forward      0.0623  0.0094  6.6464  0.0000    371
+        left by the base, dates dealt  0.0623  0.0085  7.2858  0.0050    371
+        the same, best of 1            0.0623  0.0085     NaN  0.0050    371
+        gain out of sample, forward    0.0244  0.0262  0.9321  0.3513    245
+        base out of sample             0.0395     NaN     NaN     NaN    245
+        both out of sample             0.0640     NaN     NaN     NaN    245
+        least that would be seen       0.0240     NaN     NaN     NaN    371
+        """
         test = lambda t: (t.mean, t.se, t.t, t.p, t.n_dates)
         spread = math.sqrt(float(np.mean(self.null**2))) if len(self.null) else math.nan
         mean, dates, none = self.residual.mean, self.residual.n_dates, math.nan
@@ -243,7 +356,7 @@ def _nothing(placed: _Aligned, share: np.ndarray, spoken: np.ndarray, axis: int)
         return "not enough", "the score never tells names apart where base and outcome are known"
     return ("no", "the base explains all of the score") if share[spoken].min() > 1 - 1e-9 else ("", "")
 
-# %% ../../nbs/validation/371_increment.ipynb #7ce53ed8
+# %% ../../nbs/validation/371_increment.ipynb #bc857473
 def increment(
     score: pd.Series,  # (date, symbol); the new score, known at the close of date; NaN or no row = silent
     base: pd.DataFrame | pd.Series,  # (date, symbol), one column per score at hand; known at the close of date
@@ -259,14 +372,87 @@ def increment(
     draws: int = 999,  # deals of the dates
     seed: int = 7,  # of the deals
 ) -> Increment:
-    "Judge what a score adds; raise ConfigError for impossible settings, DataError for outcomes without an end."
-    if within not in ("date", "symbol") or n_trials < 1 or draws < 19 or past < 1 or not smallest > 0:
+    """Judge what a score adds; raise ConfigError for impossible settings, DataError for outcomes without an end.
+
+    Parameters
+    ----------
+    score : pd.Series
+        (date, symbol); the new score, known at the close of date; NaN or no row = silent.
+    base : pd.DataFrame | pd.Series
+        (date, symbol), one column per score at hand; known at the close of date.
+    y : pd.Series
+        (date, symbol); the outcome, decimal return.
+    t1 : pd.Series
+        (date, symbol); when the outcome is known.
+    smallest : float, default 0.01
+        Mean IC that would matter.
+    n_trials : int, default 1
+        Scores tried, this one included.
+    within : str, default "date"
+        "date": across names; "symbol": each name over its dates, for few names.
+    level : float, default 0.05
+        Chance of a yes for a score that adds nothing.
+    past : int, default 250
+        Dates with known outcomes before the first combination.
+    method : str, default "forward"
+        Of validation.inference.mean_ic.
+    horizon : int | None, default None
+        Sessions an outcome lasts; needed by method "hac".
+    draws : int, default 999
+        Deals of the dates.
+    seed : int, default 7
+        Of the deals.
+
+    Returns
+    -------
+    Increment
+        What a score adds to others; knowable when the last outcome is.
+
+    Raises
+    ------
+    ConfigError
+        For impossible settings, DataError for outcomes without an end.
+    DataError
+        "base has {...} rows and {...} columns; give the scores at hand, one a column"
+        "t1 of {...}, {...} is missing or before its date; give each outcome its end"
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        Its message says what is wrong and where (see check_panel).
+        When nothing can be paired (see pair).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_long, to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.labels.forward import forward_returns
+    >>> from quantlab.validation.increment import increment
+    >>> bars = adjust(sample_bars(start="2015-01-01", end="2017-06-30"), "total")
+    >>> close, label = to_wide(bars["close"]), forward_returns(bars, horizon=5)
+    >>> long = lambda wide: to_long(wide, bars.index)
+    >>> base = pd.DataFrame(
+    ...     {"reversal": long(1 - close / close.shift(5)), "momentum": long(close.shift(21) / close.shift(252) - 1)}
+    ... )
+    >>> rng = np.random.default_rng(7)
+    >>> noise = pd.DataFrame(rng.standard_normal(close.shape), close.index, close.columns).ewm(alpha=0.1).mean()
+    >>> noise, past = long(noise / noise.std().mean()), base["reversal"] / base["reversal"].std()
+    >>> volume = np.log(to_wide(bars["volume"]).where(lambda v: v > 0))
+    >>> candidates = {
+    ...     "planted": noise + past + 0.1 * label["y"] / label["y"].std(),
+    ...     "echo": noise + past,
+    ...     "volume": long(volume - volume.rolling(21).mean()),
+    ... }
+    >>> hundred = increment(candidates["planted"], base, label["y"], label["t1"], n_trials=100, draws=199, past=120)
+    >>> hundred.reason
+    'p 0.3942 is above 0.05; an IC below 0.0369 would not be seen, 0.01 would matter'
+    """
+    if within not in ("date", "symbol") or min(n_trials, past) < 1 or draws < 19 or not smallest > 0 or not 0 < level < 1:
         raise ConfigError(
-            f"within {within!r}, n_trials {n_trials}, draws {draws}, past {past}, smallest {smallest}; within is 'date' "
-            "or 'symbol', n_trials and past are 1 or more, draws 19 or more, smallest above 0"
+            f"within {within!r}, n_trials {n_trials}, draws {draws}, past {past}, smallest {smallest}, level {level}; "
+            "within is 'date' or 'symbol', n_trials and past 1 or more, draws 19 or more, smallest and level above 0"
         )
-    if not 0 < level < 1:
-        raise ConfigError(f"level is {level}; give a chance between 0 and 1, such as 0.05")
     placed, axis = _align(score, base, y, t1), int(within == "symbol")
     placed = _cut(placed, placed.there.sum(axis=1) >= (1 if axis else 3)) if axis or placed.there.shape[1] > 2 else placed
     turn = np.transpose if axis else (lambda a: a)
