@@ -150,7 +150,8 @@ def _fit(
 # %% ../../nbs/validation/369_events.ipynb #45428a6d
 def _unusable(placed: pd.DataFrame, fits: pd.DataFrame, abnormal: np.ndarray, length: int, least: int) -> list[str]:
     "Say of each placed event, in order of sessions, why it is left out; an empty string when it is used."
-    reasons, last = [], {}
+    reasons: list[str] = []
+    last: dict[int, int] = {}
     still = fits["sd"] <= 1e-9
     for i, (row, col, n) in enumerate(zip(placed["row"], placed["col"], fits["n_obs"], strict=True)):
         if n < least:
@@ -248,7 +249,7 @@ def abnormal_returns(
     placed = _place(events, wide)
     out, placed = placed[placed["reason"] != ""], placed[placed["reason"] == ""].reset_index(drop=True)
     sessions, values = np.arange(first, last + 1), wide.to_numpy(dtype=np.float64)
-    cut = lambda span: _spans(placed, values, index, span) if len(placed) else (np.empty((0, len(span))),) * 2
+    cut = lambda span: _spans(placed, values, index, span) if len(placed) else (np.empty((0, len(span))), np.empty((0, len(span))))
     fits, residuals = _fit(*cut(np.arange(start, end + 1)), model)
     own, index_then = cut(sessions)
     abnormal = own - fits["alpha"].to_numpy()[:, None] - fits["beta"].to_numpy()[:, None] * index_then
@@ -325,7 +326,7 @@ def _judge(
     "Test one span's cumulated abnormal returns in four ways."
     n, none = len(car), math.nan
     z = float(scar.sum() / np.sqrt(variance.sum())) if n else none
-    told = {"events": n, "car": float(car.mean()) if n else none, "correlation": r, "patell": z}
+    told: dict[str, float | str] = {"events": n, "car": float(car.mean()) if n else none, "correlation": r, "patell": z}
     told |= {"p_patell": float(2 * ndtr(-abs(z))), "reason": ""}
     if n < 2 or min(np.ptp(car), np.ptp(scar)) < 1e-12:
         reason = f"{n} events have no spread to test with" if n < 2 else "all events have the same CAR"
