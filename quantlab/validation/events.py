@@ -150,7 +150,8 @@ def _fit(
 # %% ../../nbs/validation/369_events.ipynb #45428a6d
 def _unusable(placed: pd.DataFrame, fits: pd.DataFrame, abnormal: np.ndarray, length: int, least: int) -> list[str]:
     "Say of each placed event, in order of sessions, why it is left out; an empty string when it is used."
-    reasons, last = [], {}
+    reasons: list[str] = []
+    last: dict[int, int] = {}
     still = fits["sd"] <= 1e-9
     for i, (row, col, n) in enumerate(zip(placed["row"], placed["col"], fits["n_obs"], strict=True)):
         if n < least:
@@ -248,7 +249,8 @@ def abnormal_returns(
     placed = _place(events, wide)
     out, placed = placed[placed["reason"] != ""], placed[placed["reason"] == ""].reset_index(drop=True)
     sessions, values = np.arange(first, last + 1), wide.to_numpy(dtype=np.float64)
-    cut = lambda span: _spans(placed, values, index, span) if len(placed) else (np.empty((0, len(span))),) * 2
+    blank = lambda span: np.empty((0, len(span)))
+    cut = lambda span: _spans(placed, values, index, span) if len(placed) else (blank(span), blank(span))
     fits, residuals = _fit(*cut(np.arange(start, end + 1)), model)
     own, index_then = cut(sessions)
     abnormal = own - fits["alpha"].to_numpy()[:, None] - fits["beta"].to_numpy()[:, None] * index_then
@@ -325,11 +327,12 @@ def _judge(
     "Test one span's cumulated abnormal returns in four ways."
     n, none = len(car), math.nan
     z = float(scar.sum() / np.sqrt(variance.sum())) if n else none
-    told = {"events": n, "car": float(car.mean()) if n else none, "correlation": r, "patell": z}
+    told: dict[str, float | str] = {"events": n, "car": float(car.mean()) if n else none, "correlation": r, "patell": z}
     told |= {"p_patell": float(2 * ndtr(-abs(z))), "reason": ""}
     if n < 2 or min(np.ptp(car), np.ptp(scar)) < 1e-12:
         reason = f"{n} events have no spread to test with" if n < 2 else "all events have the same CAR"
-        return told | dict.fromkeys(("t", "p_t", "bmp", "p_bmp", "kp", "p_kp", "se", "least"), none) | {"reason": reason}
+        lacks = dict.fromkeys(("t", "p_t", "bmp", "p_bmp", "kp", "p_kp", "se", "least"), none)
+        return told | lacks | {"reason": reason}
     p = lambda t: float(2 * stdtr(n - 1, -abs(t)))
     se, t_bmp = car.std(ddof=1) / math.sqrt(n), scar.mean() / scar.std(ddof=1) * math.sqrt(n)
     shared = (1 + (n - 1) * r) / (1 - r) if r < 1 else none
@@ -340,8 +343,8 @@ def _judge(
     return told | ({} if shared > 0 else {"reason": f"average correlation {r:.4f} leaves the mean no variance"})
 
 # %% ../../nbs/validation/369_events.ipynb #583343fd
-_COLUMNS = ["events", "car", "se", "correlation", "t", "p_t", "patell", "p_patell", "bmp", "p_bmp", "kp", "p_kp", "least",
-            "reason"]
+_COLUMNS = ["events", "car", "se", "correlation", "t", "p_t", "patell", "p_patell", "bmp", "p_bmp", "kp", "p_kp",
+            "least", "reason"]
 
 
 @dataclass(frozen=True)
@@ -387,7 +390,7 @@ class EventTests:
     [0, 5]   0.0194  0.0306   2.2776   2.9061  0.8104  0.4313
     """
 
-    table: pd.DataFrame  # by span: events, car, se (KP's), correlation, four statistics and p, least effect seen, reason
+    table: pd.DataFrame  # by span: events, car, se (KP's), correlation, four statistics and p, least (effect seen)
     path: pd.DataFrame = field(repr=False)  # by session: mean CAR since the first, se, low, high (95 %), events
     used: pd.DataFrame = field(repr=False)  # by event: date, symbol, its model
     dropped: pd.DataFrame = field(repr=False)  # date, symbol, reason, span ("" = all of them)
@@ -456,7 +459,7 @@ def event_tests(
     table, left = {}, [measured.dropped.assign(span="")]
     for first, last in (_check_span("a span", span) for span in spans):
         if first < sessions[0] or last > sessions[-1]:
-            raise ConfigError(f"span {(first, last)} leaves the event span {sessions[0], sessions[-1]}; measure it first")
+            raise ConfigError(f"span {(first, last)} leaves the event span {sessions[0], sessions[-1]}; measure it")
         name = f"[{first}, {last}]"
         table[name], chosen = judge((first, last))
         if not chosen.all():

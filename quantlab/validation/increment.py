@@ -356,7 +356,7 @@ def _nothing(placed: _Aligned, share: np.ndarray, spoken: np.ndarray, axis: int)
         return "not enough", "the score never tells names apart where base and outcome are known"
     return ("no", "the base explains all of the score") if share[spoken].min() > 1 - 1e-9 else ("", "")
 
-# %% ../../nbs/validation/371_increment.ipynb #7ce53ed8
+# %% ../../nbs/validation/371_increment.ipynb #bc857473
 def increment(
     score: pd.Series,  # (date, symbol); the new score, known at the close of date; NaN or no row = silent
     base: pd.DataFrame | pd.Series,  # (date, symbol), one column per score at hand; known at the close of date
@@ -448,13 +448,11 @@ def increment(
     >>> hundred.reason
     'p 0.3942 is above 0.05; an IC below 0.0369 would not be seen, 0.01 would matter'
     """
-    if within not in ("date", "symbol") or n_trials < 1 or draws < 19 or past < 1 or not smallest > 0:
+    if within not in ("date", "symbol") or min(n_trials, past) < 1 or draws < 19 or not smallest > 0 or not 0 < level < 1:
         raise ConfigError(
-            f"within {within!r}, n_trials {n_trials}, draws {draws}, past {past}, smallest {smallest}; within is 'date' "
-            "or 'symbol', n_trials and past are 1 or more, draws 19 or more, smallest above 0"
+            f"within {within!r}, n_trials {n_trials}, draws {draws}, past {past}, smallest {smallest}, level {level}; "
+            "within is 'date' or 'symbol', n_trials and past 1 or more, draws 19 or more, smallest and level above 0"
         )
-    if not 0 < level < 1:
-        raise ConfigError(f"level is {level}; give a chance between 0 and 1, such as 0.05")
     placed, axis = _align(score, base, y, t1), int(within == "symbol")
     placed = _cut(placed, placed.there.sum(axis=1) >= (1 if axis else 3)) if axis or placed.there.shape[1] > 2 else placed
     turn = np.transpose if axis else (lambda a: a)
