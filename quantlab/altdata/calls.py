@@ -89,6 +89,7 @@ def split_call(
     >>> from quantlab.altdata.calls import split_call
     >>> from quantlab.core.errors import show_error
     >>> show_error(lambda: split_call("once upon a time there was a company"))
+    "DataError: nobody speaks in 36 characters; lines such as 'Jane Roe -- Chief Executive Officer' do"
     """
     table = pd.DataFrame(_turns(text.splitlines()), columns=["section", "speaker", "title", "text"])
     table["text"] = [" ".join(" ".join(part).split()) for part in table["text"]]
@@ -327,6 +328,13 @@ def call_tone(
     >>> spring = read_transcript(folder / "acme_q1.txt")
     >>> read = call_tone(spring.turns)
     >>> read.round(3)
+    tone               0.159
+    tone_prepared      0.536
+    tone_questions    -0.595
+    tone_answers      -0.470
+    uncertainty        0.075
+    n_words           40.000
+    dtype: float64
     """
     table = _read(turns, lexicon)
     table = table[table["tone"].notna() & (table["words"] > 0)]

@@ -60,6 +60,7 @@ def word_set(
     >>> wordings = paid["text"].head(60).map(word_set)
     >>> typical = np.median([jaccard(x, y) for n, x in enumerate(wordings) for y in wordings[:n]])
     >>> {"by hand": round(jaccard(a, b), 3), "two wordings of one template, median": round(float(typical), 3)}
+    {'by hand': 0.429, 'two wordings of one template, median': 0.35}
     """
     return frozenset(_WORD.findall(clean_text(text).lower()))
 
@@ -341,6 +342,11 @@ def copy_votes(
     ... )
     >>> votes = copy_votes(cases)
     >>> cases.assign(vote=votes.round(3), in_a_crowd=copy_votes(cases.assign(count=200)).round(3))
+       earlier  copies  count  usual   vote  in_a_crowd
+    0    False       1     20   20.0  1.000        1.00
+    1    False       3     20   20.0  0.962        0.20
+    2    False      11     20   20.0  0.500        0.01
+    3     True       3     20   20.0  0.000        0.00
     """
     if not tolerance > 0:
         raise ConfigError(f"tolerance is {tolerance}; give a number of copies above 0")

@@ -885,8 +885,8 @@ def collect_posts(
         The clock, UTC; asked after each page.
     backfill : bool, default False
         True: known_at is the publication time.
-    overlap : pd.Timedelta, default pd.Timedelta(days=1)
-        Read again below the mark, to see edits.
+    overlap : float, default 24.0
+        Hours that are read again below the mark, to see edits.
     since : pd.Timestamp | None, default None
         UTC: older posts end a pass; None: the service's own end.
 

@@ -33,7 +33,64 @@ SYNTH_SEED = 190  # of posts that are made up
 def inbox_file(
     name: str = "posts",  # of the inbox
 ) -> Path:  # in the lake; need not exist
-    "Say where an inbox of posts lies; raise ConfigError for a name that is no plain word."
+    """Say where an inbox of posts lies; raise ConfigError for a name that is no plain word.
+
+    Parameters
+    ----------
+    name : str, default "posts"
+        Of the inbox.
+
+    Returns
+    -------
+    Path
+        In the lake; need not exist.
+
+    Raises
+    ------
+    ConfigError
+        For a name that is no plain word.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.sources import posts_by_bar, read_sources, source_posts
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.synth import synth_coins
+    >>> coins = synth_coins().bars
+    >>> work = tempfile.TemporaryDirectory()
+    >>> listed = Path(work.name) / "altdata.yaml"
+    >>> listed.write_text(
+    ...     \"\"\"
+    ... filings: {tickers: [FDX, DIS], since: 2024-01-01}
+    ... posts:
+    ...   - {kind: cryptopanic, symbols: {BTC: BTCUSDT, ETH: ETHUSDT}}
+    ...   - {kind: reddit, subreddit: stocks, symbols: {AAPL: AAPL, apple: AAPL}}
+    ... calls: {folder: data/calls}
+    ... \"\"\".replace("2024-01-01", "'2024-01-01'")
+    ... )
+    >>> told = []
+    >>> for text in (
+    ...     "posts: [{kind: twitter}]",
+    ...     "filings: {tickers: [F_X]}",
+    ...     "tweets: []",
+    ...     "posts: [{kind: json}]",
+    ...     "{",
+    ... ):
+    ...     listed.write_text(text)
+    ...     told.append(show_error(lambda: read_sources(listed)))
+    >>> refused = [
+    ...     show_error(lambda: posts_by_bar("sample", sample_bars(["KO"], "2014-01-02", "2014-02-28").index)),
+    ...     show_error(lambda: source_posts("lake:no_such", coins.index.unique("date"), ["BTCUSDT"])),
+    ...     show_error(lambda: read_sources(Path(work.name) / "none.yaml")),
+    ... ]
+    >>> work.cleanup()
+    >>> refused
+    ['ConfigError: data.posts: sample has no posts on KO; name another source, or none',
+     'ConfigError: data.posts: lake:no_such holds no posts; quantlab altdata ingest fills lake:posts',
+     'ConfigError: none.yaml is not there; write it, or mend [altdata] sources']
+    """
     if not name.replace("_", "").isalnum():
         raise ConfigError(f"data.posts: lake:{name} is no inbox; write lake:posts")
     return path("data", "lake") / "altdata" / f"{name}.sqlite"
@@ -44,7 +101,72 @@ def source_posts(
     dates: pd.Index,  # of the bars; posts that are made up are made for them
     symbols: list[str],  # whose posts are wanted
 ) -> pd.DataFrame:  # posts frame of these symbols
-    "Read the posts of a source; raise ConfigError where it is not there, DataError for posts that cannot be."
+    """Read the posts of a source; raise ConfigError where it is not there, DataError for posts that cannot be.
+
+    Parameters
+    ----------
+    source : str
+        sample, synth, lake:NAME, or a CSV, Parquet or JSON-lines file, path from the workspace's root.
+    dates : pd.Index
+        Of the bars; posts that are made up are made for them.
+    symbols : list[str]
+        Whose posts are wanted.
+
+    Returns
+    -------
+    pd.DataFrame
+        Posts frame of these symbols.
+
+    Raises
+    ------
+    ConfigError
+        Where it is not there, DataError for posts that cannot be.
+    DataError
+        For a date that is no session (see session_closes).
+        Where the file or a symbol is not there (see sample_posts).
+        For a missing column or zone, a broken line, or a date without closes (see read_posts).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.sources import posts_by_bar, read_sources, source_posts
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.synth import synth_coins
+    >>> coins = synth_coins().bars
+    >>> work = tempfile.TemporaryDirectory()
+    >>> listed = Path(work.name) / "altdata.yaml"
+    >>> listed.write_text(
+    ...     \"\"\"
+    ... filings: {tickers: [FDX, DIS], since: 2024-01-01}
+    ... posts:
+    ...   - {kind: cryptopanic, symbols: {BTC: BTCUSDT, ETH: ETHUSDT}}
+    ...   - {kind: reddit, subreddit: stocks, symbols: {AAPL: AAPL, apple: AAPL}}
+    ... calls: {folder: data/calls}
+    ... \"\"\".replace("2024-01-01", "'2024-01-01'")
+    ... )
+    >>> told = []
+    >>> for text in (
+    ...     "posts: [{kind: twitter}]",
+    ...     "filings: {tickers: [F_X]}",
+    ...     "tweets: []",
+    ...     "posts: [{kind: json}]",
+    ...     "{",
+    ... ):
+    ...     listed.write_text(text)
+    ...     told.append(show_error(lambda: read_sources(listed)))
+    >>> refused = [
+    ...     show_error(lambda: posts_by_bar("sample", sample_bars(["KO"], "2014-01-02", "2014-02-28").index)),
+    ...     show_error(lambda: source_posts("lake:no_such", coins.index.unique("date"), ["BTCUSDT"])),
+    ...     show_error(lambda: read_sources(Path(work.name) / "none.yaml")),
+    ... ]
+    >>> work.cleanup()
+    >>> refused
+    ['ConfigError: data.posts: sample has no posts on KO; name another source, or none',
+     'ConfigError: data.posts: lake:no_such holds no posts; quantlab altdata ingest fills lake:posts',
+     'ConfigError: none.yaml is not there; write it, or mend [altdata] sources']
+    """
     names = sorted(symbols)
     if source == "synth":
         return synth_posts(_closes(dates), names, 0.5, seed=SYNTH_SEED).posts
@@ -69,7 +191,43 @@ def posts_by_bar(
     source: str,  # as for source_posts
     index: pd.MultiIndex,  # (date, symbol) of the bars
 ) -> pd.DataFrame:  # on index: tone, doubt, posts; known at the close of date; tone 0, doubt 1 and posts 0 where nobody wrote
-    "Score the posts of a source at each bar; raise ConfigError for a source without posts on these names."
+    """Score the posts of a source at each bar; raise ConfigError for a source without posts on these names.
+
+    Parameters
+    ----------
+    source : str
+        As for source_posts.
+    index : pd.MultiIndex
+        (date, symbol) of the bars.
+
+    Returns
+    -------
+    pd.DataFrame
+        On index: tone, doubt, posts; known at the close of date; tone 0, doubt 1 and posts 0 where
+        nobody wrote.
+
+    Raises
+    ------
+    ConfigError
+        For a source without posts on these names.
+    DataError
+        For a date that is no session (see session_closes).
+        Where the file or a symbol is not there (see sample_posts).
+        For a missing column or zone, a broken line, or a date without closes (see read_posts).
+
+    Examples
+    --------
+    >>> from quantlab.altdata.sources import posts_by_bar
+    >>> from quantlab.data.synth import synth_coins
+    >>> coins = synth_coins().bars
+    >>> beside = posts_by_bar("sample", coins.index)
+    >>> coins[["close"]].join(beside).tail(3).round(3)
+                                        close   tone  doubt  posts
+    date                      symbol
+    2021-05-15 00:00:00+00:00 BTCUSDT  27.733 -0.013   0.25    0.0
+                              ETHUSDT  54.457  0.039   0.25    0.0
+                              SOLUSDT  66.460 -0.013   0.25    0.0
+    """
     dates, names = index.unique("date"), list(index.unique("symbol"))
     posts = source_posts(source, dates, names)
     if posts.empty:
@@ -84,14 +242,108 @@ class _Part(BaseModel):
 
 
 class FilingSource(_Part):
-    "Say whose filings are watched."
+    """Say whose filings are watched.
+
+    Examples
+    --------
+    >>> import json
+    >>> from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    >>> from quantlab.altdata.sources import Sources
+    >>> class Service(BaseHTTPRequestHandler):
+    ...     "Serve two pages of posts; fail where asked to."
+    ...
+    ...     def do_GET(self):
+    ...         second = "page=2" in self.path
+    ...         rows = [
+    ...             {
+    ...                 "n": f"{second}-{i}",
+    ...                 "on": "BTCUSDT",
+    ...                 "at": f"2024-01-0{1 + (not second)}T00:00:0{i}Z",
+    ...                 "said": f"btc is fine {i}",
+    ...             }
+    ...             for i in range(3)
+    ...         ]
+    ...         body = {
+    ...             "posts": rows[::-1],
+    ...             "next": None if second else f"http://127.0.0.1:{self.server.server_port}/posts?page=2",
+    ...         }
+    ...         self.send_response(404 if "gone" in self.path else 200)
+    ...         self.end_headers()
+    ...         self.wfile.write(json.dumps(body).encode())
+    ...
+    ...     def log_message(self, *_):
+    ...         pass
+    >>> server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
+    >>> feed = {
+    ...     "kind": "json",
+    ...     "rows": "posts",
+    ...     "next_page": "next",
+    ...     "fields": {"id": "n", "symbol": "on", "event_time": "at", "text": "said"},
+    ... }
+    >>> address = f"http://127.0.0.1:{server.server_port}"
+    >>> sources = Sources.model_validate(
+    ...     {
+    ...         "posts": [
+    ...             feed | {"name": "mine", "url": f"{address}/posts"},
+    ...             feed | {"name": "gone", "url": f"{address}/gone"},
+    ...         ]
+    ...     }
+    ... )
+    """
 
     tickers: tuple[str, ...] = Field(min_length=1)  # or CIKs
     since: str = ""  # first filing date; empty: all
 
 
 class PostSource(_Part):
-    "Say where posts are read."
+    """Say where posts are read.
+
+    Examples
+    --------
+    >>> import json
+    >>> from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    >>> from quantlab.altdata.sources import Sources
+    >>> class Service(BaseHTTPRequestHandler):
+    ...     "Serve two pages of posts; fail where asked to."
+    ...
+    ...     def do_GET(self):
+    ...         second = "page=2" in self.path
+    ...         rows = [
+    ...             {
+    ...                 "n": f"{second}-{i}",
+    ...                 "on": "BTCUSDT",
+    ...                 "at": f"2024-01-0{1 + (not second)}T00:00:0{i}Z",
+    ...                 "said": f"btc is fine {i}",
+    ...             }
+    ...             for i in range(3)
+    ...         ]
+    ...         body = {
+    ...             "posts": rows[::-1],
+    ...             "next": None if second else f"http://127.0.0.1:{self.server.server_port}/posts?page=2",
+    ...         }
+    ...         self.send_response(404 if "gone" in self.path else 200)
+    ...         self.end_headers()
+    ...         self.wfile.write(json.dumps(body).encode())
+    ...
+    ...     def log_message(self, *_):
+    ...         pass
+    >>> server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
+    >>> feed = {
+    ...     "kind": "json",
+    ...     "rows": "posts",
+    ...     "next_page": "next",
+    ...     "fields": {"id": "n", "symbol": "on", "event_time": "at", "text": "said"},
+    ... }
+    >>> address = f"http://127.0.0.1:{server.server_port}"
+    >>> sources = Sources.model_validate(
+    ...     {
+    ...         "posts": [
+    ...             feed | {"name": "mine", "url": f"{address}/posts"},
+    ...             feed | {"name": "gone", "url": f"{address}/gone"},
+    ...         ]
+    ...     }
+    ... )
+    """
 
     kind: Literal["cryptopanic", "reddit", "json"]
     symbols: dict[str, str] = {}  # what they write -> our symbol
@@ -106,13 +358,107 @@ class PostSource(_Part):
 
 
 class CallSource(_Part):
-    "Say where transcripts lie."
+    """Say where transcripts lie.
+
+    Examples
+    --------
+    >>> import json
+    >>> from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    >>> from quantlab.altdata.sources import Sources
+    >>> class Service(BaseHTTPRequestHandler):
+    ...     "Serve two pages of posts; fail where asked to."
+    ...
+    ...     def do_GET(self):
+    ...         second = "page=2" in self.path
+    ...         rows = [
+    ...             {
+    ...                 "n": f"{second}-{i}",
+    ...                 "on": "BTCUSDT",
+    ...                 "at": f"2024-01-0{1 + (not second)}T00:00:0{i}Z",
+    ...                 "said": f"btc is fine {i}",
+    ...             }
+    ...             for i in range(3)
+    ...         ]
+    ...         body = {
+    ...             "posts": rows[::-1],
+    ...             "next": None if second else f"http://127.0.0.1:{self.server.server_port}/posts?page=2",
+    ...         }
+    ...         self.send_response(404 if "gone" in self.path else 200)
+    ...         self.end_headers()
+    ...         self.wfile.write(json.dumps(body).encode())
+    ...
+    ...     def log_message(self, *_):
+    ...         pass
+    >>> server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
+    >>> feed = {
+    ...     "kind": "json",
+    ...     "rows": "posts",
+    ...     "next_page": "next",
+    ...     "fields": {"id": "n", "symbol": "on", "event_time": "at", "text": "said"},
+    ... }
+    >>> address = f"http://127.0.0.1:{server.server_port}"
+    >>> sources = Sources.model_validate(
+    ...     {
+    ...         "posts": [
+    ...             feed | {"name": "mine", "url": f"{address}/posts"},
+    ...             feed | {"name": "gone", "url": f"{address}/gone"},
+    ...         ]
+    ...     }
+    ... )
+    """
 
     folder: str  # path from the workspace's root
 
 
 class SceneSource(_Part):
-    "Say which pictures are fetched."
+    """Say which pictures are fetched.
+
+    Examples
+    --------
+    >>> import json
+    >>> from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    >>> from quantlab.altdata.sources import Sources
+    >>> class Service(BaseHTTPRequestHandler):
+    ...     "Serve two pages of posts; fail where asked to."
+    ...
+    ...     def do_GET(self):
+    ...         second = "page=2" in self.path
+    ...         rows = [
+    ...             {
+    ...                 "n": f"{second}-{i}",
+    ...                 "on": "BTCUSDT",
+    ...                 "at": f"2024-01-0{1 + (not second)}T00:00:0{i}Z",
+    ...                 "said": f"btc is fine {i}",
+    ...             }
+    ...             for i in range(3)
+    ...         ]
+    ...         body = {
+    ...             "posts": rows[::-1],
+    ...             "next": None if second else f"http://127.0.0.1:{self.server.server_port}/posts?page=2",
+    ...         }
+    ...         self.send_response(404 if "gone" in self.path else 200)
+    ...         self.end_headers()
+    ...         self.wfile.write(json.dumps(body).encode())
+    ...
+    ...     def log_message(self, *_):
+    ...         pass
+    >>> server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
+    >>> feed = {
+    ...     "kind": "json",
+    ...     "rows": "posts",
+    ...     "next_page": "next",
+    ...     "fields": {"id": "n", "symbol": "on", "event_time": "at", "text": "said"},
+    ... }
+    >>> address = f"http://127.0.0.1:{server.server_port}"
+    >>> sources = Sources.model_validate(
+    ...     {
+    ...         "posts": [
+    ...             feed | {"name": "mine", "url": f"{address}/posts"},
+    ...             feed | {"name": "gone", "url": f"{address}/gone"},
+    ...         ]
+    ...     }
+    ... )
+    """
 
     name: str  # of the folder in the store
     url: str  # of a STAC API
@@ -126,7 +472,54 @@ class SceneSource(_Part):
 
 
 class Sources(_Part):
-    "Hold all sources that a workspace reads."
+    """Hold all sources that a workspace reads.
+
+    Examples
+    --------
+    >>> import json
+    >>> from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    >>> from quantlab.altdata.sources import Sources
+    >>> class Service(BaseHTTPRequestHandler):
+    ...     "Serve two pages of posts; fail where asked to."
+    ...
+    ...     def do_GET(self):
+    ...         second = "page=2" in self.path
+    ...         rows = [
+    ...             {
+    ...                 "n": f"{second}-{i}",
+    ...                 "on": "BTCUSDT",
+    ...                 "at": f"2024-01-0{1 + (not second)}T00:00:0{i}Z",
+    ...                 "said": f"btc is fine {i}",
+    ...             }
+    ...             for i in range(3)
+    ...         ]
+    ...         body = {
+    ...             "posts": rows[::-1],
+    ...             "next": None if second else f"http://127.0.0.1:{self.server.server_port}/posts?page=2",
+    ...         }
+    ...         self.send_response(404 if "gone" in self.path else 200)
+    ...         self.end_headers()
+    ...         self.wfile.write(json.dumps(body).encode())
+    ...
+    ...     def log_message(self, *_):
+    ...         pass
+    >>> server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
+    >>> feed = {
+    ...     "kind": "json",
+    ...     "rows": "posts",
+    ...     "next_page": "next",
+    ...     "fields": {"id": "n", "symbol": "on", "event_time": "at", "text": "said"},
+    ... }
+    >>> address = f"http://127.0.0.1:{server.server_port}"
+    >>> sources = Sources.model_validate(
+    ...     {
+    ...         "posts": [
+    ...             feed | {"name": "mine", "url": f"{address}/posts"},
+    ...             feed | {"name": "gone", "url": f"{address}/gone"},
+    ...         ]
+    ...     }
+    ... )
+    """
 
     filings: FilingSource | None = None
     posts: tuple[PostSource, ...] = ()
@@ -137,7 +530,39 @@ class Sources(_Part):
 def read_sources(
     file: Path | None = None,  # YAML; None: the setting [altdata] sources
 ) -> Sources:
-    "Read which sources are configured; raise ConfigError that names the file and the first mistake."
+    """Read which sources are configured; raise ConfigError that names the file and the first mistake.
+
+    Parameters
+    ----------
+    file : Path | None, default None
+        YAML; None: the setting [altdata] sources.
+
+    Returns
+    -------
+    Sources
+        All sources that a workspace reads.
+
+    Raises
+    ------
+    ConfigError
+        That names the file and the first mistake.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.sources import read_sources
+    >>> work = tempfile.TemporaryDirectory()
+    >>> listed = Path(work.name) / "altdata.yaml"
+    >>> listed.write_text(\"\"\"
+    ... filings: {tickers: [FDX, DIS], since: 2024-01-01}
+    ... posts:
+    ...   - {kind: cryptopanic, symbols: {BTC: BTCUSDT, ETH: ETHUSDT}}
+    ...   - {kind: reddit, subreddit: stocks, symbols: {AAPL: AAPL, apple: AAPL}}
+    ... calls: {folder: data/calls}
+    ... \"\"\".replace("2024-01-01", "'2024-01-01'"))
+    >>> made = read_sources(listed)
+    """
     if file is None:
         if not (named := str(setting("altdata", "sources"))):
             raise ConfigError("no source is configured; write a YAML file and name it in [altdata] sources")
@@ -175,7 +600,76 @@ def _feed(one: PostSource) -> CryptoPanic | Reddit | JsonFeed:
 
 # %% ../../nbs/altdata/190_sources.ipynb #ce3b2689
 class Ingested(NamedTuple):
-    "Hold what one source brought."
+    """Hold what one source brought.
+
+    Parameters
+    ----------
+    source : str
+    new : int
+        filings, posts or files stored now.
+    known : int
+        That were there already; 0 where the source does not say.
+    error : str
+        empty: all went well.
+
+    Examples
+    --------
+    >>> import json
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.sources import Sources, ingest_sources
+    >>> work = tempfile.TemporaryDirectory()
+    >>> class Service(BaseHTTPRequestHandler):
+    ...     "Serve two pages of posts; fail where asked to."
+    ...
+    ...     def do_GET(self):
+    ...         second = "page=2" in self.path
+    ...         rows = [
+    ...             {
+    ...                 "n": f"{second}-{i}",
+    ...                 "on": "BTCUSDT",
+    ...                 "at": f"2024-01-0{1 + (not second)}T00:00:0{i}Z",
+    ...                 "said": f"btc is fine {i}",
+    ...             }
+    ...             for i in range(3)
+    ...         ]
+    ...         body = {
+    ...             "posts": rows[::-1],
+    ...             "next": None if second else f"http://127.0.0.1:{self.server.server_port}/posts?page=2",
+    ...         }
+    ...         self.send_response(404 if "gone" in self.path else 200)
+    ...         self.end_headers()
+    ...         self.wfile.write(json.dumps(body).encode())
+    ...
+    ...     def log_message(self, *_):
+    ...         pass
+    >>> server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
+    >>> feed = {
+    ...     "kind": "json",
+    ...     "rows": "posts",
+    ...     "next_page": "next",
+    ...     "fields": {"id": "n", "symbol": "on", "event_time": "at", "text": "said"},
+    ... }
+    >>> address = f"http://127.0.0.1:{server.server_port}"
+    >>> sources = Sources.model_validate(
+    ...     {
+    ...         "posts": [
+    ...             feed | {"name": "mine", "url": f"{address}/posts"},
+    ...             feed | {"name": "gone", "url": f"{address}/gone"},
+    ...         ]
+    ...     }
+    ... )
+    >>> clock = lambda: pd.Timestamp("2024-01-05 12:00", tz="UTC")
+    >>> first, again = (ingest_sources(sources, Path(work.name), clock) for _ in range(2))
+    >>> pd.DataFrame(first + again, index=["first", "first", "again", "again"])[["source", "new", "known"]]
+          source  new  known
+    first   mine    6      0
+    first   gone    0      0
+    again   mine    0      6
+    again   gone    0      0
+    """
 
     source: str
     new: int  # filings, posts or files stored now
@@ -218,7 +712,90 @@ def ingest_sources(
     now: Callable[[], pd.Timestamp] = lambda: pd.Timestamp.now("UTC"),  # the clock
     progress: Callable[[int, int, str], None] = lambda done, total, label: None,  # sources done, of all, present one
 ) -> list[Ingested]:  # in the order of the file
-    "Ask every source for what is new and store it; a source that fails is told in its row."
+    """Ask every source for what is new and store it; a source that fails is told in its row.
+
+    Parameters
+    ----------
+    sources : Sources
+        Of read_sources.
+    lake : Path | None, default None
+        Folder; None: the lake.
+    now : Callable[[], pd.Timestamp], default lambda: pd.Timestamp.now("UTC")
+        The clock.
+    progress : Callable[[int, int, str], None], default lambda done, total, label: None
+        Sources done, of all, present one.
+
+    Returns
+    -------
+    list[Ingested]
+        In the order of the file.
+
+    Raises
+    ------
+    ConfigError
+        At once, DataError at the end for what failed (see watch_filings).
+        "posts: a json feed needs name, url, rows and fields; see nbs/altdata/165_social.ipynb"
+        For a folder that is not there, DataError for a file that is no call (see read_transcripts).
+        When there is none (see root).
+
+    Examples
+    --------
+    >>> import json
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.sources import Sources, ingest_sources
+    >>> work = tempfile.TemporaryDirectory()
+    >>> class Service(BaseHTTPRequestHandler):
+    ...     "Serve two pages of posts; fail where asked to."
+    ...
+    ...     def do_GET(self):
+    ...         second = "page=2" in self.path
+    ...         rows = [
+    ...             {
+    ...                 "n": f"{second}-{i}",
+    ...                 "on": "BTCUSDT",
+    ...                 "at": f"2024-01-0{1 + (not second)}T00:00:0{i}Z",
+    ...                 "said": f"btc is fine {i}",
+    ...             }
+    ...             for i in range(3)
+    ...         ]
+    ...         body = {
+    ...             "posts": rows[::-1],
+    ...             "next": None if second else f"http://127.0.0.1:{self.server.server_port}/posts?page=2",
+    ...         }
+    ...         self.send_response(404 if "gone" in self.path else 200)
+    ...         self.end_headers()
+    ...         self.wfile.write(json.dumps(body).encode())
+    ...
+    ...     def log_message(self, *_):
+    ...         pass
+    >>> server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
+    >>> feed = {
+    ...     "kind": "json",
+    ...     "rows": "posts",
+    ...     "next_page": "next",
+    ...     "fields": {"id": "n", "symbol": "on", "event_time": "at", "text": "said"},
+    ... }
+    >>> address = f"http://127.0.0.1:{server.server_port}"
+    >>> sources = Sources.model_validate(
+    ...     {
+    ...         "posts": [
+    ...             feed | {"name": "mine", "url": f"{address}/posts"},
+    ...             feed | {"name": "gone", "url": f"{address}/gone"},
+    ...         ]
+    ...     }
+    ... )
+    >>> clock = lambda: pd.Timestamp("2024-01-05 12:00", tz="UTC")
+    >>> first, again = (ingest_sources(sources, Path(work.name), clock) for _ in range(2))
+    >>> pd.DataFrame(first + again, index=["first", "first", "again", "again"])[["source", "new", "known"]]
+          source  new  known
+    first   mine    6      0
+    first   gone    0      0
+    again   mine    0      6
+    again   gone    0      0
+    """
     steps, rows = list(_steps(sources, lake or path("data", "lake"), now)), []
     for done, (name, ask) in enumerate(steps):
         progress(done, len(steps), name)
@@ -233,7 +810,39 @@ def ingest_sources(
 def stored_summary(
     lake: Path | None = None,  # folder; None: the lake
 ) -> pd.DataFrame:  # by source and kind: rows, symbols, first and last known_at
-    "Say what the sources have brought so far; no rows where nothing is stored."
+    """Say what the sources have brought so far; no rows where nothing is stored.
+
+    Parameters
+    ----------
+    lake : Path | None, default None
+        Folder; None: the lake.
+
+    Returns
+    -------
+    pd.DataFrame
+        By source and kind: rows, symbols, first and last known_at.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+    DataError
+        As read_store does (see stored_filings).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.sources import stored_summary
+    >>> work = tempfile.TemporaryDirectory()
+    >>> shown = stored_summary(Path(work.name))
+    >>> shown
+      source  kind  rows  symbols                     first  \\
+    0   mine  post     6        1 2024-01-05 12:00:00+00:00
+
+                           last
+    0 2024-01-05 12:00:00+00:00
+    """
     lake = lake or path("data", "lake")
     frames = [Inbox(file).read() for file in sorted((lake / "altdata").glob("*.sqlite"))]
     frames += [stored_filings(lake / "filings")] if (lake / "filings").is_dir() else []

@@ -22,7 +22,27 @@ from ..models.gbm import hold_out
 
 # %% ../../nbs/deep/480_networks.ipynb #52e66341
 def need_torch() -> ModuleType:  # torch
-    "Import torch; raise ConfigError naming `make deep` where it is not installed."
+    """Import torch; raise ConfigError naming `make deep` where it is not installed.
+
+    Returns
+    -------
+    ModuleType
+        Torch.
+
+    Raises
+    ------
+    ConfigError
+        Its message names `make deep` where it is not installed.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.deep.networks import need_torch
+    >>> from unittest.mock import patch
+    >>> with patch.dict("sys.modules", {"torch": None}):
+    ...     refused = show_error(need_torch)
+    >>> refused
+    """
     try:
         return load_torch()
     except ConfigError as error:
@@ -34,7 +54,28 @@ def need_torch() -> ModuleType:  # torch
 def torch_device(
     name: str = "cpu",  # "cpu", "auto" (a card where there is one), or a device of torch such as "cuda:1"
 ) -> str:  # of a device that is there
-    "Choose where a network runs; raise ConfigError for a device that is not there."
+    """Choose where a network runs; raise ConfigError for a device that is not there.
+
+    Parameters
+    ----------
+    name : str, default "cpu"
+        "cpu", "auto" (a card where there is one), or a device of torch such as "cuda:1".
+
+    Returns
+    -------
+    str
+        Of a device that is there.
+
+    Raises
+    ------
+    ConfigError
+        For a device that is not there.
+
+    Examples
+    --------
+    >>> from quantlab.deep.networks import torch_device
+    >>> assert torch_device() == "cpu"
+    """
     torch = need_torch()
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -50,7 +91,34 @@ def deterministic_torch(
     seed: int,  # of weights, order of rows and dropout
     threads: int = 1,  # more are faster, and their sums may differ in the last digits
 ) -> Iterator[ModuleType]:  # torch
-    "Give torch a seed, threads and deterministic operations for a while; raise ConfigError without torch."
+    """Give torch a seed, threads and deterministic operations for a while; raise ConfigError without torch.
+
+    Parameters
+    ----------
+    seed : int
+        Of weights, order of rows and dropout.
+    threads : int, default 1
+        More are faster, and their sums may differ in the last digits.
+
+    Yields
+    ------
+    Iterator[ModuleType]
+        Torch.
+
+    Raises
+    ------
+    ConfigError
+        Without torch.
+
+    Examples
+    --------
+    >>> from quantlab.deep.networks import deterministic_torch
+    >>> def draw(seed):
+    ...     with deterministic_torch(seed) as torch:
+    ...         return torch.randn(3).tolist()
+    >>> [round(x, 4) for x in draw(1)]
+    [0.6614, 0.2669, 0.0617]
+    """
     torch = need_torch()
     before, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     warn = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -68,7 +136,33 @@ def deterministic_torch(
 # %% ../../nbs/deep/480_networks.ipynb #f7234ab3
 @dataclass(frozen=True)
 class NetworkFit:
-    "Hold a trained network as arrays; it knows what the last training outcome knew."
+    """Hold a trained network as arrays; it knows what the last training outcome knew.
+
+    Parameters
+    ----------
+    build : Callable
+        (torch.nn, number of features) -> untrained net.
+    columns : list[str]
+        features, in order.
+    weights : list[np.ndarray], default field(repr=False)
+        Of the best pass, layer by layer.
+    mean : np.ndarray, default field(repr=False)
+        Of the features over the training rows.
+    scale : np.ndarray, default field(repr=False)
+        Their standard deviation, 1 where it is 0.
+    best : int
+        The pass that was kept, from 0.
+    history : pd.DataFrame, default field(repr=False)
+        By pass: train, valid (mean loss).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.networks import NetworkFit, small_net
+    >>> NetworkFit(small_net, ["a"], [], np.zeros(1), np.ones(1), 0, pd.DataFrame())
+    NetworkFit(build=<function small_net>, columns=['a'], best=0)
+    """
 
     build: Callable  # (torch.nn, number of features) -> untrained net
     columns: list[str]  # features, in order
@@ -83,7 +177,28 @@ def small_net(
     nn: ModuleType,  # torch.nn
     n_features: int,  # columns that go in
 ) -> Any:  # an untrained net with one output
-    "Lay out a net of two hidden layers."
+    """Lay out a net of two hidden layers.
+
+    Parameters
+    ----------
+    nn : ModuleType
+        Torch.nn.
+    n_features : int
+        Columns that go in.
+
+    Returns
+    -------
+    Any
+        An untrained net with one output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.networks import NetworkFit, small_net
+    >>> NetworkFit(small_net, ["a"], [], np.zeros(1), np.ones(1), 0, pd.DataFrame())
+    NetworkFit(build=<function small_net>, columns=['a'], best=0)
+    """
     return nn.Sequential(nn.Linear(n_features, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 1))
 
 
@@ -130,7 +245,67 @@ def train_network(
     seed: int = 7,  # of weights and batches
     device: str = "cpu",  # see torch_device
 ) -> NetworkFit:  # with the weights of the best pass
-    "Train a network that stops on later dates; raise ConfigError without torch, DataError for rows it cannot use."
+    """Train a network that stops on later dates; raise ConfigError without torch, DataError for rows it cannot use.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        (date, symbol) features known at the close of date.
+    y : pd.Series
+        Outcome on the same index, no NaN.
+    build : Callable, default small_net
+        (torch.nn, number of features) -> untrained net with one output.
+    purge : int, default 2
+        Sessions from a decision to the end of its outcome: the horizon and a day.
+    validation : float, default 0.2
+        Share of the dates, the last ones, on which training stops.
+    epochs : int, default 200
+        Passes at most.
+    patience : int, default 10
+        Passes without a better one before the end.
+    batch : int, default 512
+        Rows per step.
+    rate : float, default 3e-3
+        Step size of Adam.
+    seed : int, default 7
+        Of weights and batches.
+    device : str, default "cpu"
+        See torch_device.
+
+    Returns
+    -------
+    NetworkFit
+        With the weights of the best pass.
+
+    Raises
+    ------
+    ConfigError
+        Without torch, DataError for rows it cannot use.
+    PanelError
+        When rows do not match or an outcome is missing (see check_training).
+    DataError
+        When rows do not match or an outcome is missing (see check_training).
+        "y holds infinite outcomes; drop those rows"
+        "the loss is {...} from the first pass on; scale y, or lower rate"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.networks import train_network
+    >>> def crossed(n_dates=120, n_symbols=30, seed=0):
+    ...     "A panel whose outcome is the product of two features and noise."
+    ...     rng = np.random.default_rng(seed)
+    ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+    ...     index = pd.MultiIndex.from_product(
+    ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+    ...     )
+    ...     X = pd.DataFrame(rng.normal(size=(len(index), 3)), index, columns=["left", "right", "idle"])
+    ...     return X, (X["left"] * X["right"] + 0.5 * rng.normal(size=len(X))).rename("y")
+    >>> X, y = crossed()
+    >>> early = X.index.get_level_values("date") < X.index.unique("date")[90]
+    >>> fit, again = (train_network(X[early], y[early]) for _ in range(2))
+    """
     if epochs < 1 or patience < 1 or batch < 1 or not 0 < rate < np.inf:
         raise ConfigError(f"epochs {epochs}, patience {patience}, batch {batch}, rate {rate}: all must be positive")
     ordered, outcome, _ = check_training(X, y)
@@ -158,7 +333,51 @@ def network_scores(
     fit: NetworkFit,  # from train_network
     X: pd.DataFrame,  # (date, symbol) with the same features
 ) -> pd.Series:  # float64 score on the same index, known at the close of date
-    "Ask a trained network; raise ConfigError without torch, DataError for missing features."
+    """Ask a trained network; raise ConfigError without torch, DataError for missing features.
+
+    Parameters
+    ----------
+    fit : NetworkFit
+        From train_network.
+    X : pd.DataFrame
+        (date, symbol) with the same features.
+
+    Returns
+    -------
+    pd.Series
+        float64 score on the same index, known at the close of date.
+
+    Raises
+    ------
+    ConfigError
+        Without torch, DataError for missing features.
+    DataError
+        "features {missing} are missing; the network was trained on {columns}"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.networks import network_scores, train_network
+    >>> def crossed(n_dates=120, n_symbols=30, seed=0):
+    ...     "A panel whose outcome is the product of two features and noise."
+    ...     rng = np.random.default_rng(seed)
+    ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+    ...     index = pd.MultiIndex.from_product(
+    ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+    ...     )
+    ...     X = pd.DataFrame(rng.normal(size=(len(index), 3)), index, columns=["left", "right", "idle"])
+    ...     return X, (X["left"] * X["right"] + 0.5 * rng.normal(size=len(X))).rename("y")
+    >>> X, y = crossed()
+    >>> early = X.index.get_level_values("date") < X.index.unique("date")[90]
+    >>> fit, again = (train_network(X[early], y[early]) for _ in range(2))
+    >>> score = network_scores(fit, X[~early])
+    >>> linear = np.linalg.lstsq(X[early], y[early], rcond=None)[0]
+    >>> pd.Series({"network": score.corr(y[~early]), "linear": (X[~early] @ linear).corr(y[~early])}).round(2)
+    network    0.88
+    linear    -0.00
+    dtype: float64
+    """
     missing = [name for name in fit.columns if name not in X]
     if missing:
         raise DataError(f"features {missing} are missing; the network was trained on {fit.columns}")

@@ -141,7 +141,8 @@ def embed_texts(
     --------
     >>> from quantlab.deep.text import embed_texts
     >>> rows = embed_texts(["", "Oil fell", None, "Oil  fell https://t.co/x"])
-    >>> rows[1, :3].round(3).tolist()
+    >>> [round(float(x), 3) for x in rows[1, :3]]
+    [-0.022, -0.009, 0.134]
     """
     if batch < 1 or not 3 <= max_tokens <= 512:
         raise ConfigError(f"batch is {batch} and max_tokens {max_tokens}; give 1 or more, and 3 to 512")

@@ -870,11 +870,6 @@ def _agrees(recipe: Any) -> Any:
         raise ConfigError("sizing.vol_target is a year's; data.periods_per_year must say how long one is: 252")
     if recipe.split.valid_end and recipe.model.kind != "qlib" and not recipe.model.settings.get("early_stopping"):
         raise ConfigError("split.valid_end holds back dates on which nothing stops; set model.early_stopping")
-    reads_text = [w for w in recipe.features.use if w.startswith(("text_tone", "text_posts"))]
-    if (reads_text or "sentiment" in recipe.signals.experts) and not recipe.data.posts:
-        raise ConfigError("features of text and the sentiment expert read posts; name them in data.posts: sample")
-    if "sentiment" in recipe.signals.experts and not reads_text:
-        raise ConfigError("signals.experts: sentiment reads text_ features; add text_tone(5) to features.use")
     weather, scaled = recipe.regime, recipe.sizing != Sizing() or recipe.signals.confidence
     watched = LimitTerms().model_dump(include={"lot", "price_limit", "stale_after", "max_weight", "max_gross"})
     if recipe.policy.kind == "topk_drop" and recipe.limits != LimitTerms(
@@ -893,6 +888,11 @@ def _agrees(recipe: Any) -> Any:
         raise ConfigError("policy.kind long_short has no sizing.vol_target; use regime.managed")
     if weather.managed and not recipe.data.periods_per_year:
         raise ConfigError("regime.managed is a year's volatility; data.periods_per_year must say how long one is: 252")
+    reads_text = [w for w in recipe.features.use if w.startswith(("text_tone", "text_posts"))]
+    if (reads_text or "sentiment" in recipe.signals.experts) and not recipe.data.posts:
+        raise ConfigError("features of text and the sentiment expert read posts; name them in data.posts: sample")
+    if "sentiment" in recipe.signals.experts and not reads_text:
+        raise ConfigError("signals.experts: sentiment reads text_ features; add text_tone(5) to features.use")
     return recipe
 
 # %% ../../nbs/recipe/750_spec.ipynb #ddb0c23c

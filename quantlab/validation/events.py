@@ -354,7 +354,7 @@ class EventTests:
     Parameters
     ----------
     table : pd.DataFrame
-        By span: events, car, se (KP's), correlation, four statistics and p, least effect seen, reason.
+        By span: events, car, se (KP's), correlation, four statistics and p, least (effect seen).
     path : pd.DataFrame, default field(repr=False)
         By session: mean CAR since the first, se, low, high (95 %), events.
     used : pd.DataFrame, default field(repr=False)
