@@ -1161,7 +1161,7 @@ def _shadows(image: np.ndarray, radius: float, azimuth: float) -> tuple[float, f
     inner = ((roof - image[inside]) / (roof - dark)).sum() / (1.4 * radius)
     return float(outer), float(inner), noise / ground
 
-# %% ../../nbs/altdata/180_satellite.ipynb #4a29d0bf
+# %% ../../nbs/altdata/180_satellite.ipynb #0cc99eba
 @lru_cache(maxsize=256)
 def _tank_error(radius: float, outer: float, inner: float, azimuth: float, noise: float) -> tuple[float, float]:
     "Return bias and standard deviation of the measured fill over simulated tanks."
@@ -1169,7 +1169,7 @@ def _tank_error(radius: float, outer: float, inner: float, azimuth: float, noise
     for s in range(32):
         image = _draw_tank(radius, outer, inner, azimuth, noise, np.random.default_rng([72, s]))
         length, depth, _ = _shadows(image, radius, azimuth)
-        found.append(1 - max(depth, 0.0) / length)
+        found.append(1 - depth / length)  # not clipped: clipping would halve the spread of a full tank
     known = np.array(found)[np.isfinite(found)]
     return (float(known.mean() - (1 - inner / outer)), float(known.std(ddof=1))) if len(known) > 16 else (np.nan, np.nan)
 
@@ -1222,8 +1222,8 @@ def tank_fill(
     outer, inner, noise = _shadows(image, pixels, sun_azimuth)
     if not 4 <= outer <= 1.45 * pixels:
         return Measurement(np.nan, np.nan, f"no shadow of 4 to {1.45 * pixels:.0f} pixels; another hour is needed")
-    inner = float(np.clip(inner, 0, outer))
-    bias, spread = _tank_error(pixels, round(2 * outer) / 2, round(2 * inner) / 2, float(round(sun_azimuth)), round(noise + 0.004, 2))
+    drawn = float(np.clip(inner, 2, outer))  # without a shadow on the roof a misplaced centre would not show
+    bias, spread = _tank_error(pixels, round(2 * outer) / 2, round(2 * drawn) / 2, float(round(sun_azimuth)), round(noise + 0.004, 2))
     fill = 1 - inner / outer
     return Measurement(float(np.clip(fill - bias, 0, 1)), float(1.15 * spread))
 
