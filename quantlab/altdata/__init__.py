@@ -1,1 +1,1 @@
-""""""
+"""What was knowable from filings, text and images, and when?"""
