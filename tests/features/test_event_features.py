@@ -92,6 +92,8 @@ def test_a_value_halves_and_is_forgotten():
     kept = event_value(one, "x", 6, 2)(market()).xs("A", level="symbol")
     assert kept.iloc[20:27:2].tolist() == [8.0, 4.0, 2.0, 1.0] and kept.iloc[:20].isna().all()
     assert kept.iloc[27:].isna().all()
+    age = days_since_event(one, 6)(market()).xs("A", level="symbol")
+    assert age.iloc[20:27].tolist() == list(range(7)) and age.iloc[27:].isna().all()
     assert event_value(one, "x", 6)(market()).xs("A", level="symbol").iloc[20:28].tolist()[:7] == [8.0] * 7
 
 
