@@ -4,10 +4,10 @@ Usage: python scripts/calibrate.py stocknet   (or python scripts/stocknet.py)
 
 Reads ../shared/data/text/stocknet_*.parquet and writes bench/results/stocknet.json, which nbs/deep/484_text.ipynb
 shows. A target is a stock and a day whose move from adjusted close to adjusted close, rounded to six decimals, is below
--0.5 % or at least 0.55 %, with a price older than the five days of the window, whether there are tweets or not: so the
-authors' code (github.com/yumoxu/stocknet-code, DataPipe) reads but for its demand of tweets on every day, which would
-leave fewer than they publish. That gives their 2,555 and 3,720 of dev and test exactly and 20,343 of train, where they
-print 20,339. A feature of day d is made of the tweets of the five calendar days before d that were out before the close
+-0.5 % or at least 0.55 %, with a window of five sessions behind it that have a move each, whether there are tweets or
+not. That counts the published targets exactly: 20,339 of train, 2,555 of dev, 3,720 of test. The authors' code
+(github.com/yumoxu/stocknet-code, DataPipe) also demands tweets on every day, which would leave fewer than they publish.
+A feature of day d is made of the tweets of the five calendar days before d that were out before the close
 of the session before d; the paper's own window runs to midnight. Heads are fitted on targets of earlier months alone
 and again every month. Without torch and the model (make deep) the embeddings are left out, and the result says so.
 """
@@ -36,7 +36,7 @@ from quantlab.deep.text import embed_texts, embedding_ready
 
 LOW, HIGH, DAYS = -0.005, 0.0055, 5  # a target's move; calendar days of tweets
 PERIODS = {"train": "2014-01-01", "dev": "2015-08-01", "test": "2015-10-01", "end": "2016-01-01"}
-COUNTS = {"train": 20_339, "dev": 2_555, "test": 3_720}  # published; train is 20,343 here
+COUNTS = {"train": 20_339, "dev": 2_555, "test": 3_720}  # published, and counted here
 PUBLISHED = {"StockNet": (0.5823, 0.080796), "random": (0.5089, -0.002266)}  # Xu and Cohen 2018, table 1: test set
 WALK = "2014-07-01"  # first month that is predicted
 DRAWS, BLOCK, SEED = 2000, 5, 20181  # bootstrap and permutations; dates of a block
@@ -54,7 +54,7 @@ def read_moves(file: Path) -> pd.DataFrame:  # symbol, date, previous (session),
     prices = prices.sort_values(["symbol", "date"], ignore_index=True)
     by = prices.groupby("symbol")
     move = (prices["Adj Close"] / by["Adj Close"].shift() - 1).round(6)
-    old = by["date"].transform("min") < prices["date"] - pd.Timedelta(days=DAYS - 1)
+    old = by.cumcount() > DAYS  # each session of a window of five has a move of its own
     y = pd.Series(np.where(old & (move >= HIGH), 1.0, np.where(old & (move < LOW), 0.0, np.nan)), prices.index)
     table = prices[["symbol", "date"]].assign(previous=by["date"].shift(), move=move, y=y)
     edges = pd.to_datetime(list(PERIODS.values()))

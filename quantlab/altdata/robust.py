@@ -164,7 +164,7 @@ def _clusters(nodes: set[int], links: list[tuple[int, int]]) -> dict[int, int]: 
             parent[max(one, other)] = min(one, other)
     return {node: top(node) for node in nodes}
 
-# %% ../../nbs/altdata/166_robust.ipynb #80bbd50d
+# %% ../../nbs/altdata/166_robust.ipynb #e42c89cb
 def _told(
     rows: list[tuple[int, int, frozenset[str]]],  # row, session number, words; in order of known_at, one symbol
     threshold: float,
@@ -258,7 +258,7 @@ def near_copies(
             earlier[row], copies[row] = before, size
     return found.assign(earlier=earlier, copies=copies)
 
-# %% ../../nbs/altdata/166_robust.ipynb #4f4c044c
+# %% ../../nbs/altdata/166_robust.ipynb #43191b91
 def usual_counts(
     told: pd.DataFrame,  # by post, from near_copies, with symbol
     closes: pd.Series,  # closing instants, UTC, by session label
@@ -354,7 +354,7 @@ def copy_votes(
     vote = 1 / (1 + ((copies["copies"] - 1) / (tolerance * crowd)) ** 2)
     return vote.where(~copies["earlier"], 0.0)
 
-# %% ../../nbs/altdata/166_robust.ipynb #94759651
+# %% ../../nbs/altdata/166_robust.ipynb #7ad29c54
 def stranger_votes(
     copies: pd.DataFrame,  # by post, in order of known_at: session, symbol, author, earlier, count, usual
     burst: float = 3.0,  # times the usual count, above which strangers are doubted
@@ -400,7 +400,7 @@ def stranger_votes(
     share = own.groupby([copies["session"], copies["symbol"]]).transform("mean")
     return (share**2).where(stranger, 1.0)
 
-# %% ../../nbs/altdata/166_robust.ipynb #e26884e3
+# %% ../../nbs/altdata/166_robust.ipynb #681f961a
 def author_votes(
     votes: pd.DataFrame,  # by post: session, symbol, author, vote
     cap: float = 1.0,  # votes of an author on a symbol in a session
@@ -526,7 +526,7 @@ def reach_votes(
     """
     return (np.log1p(reach) / np.log1p(100)).clip(0.5, 2).fillna(1)
 
-# %% ../../nbs/altdata/166_robust.ipynb #9649751a
+# %% ../../nbs/altdata/166_robust.ipynb #3f0e5b3f
 def post_votes(
     posts: pd.DataFrame,  # posts frame
     closes: pd.Series,  # closing instants, UTC, by session label

@@ -135,29 +135,15 @@ class PostPage(NamedTuple):
 
     Examples
     --------
-    >>> import json
-    >>> import os
-    >>> from quantlab.altdata.social import CryptoPanic
-    >>> from unittest.mock import patch
-    >>> news = {
-    ...     "next": None,
-    ...     "results": [
-    ...         {
-    ...             "id": 7, "title": "ETH upgrade ships", "published_at": "2024-03-04T15:00:00Z", "votes": {"liked": 4},
-    ...             "currencies": [{"code": "ETH"}, {"code": "XYZ"}], "source": {"domain": "news.example"},
-    ...         }
-    ...     ],
-    ... }  # fmt: skip
-    >>> panic = Server(lambda *_: (200, {}, json.dumps(news).encode()))
-    >>> with patch.dict(os.environ, {"CRYPTOPANIC_API_KEY": "abc123abc123"}):
-    ...     (got,) = CryptoPanic({"ETH": "ETHUSDT", "BTC": "BTCUSDT"}, url=panic.url).pages()
-    >>> got.rows[0]
-    {'id': '7',
-     'symbols': ['ETHUSDT'],
-     'event_time': Timestamp('2024-03-04 15:00:00+0000', tz='UTC'),
-     'author': 'news.example',
-     'reach': 4.0,
-     'text': 'ETH upgrade ships'}
+    >>> from quantlab.altdata.social import PostPage, _Feed
+    >>> page = [{"user": {"name": "ann"}}]
+    >>> class Pair(_Feed):
+    ...     "Serve two empty pages."
+    ...
+    ...     def page(self, token):
+    ...         return PostPage([], 2 if token is None else None)
+    >>> [page.next for page in Pair().pages()]
+    [2, None]
     """
 
     rows: list[dict]  # id, symbols, event_time (UTC), author, reach, text
@@ -199,7 +185,7 @@ def _listed(found: object, name: str) -> list[dict]:
         raise TemporaryError(f"{name} answered without a list of posts")
     return found
 
-# %% ../../nbs/altdata/165_social.ipynb #6f82328d
+# %% ../../nbs/altdata/165_social.ipynb #d86890d4
 class _Feed:
     "Ask a service for its pages."
 
@@ -263,40 +249,15 @@ class _Feed:
 
         Examples
         --------
-        >>> from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-        >>> from quantlab.altdata.social import JsonFeed
-        >>> from quantlab.core.errors import show_error
-        >>> from threading import Thread
-        >>> from urllib.parse import parse_qsl, urlsplit
-        >>> class Server:
-        ...     "Answer GET requests on this machine from a function of path, query and number."
+        >>> from quantlab.altdata.social import PostPage, _Feed
+        >>> page = [{"user": {"name": "ann"}}]
+        >>> class Pair(_Feed):
+        ...     "Serve two empty pages."
         ...
-        ...     def __init__(self, answer):
-        ...         noted = []
-        ...         self.requests = noted
-        ...
-        ...         class Handler(BaseHTTPRequestHandler):
-        ...             def do_GET(self):
-        ...                 noted.append(self.path)
-        ...                 url = urlsplit(self.path)
-        ...                 status, headers, body = answer(url.path, dict(parse_qsl(url.query)), len(noted))
-        ...                 self.send_response(status)
-        ...                 for name, value in headers.items():
-        ...                     self.send_header(name, value)
-        ...                 self.end_headers()
-        ...                 self.wfile.write(body)
-        ...
-        ...             def log_message(self, *_):
-        ...                 "Say nothing."
-        ...
-        ...         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        ...         Thread(target=server.serve_forever, daemon=True).start()
-        ...         self.url = f"http://127.0.0.1:{server.server_port}"
-        >>> fields = {"id": "name", "symbol": "author", "event_time": "created_utc", "text": "title"}
-        >>> elsewhere = Server(lambda *_: (200, {}, b'{"posts": [], "next": "http://other.example/2"}'))
-        >>> lost = JsonFeed("mine", elsewhere.url, fields, "posts", "next")
-        >>> show_error(lambda: list(lost.pages()))
-        "DataError: mine names a next page at 'other.example'; the key is not sent there"
+        ...     def page(self, token):
+        ...         return PostPage([], 2 if token is None else None)
+        >>> [page.next for page in Pair().pages()]
+        [2, None]
         """
         asked = []
         while True:
@@ -309,7 +270,7 @@ class _Feed:
                 return
             token = page.next
 
-
+# %% ../../nbs/altdata/165_social.ipynb #6d13f294
 class CryptoPanic(_Feed):
     """Read news on coins from CryptoPanic; its key is CRYPTOPANIC_API_KEY.
 
@@ -417,7 +378,7 @@ class CryptoPanic(_Feed):
             "text": " ".join(t for t in texts if t),
         }  # fmt: skip
 
-# %% ../../nbs/altdata/165_social.ipynb #c1c7c907
+# %% ../../nbs/altdata/165_social.ipynb #2fe02a9b
 class Reddit(_Feed):
     """Read the newest posts of a subreddit; its key is REDDIT_TOKEN.
 
@@ -632,7 +593,7 @@ class JsonFeed(_Feed):
             "reach": _count(value.get("reach")), "text": _plain(value["text"]),
         }  # fmt: skip
 
-# %% ../../nbs/altdata/165_social.ipynb #a704f719
+# %% ../../nbs/altdata/165_social.ipynb #05769843
 _TABLES = """
 create table if not exists posts (source text, id text, symbol text, revision int, event_time int, first_seen int,
     known_at int, backfilled int, author text, reach real, text text, primary key (source, id, symbol, revision));
@@ -647,7 +608,7 @@ def _micros(at: pd.Timestamp) -> int:
         raise DataError(f"the instant {at} says no time zone; give one such as 2024-03-04 14:00+00:00")
     return (at - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(microseconds=1)
 
-
+# %% ../../nbs/altdata/165_social.ipynb #eec5e934
 class Inbox:
     """Keep posts for good, with the instant at which each was first seen; raise DataError for a file that is no inbox.
 
@@ -865,7 +826,7 @@ class Inbox:
         frame = frame.assign(kind="post", backfilled=frame["backfilled"].astype("bool"), **times)
         return check_posts(frame.astype({"reach": "float64", "revision": "int64"}))
 
-# %% ../../nbs/altdata/165_social.ipynb #ed76b109
+# %% ../../nbs/altdata/165_social.ipynb #893312a7
 def collect_posts(
     feed: _Feed,  # an adapter
     inbox: Inbox,
@@ -939,7 +900,7 @@ def collect_posts(
         reached, top = top, None
     return told
 
-# %% ../../nbs/altdata/165_social.ipynb #9ea8d445
+# %% ../../nbs/altdata/165_social.ipynb #5eb80b4e
 _TEXTS = {"id": "str", "symbol": "str", "author": "str", "text": "str"}
 
 

@@ -80,6 +80,10 @@ ONE_IMPORTER = (
     "prometheus_client",
     "structlog",
     "streamlit",
+    "edgar",
+    "rasterio",
+    "vaderSentiment",
+    "datasketch",
 )
 
 
