@@ -1213,6 +1213,7 @@ def recipe_names() -> list[str]:
       'gated_trees',
       'momentum',
       'momentum_timed',
+      'posts',
       'trees',
       'us'])
     """
@@ -1252,6 +1253,7 @@ def load(
       'gated_trees',
       'momentum',
       'momentum_timed',
+      'posts',
       'trees',
       'us'])
     """
