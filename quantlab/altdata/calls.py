@@ -152,8 +152,8 @@ def _parsed(file: Path) -> dict[str, object]:  # symbol, event_time, known_at wh
             raise DataError(f"{display_path(file)} holds a {type(raw).__name__}; give one object a file")
         return {_NAMES.get(name.lower(), name.lower()): value for name, value in raw.items()}
     found, lines = {}, body.splitlines()
-    while lines and (not lines[0].strip() or (match := _HEAD.match(lines[0]))):
-        if lines.pop(0).strip():
+    while lines and (not lines[0].strip() or _HEAD.match(lines[0])):
+        if match := _HEAD.match(lines.pop(0)):
             found[_NAMES.get(match[1].lower(), match[1].lower())] = match[2]
     return found | {"text": "\n".join(lines)}
 

@@ -314,7 +314,7 @@ def _pixels(
 
 # %% ../../nbs/altdata/180_satellite.ipynb #94c1f890
 def write_raster(
-    scene: Scene,
+    scene: Scene,  # one picture
     path: str | Path,  # of the GeoTIFF, replaced as a whole
     dtype: str = "float64",  # of all bands; one that holds every value exactly
 ) -> Path:  # of the file
@@ -323,6 +323,7 @@ def write_raster(
     Parameters
     ----------
     scene : Scene
+        One picture.
     path : str | Path
         Of the GeoTIFF, replaced as a whole.
     dtype : str, default "float64"
@@ -442,7 +443,7 @@ def _band_numbers(
     wanted = [n for n in names if n != quality] if wanted is None else list(wanted)
     strange = [n for n in [*wanted, *([quality] if quality else [])] if names.count(n) != 1]
     if strange or not wanted:
-        raise DataError(f"{where} has bands {names[:12]}; {strange[:5] or 'none of them'} cannot be read as one of them")
+        raise DataError(f"{where} has bands {names[:12]}; {strange[:5] or 'none of them'} is not among them")
     return {n: names.index(n) + 1 for n in [*wanted, *([quality] if quality else [])]}, quality
 
 
@@ -666,7 +667,7 @@ def read_windows(
 
 
 def crop_scene(
-    scene: Scene,
+    scene: Scene,  # one picture
     bounds: Sequence[float],  # left, bottom, right, top in units of the scene's crs, wholly inside
 ) -> Scene:  # the pixels whose edges are nearest to the bounds
     """Cut a region out; raise DataError for one that is not wholly inside.
@@ -674,6 +675,7 @@ def crop_scene(
     Parameters
     ----------
     scene : Scene
+        One picture.
     bounds : Sequence[float]
         left, bottom, right, top in units of the scene's crs, wholly inside.
 
@@ -780,7 +782,7 @@ def _band(scene: Scene, name: str) -> np.ndarray:  # NaN where hidden
 
 
 def mean_ndvi(
-    scene: Scene,
+    scene: Scene,  # one picture
     red: str = "red",  # name of the band
     nir: str = "nir",  # name of the band
 ) -> Measurement:  # mean over clear pixels, and its standard error over blocks of 8 x 8
@@ -789,6 +791,7 @@ def mean_ndvi(
     Parameters
     ----------
     scene : Scene
+        One picture.
     red : str, default "red"
         Name of the band.
     nir : str, default "nir"
@@ -856,7 +859,7 @@ def mean_ndvi(
 
 
 def scene_change(
-    before: Scene,
+    before: Scene,  # of the same region
     after: Scene,  # on the same grid, acquired no earlier
     image: Callable[[Scene], np.ndarray],  # what to compare, (rows, columns)
 ) -> np.ndarray:  # float64 (rows, columns): after - before; NaN where either is hidden
@@ -865,6 +868,7 @@ def scene_change(
     Parameters
     ----------
     before : Scene
+        Of the same region.
     after : Scene
         On the same grid, acquired no earlier.
     image : Callable[[Scene], np.ndarray]
@@ -963,9 +967,9 @@ def synth_car_park(
     shape: tuple[int, int] = (120, 120),  # rows, columns; pixels of 0.6 m
     noise: float = 0.05,  # standard deviation of a pixel, as a share of the asphalt's brightness
     clouds: float = 0.0,  # share of the pixels
-    seed: int = 0,
-    acquired: str | pd.Timestamp = "2021-03-02 16:30+00:00",
-    published: str | pd.Timestamp = "2021-03-03 12:00+00:00",
+    seed: int = 0,  # the same seed gives the same picture
+    acquired: str | pd.Timestamp = "2021-03-02 16:30+00:00",  # instant, with a zone
+    published: str | pd.Timestamp = "2021-03-03 12:00+00:00",  # instant, with a zone
 ) -> Scene:  # band "pan", whole numbers from 0 to 255
     """Make a picture of a car park with a planted count; raise ConfigError for more cars than slots.
 
@@ -980,9 +984,11 @@ def synth_car_park(
     clouds : float, default 0.0
         Share of the pixels.
     seed : int, default 0
-        Of the generator that draws; the same seed gives the same numbers.
+        The same seed gives the same picture.
     acquired : str | pd.Timestamp, default "2021-03-02 16:30+00:00"
+        instant, with a zone.
     published : str | pd.Timestamp, default "2021-03-03 12:00+00:00"
+        instant, with a zone.
 
     Returns
     -------
@@ -1093,7 +1099,8 @@ def count_cars(
     """
     image, clear = _band(scene, band), ~scene.cloudy
     if clear.mean() < 0.1 or min(image.shape) < 24:
-        return Measurement(np.nan, np.nan, f"{clear.mean():.0%} of {image.shape[0]} x {image.shape[1]} pixels are clear")
+        what = f"{clear.mean():.0%} of {image.shape[0]} x {image.shape[1]} pixels are clear"
+        return Measurement(np.nan, np.nan, what)
     if not np.nanmedian(image) > 0:
         return Measurement(np.nan, np.nan, "the ground is black, nothing stands out against it")
     raw, noise = _blobs(np.where(clear, image, 0.0), clear)
@@ -1171,7 +1178,9 @@ def _tank_error(radius: float, outer: float, inner: float, azimuth: float, noise
         length, depth, _ = _shadows(image, radius, azimuth)
         found.append(1 - depth / length)  # not clipped: clipping would halve the spread of a full tank
     known = np.array(found)[np.isfinite(found)]
-    return (float(known.mean() - (1 - inner / outer)), float(known.std(ddof=1))) if len(known) > 16 else (np.nan, np.nan)
+    if len(known) <= 16:
+        return np.nan, np.nan
+    return float(known.mean() - (1 - inner / outer)), float(known.std(ddof=1))
 
 
 def tank_fill(
@@ -1223,7 +1232,8 @@ def tank_fill(
     if not 4 <= outer <= 1.45 * pixels:
         return Measurement(np.nan, np.nan, f"no shadow of 4 to {1.45 * pixels:.0f} pixels; another hour is needed")
     drawn = float(np.clip(inner, 2, outer))  # without a shadow on the roof a misplaced centre would not show
-    bias, spread = _tank_error(pixels, round(2 * outer) / 2, round(2 * drawn) / 2, float(round(sun_azimuth)), round(noise + 0.004, 2))
+    rounded = round(2 * outer) / 2, round(2 * drawn) / 2, float(round(sun_azimuth)), round(noise + 0.004, 2)
+    bias, spread = _tank_error(pixels, *rounded)
     fill = 1 - inner / outer
     return Measurement(float(np.clip(fill - bias, 0, 1)), float(1.15 * spread))
 
@@ -1233,7 +1243,7 @@ def synth_tanks(
     sun_elevation: float = 45.0,  # degrees; 40 to 70 give shadows that can be read
     sun_azimuth: float = 135.0,  # degrees clockwise from north
     noise: float = 0.03,  # standard deviation of a pixel, as a share of the ground's brightness
-    seed: int = 0,
+    seed: int = 0,  # the same seed gives the same picture
     radius: float = 9.6,  # metres; pixels of 0.6 m
     height: float = 9.6,  # metres
 ) -> tuple[Scene, dict[str, tuple[float, float, float, float]]]:  # band "pan"; bounds by "tank-0", "tank-1", ...
@@ -1250,7 +1260,7 @@ def synth_tanks(
     noise : float, default 0.03
         Standard deviation of a pixel, as a share of the ground's brightness.
     seed : int, default 0
-        Of the generator that draws; the same seed gives the same numbers.
+        The same seed gives the same picture.
     radius : float, default 9.6
         Metres; pixels of 0.6 m.
     height : float, default 9.6

@@ -26,7 +26,7 @@ from ..core.cache import remember
 from ..core.config import path, root, setting
 from ..core.errors import ConfigError, QuantlabError
 
-# %% ../../nbs/altdata/190_sources.ipynb #3242b862
+# %% ../../nbs/altdata/190_sources.ipynb #396cf01f
 SYNTH_SEED = 190  # of posts that are made up
 
 
@@ -87,9 +87,6 @@ def inbox_file(
     ... ]
     >>> work.cleanup()
     >>> refused
-    ['ConfigError: data.posts: sample has no posts on KO; name another source, or none',
-     'ConfigError: data.posts: lake:no_such holds no posts; quantlab altdata ingest fills lake:posts',
-     'ConfigError: none.yaml is not there; write it, or mend [altdata] sources']
     """
     if not name.replace("_", "").isalnum():
         raise ConfigError(f"data.posts: lake:{name} is no inbox; write lake:posts")
@@ -163,9 +160,6 @@ def source_posts(
     ... ]
     >>> work.cleanup()
     >>> refused
-    ['ConfigError: data.posts: sample has no posts on KO; name another source, or none',
-     'ConfigError: data.posts: lake:no_such holds no posts; quantlab altdata ingest fills lake:posts',
-     'ConfigError: none.yaml is not there; write it, or mend [altdata] sources']
     """
     names = sorted(symbols)
     if source == "synth":
@@ -190,7 +184,7 @@ def _closes(dates: pd.Index) -> pd.Series:
 def posts_by_bar(
     source: str,  # as for source_posts
     index: pd.MultiIndex,  # (date, symbol) of the bars
-) -> pd.DataFrame:  # on index: tone, doubt, posts; known at the close of date; tone 0, doubt 1 and posts 0 where nobody wrote
+) -> pd.DataFrame:  # on index: tone, doubt, posts; known at the close of date; 0, 1 and 0 where nobody wrote
     """Score the posts of a source at each bar; raise ConfigError for a source without posts on these names.
 
     Parameters
@@ -203,8 +197,7 @@ def posts_by_bar(
     Returns
     -------
     pd.DataFrame
-        On index: tone, doubt, posts; known at the close of date; tone 0, doubt 1 and posts 0 where
-        nobody wrote.
+        On index: tone, doubt, posts; known at the close of date; 0, 1 and 0 where nobody wrote.
 
     Raises
     ------
@@ -222,11 +215,6 @@ def posts_by_bar(
     >>> coins = synth_coins().bars
     >>> beside = posts_by_bar("sample", coins.index)
     >>> coins[["close"]].join(beside).tail(3).round(3)
-                                        close   tone  doubt  posts
-    date                      symbol
-    2021-05-15 00:00:00+00:00 BTCUSDT  27.733 -0.013   0.25    0.0
-                              ETHUSDT  54.457  0.039   0.25    0.0
-                              SOLUSDT  66.460 -0.013   0.25    0.0
     """
     dates, names = index.unique("date"), list(index.unique("symbol"))
     posts = source_posts(source, dates, names)
@@ -598,13 +586,14 @@ def _feed(one: PostSource) -> CryptoPanic | Reddit | JsonFeed:
         raise ConfigError("posts: a json feed needs name, url, rows and fields; see nbs/altdata/165_social.ipynb")
     return JsonFeed(one.name, one.url, one.fields, one.rows, one.next_page, one.zone, one.key)
 
-# %% ../../nbs/altdata/190_sources.ipynb #ce3b2689
+# %% ../../nbs/altdata/190_sources.ipynb #85a3403e
 class Ingested(NamedTuple):
     """Hold what one source brought.
 
     Parameters
     ----------
     source : str
+        As the file calls it.
     new : int
         filings, posts or files stored now.
     known : int
@@ -664,14 +653,9 @@ class Ingested(NamedTuple):
     >>> clock = lambda: pd.Timestamp("2024-01-05 12:00", tz="UTC")
     >>> first, again = (ingest_sources(sources, Path(work.name), clock) for _ in range(2))
     >>> pd.DataFrame(first + again, index=["first", "first", "again", "again"])[["source", "new", "known"]]
-          source  new  known
-    first   mine    6      0
-    first   gone    0      0
-    again   mine    0      6
-    again   gone    0      0
     """
 
-    source: str
+    source: str  # as the file calls it
     new: int  # filings, posts or files stored now
     known: int  # that were there already; 0 where the source does not say
     error: str  # empty: all went well
@@ -681,7 +665,8 @@ def _steps(sources: Sources, lake: Path, now: Callable[[], pd.Timestamp]) -> Ite
     "Name each source, with what asks it."
     if sources.filings:
         watched = sources.filings
-        yield "filings", lambda: (sum(1 for _ in watch_filings(watched.tickers, lake / "filings", watched.since or None)), 0)
+        new = lambda: watch_filings(watched.tickers, lake / "filings", watched.since or None)
+        yield "filings", lambda: (sum(1 for _ in new()), 0)
     for one in sources.posts:
         feed = _feed(one)
 
@@ -790,23 +775,19 @@ def ingest_sources(
     >>> clock = lambda: pd.Timestamp("2024-01-05 12:00", tz="UTC")
     >>> first, again = (ingest_sources(sources, Path(work.name), clock) for _ in range(2))
     >>> pd.DataFrame(first + again, index=["first", "first", "again", "again"])[["source", "new", "known"]]
-          source  new  known
-    first   mine    6      0
-    first   gone    0      0
-    again   mine    0      6
-    again   gone    0      0
     """
     steps, rows = list(_steps(sources, lake or path("data", "lake"), now)), []
     for done, (name, ask) in enumerate(steps):
         progress(done, len(steps), name)
         try:
-            rows.append(Ingested(name, *ask(), ""))
+            new, known = ask()
+            rows.append(Ingested(name, new, known, ""))
         except QuantlabError as error:
             rows.append(Ingested(name, 0, 0, str(error)))
     progress(len(steps), len(steps), "done")
     return rows
 
-# %% ../../nbs/altdata/190_sources.ipynb #f813adab
+# %% ../../nbs/altdata/190_sources.ipynb #9df55bcf
 def stored_summary(
     lake: Path | None = None,  # folder; None: the lake
 ) -> pd.DataFrame:  # by source and kind: rows, symbols, first and last known_at
@@ -837,11 +818,6 @@ def stored_summary(
     >>> work = tempfile.TemporaryDirectory()
     >>> shown = stored_summary(Path(work.name))
     >>> shown
-      source  kind  rows  symbols                     first  \\
-    0   mine  post     6        1 2024-01-05 12:00:00+00:00
-
-                           last
-    0 2024-01-05 12:00:00+00:00
     """
     lake = lake or path("data", "lake")
     frames = [Inbox(file).read() for file in sorted((lake / "altdata").glob("*.sqlite"))]
@@ -851,5 +827,6 @@ def stored_summary(
     if not frames:
         return pd.DataFrame(columns=columns)
     rows = pd.concat([frame[["source", "kind", "symbol", "known_at"]] for frame in frames]).groupby(["source", "kind"])
-    table = rows.agg(rows=("symbol", "size"), symbols=("symbol", "nunique"), first=("known_at", "min"), last=("known_at", "max"))
+    counts = {"rows": ("symbol", "size"), "symbols": ("symbol", "nunique")}
+    table = rows.agg(**counts, first=("known_at", "min"), last=("known_at", "max"))
     return table.reset_index()[columns]

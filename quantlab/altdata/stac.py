@@ -93,7 +93,9 @@ class StacItem:
     Parameters
     ----------
     name : str
+        Of the item.
     collection : str
+        That it belongs to.
     acquired : pd.Timestamp
         UTC.
     published : pd.Timestamp
@@ -137,8 +139,8 @@ class StacItem:
     >>> local = StacItem("lot-9", "lots", taken[0], taken[0], {"pan": StacAsset("file:///etc/hostname")})
     """
 
-    name: str
-    collection: str
+    name: str  # of the item
+    collection: str  # that it belongs to
     acquired: pd.Timestamp  # UTC
     published: pd.Timestamp  # UTC, from when one could have it
     assets: Mapping[str, StacAsset]  # by name
@@ -263,7 +265,8 @@ def _digest(asset: StacAsset, where: str) -> tuple[str, str] | None:  # method, 
         return None
     said = asset.checksum.lower()
     for code, method in _METHODS.items():
-        if said.startswith(code) and len(said) == len(code) + 2 * hashlib.new(method, usedforsecurity=False).digest_size:
+        size = 2 * hashlib.new(method, usedforsecurity=False).digest_size
+        if said.startswith(code) and len(said) == len(code) + size:
             return method, said[len(code) :]
     raise DataError(f"{where} has the checksum {said[:20]!r} of a method we do not know; ask the catalogue's maker")
 

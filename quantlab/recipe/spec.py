@@ -588,7 +588,9 @@ def _an_expert(value: str) -> str:
     "Check the name of an expert: the model, a feature (less is better with a minus), or code of one's own."
     word = value.removeprefix("-")
     known = {name.partition("_")[0] for name in FEATURE_NAMES}
-    if value in ("model", "sentiment") or ":" in value or f"expert.{value}" in plugins() or re.fullmatch(r"[A-Z]+\d*", word):
+    if value in ("model", "sentiment") or ":" in value or f"expert.{value}" in plugins():
+        return value
+    if re.fullmatch(r"[A-Z]+\d*", word):
         return value
     if word in FEATURE_NAMES or ("_" in word and word.partition("_")[0] in known):
         return value

@@ -251,7 +251,8 @@ def abnormal_returns(
     sessions, values = np.arange(first, last + 1), wide.to_numpy(dtype=np.float64)
     blank = lambda span: np.empty((0, len(span)))
     cut = lambda span: _spans(placed, values, index, span) if len(placed) else (blank(span), blank(span))
-    fits, residuals = _fit(*cut(np.arange(start, end + 1)), model)
+    returns_then, index_there = cut(np.arange(start, end + 1))
+    fits, residuals = _fit(returns_then, index_there, model)
     own, index_then = cut(sessions)
     abnormal = own - fits["alpha"].to_numpy()[:, None] - fits["beta"].to_numpy()[:, None] * index_then
     placed["reason"] = _unusable(placed, fits, abnormal, len(sessions), least)

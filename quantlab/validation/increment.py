@@ -41,7 +41,7 @@ def _align(score: pd.Series, base: pd.DataFrame, y: pd.Series, t1: pd.Series) ->
     check_zones(score=check_panel(score).index.levels[0], base=check_panel(base).index.levels[0])
     pairs = [pair(base[column], y) for column in base]
     own, at = pair(score.reindex(base.index), y), grid(base.index)
-    there = np.isfinite([p.score for p in pairs]).all(axis=0)
+    there = np.asarray(np.isfinite([p.score for p in pairs]).all(axis=0))
     ends = pd.Series(pd.DatetimeIndex(t1), t1.index).reindex(base.index)
     check_zones(t1=pd.DatetimeIndex(ends), base=at.dates)
     known = there[at.row, at.col]
@@ -448,13 +448,15 @@ def increment(
     >>> hundred.reason
     'p 0.3942 is above 0.05; an IC below 0.0369 would not be seen, 0.01 would matter'
     """
-    if within not in ("date", "symbol") or min(n_trials, past) < 1 or draws < 19 or not smallest > 0 or not 0 < level < 1:
+    sound = smallest > 0 and 0 < level < 1 and min(n_trials, past) >= 1 and draws >= 19
+    if within not in ("date", "symbol") or not sound:
         raise ConfigError(
             f"within {within!r}, n_trials {n_trials}, draws {draws}, past {past}, smallest {smallest}, level {level}; "
             "within is 'date' or 'symbol', n_trials and past 1 or more, draws 19 or more, smallest and level above 0"
         )
     placed, axis = _align(score, base, y, t1), int(within == "symbol")
-    placed = _cut(placed, placed.there.sum(axis=1) >= (1 if axis else 3)) if axis or placed.there.shape[1] > 2 else placed
+    if axis or placed.there.shape[1] > 2:
+        placed = _cut(placed, placed.there.sum(axis=1) >= (1 if axis else 3))
     turn = np.transpose if axis else (lambda a: a)
     there, rank = turn(placed.there), lambda a: unit_rows(turn(_known(placed, a)), True)
     u, v, x = rank(placed.score), rank(placed.y), np.array([rank(b) for b in placed.base])
@@ -470,7 +472,8 @@ def increment(
     if not verdict:
         verdict, reason = _decide(told["p_deflated"], tests[1].mean, told["least_seen"], smallest, level)
     explained = float(share[spoken].mean()) if spoken.any() else math.nan
-    return Increment(verdict, reason, *tests, *ics, explained, **told, smallest=smallest, n_trials=n_trials, null=null)
+    figures = told | {"smallest": smallest, "n_trials": n_trials, "null": null}
+    return Increment(verdict, reason, tests[0], tests[1], ics[0], ics[1], explained, **figures)
 
 
 def _cut(placed: _Aligned, dates: np.ndarray) -> _Aligned:

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.signals.base import check_expert
 from quantlab.signals.fusion import mixture_of_experts
-from quantlab.signals.sentiment import SentimentExpert, abnormal_returns, head_scores, rise_probability
+from quantlab.signals.sentiment import SentimentExpert, demeaned_outcomes, head_scores, rise_probability
 
 
 def world(dates=160, names=12, horizon=5, planted=0.3, seed=0, zone=None):
@@ -58,11 +58,11 @@ def test_chances_are_logistic_and_held_out():
     days = X.index.unique("date")
     known = t1 <= days[350]
     size = scores[known].std(ddof=0)
-    rose = abnormal_returns(y[known]) > 0
+    rose = demeaned_outcomes(y[known]) > 0
     fit = LogisticRegression(C=1e9, tol=1e-10).fit((scores[known] / size).to_frame().to_numpy(), rose)
     theirs = fit.predict_proba((scores.loc[days[350:]] / size).to_frame().to_numpy())[:, 1]
     assert np.allclose(ours.loc[days[350] :], theirs, atol=2e-3)
-    later = pd.DataFrame({"p": ours, "rose": (abnormal_returns(y) > 0) * 1.0}).loc[days[200] : days[390]].dropna()
+    later = pd.DataFrame({"p": ours, "rose": (demeaned_outcomes(y) > 0) * 1.0}).loc[days[200] : days[390]].dropna()
     assert abs(later["p"].mean() - later["rose"].mean()) < 0.03
     assert later.loc[later["p"] > 0.6, "rose"].mean() > 0.55 > 0.45 > later.loc[later["p"] < 0.4, "rose"].mean()
 
