@@ -154,3 +154,23 @@ def test_follow_goes_on_through_a_broken_answer_until_interrupted(server, tmp_pa
     assert [line.split()[4] for line in said] == [name_of(n) for n in (1, 2, 3)] and rest[0] == ""
     assert error.startswith("error: /") and "answered 404" in error and "Traceback" not in rest[1]
     assert process.returncode != 0 and len(read_store(tmp_path)) == 3
+
+
+def test_ingest_reads_what_is_configured_and_show_lists_it(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("QUANTLAB_DATA_LAKE", str(tmp_path / "lake"))
+    listed = tmp_path / "altdata.yaml"
+    listed.write_text("filings: {tickers: ['1048911']}\ncalls: {folder: no/such/folder}\n")
+    first = CliRunner().invoke(app, ["altdata", "ingest", "--sources", str(listed)])
+    assert first.exit_code == 1 and "filings: " in first.stdout and "calls: failed" in first.stdout
+    listed.write_text("filings: {tickers: ['1048911']}\n")
+    again = CliRunner().invoke(app, ["altdata", "ingest", "--sources", str(listed)])
+    assert again.exit_code == 0 and again.stdout == "filings: 0 new, 0 known\n"
+    shown = CliRunner().invoke(app, ["altdata", "show"])
+    assert shown.exit_code == 0 and "8-K" in shown.stdout
+    monkeypatch.setenv("QUANTLAB_DATA_LAKE", str(tmp_path / "empty"))
+    assert "nothing is stored" in CliRunner().invoke(app, ["altdata", "show"]).stdout
+
+
+def test_ingest_without_a_file_says_what_to_write():
+    done = CliRunner().invoke(app, ["altdata", "ingest"])
+    assert done.exit_code != 0 and "no source is configured" in str(done.exception)
