@@ -65,6 +65,7 @@ def filings(source: Path) -> None:
     days = [pa.field(n, pa.timestamp("us")) for n in ("period", "filed")] + [pa.field("accepted", pa.timestamp("us", "UTC"))]
     typed = {field.name: field for field in days}
     table = table.cast(pa.schema([typed.get(field.name, field) for field in table.schema]))
+    (HERE / "altdata").mkdir(exist_ok=True)
     write(table, "altdata/filings.parquet", ["filed", "symbol", "accession"])
 
 

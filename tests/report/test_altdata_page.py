@@ -7,7 +7,7 @@ import pytest
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.report.run import run_report
 
-SMALL = {"universe": "AAPL, AMZN, BA, CAT, CVX, DIS, GE, HD, INTC, JPM, KO, XOM", "end": "2013-12-31", "draws": 99}
+SMALL = {"universe": "AAPL, AMZN, BA, CAT, CVX, DIS, GE, HD, INTC, JPM, KO, XOM", "end": "2014-12-31", "draws": 99}
 
 
 @pytest.fixture(autouse=True)
