@@ -22,10 +22,11 @@ from .events import known_next_close
 from .sentiment import check_posts, empty_posts
 from ..core.config import display_path
 from ..core.errors import ConfigError, DataError
-from ..vendors.base import Pace, TemporaryError, redact_request
+from ..vendors.base import Pace, TemporaryError
 from ..vendors.web import get_json, secret
 
 # %% ../../nbs/altdata/165_social.ipynb #599f3dbb
+_MOST = 2**26  # bytes of a page: services of one's own send a whole archive as one
 _LONGEST = 100_000  # characters of a text that are kept
 
 
@@ -63,7 +64,6 @@ def ask_json(
     ------
     TemporaryError
         After the last attempt, DataError for what will not pass.
-    DataError
     ConfigError
         "attempts is {attempts}; give 1 or more"
 
@@ -107,9 +107,7 @@ def ask_json(
     for attempt in range(attempts):
         pace()
         try:
-            return get_json(url, params, headers=headers)
-        except RecursionError:
-            raise DataError(redact_request(f"{url} sent JSON nested too deep to read; check the address")) from None
+            return get_json(url, params, headers=headers, limit=_MOST)
         except TemporaryError as error:
             if attempt + 1 == attempts:
                 raise

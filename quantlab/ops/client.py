@@ -7,6 +7,7 @@ __all__ = ['ServerError', 'QuantlabClient', 'simulate']
 
 # %% ../../nbs/ops/959_client.ipynb #dd411dcb
 import ipaddress
+import json
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -57,13 +58,27 @@ class _Away(Exception):
     "Carry an answer that may be another one in a moment."
 
 
-def _why(got: Any) -> str:
+_MOST = 2**26  # bytes of one answer
+
+
+def _read(got: Any) -> bytes:
+    "Read an answer; raise ServerError for one of more bytes than a server of ours sends."
+    raw, size, parts = bytearray(), int(got.headers.get("Content-Length", 0)), got.iter_bytes()
+    while max(size, len(raw)) <= _MOST and (part := next(parts, b"")):
+        raw += part
+    if max(size, len(raw)) > _MOST:
+        why = f"the server sends more than {_MOST:,} bytes; ask for less, or check the address"
+        raise ServerError(why, got.status_code)
+    return bytes(raw)
+
+
+def _why(raw: bytes, status: int) -> str:
     "Return the sentence of a refusal."
     try:
-        told = got.json()
+        told = json.loads(raw)
         return str(told.get("error") or told.get("why"))
-    except (ValueError, AttributeError):
-        return f"the server answered {got.status_code}"
+    except (ValueError, AttributeError, RecursionError):
+        return f"the server answered {status}"
 
 # %% ../../nbs/ops/959_client.ipynb #e808010c
 class _Line:
@@ -107,18 +122,23 @@ class _Line:
     def _once(self, method: str, place: str, body: Mapping | None) -> Any:
         "Ask once; raise _Away for what may be better in a moment."
         try:
-            got = self._lines.request(method, place, json=body)
+            with self._lines.stream(method, place, json=body) as got:
+                raw, status = _read(got), got.status_code
         except (self._httpx.ConnectError, self._httpx.ReadError, self._httpx.RemoteProtocolError) as error:
             raise _Away(f"no answer from {self._lines.base_url}: {error}") from error
         except self._httpx.HTTPError as error:
             raise ServerError(f"no answer from {self._lines.base_url}: {error}") from error
-        if got.status_code == 429:
-            raise _Away(_why(got))
-        if got.status_code == 422:
-            raise DataError(_why(got))
-        if got.status_code >= 400:
-            raise ServerError(_why(got), got.status_code)
-        return got.json()
+        if status == 429:
+            raise _Away(_why(raw, status))
+        if status == 422:
+            raise DataError(_why(raw, status))
+        if status >= 400:
+            raise ServerError(_why(raw, status), status)
+        try:
+            return json.loads(raw)
+        except (ValueError, RecursionError):
+            why = f"{self._lines.base_url} answered with no JSON that can be read; check the address"
+            raise ServerError(why, status) from None
 
     def _ask(self, method: str, place: str, body: Mapping | None = None, again: bool = True) -> Any:
         "Ask, and where it does no harm ask again."

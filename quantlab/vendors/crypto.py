@@ -35,6 +35,7 @@ def _ask(
     "Ask an exchange for one page; raise TemporaryError for what may pass, DataError for what will not."
     import ccxt
 
+    deep = f"{client.id} sent JSON nested too deep to read for {symbol}; check its address"
     try:
         rows = client.fetch_ohlcv(symbol, timeframe, since=since, limit=limit)
     except ccxt.NetworkError as error:
@@ -45,11 +46,15 @@ def _ask(
         raise DataError(
             redact_request(f"{client.id} refuses {symbol} {timeframe} ({error}); markets look like BTC/USDT")
         ) from None
+    except RecursionError:
+        raise DataError(deep) from None
     try:
-        raw = json.loads(client.last_http_response)
+        full = _holds_rows(json.loads(client.last_http_response))
+    except RecursionError:
+        raise DataError(deep) from None
     except (TypeError, ValueError) as error:
         raise TemporaryError(f"{client.id} answered {symbol} with half a page ({error})") from None
-    if not rows and _holds_rows(raw):
+    if full and not rows:
         raise TemporaryError(f"{client.id} answered {symbol} with bars of another time")
     return rows
 

@@ -9,7 +9,7 @@ __all__ = ['get_json', 'secret', 'later_product', 'dividend_product']
 import json
 import os
 from collections.abc import Sequence
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import HTTPRedirectHandler, Request, build_opener
@@ -34,18 +34,31 @@ def _reason(error: HTTPError) -> str:
         said = json.loads(error.read(2000))
         said = said.get("quandl_error", said)
         words = [str(said[name]) for name in ("error", "message", "detail", "description") if said.get(name)]
-    except (OSError, HTTPException, ValueError, AttributeError):
+    except (OSError, HTTPException, ValueError, AttributeError, RecursionError):
         words = []
     return f" ({words[0]})" if words else ""
 
 # %% ../../nbs/vendors/139_web.ipynb #470f09e8
+def _read(response: HTTPResponse, limit: int, url: str) -> bytes:
+    "Read an answer; raise IncompleteRead for a part of one, DataError for more than the limit."
+    size = getattr(response, "length", None) or 0  # bytes that are promised
+    body = response.read(limit + 1) if size <= limit else b""
+    if max(size, len(body)) > limit:
+        what = f"{url} sends more than {limit:,} bytes; ask for less at a time, or give a larger limit"
+        raise DataError(redact_request(what))
+    if len(body) < size:
+        raise IncompleteRead(body, size - len(body))
+    return body
+
+
 def get_json(
     url: str,  # of the document
     params: dict[str, object],  # of the query; a next page's address may hold its own
     timeout: float = 20.0,  # seconds
     headers: dict[str, str] | None = None,  # such as a key; then no redirect is followed
+    limit: int = 2**25,  # bytes of the answer, 1 or more
 ) -> object:  # what the JSON holds
-    """Ask for a JSON document; raise TemporaryError for what may pass, DataError for what will not.
+    """Ask for a JSON document; raise TemporaryError for what may pass, DataError or ConfigError for what will not.
 
     Parameters
     ----------
@@ -57,6 +70,8 @@ def get_json(
         Seconds.
     headers : dict[str, str] | None, default None
         Such as a key; then no redirect is followed.
+    limit : int, default 2**25
+        Bytes of the answer, 1 or more.
 
     Returns
     -------
@@ -66,7 +81,9 @@ def get_json(
     Raises
     ------
     TemporaryError
-        For what may pass, DataError for what will not.
+        For what may pass, DataError or ConfigError for what will not.
+    ConfigError
+        "limit is {limit} bytes; give 1 or more"
     DataError
 
     Examples
@@ -77,18 +94,26 @@ def get_json(
     ... )  # an address that is its own document
     {'symbol': 'KO', 'close': [35.1, 35.3]}
     """
+    if limit < 1:
+        raise ConfigError(f"limit is {limit} bytes; give 1 or more")
     opener = build_opener(_Stay) if headers else build_opener()
     query = urlencode(params)
     request = Request(url + (("&" if "?" in url else "?") + query if query else ""), headers=headers or {})
     try:
         with opener.open(request, timeout=timeout) as response:
-            return json.load(response)
+            return json.loads(_read(response, limit, url))
+    except DataError:
+        raise
     except HTTPError as error:
         what = f"{url} answered {error.code} {error.reason}{_reason(error)}"
         if error.code != 429 and error.code < 500:
             raise DataError(redact_request(f"{what} to {params}; check the symbol, the address and the key")) from None
         after = error.headers.get("Retry-After", "")
         raise TemporaryError(what, float(after) if after.isdigit() else None) from None
+    except RecursionError:
+        raise DataError(redact_request(f"{url} sent JSON nested too deep to read; check the address")) from None
+    except UnicodeDecodeError:
+        raise TemporaryError(f"{url} sent letters that are no UTF-8; ask again later") from None
     except (OSError, HTTPException, ValueError) as error:
         raise TemporaryError(f"{url} did not answer whole ({error})") from None
 

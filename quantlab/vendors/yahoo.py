@@ -103,6 +103,8 @@ def _chart(
     try:
         response = door.get(f"https://query2.finance.yahoo.com/v8/finance/chart/{symbol}", params=params)
         chart = response.json()["chart"] if response.status_code < 500 else None
+    except RecursionError:
+        raise DataError(f"Yahoo sent JSON nested too deep to read for {symbol}; is a proxy in between?") from None
     except (YFRateLimitError, OSError, ValueError, KeyError, TypeError) as error:
         raise TemporaryError(f"Yahoo did not answer {symbol} whole ({type(error).__name__}: {error})") from None
     if chart is None:
@@ -193,6 +195,7 @@ class Yahoo:
         TemporaryError
             For what may pass.
         DataError
+            "Yahoo sent JSON nested too deep to read for {symbol}; is a proxy in between?"
         PanelError
             On duplicates and missing keys (see as_panel).
 

@@ -1,9 +1,11 @@
 """The client: the library's numbers through a network, patience while a server restarts, a token that stays here."""
 
+import contextlib
 import multiprocessing
 import socket
 import threading
 import time
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -241,6 +243,64 @@ def test_a_line_that_breaks_in_the_middle_of_an_answer_is_asked_again():
             with pytest.raises(ServerError, match="the server answered 502") as refused:
                 client.jobs()
             assert refused.value.status == 502
+
+
+DEEP = b"[" * 10_000
+UNREAD = {
+    "deep": (b"200 OK", DEEP, "no JSON that can be read", 200),
+    "no utf-8": (b"200 OK", b'"\xff\xfe\xfa"', "no JSON that can be read", 200),
+    "a page": (b"200 OK", b"<html>", "no JSON that can be read", 200),
+    "a deep refusal": (b"502 Bad Gateway", DEEP, "the server answered 502", 502),
+}
+
+
+def answered(head, body, ask):
+    "Answer one request with bytes."
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def speak():
+            line, _ = door.accept()
+            with line, contextlib.suppress(OSError):
+                line.recv(65_536)
+                line.sendall(b"HTTP/1.1 " + head + b"\r\nconnection: close\r\n\r\n" + body)
+
+        threading.Thread(target=speak, daemon=True).start()
+        ask(f"http://127.0.0.1:{door.getsockname()[1]}")
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_an_answer_that_cannot_be_read_is_one_error_of_ours(name):
+    pytest.importorskip("httpx", reason="httpx is not installed: pip install 'quantlab[client]'")
+    from quantlab.ops.client import QuantlabClient, ServerError
+
+    status, body, said, number = UNREAD[name]
+
+    def ask(address):
+        with QuantlabClient(address, "ql_x", patience=1.0) as client:
+            with pytest.raises(ServerError, match=said) as refused:
+                client.jobs()
+        assert refused.value.status == number and refused.value.__cause__ is None
+
+    answered(status, body, ask)
+
+
+@pytest.mark.parametrize("head", [b"200 OK", b"200 OK\r\ncontent-length: 50000000"])
+def test_an_answer_of_fifty_megabytes_is_refused_before_it_is_taken(monkeypatch, head):
+    pytest.importorskip("httpx", reason="httpx is not installed: pip install 'quantlab[client]'")
+    from quantlab.ops.client import QuantlabClient, ServerError
+
+    monkeypatch.setattr("quantlab.ops.client._MOST", 1_000_000)
+    body = b"[0," * (50_000_000 // 3)
+
+    def ask(address):
+        with QuantlabClient(address, "ql_x", patience=1.0) as client:
+            tracemalloc.start()
+            with pytest.raises(ServerError, match="more than 1,000,000 bytes"):
+                client.jobs()
+            assert tracemalloc.get_traced_memory()[1] - tracemalloc.get_traced_memory()[0] < 5_000_000
+            tracemalloc.stop()
+
+    answered(head, body, ask)
 
 
 @pytest.fixture

@@ -1,10 +1,15 @@
 """The network adapters against a server on this machine that speaks the documented formats, and fails in every way."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import threading
+import tracemalloc
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
@@ -19,7 +24,7 @@ from quantlab.data.bars import adjust
 from quantlab.data.calendar import bar_ends, schedule
 from quantlab.data.sample import sample_bars
 from quantlab.vendors.base import Pace, TemporaryError, fetch, redact_request
-from quantlab.vendors.crypto import Crypto
+from quantlab.vendors.crypto import Crypto, _ask
 from quantlab.vendors.download import Download, State, find_gaps
 from quantlab.vendors.nasdaq import Nasdaq
 from quantlab.vendors.polygon import Polygon
@@ -384,6 +389,117 @@ def test_provider_says_what_is_final(tmp_path):
             job(tmp_path, Memory(), Clock()).backfill(Provider(server.url), ["LEH"], "2012-01-03", "2012-12-31")
     with pytest.raises(TemporaryError, match="did not answer whole"):
         get_json("http://127.0.0.1:9", {}, timeout=1)
+
+
+HOSTILE = {
+    "deep": (b"[" * 10_000 + b"]" * 10_000, DataError, "nested too deep"),
+    "deep objects": (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, DataError, "nested too deep"),
+    "deep and cut": (b"[" * 10_000, DataError, "nested too deep"),
+    "no utf-8": (b'{"bars": "\xff\xfe\xfa"}', TemporaryError, "no UTF-8"),
+    "half a letter": ('{"bars": "é'.encode()[:-1], TemporaryError, "no UTF-8"),
+    "truncated": (b'{"bars": [{"close"', TemporaryError, "did not answer whole"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_json_that_cannot_be_read_is_one_error_of_ours_without_the_key(name):
+    body, kind, said = HOSTILE[name]
+    with Server(lambda *_: (200, {}, body)) as server:
+        with pytest.raises(DataError, match=said) as error:
+            get_json(f"{server.url}/bars?api_key=hush1", {"token": "hush1"}, headers={"X-Key": "hush1"})
+    assert type(error.value) is kind and error.value.__cause__ is None and "hush1" not in str(error.value)
+
+
+def test_a_refusal_with_brackets_two_thousand_deep_is_a_refusal():
+    with Server(lambda *_: (404, {}, b"[" * 3000)) as server:
+        with pytest.raises(DataError, match="404 Not Found to"):
+            get_json(server.url, {})
+
+
+def peak(work):
+    "Return the most memory Python held during work, in bytes."
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_fifty_megabytes_are_refused_before_they_are_taken(declared):
+    part, left = b"[0," * 20_000, []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            if declared:
+                self.send_header("Content-Length", "50000000")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(50_000_000 // len(part)):
+                    left.append(self.wfile.write(part))
+
+        def log_message(self, *_):
+            "Say nothing."
+
+    def refused(url, limit):
+        with pytest.raises(DataError, match=f"more than {limit:,} bytes; ask for less") as error:
+            get_json(url, {}, limit=limit)
+        assert type(error.value) is DataError and error.value.__cause__ is None
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert peak(lambda: refused(url, 1_000_000)) < 3_000_000 and sum(left) < 30_000_000
+        with pytest.raises(DataError, match="more than 33,554,432 bytes"):
+            get_json(url, {})
+        server.shutdown()
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Length": "7", "Connection": "close"}])
+def test_a_document_of_the_limit_is_read_and_a_lost_byte_is_noticed(headers):
+    with Server(lambda *_: (200, headers, b"[1, 23]")) as server:
+        assert get_json(server.url, {}, limit=7) == [1, 23]
+        with pytest.raises(DataError, match="more than 6 bytes"):
+            get_json(server.url, {}, limit=6)
+        for limit in (0, -1, -9):
+            with pytest.raises(ConfigError, match="limit is"):
+                get_json(server.url, {}, limit=limit)
+    with Server(lambda *_: (200, {"Content-Length": "9", "Connection": "close"}, b"[1, 23]")) as server:
+        with pytest.raises(TemporaryError, match="did not answer whole.*2 more expected"):
+            get_json(server.url, {})
+    assert get_json("data:application/json,[1, 23]", {}, limit=7) == [1, 23]
+    with pytest.raises(DataError, match="more than 6 bytes"):
+        get_json("data:application/json,[1, 23]", {}, limit=6)
+
+
+def test_brackets_ten_thousand_deep_end_no_library_adapter_either():
+    deep = b"[" * 10_000 + b"]" * 10_000
+    first, last = pd.Timestamp("2024-03-01", tz="UTC"), pd.Timestamp("2024-03-02", tz="UTC")
+    market = exchange(klines(), [])
+    with Server(lambda path, n: market(path, n) if "exchangeInfo" in path else (200, {}, deep)) as server:
+        with pytest.raises(DataError, match="nested too deep"):
+            list(crypto(server.url).pages("BTC/USDT", first, last, "4h"))
+
+    def too_deep(*_, **__):
+        raise RecursionError  # what ccxt passes on where orjson is not installed
+
+    nested = '{"a":' * 900 + "[1]" + "}" * 900  # Python reads it, and may not walk it
+    for ask, answer in ((too_deep, ""), (lambda *_, **__: [], nested)):
+        with pytest.raises(DataError, match="binance sent JSON nested too deep to read for BTC/USDT"):
+            _ask(SimpleNamespace(id="binance", fetch_ohlcv=ask, last_http_response=answer), "BTC/USDT", "4h", 0, 9)
+    requests = pytest.importorskip("requests", reason="the extra vendors is not installed")
+    pytest.importorskip("yfinance", reason="the extra vendors is not installed")
+    from quantlab.vendors.yahoo import _chart
+
+    class Door:
+        def get(self, *_, **__):
+            return requests.get(server.url, timeout=5)
+
+    with Server(lambda *_: (200, {}, deep)) as server:
+        with pytest.raises(DataError, match="nested too deep"):
+            _chart(Door(), "KO", first, last, "1d")
 
 
 # --- Polygon
