@@ -112,6 +112,7 @@ class Scene:
     published : pd.Timestamp
         Instant from which one could have it, with a zone.
     name : str, default "scene"
+        For messages and rows.
     revision : int, default 0
         0 = first published.
 
@@ -168,7 +169,7 @@ class Scene:
     crs: str  # such as "EPSG:32616"
     acquired: pd.Timestamp  # instant of the picture, with a zone
     published: pd.Timestamp  # instant from which one could have it, with a zone
-    name: str = "scene"
+    name: str = "scene"  # for messages and rows
     revision: int = 0  # 0 = first published
 
     def __post_init__(self) -> None:

@@ -87,6 +87,9 @@ def inbox_file(
     ... ]
     >>> work.cleanup()
     >>> refused
+    ['ConfigError: data.posts: sample has no posts on KO; name another source, or none',
+     'ConfigError: data.posts: lake:no_such holds no posts; quantlab altdata ingest fills lake:posts',
+     'ConfigError: none.yaml is not there; write it, or mend [altdata] sources']
     """
     if not name.replace("_", "").isalnum():
         raise ConfigError(f"data.posts: lake:{name} is no inbox; write lake:posts")
@@ -160,6 +163,9 @@ def source_posts(
     ... ]
     >>> work.cleanup()
     >>> refused
+    ['ConfigError: data.posts: sample has no posts on KO; name another source, or none',
+     'ConfigError: data.posts: lake:no_such holds no posts; quantlab altdata ingest fills lake:posts',
+     'ConfigError: none.yaml is not there; write it, or mend [altdata] sources']
     """
     names = sorted(symbols)
     if source == "synth":
@@ -215,6 +221,11 @@ def posts_by_bar(
     >>> coins = synth_coins().bars
     >>> beside = posts_by_bar("sample", coins.index)
     >>> coins[["close"]].join(beside).tail(3).round(3)
+                                        close   tone  doubt  posts
+    date                      symbol
+    2021-05-15 00:00:00+00:00 BTCUSDT  27.733 -0.013   0.25    0.0
+                              ETHUSDT  54.457  0.039   0.25    0.0
+                              SOLUSDT  66.460 -0.013   0.25    0.0
     """
     dates, names = index.unique("date"), list(index.unique("symbol"))
     posts = source_posts(source, dates, names)
@@ -653,6 +664,11 @@ class Ingested(NamedTuple):
     >>> clock = lambda: pd.Timestamp("2024-01-05 12:00", tz="UTC")
     >>> first, again = (ingest_sources(sources, Path(work.name), clock) for _ in range(2))
     >>> pd.DataFrame(first + again, index=["first", "first", "again", "again"])[["source", "new", "known"]]
+          source  new  known
+    first   mine    6      0
+    first   gone    0      0
+    again   mine    0      6
+    again   gone    0      0
     """
 
     source: str  # as the file calls it
@@ -775,6 +791,11 @@ def ingest_sources(
     >>> clock = lambda: pd.Timestamp("2024-01-05 12:00", tz="UTC")
     >>> first, again = (ingest_sources(sources, Path(work.name), clock) for _ in range(2))
     >>> pd.DataFrame(first + again, index=["first", "first", "again", "again"])[["source", "new", "known"]]
+          source  new  known
+    first   mine    6      0
+    first   gone    0      0
+    again   mine    0      6
+    again   gone    0      0
     """
     steps, rows = list(_steps(sources, lake or path("data", "lake"), now)), []
     for done, (name, ask) in enumerate(steps):
@@ -818,6 +839,11 @@ def stored_summary(
     >>> work = tempfile.TemporaryDirectory()
     >>> shown = stored_summary(Path(work.name))
     >>> shown
+      source  kind  rows  symbols                     first  \\
+    0   mine  post     6        1 2024-01-05 12:00:00+00:00
+
+                           last
+    0 2024-01-05 12:00:00+00:00
     """
     lake = lake or path("data", "lake")
     frames = [Inbox(file).read() for file in sorted((lake / "altdata").glob("*.sqlite"))]

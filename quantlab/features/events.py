@@ -66,7 +66,67 @@ def event_count(
     kind: str | None = None,  # of the events; None: all
     calendar: str = "XNYS",  # of the bars' exchange; not read for bars around the clock
 ) -> Feature:  # named event_count_21, or report_count_21 for a kind
-    "Count the events that became known; raise ConfigError for a lookback below 1."
+    """Count the events that became known; raise ConfigError for a lookback below 1.
+
+    Parameters
+    ----------
+    events : pd.DataFrame
+        As check_events.
+    lookback : int, default 21
+        sessions, the current one included.
+    kind : str | None, default None
+        Of the events; None: all.
+    calendar : str, default "XNYS"
+        Of the bars' exchange; not read for bars around the clock.
+
+    Returns
+    -------
+    Feature
+        Named event_count_21, or report_count_21 for a kind.
+
+    Raises
+    ------
+    ConfigError
+        For a lookback below 1.
+    DataError
+        Its message names the first row that cannot be true (see check_events).
+        For what is no number, or another how (see event_panel).
+        For a date that is no session (see session_closes).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.events import session_closes
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.events import event_count
+    >>> days = [
+    ...     "2011-01-18",
+    ...     "2011-04-20",
+    ...     "2011-07-19",
+    ...     "2011-10-18",
+    ...     "2012-01-24",
+    ...     "2012-04-24",
+    ...     "2012-07-24",
+    ...     "2012-10-25",
+    ... ]
+    >>> published = (pd.to_datetime(days) + pd.Timedelta(hours=16, minutes=30)).tz_localize("America/New_York")
+    >>> reports = pd.DataFrame(
+    ...     {"event_time": published, "known_at": published, "symbol": "AAPL", "source": "company"}
+    ... )
+    >>> reports = reports.assign(kind="report", revision=0, eps=[6.43, 6.40, 7.79, 7.05, 13.87, 12.30, 9.32, 8.67])
+    >>> bars = adjust(sample_bars(["AAPL", "KO", "XOM"], "2010-06-01", "2012-12-31"), "total")
+    >>> closes = session_closes(bars.index)
+    >>> day = closes.index.get_indexer(pd.to_datetime(days))
+    >>> count = event_count(reports, 63)(bars)
+    >>> count.xs("AAPL", level="symbol").iloc[day[1] - 1 : day[1] + 3]
+    date
+    2011-04-19    0.0
+    2011-04-20    0.0
+    2011-04-21    1.0
+    2011-04-25    1.0
+    Name: event_count_63, dtype: float64
+    """
     chosen = _chosen(events, kind, lookback)
 
     def formula(bars: pd.DataFrame) -> pd.DataFrame:
@@ -82,7 +142,72 @@ def days_since_event(
     kind: str | None = None,  # of the events; None: all
     calendar: str = "XNYS",  # of the bars' exchange; not read for bars around the clock
 ) -> Feature:  # in sessions; named event_age_252, or report_age_252 for a kind
-    "Count the sessions since the last event; raise ConfigError for a lookback below 1."
+    """Count the sessions since the last event; raise ConfigError for a lookback below 1.
+
+    Parameters
+    ----------
+    events : pd.DataFrame
+        As check_events.
+    lookback : int, default 252
+        Sessions; older events are forgotten.
+    kind : str | None, default None
+        Of the events; None: all.
+    calendar : str, default "XNYS"
+        Of the bars' exchange; not read for bars around the clock.
+
+    Returns
+    -------
+    Feature
+        In sessions; named event_age_252, or report_age_252 for a kind.
+
+    Raises
+    ------
+    ConfigError
+        For a lookback below 1.
+    DataError
+        Its message names the first row that cannot be true (see check_events).
+        For what is no number, or another how (see event_panel).
+        For a date that is no session (see session_closes).
+
+    References
+    ----------
+    .. [1] Bernard and Thomas (1989).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.events import session_closes
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.events import days_since_event
+    >>> days = [
+    ...     "2011-01-18",
+    ...     "2011-04-20",
+    ...     "2011-07-19",
+    ...     "2011-10-18",
+    ...     "2012-01-24",
+    ...     "2012-04-24",
+    ...     "2012-07-24",
+    ...     "2012-10-25",
+    ... ]
+    >>> published = (pd.to_datetime(days) + pd.Timedelta(hours=16, minutes=30)).tz_localize("America/New_York")
+    >>> reports = pd.DataFrame(
+    ...     {"event_time": published, "known_at": published, "symbol": "AAPL", "source": "company"}
+    ... )
+    >>> reports = reports.assign(kind="report", revision=0, eps=[6.43, 6.40, 7.79, 7.05, 13.87, 12.30, 9.32, 8.67])
+    >>> bars = adjust(sample_bars(["AAPL", "KO", "XOM"], "2010-06-01", "2012-12-31"), "total")
+    >>> closes = session_closes(bars.index)
+    >>> day = closes.index.get_indexer(pd.to_datetime(days))
+    >>> age = to_wide(days_since_event(reports, 100, "report")(bars))["AAPL"]
+    >>> age.iloc[day[2] - 1 : day[2] + 3].to_frame("report_age_100")
+                report_age_100
+    date
+    2011-07-18            59.0
+    2011-07-19            60.0
+    2011-07-20             0.0
+    2011-07-21             1.0
+    """
     chosen = _chosen(events, kind, lookback)
 
     def formula(bars: pd.DataFrame) -> pd.DataFrame:
@@ -102,7 +227,76 @@ def event_value(
     kind: str | None = None,  # of the events; None: all
     calendar: str = "XNYS",  # of the bars' exchange; not read for bars around the clock
 ) -> Feature:  # named eps_63; report_eps_63_hl_10 for a kind and a half-life of 10
-    "Carry the last value known; raise ConfigError for a column that is not there, or spans that are none."
+    """Carry the last value known; raise ConfigError for a column that is not there, or spans that are none.
+
+    Parameters
+    ----------
+    events : pd.DataFrame
+        As check_events.
+    column : str
+        Of its values.
+    lookback : int, default 63
+        Sessions; older values are forgotten.
+    half_life : float | None, default None
+        Sessions in which a value loses half of itself; None: it stays.
+    kind : str | None, default None
+        Of the events; None: all.
+    calendar : str, default "XNYS"
+        Of the bars' exchange; not read for bars around the clock.
+
+    Returns
+    -------
+    Feature
+        Named eps_63; report_eps_63_hl_10 for a kind and a half-life of 10.
+
+    Raises
+    ------
+    ConfigError
+        For a column that is not there, or spans that are none.
+    DataError
+        Its message names the first row that cannot be true (see check_events).
+        For what is no number, or another how (see event_panel).
+        For a date that is no session (see session_closes).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.events import session_closes
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.events import event_value
+    >>> days = [
+    ...     "2011-01-18",
+    ...     "2011-04-20",
+    ...     "2011-07-19",
+    ...     "2011-10-18",
+    ...     "2012-01-24",
+    ...     "2012-04-24",
+    ...     "2012-07-24",
+    ...     "2012-10-25",
+    ... ]
+    >>> published = (pd.to_datetime(days) + pd.Timedelta(hours=16, minutes=30)).tz_localize("America/New_York")
+    >>> reports = pd.DataFrame(
+    ...     {"event_time": published, "known_at": published, "symbol": "AAPL", "source": "company"}
+    ... )
+    >>> reports = reports.assign(kind="report", revision=0, eps=[6.43, 6.40, 7.79, 7.05, 13.87, 12.30, 9.32, 8.67])
+    >>> bars = adjust(sample_bars(["AAPL", "KO", "XOM"], "2010-06-01", "2012-12-31"), "total")
+    >>> closes = session_closes(bars.index)
+    >>> day = closes.index.get_indexer(pd.to_datetime(days))
+    >>> value = compute(bars, [event_value(reports, "eps", 63), event_value(reports, "eps", 63, 21)]).xs(
+    ...     "AAPL", level="symbol"
+    ... )
+    >>> at = day[4] + 1  # 13.87, known on 25 January 2012
+    >>> value.iloc[[at - 1, at, at + 21, at + 63, at + 64]]
+                eps_63  eps_63_hl_21
+    date
+    2012-01-24     NaN           NaN
+    2012-01-25   13.87     13.870000
+    2012-02-24   13.87      6.935000
+    2012-04-25   12.30     12.300000
+    2012-04-26   12.30     11.900641
+    """
     chosen = _chosen(events, kind, lookback, column)
     if half_life is not None and not 0 < half_life < math.inf:
         raise ConfigError(f"half_life={half_life!r}: give a number of sessions above 0, or None")
@@ -129,7 +323,48 @@ def _text(bars: pd.DataFrame, column: str, name: str) -> pd.DataFrame:  # dates 
 def text_tone(
     lookback: int = 5,  # sessions, the current one included
 ) -> Feature:  # in [-1, 1], reads tone and doubt of the bars; named text_tone_5
-    "Average the tone of posts, each session by its precision; raise ConfigError for a lookback below 1."
+    """Average the tone of posts, each session by its precision; raise ConfigError for a lookback below 1.
+
+    Parameters
+    ----------
+    lookback : int, default 5
+        sessions, the current one included.
+
+    Returns
+    -------
+    Feature
+        In [-1, 1], reads tone and doubt of the bars; named text_tone_5.
+
+    Raises
+    ------
+    ConfigError
+        For a lookback below 1.
+    PanelError
+        "feature {name} needs column {column}, the bars have {...}; {remedy}"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.altdata.events import session_closes
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.events import text_posts, text_tone
+    >>> bars = adjust(sample_bars(["AAPL", "KO", "XOM"], "2010-06-01", "2012-12-31"), "total")
+    >>> closes = session_closes(bars.index)
+    >>> small = bars.loc[bars.index.get_level_values("date").isin(closes.index[:2]), ["close"]].drop(
+    ...     "XOM", level="symbol"
+    ... )
+    >>> small = small.assign(
+    ...     tone=[0.8, np.nan, -0.2, 0.5], doubt=[0.1, np.nan, 0.2, 0.5], posts=[99.0, np.nan, 9.0, 1.0]
+    ... )
+    >>> said = compute(small, [text_tone(2), text_posts(2)]).loc[closes.index[1]]
+    >>> said
+            text_tone_2  text_posts_2
+    symbol
+    AAPL            0.6      4.007333
+    KO              0.5      0.405465
+    """
     if lookback < 1:
         raise ConfigError(f"lookback={lookback!r}: count the sessions, 1 or more")
     name = f"text_tone_{lookback}"
@@ -146,7 +381,48 @@ def text_tone(
 def text_posts(
     lookback: int = 5,  # sessions, the current one included
 ) -> Feature:  # log(1 + posts a session), reads posts of the bars; named text_posts_5
-    "Take the log of the posts a session that passed the filters; raise ConfigError for a lookback below 1."
+    """Take the log of the posts a session that passed the filters; raise ConfigError for a lookback below 1.
+
+    Parameters
+    ----------
+    lookback : int, default 5
+        sessions, the current one included.
+
+    Returns
+    -------
+    Feature
+        log(1 + posts a session), reads posts of the bars; named text_posts_5.
+
+    Raises
+    ------
+    ConfigError
+        For a lookback below 1.
+    PanelError
+        "feature {name} needs column {column}, the bars have {...}; {remedy}"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.altdata.events import session_closes
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.events import text_posts, text_tone
+    >>> bars = adjust(sample_bars(["AAPL", "KO", "XOM"], "2010-06-01", "2012-12-31"), "total")
+    >>> closes = session_closes(bars.index)
+    >>> small = bars.loc[bars.index.get_level_values("date").isin(closes.index[:2]), ["close"]].drop(
+    ...     "XOM", level="symbol"
+    ... )
+    >>> small = small.assign(
+    ...     tone=[0.8, np.nan, -0.2, 0.5], doubt=[0.1, np.nan, 0.2, 0.5], posts=[99.0, np.nan, 9.0, 1.0]
+    ... )
+    >>> said = compute(small, [text_tone(2), text_posts(2)]).loc[closes.index[1]]
+    >>> said
+            text_tone_2  text_posts_2
+    symbol
+    AAPL            0.6      4.007333
+    KO              0.5      0.405465
+    """
     if lookback < 1:
         raise ConfigError(f"lookback={lookback!r}: count the sessions, 1 or more")
     name = f"text_posts_{lookback}"

@@ -105,7 +105,12 @@ def row_sums(
     >>> ahead = (y - y.groupby(level="date").transform("mean")).fillna(0.0)
     >>> tone = 0.5 + noise / noise.std() - 0.1 * ahead / ahead.std()
     >>> X = pd.DataFrame({"text_tone_5": 0.2 * tone, "text_posts_5": rng.gamma(2.0, size=len(y))})
-    >>> score = head_scores(X, y, t1)
+    >>> half = X.index.get_level_values("date") <= "2013-12-31"
+    >>> short = head_scores(
+    ...     X[half], y[half].where(t1[half] <= "2013-12-31"), t1[half].where(t1[half] <= "2013-12-31")
+    ... )
+    >>> int(short.notna().sum())
+    19240
     """
     return np.cumsum(values, axis=1)[:, -1] if values.shape[1] else np.zeros(len(values))
 
