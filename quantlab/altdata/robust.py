@@ -25,43 +25,7 @@ _WORD = re.compile(r"[^\W\d_]{3,}")
 def word_set(
     text: str,  # as published
 ) -> frozenset[str]:  # words of three letters or more, lower case
-    """Return what a text is compared by.
-
-    Parameters
-    ----------
-    text : str
-        As published.
-
-    Returns
-    -------
-    frozenset[str]
-        Words of three letters or more, lower case.
-
-    Raises
-    ------
-    DataError
-        For what is no text (see clean_text).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from quantlab.altdata.events import session_closes
-    >>> from quantlab.altdata.planted import bot_campaign
-    >>> from quantlab.altdata.robust import jaccard, word_set
-    >>> from quantlab.data.sample import sample_bars
-    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
-    >>> closes = session_closes(sessions)
-    >>> day = sessions[40]
-    >>> paid = bot_campaign(closes, day, "AAPL", share=0.3, seed=12)
-    >>> a, b = (
-    ...     word_set("Great quarter for $AAPL, strong buy https://t.co/x"),
-    ...     word_set("strong QUARTER for the fruit"),
-    ... )
-    >>> wordings = paid["text"].head(60).map(word_set)
-    >>> typical = np.median([jaccard(x, y) for n, x in enumerate(wordings) for y in wordings[:n]])
-    >>> {"by hand": round(jaccard(a, b), 3), "two wordings of one template, median": round(float(typical), 3)}
-    {'by hand': 0.429, 'two wordings of one template, median': 0.35}
-    """
+    "Return what a text is compared by."
     return frozenset(_WORD.findall(clean_text(text).lower()))
 
 
@@ -69,84 +33,73 @@ def jaccard(
     one: frozenset[str],  # words
     other: frozenset[str],  # words
 ) -> float:  # 0 to 1; two empty sets are equal
-    """Return the share of the words that two texts have in common.
-
-    Parameters
-    ----------
-    one : frozenset[str]
-        Words.
-    other : frozenset[str]
-        Words.
-
-    Returns
-    -------
-    float
-        0 to 1; two empty sets are equal.
-
-    Examples
-    --------
-    >>> from quantlab.altdata.robust import jaccard, word_set
-    >>> a, b = (
-    ...     word_set("Great quarter for $AAPL, strong buy https://t.co/x"),
-    ...     word_set("strong QUARTER for the fruit"),
-    ... )
-    >>> assert a == {"great", "quarter", "for", "strong", "buy"} and jaccard(a, b) == 3 / 7
-    """
+    "Return the share of the words that two texts have in common."
     both = len(one & other)
     return both / (len(one) + len(other) - both) if one or other else 1.0
 
 # %% ../../nbs/altdata/166_robust.ipynb #b1c2d148
-_BANDS, _ROWS = 32, 3
-_OLDER = 0.6  # of the Jaccard index, against texts of earlier sessions
+_BANDS, _ROWS = 48, 2
+_SURE = 0.6  # of the Jaccard index, above which a link needs no other beside it
 
 
-def _hashing() -> tuple[Callable, Callable]:
-    "Return a maker of MinHashes and one of indices; raise ConfigError naming the extra that brings them."
+def _band_keys(
+    sets: list[frozenset[str]],  # distinct sets of three words or more
+) -> list[list[int]]:  # of each set one key a band; sets that share a key are worth comparing
+    "Hash each distinct word once and each set by its words; raise ConfigError naming the extra that brings MinHash."
     try:
-        from datasketch import MinHash, MinHashLSH
+        from datasketch import MinHash
     except ImportError as error:
         raise ConfigError("datasketch is not installed; pip install -e '.[text]'") from error
 
-    first = MinHash(num_perm=_BANDS * _ROWS, seed=1)
-
-    def sketch(words: frozenset[str]) -> object:
+    number = {word: n for n, word in enumerate(dict.fromkeys(word for words in sets for word in words))}
+    hashes, first = np.empty((len(number), _BANDS * _ROWS), dtype="uint32"), MinHash(num_perm=_BANDS * _ROWS, seed=1)
+    for word, n in number.items():
         made = first.copy()
-        made.update_batch([word.encode() for word in words])
-        return made
-
-    return sketch, lambda: MinHashLSH(num_perm=_BANDS * _ROWS, params=(_BANDS, _ROWS))
+        made.update(word.encode())
+        hashes[n] = made.hashvalues
+    keys = []
+    for at in range(0, len(sets), 1000):
+        part = sets[at : at + 1000]
+        starts = np.cumsum([0, *(len(words) for words in part[:-1])])
+        least = np.minimum.reduceat(hashes[[number[word] for words in part for word in words]], starts)
+        band = np.arange(_BANDS, dtype="uint64")
+        for row in np.moveaxis(least.reshape(-1, _BANDS, _ROWS).astype("uint64"), 2, 0):
+            band = band * np.uint64(0x9E3779B97F4A7C15) + row
+        keys += band.tolist()
+    return keys
 
 
 class _Memory:
     "Link a text to those of the last sessions that it is near to."
 
-    def __init__(self, threshold: float, lookback: int) -> None:
-        self.threshold, self.lookback = threshold, lookback
-        self.sketch, self.index = _hashing()
-        self.indices, self.inside, self.turned = [self.index(), self.index()], set(), 0  # the last is being filled
-        self.words, self.last = [], {}  # distinct sets of words; set -> its number, and the session it was last seen in
+    def __init__(self, words: list[frozenset[str]], keys: dict[int, list[int]], threshold: float, lookback: int) -> None:
+        self.words, self.keys, self.threshold, self.lookback = words, keys, threshold, lookback
+        self.older, self.newer, self.turned = {}, {}, 0  # key -> numbers of sets; the newer is being filled
+        self.inside, self.last = set(), {}  # numbers compared already; number -> session it was last seen in
 
-    def near(self, words: frozenset[str], session: int) -> tuple[int, list[int]]:
-        "Take in a text; return the number of its set of words, and those of the recent ones it is near to."
+    def near(self, number: int, session: int) -> list[tuple[int, bool]]:
+        "Take in a set of words; return the numbers of the recent ones that it is near to, and whether surely."
         if session - self.turned > self.lookback:
-            self.indices, self.inside, self.turned = [self.indices[1], self.index()], set(), session
-        number = self.last.get(words, (len(self.words), 0))[0]
-        if number == len(self.words):
-            self.words.append(words)
-        self.last[words] = number, session
-        if number in self.inside or len(words) < 3:  # compared before, or too little to be like something
-            return number, []
-        sketch = self.sketch(words)
-        found = {n for index in self.indices for n in index.query(sketch)} - {number}
-        self.indices[1].insert(number, sketch, check_duplication=False)
+            self.older, self.newer, self.inside, self.turned = self.newer, {}, set(), session
+        self.last[number] = session
+        keys = self.keys.get(number)
+        if keys is None or number in self.inside:  # too short to be like something, or compared before
+            return []
+        shared = []
+        for key in keys:
+            bucket = self.newer.setdefault(key, [])
+            shared += bucket[-30:] + self.older.get(key, [])[-30:]
+            bucket.append(number)
         self.inside.add(number)
-        return number, [n for n in sorted(found, reverse=True)[:200] if self._alike(n, words, session)][:20]
-
-    def _alike(self, number: int, words: frozenset[str], session: int) -> bool:
-        own = self.words[number]
-        seen = self.last[own][1]
-        bar = self.threshold if seen == session else max(self.threshold, _OLDER)
-        return seen >= session - self.lookback and jaccard(own, words) >= bar
+        links = []
+        for other, _ in Counter(shared).most_common(100):  # those that share most keys first
+            seen = self.last[other]
+            like = jaccard(self.words[other], self.words[number]) if seen >= session - self.lookback else 0.0
+            if other != number and like >= (self.threshold if seen == session else max(self.threshold, _SURE)):
+                links.append((other, like >= _SURE))
+            if len(links) == 20:
+                break
+        return links
 
 
 def _clusters(nodes: set[int], links: list[tuple[int, int]]) -> dict[int, int]:  # node -> its cluster's first node
@@ -166,28 +119,24 @@ def _clusters(nodes: set[int], links: list[tuple[int, int]]) -> dict[int, int]: 
 
 # %% ../../nbs/altdata/166_robust.ipynb #e42c89cb
 def _told(
-    rows: list[tuple[int, int, frozenset[str]]],  # row, session number, words; in order of known_at, one symbol
-    threshold: float,
-    lookback: int,
+    rows: list[tuple[int, int, int]],  # row, session number, number of its set of words; by known_at, one symbol
+    memory: _Memory,
 ) -> Iterator[tuple[int, bool, int]]:  # row, whether an earlier post said it, posts of its cluster by the close
     "Go through the posts of a symbol session by session."
-    memory, recent, links = _Memory(threshold, lookback), [], []
-    by_session = {}
-    for row, session, words in rows:
-        by_session.setdefault(session, []).append((row, words))
+    recent, links, by_session, lookback = [], [], {}, memory.lookback
+    for row, session, node in rows:
+        by_session.setdefault(session, []).append((row, node))
     for session, posts in by_session.items():
         recent = [entry for entry in recent if entry[0] >= session - lookback]  # session, node
         links = [link for link in links if link[0] >= session - lookback]
-        own = []
-        for row, words in posts:
-            node, near = memory.near(words, session)
-            own.append((row, node))
-            links += [(session, node, other) for other in near]
-        now = recent + [(session, node) for _, node in own]
+        found = [(node, *link) for _, node in posts for link in memory.near(node, session)]
+        degree = Counter(node for link in found for node in link[:2])
+        links += [(session, a, b) for a, b, sure in found if sure or min(degree[a], degree[b]) > 1]
+        now = recent + [(session, node) for _, node in posts]
         cluster = _clusters({node for _, node in now}, [link[1:] for link in links])
         size = Counter(cluster[node] for _, node in now)
         said = {cluster[node] for _, node in recent}
-        for row, node in own:
+        for row, node in posts:
             yield row, cluster[node] in said, size[cluster[node]]
             said.add(cluster[node])
         recent = now
@@ -199,244 +148,67 @@ def near_copies(
     threshold: float = 0.3,  # of the Jaccard index, above which two texts are copies; 0 to 1
     lookback: int = 5,  # sessions before its own in which a post is looked for
 ) -> pd.DataFrame:  # by post: session (NaT outside closes), earlier (bool), copies (posts of its cluster by the close)
-    """Find the posts that repeat an earlier one on the same symbol; raise ConfigError for a threshold outside 0 to 1.
-
-    Parameters
-    ----------
-    posts : pd.DataFrame
-        Posts frame, as check_posts returns it.
-    closes : pd.Series
-        Closing instants, UTC, by session label.
-    threshold : float, default 0.3
-        Of the Jaccard index, above which two texts are copies; 0 to 1.
-    lookback : int, default 5
-        Sessions before its own in which a post is looked for.
-
-    Returns
-    -------
-    pd.DataFrame
-        By post: session (NaT outside closes), earlier (bool), copies (posts of its cluster by the
-        close).
-
-    Raises
-    ------
-    ConfigError
-        For a threshold outside 0 to 1.
-    DataError
-        For what is no text (see clean_text).
-
-    Examples
-    --------
-    >>> from quantlab.altdata.events import event_sessions, session_closes
-    >>> from quantlab.altdata.planted import bot_campaign, plant, synth_posts
-    >>> from quantlab.altdata.robust import near_copies
-    >>> from quantlab.core.plot import figure
-    >>> from quantlab.data.sample import sample_bars
-    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
-    >>> closes = session_closes(sessions)
-    >>> crowd = synth_posts(closes, ["AAPL"], per_session=20, seed=11).posts
-    >>> day = sessions[40]
-    >>> paid = bot_campaign(closes, day, "AAPL", share=0.3, seed=12)
-    >>> posts = plant(crowd, paid)
-    >>> fig, ax = figure("A thousand posts on one day", "session", "posts a session")
-    >>> ax.bar(
-    ...     sessions, posts.groupby(event_sessions(posts["known_at"], closes)).size().reindex(sessions), width=1.5
-    ... )
-    >>> told = near_copies(posts, closes)
-    """
+    "Find the posts that repeat an earlier one on the same symbol; raise ConfigError for a threshold outside 0 to 1."
     if not 0 < threshold <= 1 or lookback < 0:
         raise ConfigError(f"threshold is {threshold} and lookback {lookback}; give 0 < threshold <= 1 and 0 or more")
     session = event_sessions(posts["known_at"], closes)
     number = pd.Series(closes.index.get_indexer(pd.Index(session)), index=posts.index)
     found = pd.DataFrame({"session": session, "earlier": False, "copies": 1}, index=posts.index)
     words = {text: word_set(text) for text in posts["text"].unique()}
-    rows, earlier, copies = [], np.zeros(len(posts), dtype=bool), np.ones(len(posts), dtype="int64")
+    node = {one: n for n, one in enumerate(dict.fromkeys(words.values()))}
+    long = [one for one in node if len(one) > 2]
+    keys = {node[one]: of for one, of in zip(long, _band_keys(long), strict=True)}
+    earlier, copies = np.zeros(len(posts), dtype=bool), np.ones(len(posts), dtype="int64")
     table = pd.DataFrame({"n": number.to_numpy(), "text": posts["text"].to_numpy(), "symbol": posts["symbol"].to_numpy()})
     for _, part in table[table["n"] >= 0].groupby("symbol", sort=True):
-        rows = [(row, n, words[text]) for row, n, text in zip(part.index, part["n"], part["text"], strict=True)]
-        for row, before, size in _told(rows, threshold, lookback):
+        rows = [(row, n, node[words[text]]) for row, n, text in zip(part.index, part["n"], part["text"], strict=True)]
+        for row, before, size in _told(rows, _Memory([*node], keys, threshold, lookback)):
             earlier[row], copies[row] = before, size
     return found.assign(earlier=earlier, copies=copies)
 
 # %% ../../nbs/altdata/166_robust.ipynb #43191b91
 def usual_counts(
-    told: pd.DataFrame,  # by post, from near_copies, with symbol
+    told: pd.DataFrame,  # by post: session, symbol, copies
     closes: pd.Series,  # closing instants, UTC, by session label
     trailing: int = 20,  # sessions before
-) -> pd.DataFrame:  # sessions x symbols: median number of distinct posts in the sessions before; NaN for the first five
-    """Say how many posts a session usually brings.
-
-    Parameters
-    ----------
-    told : pd.DataFrame
-        By post, from near_copies, with symbol.
-    closes : pd.Series
-        Closing instants, UTC, by session label.
-    trailing : int, default 20
-        Sessions before.
-
-    Returns
-    -------
-    pd.DataFrame
-        Sessions x symbols: median number of distinct posts in the sessions before; NaN for the first
-        five.
-
-    Examples
-    --------
-    >>> from quantlab.altdata.events import event_sessions, session_closes
-    >>> from quantlab.altdata.planted import bot_campaign, plant, synth_posts
-    >>> from quantlab.altdata.robust import robust_score
-    >>> from quantlab.altdata.sentiment import vader_tone
-    >>> from quantlab.core.plot import figure
-    >>> from quantlab.data.sample import sample_bars
-    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
-    >>> closes = session_closes(sessions)
-    >>> crowd = synth_posts(closes, ["AAPL"], per_session=20, seed=11).posts
-    >>> day = sessions[40]
-    >>> paid = bot_campaign(closes, day, "AAPL", share=0.3, seed=12)
-    >>> posts = plant(crowd, paid)
-    >>> fig, ax = figure("A thousand posts on one day", "session", "posts a session")
-    >>> ax.bar(
-    ...     sessions, posts.groupby(event_sessions(posts["known_at"], closes)).size().reindex(sessions), width=1.5
-    ... )
-    >>> def plain_mean(posts):
-    ...     "Average the tones of a session's posts."
-    ...     return vader_tone(posts["text"]).groupby(event_sessions(posts["known_at"], closes)).mean()
-    >>> quiet, plain = robust_score(crowd, closes)["tone"].droplevel("symbol"), plain_mean(crowd)
-    """
-    distinct = (~told["earlier"]).groupby([told["session"], told["symbol"]]).sum().unstack("symbol")
-    distinct = distinct.reindex(closes.index).rename_axis("session")
-    started = distinct.notna().cummax()
-    return distinct.fillna(0).where(started).shift(1).rolling(trailing, min_periods=5).median()
+) -> pd.DataFrame:  # sessions x symbols: median number of posts without a copy in them; NaN for the first five
+    "Say how many posts of its own words a session usually brings."
+    own = (told["copies"] == 1).groupby([told["session"], told["symbol"]]).sum().unstack("symbol")
+    own = own.reindex(closes.index).rename_axis("session")
+    started = own.notna().cummax()
+    return own.fillna(0).where(started).shift(1).rolling(trailing, min_periods=5).median()
 
 
 def copy_votes(
-    copies: pd.DataFrame,  # by post: earlier, copies, count (posts of its session), usual (NaN: unknown)
+    copies: pd.DataFrame,  # by post: session, symbol, earlier, copies, usual (NaN: unknown)
     tolerance: float = 10.0,  # copies at which half a vote is left in a usual session
 ) -> pd.Series:  # 0 to 1
-    """Give a text one vote, and less of it the more copies it has; raise ConfigError for a tolerance of nothing.
-
-    Parameters
-    ----------
-    copies : pd.DataFrame
-        By post: earlier, copies, count (posts of its session), usual (NaN: unknown).
-    tolerance : float, default 10.0
-        Copies at which half a vote is left in a usual session.
-
-    Returns
-    -------
-    pd.Series
-        0 to 1.
-
-    Raises
-    ------
-    ConfigError
-        For a tolerance of nothing.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from quantlab.altdata.robust import copy_votes
-    >>> cases = pd.DataFrame(
-    ...     {"earlier": [False, False, False, True], "copies": [1, 3, 11, 3], "count": 20, "usual": 20.0}
-    ... )
-    >>> votes = copy_votes(cases)
-    >>> cases.assign(vote=votes.round(3), in_a_crowd=copy_votes(cases.assign(count=200)).round(3))
-       earlier  copies  count  usual   vote  in_a_crowd
-    0    False       1     20   20.0  1.000        1.00
-    1    False       3     20   20.0  0.962        0.20
-    2    False      11     20   20.0  0.500        0.01
-    3     True       3     20   20.0  0.000        0.00
-    """
+    "Give a text one vote, and less of it the more copies it has; raise ConfigError for a tolerance of nothing."
     if not tolerance > 0:
         raise ConfigError(f"tolerance is {tolerance}; give a number of copies above 0")
-    crowd = (copies["usual"].clip(lower=1) / copies["count"]).clip(upper=1).fillna(1)
+    count = copies.groupby(["session", "symbol"])["copies"].rank(method="max")  # posts of no more copies
+    crowd = (copies["usual"].clip(lower=1) / count).clip(upper=1).fillna(1)
     vote = 1 / (1 + ((copies["copies"] - 1) / (tolerance * crowd)) ** 2)
     return vote.where(~copies["earlier"], 0.0)
 
 # %% ../../nbs/altdata/166_robust.ipynb #7ad29c54
 def stranger_votes(
-    copies: pd.DataFrame,  # by post, in order of known_at: session, symbol, author, earlier, count, usual
+    votes: pd.DataFrame,  # by post: session, symbol, stranger (bool), vote, count, usual, usual_strangers
     burst: float = 3.0,  # times the usual count, above which strangers are doubted
 ) -> pd.Series:  # 0 to 1
-    """Doubt accounts new to the symbol in a sudden crowd whose texts repeat each other.
-
-    Parameters
-    ----------
-    copies : pd.DataFrame
-        By post, in order of known_at: session, symbol, author, earlier, count, usual.
-    burst : float, default 3.0
-        Times the usual count, above which strangers are doubted.
-
-    Returns
-    -------
-    pd.Series
-        0 to 1.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import pandas as pd
-    >>> from quantlab.altdata.robust import stranger_votes
-    >>> from quantlab.data.sample import sample_bars
-    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
-    >>> day = sessions[40]
-    >>> four = pd.DataFrame(
-    ...     {
-    ...         "session": day,
-    ...         "symbol": "AAPL",
-    ...         "author": ["new", "newer", "newest", None],
-    ...         "earlier": [False, True, True, False],
-    ...         "count": 100,
-    ...         "usual": 20.0,
-    ...     }
-    ... )  # one text of three strangers is their own
-    >>> assert np.allclose(stranger_votes(four), [1 / 9, 1 / 9, 1 / 9, 1])
-    """
-    named = copies["author"].notna()
-    first = copies[named].groupby(["symbol", "author"])["session"].transform("min").reindex(copies.index)
-    stranger = named & (first == copies["session"]) & (copies["count"] > burst * copies["usual"].clip(lower=1))
-    own = (~copies["earlier"]).where(stranger).astype("float64")
-    share = own.groupby([copies["session"], copies["symbol"]]).transform("mean")
-    return (share**2).where(stranger, 1.0)
+    "Doubt accounts new to the symbol in a sudden crowd whose texts repeat each other."
+    doubted = votes["stranger"] & (votes["count"] > burst * votes["usual"].clip(lower=1))
+    held = votes["vote"].where(doubted).groupby([votes["session"], votes["symbol"]])
+    usual = votes["usual_strangers"].fillna(0)
+    kept = (usual + 2 * np.sqrt(usual.clip(lower=1))) / held.transform("sum").clip(lower=1)
+    return np.fmax(held.transform("mean") ** 2, kept.clip(upper=1)).where(doubted, 1.0)
 
 # %% ../../nbs/altdata/166_robust.ipynb #681f961a
 def author_votes(
     votes: pd.DataFrame,  # by post: session, symbol, author, vote
     cap: float = 1.0,  # votes of an author on a symbol in a session
 ) -> pd.Series:  # by post; scaled down where an author has more than the cap
-    """Hold an author to his vote; raise ConfigError for a cap of nothing.
-
-    Parameters
-    ----------
-    votes : pd.DataFrame
-        By post: session, symbol, author, vote.
-    cap : float, default 1.0
-        Votes of an author on a symbol in a session.
-
-    Returns
-    -------
-    pd.Series
-        By post; scaled down where an author has more than the cap.
-
-    Raises
-    ------
-    ConfigError
-        For a cap of nothing.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import pandas as pd
-    >>> from quantlab.altdata.robust import author_votes
-    >>> from quantlab.data.sample import sample_bars
-    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
-    >>> day = sessions[40]
-    >>> pair = pd.DataFrame(
-    ...     {"session": day, "symbol": "AAPL", "author": ["ann", "ann", None, None], "vote": [1.0, 0.5, 1, 1]}
-    ... )
-    >>> assert np.allclose(author_votes(pair), [2 / 3, 1 / 3, 1, 1])
-    """
+    "Hold an author to his vote; raise ConfigError for a cap of nothing."
     if not cap > 0:
         raise ConfigError(f"cap is {cap}; give a number of votes above 0")
     mine = votes.groupby(["session", "symbol", "author"], dropna=True)["vote"].transform("sum").reindex(votes.index)
@@ -449,51 +221,7 @@ def age_votes(
     closes: pd.Series,  # closing instants, UTC, by session label
     half_life: float = 1.0,  # days
 ) -> pd.Series:  # 0 to 1
-    """Let a post fade that was published before its session began; raise ConfigError for no half-life.
-
-    Parameters
-    ----------
-    event_time : pd.Series
-        publication, UTC.
-    session : pd.Series
-        Label of the session each enters.
-    closes : pd.Series
-        Closing instants, UTC, by session label.
-    half_life : float, default 1.0
-        Days.
-
-    Returns
-    -------
-    pd.Series
-        0 to 1.
-
-    Raises
-    ------
-    ConfigError
-        For no half-life.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from quantlab.altdata.events import event_sessions, session_closes
-    >>> from quantlab.altdata.planted import bot_campaign, plant, synth_posts
-    >>> from quantlab.altdata.robust import age_votes
-    >>> from quantlab.core.plot import figure
-    >>> from quantlab.data.sample import sample_bars
-    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
-    >>> closes = session_closes(sessions)
-    >>> crowd = synth_posts(closes, ["AAPL"], per_session=20, seed=11).posts
-    >>> day = sessions[40]
-    >>> paid = bot_campaign(closes, day, "AAPL", share=0.3, seed=12)
-    >>> posts = plant(crowd, paid)
-    >>> fig, ax = figure("A thousand posts on one day", "session", "posts a session")
-    >>> ax.bar(
-    ...     sessions, posts.groupby(event_sessions(posts["known_at"], closes)).size().reindex(sessions), width=1.5
-    ... )
-    >>> labels = pd.Series([sessions[5]] * 2)
-    >>> times = pd.Series([closes.iloc[5], closes.iloc[4] - pd.Timedelta(days=2)])
-    >>> assert age_votes(times, labels, closes).tolist() == [1, 0.25]
-    """
+    "Let a post fade that was published before its session began; raise ConfigError for no half-life."
     if not half_life > 0:
         raise ConfigError(f"half_life is {half_life}; give days above 0")
     begun = closes.shift(1).reindex(pd.Index(session)).set_axis(session.index)
@@ -504,26 +232,7 @@ def age_votes(
 def reach_votes(
     reach: pd.Series,  # followers or likes; NaN: unknown
 ) -> pd.Series:  # 0.5 to 2; 1 at a reach of 100 and where it is unknown
-    """Weigh a post by the logarithm of its reach.
-
-    Parameters
-    ----------
-    reach : pd.Series
-        Followers or likes; NaN: unknown.
-
-    Returns
-    -------
-    pd.Series
-        0.5 to 2; 1 at a reach of 100 and where it is unknown.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import pandas as pd
-    >>> from quantlab.altdata.robust import reach_votes
-    >>> reaches = pd.Series([0, 10, 100, 10_000, 1e9, np.nan])
-    >>> assert reach_votes(reaches).iloc[[0, 2, 4, 5]].tolist() == [0.5, 1, 2, 1]
-    """
+    "Weigh a post by the logarithm of its reach."
     return (np.log1p(reach) / np.log1p(100)).clip(0.5, 2).fillna(1)
 
 # %% ../../nbs/altdata/166_robust.ipynb #3f0e5b3f
@@ -537,66 +246,7 @@ def post_votes(
     cap: float = 1.0,  # of author_votes
     half_life: float = 1.0,  # of age_votes, days
 ) -> pd.DataFrame:  # by post inside closes, in order of known_at: session, symbol, the single votes, and vote
-    """Weigh every post by all that is known at the close of its session.
-
-    Parameters
-    ----------
-    posts : pd.DataFrame
-        Posts frame.
-    closes : pd.Series
-        Closing instants, UTC, by session label.
-    threshold : float, default 0.3
-        Of near_copies.
-    lookback : int, default 5
-        Of near_copies, sessions.
-    tolerance : float, default 10.0
-        Of copy_votes.
-    burst : float, default 3.0
-        Of stranger_votes.
-    cap : float, default 1.0
-        Of author_votes.
-    half_life : float, default 1.0
-        Of age_votes, days.
-
-    Returns
-    -------
-    pd.DataFrame
-        By post inside closes, in order of known_at: session, symbol, the single votes, and vote.
-
-    Raises
-    ------
-    DataError
-        For a missing column, a naive time, an impossible reach or tone (see check_posts).
-        For what is no text (see clean_text).
-    ConfigError
-        "threshold is {threshold} and lookback {lookback}; give 0 < threshold <= 1 and 0 or more"
-        "tolerance is {tolerance}; give a number of copies above 0"
-        "cap is {cap}; give a number of votes above 0"
-        "half_life is {half_life}; give days above 0"
-
-    Examples
-    --------
-    >>> from quantlab.altdata.events import event_sessions, session_closes
-    >>> from quantlab.altdata.planted import bot_campaign, plant, synth_posts
-    >>> from quantlab.altdata.robust import robust_score
-    >>> from quantlab.altdata.sentiment import vader_tone
-    >>> from quantlab.core.plot import figure
-    >>> from quantlab.data.sample import sample_bars
-    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
-    >>> closes = session_closes(sessions)
-    >>> crowd = synth_posts(closes, ["AAPL"], per_session=20, seed=11).posts
-    >>> day = sessions[40]
-    >>> paid = bot_campaign(closes, day, "AAPL", share=0.3, seed=12)
-    >>> posts = plant(crowd, paid)
-    >>> fig, ax = figure("A thousand posts on one day", "session", "posts a session")
-    >>> ax.bar(
-    ...     sessions, posts.groupby(event_sessions(posts["known_at"], closes)).size().reindex(sessions), width=1.5
-    ... )
-    >>> def plain_mean(posts):
-    ...     "Average the tones of a session's posts."
-    ...     return vader_tone(posts["text"]).groupby(event_sessions(posts["known_at"], closes)).mean()
-    >>> quiet, plain = robust_score(crowd, closes)["tone"].droplevel("symbol"), plain_mean(crowd)
-    """
+    "Weigh every post by all that is known at the close of its session."
     posts = check_posts(posts)
     inside = event_sessions(posts["known_at"], closes)
     posts, inside = posts[inside.notna()], inside.dropna()
@@ -604,9 +254,12 @@ def post_votes(
     posts = posts[~posts[fact].assign(session=inside).duplicated(keep="last").to_numpy()].reset_index(drop=True)
     told = near_copies(posts, closes, threshold, lookback).assign(symbol=posts["symbol"], author=posts["author"])
     told["count"] = told.groupby(["session", "symbol"])["earlier"].transform("size")
-    usual = usual_counts(told, closes).stack(future_stack=True)
-    told["usual"] = usual.reindex(pd.MultiIndex.from_frame(told[["session", "symbol"]])).to_numpy()
-    told["text_vote"] = copy_votes(told, tolerance)
+    first = told.groupby(["symbol", "author"])["session"].transform("min")  # NaT without an author
+    told["stranger"] = first == told["session"]
+    at = pd.MultiIndex.from_frame(told[["session", "symbol"]])
+    for name, part in {"usual": told, "usual_strangers": told[told["stranger"]]}.items():
+        told[name] = usual_counts(part, closes).stack(future_stack=True).reindex(at).to_numpy(dtype="float64")
+    told["text_vote"] = told["vote"] = copy_votes(told, tolerance)
     told["stranger_vote"] = stranger_votes(told, burst)
     told["vote"] = told["text_vote"] * told["stranger_vote"]
     told["author_vote"] = author_votes(told, cap)
@@ -634,52 +287,7 @@ def tone_score(
     memory: float = 5.0,  # sessions after which the past counts half
     tau: float = 0.25,  # standard deviation of a session around its past
 ) -> pd.DataFrame:  # (date, symbol) from each symbol's first post on: tone, doubt, posts (sum of votes), raw_posts
-    """Join weighted tones to a score a session with its standard error; raise ConfigError for no memory or no tau.
-
-    Parameters
-    ----------
-    votes : pd.DataFrame
-        By post: session, symbol, vote, tone (NaN: nothing to read).
-    closes : pd.Series
-        Closing instants, UTC, by session label.
-    memory : float, default 5.0
-        Sessions after which the past counts half.
-    tau : float, default 0.25
-        Standard deviation of a session around its past.
-
-    Returns
-    -------
-    pd.DataFrame
-        (date, symbol) from each symbol's first post on: tone, doubt, posts (sum of votes), raw_posts.
-
-    Raises
-    ------
-    ConfigError
-        For no memory or no tau.
-
-    Examples
-    --------
-    >>> from quantlab.altdata.events import event_sessions, session_closes
-    >>> from quantlab.altdata.planted import bot_campaign, plant, synth_posts
-    >>> from quantlab.altdata.robust import robust_score
-    >>> from quantlab.altdata.sentiment import vader_tone
-    >>> from quantlab.core.plot import figure
-    >>> from quantlab.data.sample import sample_bars
-    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
-    >>> closes = session_closes(sessions)
-    >>> crowd = synth_posts(closes, ["AAPL"], per_session=20, seed=11).posts
-    >>> day = sessions[40]
-    >>> paid = bot_campaign(closes, day, "AAPL", share=0.3, seed=12)
-    >>> posts = plant(crowd, paid)
-    >>> fig, ax = figure("A thousand posts on one day", "session", "posts a session")
-    >>> ax.bar(
-    ...     sessions, posts.groupby(event_sessions(posts["known_at"], closes)).size().reindex(sessions), width=1.5
-    ... )
-    >>> def plain_mean(posts):
-    ...     "Average the tones of a session's posts."
-    ...     return vader_tone(posts["text"]).groupby(event_sessions(posts["known_at"], closes)).mean()
-    >>> quiet, plain = robust_score(crowd, closes)["tone"].droplevel("symbol"), plain_mean(crowd)
-    """
+    "Join weighted tones to a score a session with its standard error; raise ConfigError for no memory or no tau."
     if not memory > 0 or not tau > 0:
         raise ConfigError(f"memory is {memory} and tau {tau}; give numbers above 0")
     parts = []
@@ -710,62 +318,7 @@ def robust_score(
     tau: float = 0.25,  # of tone_score
     **filters: float,  # of post_votes: threshold, lookback, tolerance, burst, cap, half_life
 ) -> pd.DataFrame:  # (date, symbol) from each symbol's first post on: tone, doubt, posts (sum of votes), raw_posts
-    """Score a crowd's mood so that copies, bursts of bots and loud authors move it little; raise DataError for bad
-    tones.
-
-    Parameters
-    ----------
-    posts : pd.DataFrame
-        Posts frame.
-    closes : pd.Series
-        Closing instants, UTC, by session label; of altdata.events.session_closes.
-    read_tone : Callable[[pd.Series], pd.Series], default vader_tone
-        Texts to tones in [-1, 1].
-    memory : float, default 5.0
-        Of tone_score, sessions.
-    tau : float, default 0.25
-        Of tone_score.
-    **filters : float
-        Of post_votes: threshold, lookback, tolerance, burst, cap, half_life.
-
-    Returns
-    -------
-    pd.DataFrame
-        (date, symbol) from each symbol's first post on: tone, doubt, posts (sum of votes), raw_posts.
-
-    Raises
-    ------
-    DataError
-        For bad tones.
-    ConfigError
-        "threshold is {threshold} and lookback {lookback}; give 0 < threshold <= 1 and 0 or more"
-        "tolerance is {tolerance}; give a number of copies above 0"
-        "cap is {cap}; give a number of votes above 0"
-        "half_life is {half_life}; give days above 0"
-
-    Examples
-    --------
-    >>> from quantlab.altdata.events import event_sessions, session_closes
-    >>> from quantlab.altdata.planted import bot_campaign, plant, synth_posts
-    >>> from quantlab.altdata.robust import robust_score
-    >>> from quantlab.altdata.sentiment import vader_tone
-    >>> from quantlab.core.plot import figure
-    >>> from quantlab.data.sample import sample_bars
-    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
-    >>> closes = session_closes(sessions)
-    >>> crowd = synth_posts(closes, ["AAPL"], per_session=20, seed=11).posts
-    >>> day = sessions[40]
-    >>> paid = bot_campaign(closes, day, "AAPL", share=0.3, seed=12)
-    >>> posts = plant(crowd, paid)
-    >>> fig, ax = figure("A thousand posts on one day", "session", "posts a session")
-    >>> ax.bar(
-    ...     sessions, posts.groupby(event_sessions(posts["known_at"], closes)).size().reindex(sessions), width=1.5
-    ... )
-    >>> def plain_mean(posts):
-    ...     "Average the tones of a session's posts."
-    ...     return vader_tone(posts["text"]).groupby(event_sessions(posts["known_at"], closes)).mean()
-    >>> quiet, plain = robust_score(crowd, closes)["tone"].droplevel("symbol"), plain_mean(crowd)
-    """
+    "Score a crowd's mood so that copies, bursts of bots and loud authors move it little; raise DataError for bad tones."
     votes = post_votes(posts, closes, **filters)
     tone = pd.Series(read_tone(votes["text"]).to_numpy(), index=votes.index, dtype="float64")
     if not tone.dropna().between(-1, 1).all():
