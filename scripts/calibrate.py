@@ -733,8 +733,8 @@ def robust_moves(seeds: int) -> pd.DataFrame:
         posts = pd.DataFrame({"event_time": at, "known_at": at, "symbol": symbol, "source": "stocknet", "kind": "post"})
         posts = posts.assign(revision=0, author=None, reach=np.nan, text=raw["text"])
         posts = check_posts(posts.assign(id=[f"t{n}" for n in range(len(posts))]))
-        labels = closes.index[60:-20]
-        days = {seed: labels[np.random.default_rng(seed).integers(len(labels))] for seed in range(FIRST, FIRST + seeds // 4)}
+        some = range(FIRST, FIRST + seeds // 10)
+        days = {seed: closes.index[np.random.default_rng(seed).integers(60, len(closes) - 20)] for seed in some}
         found += planted_moves(f"tweets, {symbol} ({known})", posts, closes, days)
     table = pd.DataFrame(found, columns=["crowd", "kind", "seed", "day", "other", "share"])
     by = table.assign(below=table["share"] < 0.8).groupby(["crowd", "kind"], sort=False)

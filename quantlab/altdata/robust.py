@@ -68,14 +68,17 @@ def _band_keys(
         keys += band.tolist()
     return keys
 
-
+# %% ../../nbs/altdata/166_robust.ipynb #72b37b06
 class _Memory:
     "Link a text to those of the last sessions that it is near to."
 
-    def __init__(self, words: list[frozenset[str]], keys: dict[int, list[int]], threshold: float, lookback: int) -> None:
+    def __init__(self, words: list[frozenset], keys: dict[int, list[int]], threshold: float, lookback: int) -> None:
         self.words, self.keys, self.threshold, self.lookback = words, keys, threshold, lookback
-        self.older, self.newer, self.turned = {}, {}, 0  # key -> numbers of sets; the newer is being filled
-        self.inside, self.last = set(), {}  # numbers compared already; number -> session it was last seen in
+        self.older: dict[int, list[int]] = {}  # key -> numbers of sets
+        self.newer: dict[int, list[int]] = {}  # is being filled
+        self.inside: set[int] = set()  # numbers compared already
+        self.last: dict[int, int] = {}  # number -> session it was last seen in
+        self.turned = 0
 
     def near(self, number: int, session: int) -> list[tuple[int, bool]]:
         "Take in a set of words; return the numbers of the recent ones that it is near to, and whether surely."
@@ -123,11 +126,14 @@ def _told(
     memory: _Memory,
 ) -> Iterator[tuple[int, bool, int]]:  # row, whether an earlier post said it, posts of its cluster by the close
     "Go through the posts of a symbol session by session."
-    recent, links, by_session, lookback = [], [], {}, memory.lookback
+    recent: list[tuple[int, int]] = []  # session, node
+    links: list[tuple[int, int, int]] = []  # session, node, node
+    by_session: dict[int, list[tuple[int, int]]] = {}
+    lookback = memory.lookback
     for row, session, node in rows:
         by_session.setdefault(session, []).append((row, node))
     for session, posts in by_session.items():
-        recent = [entry for entry in recent if entry[0] >= session - lookback]  # session, node
+        recent = [entry for entry in recent if entry[0] >= session - lookback]
         links = [link for link in links if link[0] >= session - lookback]
         found = [(node, *link) for _, node in posts for link in memory.near(node, session)]
         degree = Counter(node for link in found for node in link[:2])
@@ -159,7 +165,7 @@ def near_copies(
     long = [one for one in node if len(one) > 2]
     keys = {node[one]: of for one, of in zip(long, _band_keys(long), strict=True)}
     earlier, copies = np.zeros(len(posts), dtype=bool), np.ones(len(posts), dtype="int64")
-    table = pd.DataFrame({"n": number.to_numpy(), "text": posts["text"].to_numpy(), "symbol": posts["symbol"].to_numpy()})
+    table = posts[["text", "symbol"]].reset_index(drop=True).assign(n=number.to_numpy())
     for _, part in table[table["n"] >= 0].groupby("symbol", sort=True):
         rows = [(row, n, node[words[text]]) for row, n, text in zip(part.index, part["n"], part["text"], strict=True)]
         for row, before, size in _told(rows, _Memory([*node], keys, threshold, lookback)):
@@ -318,7 +324,7 @@ def robust_score(
     tau: float = 0.25,  # of tone_score
     **filters: float,  # of post_votes: threshold, lookback, tolerance, burst, cap, half_life
 ) -> pd.DataFrame:  # (date, symbol) from each symbol's first post on: tone, doubt, posts (sum of votes), raw_posts
-    "Score a crowd's mood so that copies, bursts of bots and loud authors move it little; raise DataError for bad tones."
+    "Score a crowd's mood so that copies, bots and loud authors move it little; raise DataError for bad tones."
     votes = post_votes(posts, closes, **filters)
     tone = pd.Series(read_tone(votes["text"]).to_numpy(), index=votes.index, dtype="float64")
     if not tone.dropna().between(-1, 1).all():

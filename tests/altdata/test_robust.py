@@ -98,7 +98,7 @@ def test_clean_days_are_left_alone(crowd, clean):
 
 
 def test_nothing_later_changes_a_score(crowd):
-    posts = plant(crowd, bot_campaign(CLOSES, DAY, "A", share=0.3, templates=5, seed=43))
+    posts = plant(crowd, bot_campaign(CLOSES, DAY, "A", n=300, share=0.3, templates=5, seed=43))
     whole = robust_score(posts, CLOSES, read)
     for n in (39, 40):
         cut = robust_score(posts[posts["known_at"] <= CLOSES.iloc[n]], CLOSES.iloc[: n + 1], read)
