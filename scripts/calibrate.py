@@ -2,7 +2,7 @@
 regime.bootstrap, risk and monitor.drift alarm falsely, and how often the intervals of pricing.calibrate hold the truth.
 
 Usage: python scripts/calibrate.py [inference] [deflated] [noise_search] [regimes] [var] [index] [stability] [drift]
-[heston] [events] [filings] [increment] [stocknet] [seeds]
+[heston] [events] [filings] [increment] [stocknet] [robust] [seeds]
 
 Every finished chunk of seeds is kept under .cache/calibrate/, so an interrupted run goes on where it stopped; a change
 of these worlds or of the tests themselves starts anew. The rates go to bench/results/calibration.json, which
@@ -16,9 +16,12 @@ bench/results/drift_calibration.json, which nbs/monitor/930_drift.ipynb shows; `
 bench/results/heston_calibration.json, which nbs/pricing/282_calibrate.ipynb shows; `events` (simulated and the sample's
 returns) and `filings` (8-K filings of ../shared) go to bench/results/event_study.json, which
 nbs/validation/369_events.ipynb shows; `increment` goes to bench/results/increment_calibration.json, which
-nbs/validation/371_increment.ipynb shows; `stocknet`, asked for by name, is scripts/stocknet.py and needs ../shared.
+nbs/validation/371_increment.ipynb shows; `stocknet`, asked for by name, is scripts/stocknet.py and needs ../shared;
+`robust`, by name too, plants campaigns and bursts among made-up posts and, with ../shared, StockNet's tweets, and goes
+to bench/results/robust.json, which nbs/altdata/166_robust.ipynb shows.
 `seeds` below 2,000 (10,000 for var, 100 for noise_search, 200 for drift, 500
-for heston, 500 for increment) is for a quick look: it prints the table and leaves the stored results alone.
+for heston, 500 for increment, 20 for robust) is for a quick look: it prints the table and leaves the stored results
+alone.
 
 A world of regimes gives one statistic and, by the warp-speed bootstrap (Giacomini, Politis and White 2013), one more
 from a single market drawn under the null; the critical value of a method is the quantile of all the latter together.
@@ -43,10 +46,15 @@ from rich.table import Table
 from scipy.signal import lfilter
 from scipy.stats import beta, ks_2samp, norm, ttest_1samp
 
+from quantlab.altdata.events import event_sessions, session_closes
+from quantlab.altdata.planted import bot_campaign, genuine_burst, plant, synth_posts
+from quantlab.altdata.robust import robust_score
+from quantlab.altdata.sentiment import check_posts, vader_tone
 from quantlab.core.cache import content_hash
 from quantlab.core.config import root
 from quantlab.core.panel import to_wide
 from quantlab.data.bars import adjust
+from quantlab.data.calendar import schedule
 from quantlab.data.sample import sample_bars, sample_context, sample_sectors
 from quantlab.data.synth import synth_market
 from quantlab.monitor.drift import drift_reference, drift_test
@@ -91,6 +99,14 @@ EVENT_WORLDS = {  # dates of events, names on each, sessions the dates lie in, i
     "sample, 10 dates x 10 names": (10, 10, 250, 0, "sample"),
 }
 INCREMENTS = 500  # seeds of the verdicts on a new score
+CROWDS, FIRST = 20, 1000  # seeds of crowds with a campaign; the first of them: nothing was tuned on them
+CAMPAIGNS = {  # of a thousand posts
+    "copies": {}, "copies of 50 texts": {"templates": 50}, "30 % reworded": {"share": 0.3},
+    "30 % reworded, 10 templates": {"share": 0.3, "templates": 10},
+    "30 % reworded, 50 templates, attack": {"share": 0.3, "templates": 50, "mood": -2},
+    "30 % reworded, 20 templates, 1,000 accounts": {"share": 0.3, "templates": 20, "accounts": 1000},
+}  # fmt: skip
+TICKERS = {"XOM": "looked at", "BAC": "looked at", "GE": "untouched", "KO": "untouched"}
 FILERS = {
     "1001039": "DIS", "100493": "TSN", "1000180": "SNDK", "1001250": "EL", "1048911": "FDX", "1002047": "NTAP",
 }  # fmt: skip
@@ -671,6 +687,63 @@ def increment_rates(found: list[list]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def planted_moves(crowd: str, posts: pd.DataFrame, closes: pd.Series, days: dict) -> list[list]:
+    "Plant campaigns and bursts on a day for each seed; return what they move, in deviations of the clean score."
+    known = {}
+
+    def read(texts: pd.Series) -> pd.Series:
+        new = pd.Series([text for text in texts.unique() if text not in known], dtype="str")
+        known.update(zip(new, vader_tone(new), strict=True))
+        return texts.map(known).astype("float64")
+
+    def score(posts: pd.DataFrame) -> pd.Series:
+        return robust_score(posts, closes, read)["tone"].droplevel("symbol")
+
+    def plain(posts: pd.DataFrame) -> pd.Series:
+        return read(posts["text"]).groupby(event_sessions(posts["known_at"], closes)).mean()
+
+    clean, simple, symbol, found = score(posts), plain(posts), posts["symbol"].iloc[0], []
+    for seed, day in days.items():
+        for kind, options in CAMPAIGNS.items():
+            planted = plant(posts, bot_campaign(closes, day, symbol, seed=seed, **options))
+            moved = (score(planted) - clean) / clean.std()
+            found.append([crowd, kind, seed, abs(moved[day]), moved.drop(day).abs().max(), np.nan])
+        for mood in (2.0, -2.0):
+            planted = plant(posts, genuine_burst(closes, day, symbol, mood=mood, seed=seed))
+            told, base = (score(planted) - clean)[day], simple.get(day, 0.0)
+            if abs(plain(planted)[day] - base) > simple.std() / 2:  # the crowd is not of the burst's mood already
+                found.append([crowd, "burst", seed, np.nan, np.nan, told / (plain(planted)[day] - base)])
+    return found
+
+
+def robust_moves(seeds: int) -> pd.DataFrame:
+    "Measure the robust score among made-up posts, with and without names, and recorded tweets."
+    sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
+    closes, found = session_closes(sessions), []
+    for seed in range(FIRST, FIRST + seeds):
+        posts, day = synth_posts(closes, ["A"], per_session=20, seed=seed).posts, {seed: sessions[25 + seed % 30]}
+        found += planted_moves("made up", posts, closes, day)
+        nameless = posts.assign(author=np.nan, reach=np.nan)
+        found += planted_moves("made up, without names", nameless, closes, day)
+    file = stocknet.folder() / "stocknet_tweets_2014_2015.parquet"
+    closes = schedule("XNYS", pd.Timestamp("2013-12-30"), pd.Timestamp("2016-01-05"))["close"].rename("XNYS")
+    for symbol, known in TICKERS.items() if file.is_file() else ():
+        raw = pd.read_parquet(file).query("symbol == @symbol")
+        at = raw["created_at"].dt.as_unit("us")
+        posts = pd.DataFrame({"event_time": at, "known_at": at, "symbol": symbol, "source": "stocknet", "kind": "post"})
+        posts = posts.assign(revision=0, author=None, reach=np.nan, text=raw["text"])
+        posts = check_posts(posts.assign(id=[f"t{n}" for n in range(len(posts))]))
+        some = range(FIRST, FIRST + seeds // 10)
+        days = {seed: closes.index[np.random.default_rng(seed).integers(60, len(closes) - 20)] for seed in some}
+        found += planted_moves(f"tweets, {symbol} ({known})", posts, closes, days)
+    table = pd.DataFrame(found, columns=["crowd", "kind", "seed", "day", "other", "share"])
+    by = table.assign(below=table["share"] < 0.8).groupby(["crowd", "kind"], sort=False)
+    day, other, share = by["day"], by["other"], by["share"]
+    told = {"n": by.size(), "mean": day.mean(), "q95": day.quantile(0.95), "max": day.max(), "other_max": other.max()}
+    told |= {"share_mean": share.mean(), "share_min": share.min(), "share_below": by["below"].sum()}
+    return pd.DataFrame(told).reset_index()
+
+
 def chunk(first: int, last: int, folder: Path, world: Callable[[int], list[list]]) -> list[list]:
     "Return the rows of a range of seeds; computed once, then read from their file."
     file = folder / f"{first:05d}-{last:05d}.json"
@@ -779,11 +852,16 @@ def main(*words: str) -> None:
          "filings", "increment"],
     )
     chosen = [w for w in words if not w.isdigit()] or everything
-    if set(chosen) - {*everything, "stocknet"}:
-        sys.exit(f"calibrate what? {' '.join(chosen)}; there is {', '.join(everything)}, stocknet")
+    if set(chosen) - {*everything, "stocknet", "robust"}:
+        sys.exit(f"calibrate what? {' '.join(chosen)}; there is {', '.join(everything)}, stocknet, robust")
     console = Console()
     if "stocknet" in chosen:
         stocknet.measure(console)
+    if "robust" in chosen:
+        table = robust_moves(asked or CROWDS)
+        if (asked or CROWDS) == CROWDS:
+            store("robust.json", {"seeds": CROWDS, "first": FIRST}, table)
+        console.print(table.round(3).to_string())
     if "inference" in chosen:
         table = rates(run(inference, [slow_noise, momentum, sharpes], seeds, console))
         about = {

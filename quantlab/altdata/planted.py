@@ -176,7 +176,7 @@ def planted_texts(
     rng, moods = np.random.default_rng(seed), np.asarray(moods, dtype="float64")
     lean = rng.normal(moods[:, None], 1.0, size=(len(moods), len(_PATTERN)))
     kinds = np.where(lean > 0.4, "up", np.where(lean < -0.4, "down", "flat")).tolist()
-    texts = {}
+    texts: dict[str, None] = {}
     for n in range(len(moods)):
         text = None
         while text is None or text in texts:

@@ -96,57 +96,71 @@ def jaccard(
     return both / (len(one) + len(other) - both) if one or other else 1.0
 
 # %% ../../nbs/altdata/166_robust.ipynb #b1c2d148
-_BANDS, _ROWS = 32, 3
-_OLDER = 0.6  # of the Jaccard index, against texts of earlier sessions
+_BANDS, _ROWS = 48, 2
+_SURE = 0.6  # of the Jaccard index, above which a link needs no other beside it
 
 
-def _hashing() -> tuple[Callable, Callable]:
-    "Return a maker of MinHashes and one of indices; raise ConfigError naming the extra that brings them."
+def _band_keys(
+    sets: list[frozenset[str]],  # distinct sets of three words or more
+) -> list[list[int]]:  # of each set one key a band; sets that share a key are worth comparing
+    "Hash each distinct word once and each set by its words; raise ConfigError naming the extra that brings MinHash."
     try:
-        from datasketch import MinHash, MinHashLSH
+        from datasketch import MinHash
     except ImportError as error:
         raise ConfigError("datasketch is not installed; pip install -e '.[text]'") from error
 
-    first = MinHash(num_perm=_BANDS * _ROWS, seed=1)
-
-    def sketch(words: frozenset[str]) -> object:
+    number = {word: n for n, word in enumerate(dict.fromkeys(word for words in sets for word in words))}
+    hashes, first = np.empty((len(number), _BANDS * _ROWS), dtype="uint32"), MinHash(num_perm=_BANDS * _ROWS, seed=1)
+    for word, n in number.items():
         made = first.copy()
-        made.update_batch([word.encode() for word in words])
-        return made
+        made.update(word.encode())
+        hashes[n] = made.hashvalues
+    keys = []
+    for at in range(0, len(sets), 1000):
+        part = sets[at : at + 1000]
+        starts = np.cumsum([0, *(len(words) for words in part[:-1])])
+        least = np.minimum.reduceat(hashes[[number[word] for words in part for word in words]], starts)
+        band = np.arange(_BANDS, dtype="uint64")
+        for row in np.moveaxis(least.reshape(-1, _BANDS, _ROWS).astype("uint64"), 2, 0):
+            band = band * np.uint64(0x9E3779B97F4A7C15) + row
+        keys += band.tolist()
+    return keys
 
-    return sketch, lambda: MinHashLSH(num_perm=_BANDS * _ROWS, params=(_BANDS, _ROWS))
-
-
+# %% ../../nbs/altdata/166_robust.ipynb #72b37b06
 class _Memory:
     "Link a text to those of the last sessions that it is near to."
 
-    def __init__(self, threshold: float, lookback: int) -> None:
-        self.threshold, self.lookback = threshold, lookback
-        self.sketch, self.index = _hashing()
-        self.indices, self.inside, self.turned = [self.index(), self.index()], set(), 0  # the last is being filled
-        self.words, self.last = [], {}  # distinct sets of words; set -> its number, and the session it was last seen in
+    def __init__(self, words: list[frozenset], keys: dict[int, list[int]], threshold: float, lookback: int) -> None:
+        self.words, self.keys, self.threshold, self.lookback = words, keys, threshold, lookback
+        self.older: dict[int, list[int]] = {}  # key -> numbers of sets
+        self.newer: dict[int, list[int]] = {}  # is being filled
+        self.inside: set[int] = set()  # numbers compared already
+        self.last: dict[int, int] = {}  # number -> session it was last seen in
+        self.turned = 0
 
-    def near(self, words: frozenset[str], session: int) -> tuple[int, list[int]]:
-        "Take in a text; return the number of its set of words, and those of the recent ones it is near to."
+    def near(self, number: int, session: int) -> list[tuple[int, bool]]:
+        "Take in a set of words; return the numbers of the recent ones that it is near to, and whether surely."
         if session - self.turned > self.lookback:
-            self.indices, self.inside, self.turned = [self.indices[1], self.index()], set(), session
-        number = self.last.get(words, (len(self.words), 0))[0]
-        if number == len(self.words):
-            self.words.append(words)
-        self.last[words] = number, session
-        if number in self.inside or len(words) < 3:  # compared before, or too little to be like something
-            return number, []
-        sketch = self.sketch(words)
-        found = {n for index in self.indices for n in index.query(sketch)} - {number}
-        self.indices[1].insert(number, sketch, check_duplication=False)
+            self.older, self.newer, self.inside, self.turned = self.newer, {}, set(), session
+        self.last[number] = session
+        keys = self.keys.get(number)
+        if keys is None or number in self.inside:  # too short to be like something, or compared before
+            return []
+        shared = []
+        for key in keys:
+            bucket = self.newer.setdefault(key, [])
+            shared += bucket[-30:] + self.older.get(key, [])[-30:]
+            bucket.append(number)
         self.inside.add(number)
-        return number, [n for n in sorted(found, reverse=True)[:200] if self._alike(n, words, session)][:20]
-
-    def _alike(self, number: int, words: frozenset[str], session: int) -> bool:
-        own = self.words[number]
-        seen = self.last[own][1]
-        bar = self.threshold if seen == session else max(self.threshold, _OLDER)
-        return seen >= session - self.lookback and jaccard(own, words) >= bar
+        links = []
+        for other, _ in Counter(shared).most_common(100):  # those that share most keys first
+            seen = self.last[other]
+            like = jaccard(self.words[other], self.words[number]) if seen >= session - self.lookback else 0.0
+            if other != number and like >= (self.threshold if seen == session else max(self.threshold, _SURE)):
+                links.append((other, like >= _SURE))
+            if len(links) == 20:
+                break
+        return links
 
 
 def _clusters(nodes: set[int], links: list[tuple[int, int]]) -> dict[int, int]:  # node -> its cluster's first node
@@ -166,28 +180,27 @@ def _clusters(nodes: set[int], links: list[tuple[int, int]]) -> dict[int, int]: 
 
 # %% ../../nbs/altdata/166_robust.ipynb #e42c89cb
 def _told(
-    rows: list[tuple[int, int, frozenset[str]]],  # row, session number, words; in order of known_at, one symbol
-    threshold: float,
-    lookback: int,
+    rows: list[tuple[int, int, int]],  # row, session number, number of its set of words; by known_at, one symbol
+    memory: _Memory,
 ) -> Iterator[tuple[int, bool, int]]:  # row, whether an earlier post said it, posts of its cluster by the close
     "Go through the posts of a symbol session by session."
-    memory, recent, links = _Memory(threshold, lookback), [], []
-    by_session = {}
-    for row, session, words in rows:
-        by_session.setdefault(session, []).append((row, words))
+    recent: list[tuple[int, int]] = []  # session, node
+    links: list[tuple[int, int, int]] = []  # session, node, node
+    by_session: dict[int, list[tuple[int, int]]] = {}
+    lookback = memory.lookback
+    for row, session, node in rows:
+        by_session.setdefault(session, []).append((row, node))
     for session, posts in by_session.items():
-        recent = [entry for entry in recent if entry[0] >= session - lookback]  # session, node
+        recent = [entry for entry in recent if entry[0] >= session - lookback]
         links = [link for link in links if link[0] >= session - lookback]
-        own = []
-        for row, words in posts:
-            node, near = memory.near(words, session)
-            own.append((row, node))
-            links += [(session, node, other) for other in near]
-        now = recent + [(session, node) for _, node in own]
+        found = [(node, *link) for _, node in posts for link in memory.near(node, session)]
+        degree = Counter(node for link in found for node in link[:2])
+        links += [(session, a, b) for a, b, sure in found if sure or min(degree[a], degree[b]) > 1]
+        now = recent + [(session, node) for _, node in posts]
         cluster = _clusters({node for _, node in now}, [link[1:] for link in links])
         size = Counter(cluster[node] for _, node in now)
         said = {cluster[node] for _, node in recent}
-        for row, node in own:
+        for row, node in posts:
             yield row, cluster[node] in said, size[cluster[node]]
             said.add(cluster[node])
         recent = now
@@ -250,26 +263,29 @@ def near_copies(
     number = pd.Series(closes.index.get_indexer(pd.Index(session)), index=posts.index)
     found = pd.DataFrame({"session": session, "earlier": False, "copies": 1}, index=posts.index)
     words = {text: word_set(text) for text in posts["text"].unique()}
-    rows, earlier, copies = [], np.zeros(len(posts), dtype=bool), np.ones(len(posts), dtype="int64")
-    table = pd.DataFrame({"n": number.to_numpy(), "text": posts["text"].to_numpy(), "symbol": posts["symbol"].to_numpy()})
+    node = {one: n for n, one in enumerate(dict.fromkeys(words.values()))}
+    long = [one for one in node if len(one) > 2]
+    keys = {node[one]: of for one, of in zip(long, _band_keys(long), strict=True)}
+    earlier, copies = np.zeros(len(posts), dtype=bool), np.ones(len(posts), dtype="int64")
+    table = posts[["text", "symbol"]].reset_index(drop=True).assign(n=number.to_numpy())
     for _, part in table[table["n"] >= 0].groupby("symbol", sort=True):
-        rows = [(row, n, words[text]) for row, n, text in zip(part.index, part["n"], part["text"], strict=True)]
-        for row, before, size in _told(rows, threshold, lookback):
+        rows = [(row, n, node[words[text]]) for row, n, text in zip(part.index, part["n"], part["text"], strict=True)]
+        for row, before, size in _told(rows, _Memory([*node], keys, threshold, lookback)):
             earlier[row], copies[row] = before, size
     return found.assign(earlier=earlier, copies=copies)
 
 # %% ../../nbs/altdata/166_robust.ipynb #43191b91
 def usual_counts(
-    told: pd.DataFrame,  # by post, from near_copies, with symbol
+    told: pd.DataFrame,  # by post: session, symbol, copies
     closes: pd.Series,  # closing instants, UTC, by session label
     trailing: int = 20,  # sessions before
-) -> pd.DataFrame:  # sessions x symbols: median number of distinct posts in the sessions before; NaN for the first five
-    """Say how many posts a session usually brings.
+) -> pd.DataFrame:  # sessions x symbols: median number of posts without a copy in them; NaN for the first five
+    """Say how many posts of its own words a session usually brings.
 
     Parameters
     ----------
     told : pd.DataFrame
-        By post, from near_copies, with symbol.
+        By post: session, symbol, copies.
     closes : pd.Series
         Closing instants, UTC, by session label.
     trailing : int, default 20
@@ -278,8 +294,7 @@ def usual_counts(
     Returns
     -------
     pd.DataFrame
-        Sessions x symbols: median number of distinct posts in the sessions before; NaN for the first
-        five.
+        Sessions x symbols: median number of posts without a copy in them; NaN for the first five.
 
     Examples
     --------
@@ -304,14 +319,14 @@ def usual_counts(
     ...     return vader_tone(posts["text"]).groupby(event_sessions(posts["known_at"], closes)).mean()
     >>> quiet, plain = robust_score(crowd, closes)["tone"].droplevel("symbol"), plain_mean(crowd)
     """
-    distinct = (~told["earlier"]).groupby([told["session"], told["symbol"]]).sum().unstack("symbol")
-    distinct = distinct.reindex(closes.index).rename_axis("session")
-    started = distinct.notna().cummax()
-    return distinct.fillna(0).where(started).shift(1).rolling(trailing, min_periods=5).median()
+    own = (told["copies"] == 1).groupby([told["session"], told["symbol"]]).sum().unstack("symbol")
+    own = own.reindex(closes.index).rename_axis("session")
+    started = own.notna().cummax()
+    return own.fillna(0).where(started).shift(1).rolling(trailing, min_periods=5).median()
 
 
 def copy_votes(
-    copies: pd.DataFrame,  # by post: earlier, copies, count (posts of its session), usual (NaN: unknown)
+    copies: pd.DataFrame,  # by post: session, symbol, earlier, copies, usual (NaN: unknown)
     tolerance: float = 10.0,  # copies at which half a vote is left in a usual session
 ) -> pd.Series:  # 0 to 1
     """Give a text one vote, and less of it the more copies it has; raise ConfigError for a tolerance of nothing.
@@ -319,7 +334,7 @@ def copy_votes(
     Parameters
     ----------
     copies : pd.DataFrame
-        By post: earlier, copies, count (posts of its session), usual (NaN: unknown).
+        By post: session, symbol, earlier, copies, usual (NaN: unknown).
     tolerance : float, default 10.0
         Copies at which half a vote is left in a usual session.
 
@@ -337,34 +352,41 @@ def copy_votes(
     --------
     >>> import pandas as pd
     >>> from quantlab.altdata.robust import copy_votes
-    >>> cases = pd.DataFrame(
-    ...     {"earlier": [False, False, False, True], "copies": [1, 3, 11, 3], "count": 20, "usual": 20.0}
-    ... )
+    >>> from quantlab.data.sample import sample_bars
+    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
+    >>> day = sessions[40]
+    >>> cases = pd.DataFrame({"copies": [1, 3, 11, 3], "earlier": [False, False, False, True], "usual": 20.0})
+    >>> cases = cases.assign(session=day, symbol="AAPL")
     >>> votes = copy_votes(cases)
-    >>> cases.assign(vote=votes.round(3), in_a_crowd=copy_votes(cases.assign(count=200)).round(3))
-       earlier  copies  count  usual   vote  in_a_crowd
-    0    False       1     20   20.0  1.000        1.00
-    1    False       3     20   20.0  0.962        0.20
-    2    False      11     20   20.0  0.500        0.01
-    3     True       3     20   20.0  0.000        0.00
+    >>> flood = pd.concat(
+    ...     [cases, *[cases.iloc[[2]]] * 196], ignore_index=True
+    ... )  # 200 posts, of which 197 have eleven copies
+    >>> crowded = copy_votes(flood)
+    >>> cases[["copies", "earlier"]].assign(vote=votes.round(3), in_the_flood=crowded[:4].round(3))
+       copies  earlier   vote  in_the_flood
+    0       1    False  1.000         1.000
+    1       3    False  0.962         0.962
+    2      11    False  0.500         0.010
+    3       3     True  0.000         0.000
     """
     if not tolerance > 0:
         raise ConfigError(f"tolerance is {tolerance}; give a number of copies above 0")
-    crowd = (copies["usual"].clip(lower=1) / copies["count"]).clip(upper=1).fillna(1)
+    count = copies.groupby(["session", "symbol"])["copies"].rank(method="max")  # posts of no more copies
+    crowd = (copies["usual"].clip(lower=1) / count).clip(upper=1).fillna(1)
     vote = 1 / (1 + ((copies["copies"] - 1) / (tolerance * crowd)) ** 2)
     return vote.where(~copies["earlier"], 0.0)
 
 # %% ../../nbs/altdata/166_robust.ipynb #7ad29c54
 def stranger_votes(
-    copies: pd.DataFrame,  # by post, in order of known_at: session, symbol, author, earlier, count, usual
+    votes: pd.DataFrame,  # by post: session, symbol, stranger (bool), vote, count, usual, usual_strangers
     burst: float = 3.0,  # times the usual count, above which strangers are doubted
 ) -> pd.Series:  # 0 to 1
     """Doubt accounts new to the symbol in a sudden crowd whose texts repeat each other.
 
     Parameters
     ----------
-    copies : pd.DataFrame
-        By post, in order of known_at: session, symbol, author, earlier, count, usual.
+    votes : pd.DataFrame
+        By post: session, symbol, stranger (bool), vote, count, usual, usual_strangers.
     burst : float, default 3.0
         Times the usual count, above which strangers are doubted.
 
@@ -375,30 +397,22 @@ def stranger_votes(
 
     Examples
     --------
-    >>> import numpy as np
     >>> import pandas as pd
     >>> from quantlab.altdata.robust import stranger_votes
     >>> from quantlab.data.sample import sample_bars
     >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
     >>> day = sessions[40]
     >>> four = pd.DataFrame(
-    ...     {
-    ...         "session": day,
-    ...         "symbol": "AAPL",
-    ...         "author": ["new", "newer", "newest", None],
-    ...         "earlier": [False, True, True, False],
-    ...         "count": 100,
-    ...         "usual": 20.0,
-    ...     }
-    ... )  # one text of three strangers is their own
-    >>> assert np.allclose(stranger_votes(four), [1 / 9, 1 / 9, 1 / 9, 1])
+    ...     {"session": day, "symbol": "AAPL", "stranger": [True] * 4, "vote": [1.0, 0, 0, 0], "count": 100}
+    ... )
+    >>> four = four.assign(usual=20.0, usual_strangers=0.0)  # a vote for four strangers: no more than two, as usual
+    >>> assert (stranger_votes(four) == 1).all()
     """
-    named = copies["author"].notna()
-    first = copies[named].groupby(["symbol", "author"])["session"].transform("min").reindex(copies.index)
-    stranger = named & (first == copies["session"]) & (copies["count"] > burst * copies["usual"].clip(lower=1))
-    own = (~copies["earlier"]).where(stranger).astype("float64")
-    share = own.groupby([copies["session"], copies["symbol"]]).transform("mean")
-    return (share**2).where(stranger, 1.0)
+    doubted = votes["stranger"] & (votes["count"] > burst * votes["usual"].clip(lower=1))
+    held = votes["vote"].where(doubted).groupby([votes["session"], votes["symbol"]])
+    usual = votes["usual_strangers"].fillna(0)
+    kept = (usual + 2 * np.sqrt(usual.clip(lower=1))) / held.transform("sum").clip(lower=1)
+    return np.fmax(held.transform("mean") ** 2, kept.clip(upper=1)).where(doubted, 1.0)
 
 # %% ../../nbs/altdata/166_robust.ipynb #681f961a
 def author_votes(
@@ -570,9 +584,9 @@ def post_votes(
         For what is no text (see clean_text).
     ConfigError
         "threshold is {threshold} and lookback {lookback}; give 0 < threshold <= 1 and 0 or more"
+        "datasketch is not installed; pip install -e '.[text]'"
         "tolerance is {tolerance}; give a number of copies above 0"
         "cap is {cap}; give a number of votes above 0"
-        "half_life is {half_life}; give days above 0"
 
     Examples
     --------
@@ -604,9 +618,12 @@ def post_votes(
     posts = posts[~posts[fact].assign(session=inside).duplicated(keep="last").to_numpy()].reset_index(drop=True)
     told = near_copies(posts, closes, threshold, lookback).assign(symbol=posts["symbol"], author=posts["author"])
     told["count"] = told.groupby(["session", "symbol"])["earlier"].transform("size")
-    usual = usual_counts(told, closes).stack(future_stack=True)
-    told["usual"] = usual.reindex(pd.MultiIndex.from_frame(told[["session", "symbol"]])).to_numpy()
-    told["text_vote"] = copy_votes(told, tolerance)
+    first = told.groupby(["symbol", "author"])["session"].transform("min")  # NaT without an author
+    told["stranger"] = first == told["session"]
+    at = pd.MultiIndex.from_frame(told[["session", "symbol"]])
+    for name, part in {"usual": told, "usual_strangers": told[told["stranger"]]}.items():
+        told[name] = usual_counts(part, closes).stack(future_stack=True).reindex(at).to_numpy(dtype="float64")
+    told["text_vote"] = told["vote"] = copy_votes(told, tolerance)
     told["stranger_vote"] = stranger_votes(told, burst)
     told["vote"] = told["text_vote"] * told["stranger_vote"]
     told["author_vote"] = author_votes(told, cap)
@@ -710,8 +727,7 @@ def robust_score(
     tau: float = 0.25,  # of tone_score
     **filters: float,  # of post_votes: threshold, lookback, tolerance, burst, cap, half_life
 ) -> pd.DataFrame:  # (date, symbol) from each symbol's first post on: tone, doubt, posts (sum of votes), raw_posts
-    """Score a crowd's mood so that copies, bursts of bots and loud authors move it little; raise DataError for bad
-    tones.
+    """Score a crowd's mood so that copies, bots and loud authors move it little; raise DataError for bad tones.
 
     Parameters
     ----------
@@ -739,9 +755,9 @@ def robust_score(
         For bad tones.
     ConfigError
         "threshold is {threshold} and lookback {lookback}; give 0 < threshold <= 1 and 0 or more"
+        "datasketch is not installed; pip install -e '.[text]'"
         "tolerance is {tolerance}; give a number of copies above 0"
         "cap is {cap}; give a number of votes above 0"
-        "half_life is {half_life}; give days above 0"
 
     Examples
     --------

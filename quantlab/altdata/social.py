@@ -465,7 +465,7 @@ class Reddit(_Feed):
             "reach": _count(raw.get("score")), "text": text,
         }  # fmt: skip
 
-
+# %% ../../nbs/altdata/165_social.ipynb #fd3f0dcc
 class JsonFeed(_Feed):
     """Read any service that lists posts as JSON, newest first, described by the paths of its fields.
 

@@ -19,6 +19,7 @@ from quantlab.altdata.robust import (
     robust_score,
     stranger_votes,
     tone_score,
+    usual_counts,
     word_set,
 )
 from quantlab.altdata.sentiment import check_posts, empty_posts, vader_tone
@@ -26,7 +27,7 @@ from quantlab.core.config import root
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.data.sample import sample_bars
 
-SESSIONS = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
+SESSIONS = sample_bars("AAPL", "2023-02-01", "2023-04-05").index.unique("date")
 CLOSES, DAY = session_closes(SESSIONS), SESSIONS[40]
 OFF = {"threshold": 1.0, "lookback": 0, "tolerance": 1e9, "burst": 1e9}
 CAMPAIGNS = {
@@ -44,12 +45,22 @@ def crowd():
     return synth_posts(CLOSES, ["A"], per_session=20, seed=31).posts
 
 
+KNOWN = {}
+
+
+def read(texts):
+    "Read each text once."
+    new = pd.Series([text for text in texts.unique() if text not in KNOWN], dtype="str")
+    KNOWN.update(zip(new, vader_tone(new), strict=True))
+    return texts.map(KNOWN).astype("float64")
+
+
 def tones(posts, closes=CLOSES, **options):
-    return robust_score(posts, closes, **options)["tone"].droplevel("symbol")
+    return robust_score(posts, closes, read, **options)["tone"].droplevel("symbol")
 
 
 def plain(posts, closes=CLOSES):
-    return vader_tone(posts["text"]).groupby(event_sessions(posts["known_at"], closes)).mean()
+    return read(posts["text"]).groupby(event_sessions(posts["known_at"], closes)).mean()
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +68,7 @@ def clean(crowd):
     return tones(crowd)
 
 
-MISSED = pytest.mark.xfail(reason="moves its session by 0.107: honest strangers lose their vote among the bots")
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=MISSED if "attack" in name else ()) for name in CAMPAIGNS])
+@pytest.mark.parametrize("name", CAMPAIGNS)
 def test_a_thousand_bots_move_neither_their_session_nor_another(crowd, clean, name):
     both = plant(crowd, bot_campaign(CLOSES, DAY, "A", seed=41, **CAMPAIGNS[name]))
     moved, naive = (tones(both) - clean) / clean.std(), (plain(both) - plain(crowd)) / plain(crowd).std()
@@ -90,16 +98,16 @@ def test_clean_days_are_left_alone(crowd, clean):
 
 
 def test_nothing_later_changes_a_score(crowd):
-    posts = plant(crowd, bot_campaign(CLOSES, DAY, "A", share=0.3, templates=5, seed=43))
-    whole = robust_score(posts, CLOSES)
+    posts = plant(crowd, bot_campaign(CLOSES, DAY, "A", n=300, share=0.3, templates=5, seed=43))
+    whole = robust_score(posts, CLOSES, read)
     for n in (39, 40):
-        cut = robust_score(posts[posts["known_at"] <= CLOSES.iloc[n]], CLOSES.iloc[: n + 1])
+        cut = robust_score(posts[posts["known_at"] <= CLOSES.iloc[n]], CLOSES.iloc[: n + 1], read)
         pd.testing.assert_frame_equal(cut, whole.loc[: SESSIONS[n]])
         later = posts["known_at"] > CLOSES.iloc[n]
         spoilt = posts.assign(
             text=posts["text"].where(~later, "great great great"), reach=posts["reach"].where(~later, 9e9)
         )
-        pd.testing.assert_frame_equal(robust_score(spoilt, CLOSES).loc[: SESSIONS[n]], whole.loc[: SESSIONS[n]])
+        pd.testing.assert_frame_equal(robust_score(spoilt, CLOSES, read).loc[: SESSIONS[n]], whole.loc[: SESSIONS[n]])
 
 
 def test_order_of_rows_and_other_symbols_do_not_matter(crowd, clean):
@@ -127,6 +135,30 @@ def test_only_an_earlier_post_makes_a_copy():
     assert not alone["earlier"].any(), "a later copy makes no earlier post a duplicate"
 
 
+def test_one_link_by_chance_joins_nobody_to_a_crowd():
+    rng = np.random.default_rng(5)
+    words = [f"{a}{b}{c}" for a in "bdfgklm" for b in "aeiou" for c in "bdfgklm"]
+    template, honest = rng.choice(words, 14, replace=False), rng.choice(words, 10, replace=False)
+    bots = [" ".join(np.where(rng.permutation(14) < 4, rng.choice(words, 14), template)) for _ in range(30)]
+    text = " ".join([*honest[:6], *bots[7].split()[:7]])
+    told = near_copies(made([*bots, text]), CLOSES)
+    assert sum(jaccard(word_set(text), word_set(bot)) >= 0.3 for bot in bots) == 1
+    assert told["copies"].iloc[-1] == 1 and (told["copies"].iloc[:-1] == 30).all()
+
+
+def test_honest_strangers_keep_their_vote_beside_a_campaign(crowd):
+    both = plant(crowd, bot_campaign(CLOSES, DAY, "A", share=0.3, templates=50, mood=-2, seed=41))
+    before, after = (post_votes(posts, CLOSES).query("session == @DAY") for posts in (crowd, both))
+    bots = after["author"].str.startswith("bot")
+    assert before["stranger"].any() and after["stranger_vote"][~bots].eq(1).all()
+    assert after["vote"][bots].sum() < 0.1 and after["vote"][~bots].sum() > 0.9 * before["vote"].sum()
+
+
+def test_a_campaign_does_not_become_usual(crowd):
+    told = [near_copies(p, CLOSES).assign(symbol="A") for p in (crowd, plant(crowd, bot_campaign(CLOSES, DAY, "A")))]
+    pd.testing.assert_frame_equal(*(usual_counts(part, CLOSES) for part in told))
+
+
 def test_a_copy_is_remembered_for_the_lookback_and_no_longer():
     text = "the new factory opens before summer in texas"
     times = CLOSES.iloc[[2, 7, 13]].reset_index(drop=True)
@@ -145,14 +177,19 @@ def test_what_is_compared():
 
 
 def test_votes_by_hand():
-    frame = pd.DataFrame({"earlier": [False, True], "copies": [11, 11], "count": 20, "usual": [np.nan, 20.0]})
+    at = {"session": DAY, "symbol": "A"}
+    frame = pd.DataFrame({"earlier": [False, True], "copies": [11, 11], "usual": [np.nan, 20.0]}).assign(**at)
     assert copy_votes(frame).tolist() == [0.5, 0]
+    flood = pd.DataFrame({"earlier": False, "copies": [3] + [11] * 99, "usual": 10.0}).assign(**at)
+    assert np.allclose(copy_votes(flood), [1 / 1.04] + [1 / 101] * 99), "more copies do not weigh on fewer"
     same = pd.DataFrame({"session": DAY, "symbol": "A", "author": ["x"] * 4 + [None] * 2, "vote": 1.0})
     assert author_votes(same).tolist() == [0.25] * 4 + [1, 1] and author_votes(same, cap=2).sum() == 4
-    crowd = same.assign(earlier=[False, True, False, True, True, True], count=1000, usual=20.0)
-    assert stranger_votes(crowd).tolist() == [0.25] * 4 + [1, 1]
-    old = pd.concat([crowd.iloc[:1].assign(session=SESSIONS[3], count=1), crowd], ignore_index=True)
-    assert (stranger_votes(old) == 1).all(), "an account of before is no stranger"
+    crowd = same.assign(vote=[1.0, 0, 0, 0, 1, 0], stranger=[True] * 4 + [False] * 2, count=1000, usual=20.0)
+    assert (stranger_votes(crowd.assign(usual_strangers=np.nan)) == 1).all(), "two votes are what strangers keep"
+    crowd = pd.concat([crowd] * 8, ignore_index=True)  # 8 votes of 32 strangers
+    assert stranger_votes(crowd.assign(usual_strangers=0.0)).tolist() == ([0.25] * 4 + [1] * 2) * 8
+    assert stranger_votes(crowd.assign(usual_strangers=4.0)).eq(1).all()
+    assert stranger_votes(crowd.assign(usual_strangers=0.0, count=60)).eq(1).all(), "no burst"
     assert age_votes(pd.Series([CLOSES.iloc[0]]), pd.Series([SESSIONS[0]]), CLOSES).tolist() == [1]
     assert reach_votes(pd.Series([np.nan, 100.0, 0.0, 1e12])).tolist() == [1, 1, 0.5, 2]
 
@@ -240,9 +277,9 @@ def test_tones_out_of_bounds_and_an_unknown_reader_are_refused(crowd):
 def test_a_hundred_thousand_posts_in_a_minute():
     closes = session_closes(sample_bars("AAPL", "2021-01-04", "2022-12-30").index.unique("date"))
     posts = synth_posts(closes, list("ABCDEFGHIJ"), per_session=20, seed=1).posts
-    start = time.perf_counter()
+    start = time.process_time()
     robust_score(posts, closes, read_tone=lambda texts: pd.Series(0.0, index=texts.index))
-    assert len(posts) > 99_000 and time.perf_counter() - start < 120
+    assert len(posts) > 99_000 and time.process_time() - start < 60
 
 
 TWEETS = root().parent / "shared" / "data" / "text" / "stocknet_tweets_2014_2015.parquet"
@@ -250,7 +287,7 @@ TWEETS = root().parent / "shared" / "data" / "text" / "stocknet_tweets_2014_2015
 
 @pytest.mark.slow
 @pytest.mark.skipif(not TWEETS.is_file(), reason="StockNet's tweets are not on this machine")
-@pytest.mark.parametrize("symbol", ["XOM", "BAC"])
+@pytest.mark.parametrize("symbol", ["XOM", "BAC", "GE", "KO"])
 def test_recorded_tweets_that_nothing_was_tuned_on(symbol):
     from quantlab.data.calendar import schedule
 
@@ -266,6 +303,6 @@ def test_recorded_tweets_that_nothing_was_tuned_on(symbol):
         moved = (
             tones(plant(posts, bot_campaign(closes, day, symbol, seed=51, **options)), closes) - clean
         ) / clean.std()
-        assert abs(moved[day]) < 0.1 and moved.drop(day).abs().max() < 0.05  # 0.031 at most was seen
+        assert abs(moved[day]) < 0.1 and moved.drop(day).abs().max() < 0.02
     both = plant(posts, genuine_burst(closes, day, symbol, seed=51))
     assert (tones(both, closes) - clean)[day] / (plain(both, closes)[day] - before.get(day, 0.0)) > 0.8
