@@ -49,7 +49,51 @@ def _git(home: Path, *words: str, at: str = "", check: bool = True, given: str =
 
 # %% ../../nbs/execution/775_paper_ledger.ipynb #650b6573
 class DayRecord(NamedTuple):
-    "Say what one close decided, on which book, and when it trades."
+    """Say what one close decided, on which book, and when it trades.
+
+    Parameters
+    ----------
+    decided : str
+        The close, ISO date.
+    opens : str
+        ISO time in UTC of the open that its orders trade on.
+    previous : str
+        SHA-256 of the file before.
+    due : bool
+        Whether the strategy decides at this close.
+    targets : Mapping[str, str]
+        By symbol: shares; empty where nothing is due.
+    prices : Mapping[str, str]
+        By symbol: the close that decided, of what is held or wanted.
+    orders : Sequence[Sequence[str]]
+        id, symbol, shares.
+    shares : Mapping[str, str]
+        By symbol: held before the decision.
+    cash : str
+        Before the decision.
+    note : str, default ""
+        In words: what was missed.
+    unsent : Sequence[Sequence[str]], default ()
+        id, symbol, why: orders of earlier days that no venue ever had.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.execution.paper_ledger import DayRecord, day_from, text_hash
+    >>> day = DayRecord(
+    ...     "2016-07-08",
+    ...     "2016-07-11T13:30:00+00:00",
+    ...     "0" * 64,
+    ...     True,
+    ...     {"AAPL": "12"},
+    ...     {"AAPL": "24.17"},
+    ...     [["a", "AAPL", "12"]],
+    ...     {},
+    ...     "1000",
+    ... )
+    >>> [show_error(lambda: day_from("{}"))[:50], text_hash(day.text())[:12]]
+    ['ExecutionError: this is no day of a paper ledger (', '6a2f1eaaebc9']
+    """
 
     decided: str  # the close, ISO date
     opens: str  # ISO time in UTC of the open that its orders trade on
@@ -64,14 +108,68 @@ class DayRecord(NamedTuple):
     unsent: Sequence[Sequence[str]] = ()  # id, symbol, why: orders of earlier days that no venue ever had
 
     def text(self) -> str:
-        "Return the record as it is written: JSON with sorted keys."
+        """Return the record as it is written: JSON with sorted keys.
+
+        Returns
+        -------
+        str
+            The record as it is written: JSON with sorted keys.
+
+        Examples
+        --------
+        >>> from quantlab.execution.paper_ledger import DayRecord, day_from, text_hash
+        >>> day = DayRecord(
+        ...     "2016-07-08",
+        ...     "2016-07-11T13:30:00+00:00",
+        ...     "0" * 64,
+        ...     True,
+        ...     {"AAPL": "12"},
+        ...     {"AAPL": "24.17"},
+        ...     [["a", "AAPL", "12"]],
+        ...     {},
+        ...     "1000",
+        ... )
+        >>> assert day_from(day.text()) == day and text_hash(day.text()) == text_hash(day_from(day.text()).text())
+        """
         return json.dumps(self._asdict(), sort_keys=True, indent=1) + "\n"
 
 
 def day_from(
     text: str,  # of DayRecord.text
 ) -> DayRecord:
-    "Read a day; raise ExecutionError for a text that is none."
+    """Read a day; raise ExecutionError for a text that is none.
+
+    Parameters
+    ----------
+    text : str
+        Of DayRecord.text.
+
+    Returns
+    -------
+    DayRecord
+        What one close decided, on which book, and when it trades.
+
+    Raises
+    ------
+    ExecutionError
+        For a text that is none.
+
+    Examples
+    --------
+    >>> from quantlab.execution.paper_ledger import DayRecord, day_from, text_hash
+    >>> day = DayRecord(
+    ...     "2016-07-08",
+    ...     "2016-07-11T13:30:00+00:00",
+    ...     "0" * 64,
+    ...     True,
+    ...     {"AAPL": "12"},
+    ...     {"AAPL": "24.17"},
+    ...     [["a", "AAPL", "12"]],
+    ...     {},
+    ...     "1000",
+    ... )
+    >>> assert day_from(day.text()) == day and text_hash(day.text()) == text_hash(day_from(day.text()).text())
+    """
     try:
         told = json.loads(text)
         return DayRecord(**told | {"unsent": tuple(told.get("unsent", ()))})
@@ -82,7 +180,34 @@ def day_from(
 def text_hash(
     text: str,  # of a file
 ) -> str:  # SHA-256, 64 hex digits
-    "Hash a file's text."
+    """Hash a file's text.
+
+    Parameters
+    ----------
+    text : str
+        Of a file.
+
+    Returns
+    -------
+    str
+        SHA-256, 64 hex digits.
+
+    Examples
+    --------
+    >>> from quantlab.execution.paper_ledger import DayRecord, day_from, text_hash
+    >>> day = DayRecord(
+    ...     "2016-07-08",
+    ...     "2016-07-11T13:30:00+00:00",
+    ...     "0" * 64,
+    ...     True,
+    ...     {"AAPL": "12"},
+    ...     {"AAPL": "24.17"},
+    ...     [["a", "AAPL", "12"]],
+    ...     {},
+    ...     "1000",
+    ... )
+    >>> assert day_from(day.text()) == day and text_hash(day.text()) == text_hash(day_from(day.text()).text())
+    """
     return hashlib.sha256(text.encode()).hexdigest()
 
 # %% ../../nbs/execution/775_paper_ledger.ipynb #b69a0c2d
@@ -112,7 +237,31 @@ class _Files:
         return found
 
     def begun(self) -> bool:
-        "Say whether there is a ledger with its terms."
+        """Say whether there is a ledger with its terms.
+
+        Returns
+        -------
+        bool
+
+        Raises
+        ------
+        ExecutionError
+            "there is no folder {name}; quantlab paper start begins a ledger"
+            "the paper ledger needs the program git, and none is here; install git"
+            "git {...} failed in {name}: {said}"
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.execution.paper_ledger import _Files, _git
+        >>> work = tempfile.TemporaryDirectory()
+        >>> plain = _Files(Path(work.name) / "plain")
+        >>> plain.home.mkdir()
+        >>> _git(plain.home, "init", "-q")
+        >>> plain._commit("start.json", "{}\\n", "2016-07-08T19:00:00+00:00", "begin")
+        >>> assert plain.begun() and plain._kept("start.json") == "{}\\n" and plain._kept("none") == ""
+        """
         there = (self.home / ".git").is_dir()
         return there and bool(_git(self.home, "rev-parse", "-q", "--verify", "HEAD", check=False))
 
@@ -128,14 +277,98 @@ class _Files:
 
 # %% ../../nbs/execution/775_paper_ledger.ipynb #41c467a1
 class PaperLedger(_Files):
-    "Keep the days of one strategy in a git repository of their own; the folder is made by begin."
+    """Keep the days of one strategy in a git repository of their own; the folder is made by begin.
+
+    Parameters
+    ----------
+    home : Path | str
+        The repository.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.execution.paper_ledger import PaperLedger, _Files, _git
+    >>> work = tempfile.TemporaryDirectory()
+    >>> plain = _Files(Path(work.name) / "plain")
+    >>> plain.home.mkdir()
+    >>> _git(plain.home, "init", "-q")
+    >>> outside = str(Path(work.name) / "outside")
+    >>> _git(Path(work.name), "init", "-q", "--bare", outside)
+    >>> _git(Path(outside), "config", "core.logAllRefUpdates", "true")
+    >>> late = PaperLedger(Path(work.name) / "late")
+    """
 
     def begin(
         self,
         terms: Mapping[str, object],  # recipe, key, capital ...: what never changes
         at: str,  # ISO time, now
     ) -> None:
-        "Make the repository, once; raise ExecutionError where another strategy has begun there."
+        """Make the repository, once; raise ExecutionError where another strategy has begun there.
+
+        Parameters
+        ----------
+        terms : Mapping[str, object]
+            recipe, key, capital ...: what never changes.
+        at : str
+            ISO time, now.
+
+        Raises
+        ------
+        ExecutionError
+            Where another strategy has begun there.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.data.calendar import schedule
+        >>> from quantlab.execution.paper_ledger import DayRecord, PaperLedger
+        >>> day = DayRecord(
+        ...     "2016-07-08",
+        ...     "2016-07-11T13:30:00+00:00",
+        ...     "0" * 64,
+        ...     True,
+        ...     {"AAPL": "12"},
+        ...     {"AAPL": "24.17"},
+        ...     [["a", "AAPL", "12"]],
+        ...     {},
+        ...     "1000",
+        ... )
+        >>> work = tempfile.TemporaryDirectory()
+        >>> hours = schedule("XNYS", "2016-07-08", "2016-07-18")
+        >>> def keep_days(home, n=5, alter=lambda day: day, skip=()):
+        ...     "Write a ledger; a day may be altered before it is chained and committed."
+        ...     ledger = PaperLedger(home)
+        ...     ledger.begin({"strategy": "example", "cash": "1000"}, "2016-07-08T19:00:00+00:00")
+        ...     for t in range(n):
+        ...         if t not in skip:
+        ...             close, open_ = hours["close"].iloc[t], hours["open"].iloc[t + 1]
+        ...             name = {"AAPL": str(t + 1)}
+        ...             day = DayRecord(
+        ...                 f"{hours.index[t]:%Y-%m-%d}",
+        ...                 open_.isoformat(),
+        ...                 ledger.head(),
+        ...                 True,
+        ...                 name,
+        ...                 {"AAPL": "24"},
+        ...                 [["a", "AAPL", "1"]],
+        ...                 {},
+        ...                 "1000",
+        ...             )
+        ...             ledger.add(alter(day), (close + pd.Timedelta("10min")).isoformat())
+        ...     return ledger
+        >>> ledger = keep_days(Path(work.name) / "own")
+        >>> assert [day.targets["AAPL"] for day in ledger.days()] == ["1", "2", "3", "4", "5"]
+        >>> [
+        ...     show_error(lambda: ledger.add(day, "2016-07-08T20:10:00+00:00")),
+        ...     show_error(lambda: ledger.begin({}, "2016-07-08T20:10:00+00:00")),
+        ... ]
+        ['ExecutionError: 2016-07-08 is not after 2016-07-14, the last day of the ledger',
+         'ExecutionError: own was begun on other terms; take another folder']
+        """
         text = json.dumps(dict(terms), sort_keys=True, indent=1) + "\n"
         if self.begun():
             if self._kept("start.json") != text:
@@ -147,17 +380,214 @@ class PaperLedger(_Files):
         self._commit("start.json", text, at, "begin")
 
     def terms(self) -> dict:
-        "Return what was begun; raise ExecutionError where nothing was."
+        """Return what was begun; raise ExecutionError where nothing was.
+
+        Returns
+        -------
+        dict
+            What was begun.
+
+        Raises
+        ------
+        ExecutionError
+            Where nothing was.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.data.calendar import schedule
+        >>> from quantlab.execution.paper_ledger import Anchor, DayRecord, PaperLedger, _history, pushed, verify_ledger
+        >>> day = DayRecord(
+        ...     "2016-07-08",
+        ...     "2016-07-11T13:30:00+00:00",
+        ...     "0" * 64,
+        ...     True,
+        ...     {"AAPL": "12"},
+        ...     {"AAPL": "24.17"},
+        ...     [["a", "AAPL", "12"]],
+        ...     {},
+        ...     "1000",
+        ... )
+        >>> work = tempfile.TemporaryDirectory()
+        >>> hours = schedule("XNYS", "2016-07-08", "2016-07-18")
+        >>> def keep_days(home, n=5, alter=lambda day: day, skip=()):
+        ...     "Write a ledger; a day may be altered before it is chained and committed."
+        ...     ledger = PaperLedger(home)
+        ...     ledger.begin({"strategy": "example", "cash": "1000"}, "2016-07-08T19:00:00+00:00")
+        ...     for t in range(n):
+        ...         if t not in skip:
+        ...             close, open_ = hours["close"].iloc[t], hours["open"].iloc[t + 1]
+        ...             name = {"AAPL": str(t + 1)}
+        ...             day = DayRecord(
+        ...                 f"{hours.index[t]:%Y-%m-%d}",
+        ...                 open_.isoformat(),
+        ...                 ledger.head(),
+        ...                 True,
+        ...                 name,
+        ...                 {"AAPL": "24"},
+        ...                 [["a", "AAPL", "1"]],
+        ...                 {},
+        ...                 "1000",
+        ...             )
+        ...             ledger.add(alter(day), (close + pd.Timedelta("10min")).isoformat())
+        ...     return ledger
+        >>> ledger = keep_days(Path(work.name) / "own")
+        >>> assert [day.targets["AAPL"] for day in ledger.days()] == ["1", "2", "3", "4", "5"]
+        >>> outside = str(Path(work.name) / "outside")
+        >>> held = pushed(ledger.home, outside)
+        >>> sessions = hours.index[:6]
+        >>> assert {day.state for day in verify_ledger(ledger.home, held, sessions).days} == {"held"}
+        >>> commits = [commit.name for commit in _history(ledger.home)]
+        >>> evenings = [
+        ...     Anchor(commits[1], "2016-07-09T00:00:00.000000+00:00", "x"),
+        ...     Anchor(commits[3], "2016-07-13T00:00:00.000000+00:00", "x"),
+        ... ]
+        >>> proof = verify_ledger(ledger.home, evenings, sessions)
+        >>> assert [day.state for day in proof.days] == [
+        ...     "proven",
+        ...     "held",
+        ...     "proven",
+        ...     "unproven",
+        ...     "unproven",
+        ... ] and not proof.faults
+        >>> lead = pd.Series(
+        ...     {
+        ...         day.decided: (pd.Timestamp(record.opens) - pd.Timestamp(day.anchored)).total_seconds() / 3600
+        ...         for day, record in zip(proof.days, ledger.days(), strict=True)
+        ...         if day.anchored
+        ...     }
+        ... )
+        >>> late = PaperLedger(Path(work.name) / "late")
+        >>> none = show_error(late.terms)
+        >>> late.begin({"strategy": "late"}, "2016-07-08T19:00:00+00:00")
+        >>> refused = show_error(lambda: late.add(day._replace(previous=late.head()), "2016-07-11T13:30:00+00:00"))
+        >>> [none, refused]
+        """
         if not (text := self._kept("start.json")):
             raise ExecutionError(f"there is no paper ledger in {self.home.name}; quantlab paper start begins one")
         return json.loads(text)
 
     def days(self) -> list[DayRecord]:
-        "Return the days that are committed, oldest first."
+        """Return the days that are committed, oldest first.
+
+        Returns
+        -------
+        list[DayRecord]
+            The days that are committed, oldest first.
+
+        Raises
+        ------
+        ExecutionError
+            "this is no day of a paper ledger ({error})"
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.data.calendar import schedule
+        >>> from quantlab.execution.paper_ledger import DayRecord, PaperLedger
+        >>> day = DayRecord(
+        ...     "2016-07-08",
+        ...     "2016-07-11T13:30:00+00:00",
+        ...     "0" * 64,
+        ...     True,
+        ...     {"AAPL": "12"},
+        ...     {"AAPL": "24.17"},
+        ...     [["a", "AAPL", "12"]],
+        ...     {},
+        ...     "1000",
+        ... )
+        >>> work = tempfile.TemporaryDirectory()
+        >>> hours = schedule("XNYS", "2016-07-08", "2016-07-18")
+        >>> def keep_days(home, n=5, alter=lambda day: day, skip=()):
+        ...     "Write a ledger; a day may be altered before it is chained and committed."
+        ...     ledger = PaperLedger(home)
+        ...     ledger.begin({"strategy": "example", "cash": "1000"}, "2016-07-08T19:00:00+00:00")
+        ...     for t in range(n):
+        ...         if t not in skip:
+        ...             close, open_ = hours["close"].iloc[t], hours["open"].iloc[t + 1]
+        ...             name = {"AAPL": str(t + 1)}
+        ...             day = DayRecord(
+        ...                 f"{hours.index[t]:%Y-%m-%d}",
+        ...                 open_.isoformat(),
+        ...                 ledger.head(),
+        ...                 True,
+        ...                 name,
+        ...                 {"AAPL": "24"},
+        ...                 [["a", "AAPL", "1"]],
+        ...                 {},
+        ...                 "1000",
+        ...             )
+        ...             ledger.add(alter(day), (close + pd.Timedelta("10min")).isoformat())
+        ...     return ledger
+        >>> ledger = keep_days(Path(work.name) / "own")
+        >>> assert [day.targets["AAPL"] for day in ledger.days()] == ["1", "2", "3", "4", "5"]
+        >>> [
+        ...     show_error(lambda: ledger.add(day, "2016-07-08T20:10:00+00:00")),
+        ...     show_error(lambda: ledger.begin({}, "2016-07-08T20:10:00+00:00")),
+        ... ]
+        ['ExecutionError: 2016-07-08 is not after 2016-07-14, the last day of the ledger',
+         'ExecutionError: own was begun on other terms; take another folder']
+        """
         return [day_from(text) for text in self._all("days").values()] if self.begun() else []
 
     def head(self) -> str:
-        "Return the hash that the next day has to name; raise ExecutionError where nothing was begun."
+        """Return the hash that the next day has to name; raise ExecutionError where nothing was begun.
+
+        Returns
+        -------
+        str
+            The hash that the next day has to name.
+
+        Raises
+        ------
+        ExecutionError
+            Where nothing was begun.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.data.calendar import schedule
+        >>> from quantlab.execution.paper_ledger import DayRecord, PaperLedger
+        >>> day = DayRecord(
+        ...     "2016-07-08",
+        ...     "2016-07-11T13:30:00+00:00",
+        ...     "0" * 64,
+        ...     True,
+        ...     {"AAPL": "12"},
+        ...     {"AAPL": "24.17"},
+        ...     [["a", "AAPL", "12"]],
+        ...     {},
+        ...     "1000",
+        ... )
+        >>> hours = schedule("XNYS", "2016-07-08", "2016-07-18")
+        >>> def keep_days(home, n=5, alter=lambda day: day, skip=()):
+        ...     "Write a ledger; a day may be altered before it is chained and committed."
+        ...     ledger = PaperLedger(home)
+        ...     ledger.begin({"strategy": "example", "cash": "1000"}, "2016-07-08T19:00:00+00:00")
+        ...     for t in range(n):
+        ...         if t not in skip:
+        ...             close, open_ = hours["close"].iloc[t], hours["open"].iloc[t + 1]
+        ...             name = {"AAPL": str(t + 1)}
+        ...             day = DayRecord(
+        ...                 f"{hours.index[t]:%Y-%m-%d}",
+        ...                 open_.isoformat(),
+        ...                 ledger.head(),
+        ...                 True,
+        ...                 name,
+        ...                 {"AAPL": "24"},
+        ...                 [["a", "AAPL", "1"]],
+        ...                 {},
+        ...                 "1000",
+        ...             )
+        ...             ledger.add(alter(day), (close + pd.Timedelta("10min")).isoformat())
+        ...     return ledger
+        """
         self.terms()
         days = self.days()
         return text_hash(days[-1].text() if days else self._kept("start.json"))
@@ -167,7 +597,20 @@ class PaperLedger(_Files):
         day: DayRecord,  # after the last one, with its hash
         at: str,  # ISO time, now: after the close, before the open
     ) -> None:
-        "Commit a day before anything of it is sent; raise ExecutionError where its turn is over or it is too late."
+        """Commit a day before anything of it is sent; raise ExecutionError where its turn is over or it is too late.
+
+        Parameters
+        ----------
+        day : DayRecord
+            After the last one, with its hash.
+        at : str
+            ISO time, now: after the close, before the open.
+
+        Raises
+        ------
+        ExecutionError
+            Where its turn is over or it is too late.
+        """
         last = self.days()[-1:]
         if last and last[0] == day:
             return
@@ -181,7 +624,74 @@ class PaperLedger(_Files):
 
 # %% ../../nbs/execution/775_paper_ledger.ipynb #3909e274
 class Anchor(NamedTuple):
-    "Say what somebody outside holds."
+    """Say what somebody outside holds.
+
+    Parameters
+    ----------
+    commit : str
+        40 hex digits.
+    at : str
+        ISO time in UTC at which he had it; empty: he does not say.
+    by : str
+        who, in words.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.calendar import schedule
+    >>> from quantlab.execution.paper_ledger import (
+    ...     Anchor, DayRecord, PaperLedger, _Files, _git, _history, push_ledger,
+    ... )
+    >>> day = DayRecord(
+    ...     "2016-07-08",
+    ...     "2016-07-11T13:30:00+00:00",
+    ...     "0" * 64,
+    ...     True,
+    ...     {"AAPL": "12"},
+    ...     {"AAPL": "24.17"},
+    ...     [["a", "AAPL", "12"]],
+    ...     {},
+    ...     "1000",
+    ... )
+    >>> work = tempfile.TemporaryDirectory()
+    >>> plain = _Files(Path(work.name) / "plain")
+    >>> plain.home.mkdir()
+    >>> _git(plain.home, "init", "-q")
+    >>> hours = schedule("XNYS", "2016-07-08", "2016-07-18")
+    >>> def keep_days(home, n=5, alter=lambda day: day, skip=()):
+    ...     "Write a ledger; a day may be altered before it is chained and committed."
+    ...     ledger = PaperLedger(home)
+    ...     ledger.begin({"strategy": "example", "cash": "1000"}, "2016-07-08T19:00:00+00:00")
+    ...     for t in range(n):
+    ...         if t not in skip:
+    ...             close, open_ = hours["close"].iloc[t], hours["open"].iloc[t + 1]
+    ...             name = {"AAPL": str(t + 1)}
+    ...             day = DayRecord(
+    ...                 f"{hours.index[t]:%Y-%m-%d}",
+    ...                 open_.isoformat(),
+    ...                 ledger.head(),
+    ...                 True,
+    ...                 name,
+    ...                 {"AAPL": "24"},
+    ...                 [["a", "AAPL", "1"]],
+    ...                 {},
+    ...                 "1000",
+    ...             )
+    ...             ledger.add(alter(day), (close + pd.Timedelta("10min")).isoformat())
+    ...     return ledger
+    >>> ledger = keep_days(Path(work.name) / "own")
+    >>> outside = str(Path(work.name) / "outside")
+    >>> _git(Path(work.name), "init", "-q", "--bare", outside)
+    >>> _git(Path(outside), "config", "core.logAllRefUpdates", "true")
+    >>> push_ledger(ledger.home, outside)
+    >>> commits = [commit.name for commit in _history(ledger.home)]
+    >>> evenings = [
+    ...     Anchor(commits[1], "2016-07-09T00:00:00.000000+00:00", "x"),
+    ...     Anchor(commits[3], "2016-07-13T00:00:00.000000+00:00", "x"),
+    ... ]
+    """
 
     commit: str  # 40 hex digits
     at: str  # ISO time in UTC at which he had it; empty: he does not say
@@ -192,7 +702,75 @@ def push_ledger(
     home: Path | str,  # of the ledger
     remote: str,  # a repository of somebody else: an address or a path
 ) -> Anchor:
-    "Show the ledger to somebody outside; raise ExecutionError where he does not take it."
+    """Show the ledger to somebody outside; raise ExecutionError where he does not take it.
+
+    Parameters
+    ----------
+    home : Path | str
+        Of the ledger.
+    remote : str
+        A repository of somebody else: an address or a path.
+
+    Returns
+    -------
+    Anchor
+        What somebody outside holds.
+
+    Raises
+    ------
+    ExecutionError
+        Where he does not take it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.calendar import schedule
+    >>> from quantlab.execution.paper_ledger import DayRecord, PaperLedger, _Files, _git, push_ledger
+    >>> day = DayRecord(
+    ...     "2016-07-08",
+    ...     "2016-07-11T13:30:00+00:00",
+    ...     "0" * 64,
+    ...     True,
+    ...     {"AAPL": "12"},
+    ...     {"AAPL": "24.17"},
+    ...     [["a", "AAPL", "12"]],
+    ...     {},
+    ...     "1000",
+    ... )
+    >>> work = tempfile.TemporaryDirectory()
+    >>> plain = _Files(Path(work.name) / "plain")
+    >>> plain.home.mkdir()
+    >>> _git(plain.home, "init", "-q")
+    >>> hours = schedule("XNYS", "2016-07-08", "2016-07-18")
+    >>> def keep_days(home, n=5, alter=lambda day: day, skip=()):
+    ...     "Write a ledger; a day may be altered before it is chained and committed."
+    ...     ledger = PaperLedger(home)
+    ...     ledger.begin({"strategy": "example", "cash": "1000"}, "2016-07-08T19:00:00+00:00")
+    ...     for t in range(n):
+    ...         if t not in skip:
+    ...             close, open_ = hours["close"].iloc[t], hours["open"].iloc[t + 1]
+    ...             name = {"AAPL": str(t + 1)}
+    ...             day = DayRecord(
+    ...                 f"{hours.index[t]:%Y-%m-%d}",
+    ...                 open_.isoformat(),
+    ...                 ledger.head(),
+    ...                 True,
+    ...                 name,
+    ...                 {"AAPL": "24"},
+    ...                 [["a", "AAPL", "1"]],
+    ...                 {},
+    ...                 "1000",
+    ...             )
+    ...             ledger.add(alter(day), (close + pd.Timedelta("10min")).isoformat())
+    ...     return ledger
+    >>> ledger = keep_days(Path(work.name) / "own")
+    >>> outside = str(Path(work.name) / "outside")
+    >>> _git(Path(work.name), "init", "-q", "--bare", outside)
+    >>> _git(Path(outside), "config", "core.logAllRefUpdates", "true")
+    >>> push_ledger(ledger.home, outside)
+    """
     _git(Path(home), "push", "-q", remote, "HEAD:refs/heads/main")
     return Anchor(_git(Path(home), "rev-parse", "HEAD"), "", f"a push to {redact(remote)}")
 
@@ -201,7 +779,76 @@ def pushed(
     home: Path | str,  # of the ledger
     remote: str,  # that it was pushed to
 ) -> list[Anchor]:  # oldest first
-    "Ask a remote what it holds, with times where its log is a file here; raise ExecutionError where it is silent."
+    """Ask a remote what it holds, with times where its log is a file here; raise ExecutionError where it is silent.
+
+    Parameters
+    ----------
+    home : Path | str
+        Of the ledger.
+    remote : str
+        That it was pushed to.
+
+    Returns
+    -------
+    list[Anchor]
+        Oldest first.
+
+    Raises
+    ------
+    ExecutionError
+        Where it is silent.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.calendar import schedule
+    >>> from quantlab.execution.paper_ledger import DayRecord, PaperLedger, _Files, _git, push_ledger, pushed
+    >>> day = DayRecord(
+    ...     "2016-07-08",
+    ...     "2016-07-11T13:30:00+00:00",
+    ...     "0" * 64,
+    ...     True,
+    ...     {"AAPL": "12"},
+    ...     {"AAPL": "24.17"},
+    ...     [["a", "AAPL", "12"]],
+    ...     {},
+    ...     "1000",
+    ... )
+    >>> work = tempfile.TemporaryDirectory()
+    >>> plain = _Files(Path(work.name) / "plain")
+    >>> plain.home.mkdir()
+    >>> _git(plain.home, "init", "-q")
+    >>> hours = schedule("XNYS", "2016-07-08", "2016-07-18")
+    >>> def keep_days(home, n=5, alter=lambda day: day, skip=()):
+    ...     "Write a ledger; a day may be altered before it is chained and committed."
+    ...     ledger = PaperLedger(home)
+    ...     ledger.begin({"strategy": "example", "cash": "1000"}, "2016-07-08T19:00:00+00:00")
+    ...     for t in range(n):
+    ...         if t not in skip:
+    ...             close, open_ = hours["close"].iloc[t], hours["open"].iloc[t + 1]
+    ...             name = {"AAPL": str(t + 1)}
+    ...             day = DayRecord(
+    ...                 f"{hours.index[t]:%Y-%m-%d}",
+    ...                 open_.isoformat(),
+    ...                 ledger.head(),
+    ...                 True,
+    ...                 name,
+    ...                 {"AAPL": "24"},
+    ...                 [["a", "AAPL", "1"]],
+    ...                 {},
+    ...                 "1000",
+    ...             )
+    ...             ledger.add(alter(day), (close + pd.Timedelta("10min")).isoformat())
+    ...     return ledger
+    >>> ledger = keep_days(Path(work.name) / "own")
+    >>> outside = str(Path(work.name) / "outside")
+    >>> _git(Path(work.name), "init", "-q", "--bare", outside)
+    >>> _git(Path(outside), "config", "core.logAllRefUpdates", "true")
+    >>> push_ledger(ledger.home, outside)
+    >>> held = pushed(ledger.home, outside)
+    """
     told = _git(Path(home), "ls-remote", remote, "refs/heads/main").split()
     log = Path(remote) / "logs" / "refs" / "heads" / "main"  # of a bare repository
     found = [Anchor(told[0], "", redact(remote))] if told else []
@@ -217,7 +864,80 @@ def stamp_ledger(
     address: str,  # of an authority that stamps by RFC 3161, such as https://freetsa.org/tsr
     timeout: float = 30.0,  # seconds
 ) -> Path:  # the stamp, in a folder beside the ledger
-    "Have the newest commit stamped; raise ExecutionError where nobody stamps it."
+    """Have the newest commit stamped; raise ExecutionError where nobody stamps it.
+
+    Parameters
+    ----------
+    home : Path | str
+        Of the ledger.
+    address : str
+        Of an authority that stamps by RFC 3161, such as https://freetsa.org/tsr.
+    timeout : float, default 30.0
+        Seconds.
+
+    Returns
+    -------
+    Path
+        The stamp, in a folder beside the ledger.
+
+    Raises
+    ------
+    ExecutionError
+        Where nobody stamps it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.calendar import schedule
+    >>> from quantlab.execution.paper_ledger import DayRecord, PaperLedger, _Files, _git, push_ledger, stamp_ledger
+    >>> day = DayRecord(
+    ...     "2016-07-08",
+    ...     "2016-07-11T13:30:00+00:00",
+    ...     "0" * 64,
+    ...     True,
+    ...     {"AAPL": "12"},
+    ...     {"AAPL": "24.17"},
+    ...     [["a", "AAPL", "12"]],
+    ...     {},
+    ...     "1000",
+    ... )
+    >>> work = tempfile.TemporaryDirectory()
+    >>> plain = _Files(Path(work.name) / "plain")
+    >>> plain.home.mkdir()
+    >>> _git(plain.home, "init", "-q")
+    >>> hours = schedule("XNYS", "2016-07-08", "2016-07-18")
+    >>> def keep_days(home, n=5, alter=lambda day: day, skip=()):
+    ...     "Write a ledger; a day may be altered before it is chained and committed."
+    ...     ledger = PaperLedger(home)
+    ...     ledger.begin({"strategy": "example", "cash": "1000"}, "2016-07-08T19:00:00+00:00")
+    ...     for t in range(n):
+    ...         if t not in skip:
+    ...             close, open_ = hours["close"].iloc[t], hours["open"].iloc[t + 1]
+    ...             name = {"AAPL": str(t + 1)}
+    ...             day = DayRecord(
+    ...                 f"{hours.index[t]:%Y-%m-%d}",
+    ...                 open_.isoformat(),
+    ...                 ledger.head(),
+    ...                 True,
+    ...                 name,
+    ...                 {"AAPL": "24"},
+    ...                 [["a", "AAPL", "1"]],
+    ...                 {},
+    ...                 "1000",
+    ...             )
+    ...             ledger.add(alter(day), (close + pd.Timedelta("10min")).isoformat())
+    ...     return ledger
+    >>> ledger = keep_days(Path(work.name) / "own")
+    >>> outside = str(Path(work.name) / "outside")
+    >>> _git(Path(work.name), "init", "-q", "--bare", outside)
+    >>> _git(Path(outside), "config", "core.logAllRefUpdates", "true")
+    >>> push_ledger(ledger.home, outside)
+    >>> show_error(lambda: stamp_ledger(ledger.home, "http://127.0.0.1:9/tsr")).split(" (")[0]
+    'ExecutionError: http://127.0.0.1:9/tsr stamps nothing'
+    """
     home = Path(home)
     commit, folder = _git(home, "rev-parse", "HEAD"), home.with_name(f"{home.name}.stamps")
     folder.mkdir(exist_ok=True)
@@ -260,7 +980,76 @@ def stamp_anchors(
     home: Path | str,  # of the ledger
     authority: Path | str,  # PEM file with the certificates that are believed
 ) -> list[Anchor]:  # in the order of their times
-    "Read the stamps beside a ledger; raise ExecutionError for one that its authority did not sign."
+    """Read the stamps beside a ledger; raise ExecutionError for one that its authority did not sign.
+
+    Parameters
+    ----------
+    home : Path | str
+        Of the ledger.
+    authority : Path | str
+        PEM file with the certificates that are believed.
+
+    Returns
+    -------
+    list[Anchor]
+        In the order of their times.
+
+    Raises
+    ------
+    ExecutionError
+        For one that its authority did not sign.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.calendar import schedule
+    >>> from quantlab.execution.paper_ledger import DayRecord, PaperLedger, _Files, _git, push_ledger, stamp_anchors
+    >>> day = DayRecord(
+    ...     "2016-07-08",
+    ...     "2016-07-11T13:30:00+00:00",
+    ...     "0" * 64,
+    ...     True,
+    ...     {"AAPL": "12"},
+    ...     {"AAPL": "24.17"},
+    ...     [["a", "AAPL", "12"]],
+    ...     {},
+    ...     "1000",
+    ... )
+    >>> work = tempfile.TemporaryDirectory()
+    >>> plain = _Files(Path(work.name) / "plain")
+    >>> plain.home.mkdir()
+    >>> _git(plain.home, "init", "-q")
+    >>> hours = schedule("XNYS", "2016-07-08", "2016-07-18")
+    >>> def keep_days(home, n=5, alter=lambda day: day, skip=()):
+    ...     "Write a ledger; a day may be altered before it is chained and committed."
+    ...     ledger = PaperLedger(home)
+    ...     ledger.begin({"strategy": "example", "cash": "1000"}, "2016-07-08T19:00:00+00:00")
+    ...     for t in range(n):
+    ...         if t not in skip:
+    ...             close, open_ = hours["close"].iloc[t], hours["open"].iloc[t + 1]
+    ...             name = {"AAPL": str(t + 1)}
+    ...             day = DayRecord(
+    ...                 f"{hours.index[t]:%Y-%m-%d}",
+    ...                 open_.isoformat(),
+    ...                 ledger.head(),
+    ...                 True,
+    ...                 name,
+    ...                 {"AAPL": "24"},
+    ...                 [["a", "AAPL", "1"]],
+    ...                 {},
+    ...                 "1000",
+    ...             )
+    ...             ledger.add(alter(day), (close + pd.Timedelta("10min")).isoformat())
+    ...     return ledger
+    >>> ledger = keep_days(Path(work.name) / "own")
+    >>> outside = str(Path(work.name) / "outside")
+    >>> _git(Path(work.name), "init", "-q", "--bare", outside)
+    >>> _git(Path(outside), "config", "core.logAllRefUpdates", "true")
+    >>> push_ledger(ledger.home, outside)
+    >>> assert stamp_anchors(ledger.home, "none.pem") == []
+    """
     folder, found = Path(home).with_name(f"{Path(home).name}.stamps"), []
     for file in sorted(folder.glob("*.tsr")):
         (folder / f"{file.stem}.txt").write_text(file.stem)
@@ -272,7 +1061,75 @@ def stamp_anchors(
 
 # %% ../../nbs/execution/775_paper_ledger.ipynb #fb2f1674
 class DayProof(NamedTuple):
-    "Say what is proven of a day."
+    """Say what is proven of a day.
+
+    Parameters
+    ----------
+    decided : str
+        The close.
+    state : str
+        proven: held outside before its open; held: outside, but in time by our word only; unproven.
+    commit : str
+        That added it.
+    anchored : str
+        ISO time at which somebody outside had it first; empty: not told.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.calendar import schedule
+    >>> from quantlab.execution.paper_ledger import (
+    ...     DayRecord, PaperLedger, _Files, _git, push_ledger, pushed, verify_ledger,
+    ... )
+    >>> day = DayRecord(
+    ...     "2016-07-08",
+    ...     "2016-07-11T13:30:00+00:00",
+    ...     "0" * 64,
+    ...     True,
+    ...     {"AAPL": "12"},
+    ...     {"AAPL": "24.17"},
+    ...     [["a", "AAPL", "12"]],
+    ...     {},
+    ...     "1000",
+    ... )
+    >>> work = tempfile.TemporaryDirectory()
+    >>> plain = _Files(Path(work.name) / "plain")
+    >>> plain.home.mkdir()
+    >>> _git(plain.home, "init", "-q")
+    >>> hours = schedule("XNYS", "2016-07-08", "2016-07-18")
+    >>> def keep_days(home, n=5, alter=lambda day: day, skip=()):
+    ...     "Write a ledger; a day may be altered before it is chained and committed."
+    ...     ledger = PaperLedger(home)
+    ...     ledger.begin({"strategy": "example", "cash": "1000"}, "2016-07-08T19:00:00+00:00")
+    ...     for t in range(n):
+    ...         if t not in skip:
+    ...             close, open_ = hours["close"].iloc[t], hours["open"].iloc[t + 1]
+    ...             name = {"AAPL": str(t + 1)}
+    ...             day = DayRecord(
+    ...                 f"{hours.index[t]:%Y-%m-%d}",
+    ...                 open_.isoformat(),
+    ...                 ledger.head(),
+    ...                 True,
+    ...                 name,
+    ...                 {"AAPL": "24"},
+    ...                 [["a", "AAPL", "1"]],
+    ...                 {},
+    ...                 "1000",
+    ...             )
+    ...             ledger.add(alter(day), (close + pd.Timedelta("10min")).isoformat())
+    ...     return ledger
+    >>> ledger = keep_days(Path(work.name) / "own")
+    >>> assert [day.targets["AAPL"] for day in ledger.days()] == ["1", "2", "3", "4", "5"]
+    >>> outside = str(Path(work.name) / "outside")
+    >>> _git(Path(work.name), "init", "-q", "--bare", outside)
+    >>> _git(Path(outside), "config", "core.logAllRefUpdates", "true")
+    >>> push_ledger(ledger.home, outside)
+    >>> held = pushed(ledger.home, outside)
+    >>> sessions = hours.index[:6]
+    >>> assert {day.state for day in verify_ledger(ledger.home, held, sessions).days} == {"held"}
+    """
 
     decided: str  # the close
     state: str  # proven: held outside before its open; held: outside, but in time by our word only; unproven
@@ -344,13 +1201,160 @@ def _missing(days: Sequence[DayRecord], sessions: pd.DatetimeIndex) -> Iterator[
 
 # %% ../../nbs/execution/775_paper_ledger.ipynb #013bb06f
 class LedgerProof(NamedTuple):
-    "Say what a ledger proves."
+    """Say what a ledger proves.
+
+    Parameters
+    ----------
+    days : list[DayProof]
+        Oldest first.
+    faults : list[str]
+        In words; none: everything follows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.calendar import schedule
+    >>> from quantlab.execution.paper_ledger import (
+    ...     DayRecord, PaperLedger, _Files, _git, push_ledger, pushed, verify_ledger,
+    ... )
+    >>> day = DayRecord(
+    ...     "2016-07-08",
+    ...     "2016-07-11T13:30:00+00:00",
+    ...     "0" * 64,
+    ...     True,
+    ...     {"AAPL": "12"},
+    ...     {"AAPL": "24.17"},
+    ...     [["a", "AAPL", "12"]],
+    ...     {},
+    ...     "1000",
+    ... )
+    >>> work = tempfile.TemporaryDirectory()
+    >>> plain = _Files(Path(work.name) / "plain")
+    >>> plain.home.mkdir()
+    >>> _git(plain.home, "init", "-q")
+    >>> hours = schedule("XNYS", "2016-07-08", "2016-07-18")
+    >>> def keep_days(home, n=5, alter=lambda day: day, skip=()):
+    ...     "Write a ledger; a day may be altered before it is chained and committed."
+    ...     ledger = PaperLedger(home)
+    ...     ledger.begin({"strategy": "example", "cash": "1000"}, "2016-07-08T19:00:00+00:00")
+    ...     for t in range(n):
+    ...         if t not in skip:
+    ...             close, open_ = hours["close"].iloc[t], hours["open"].iloc[t + 1]
+    ...             name = {"AAPL": str(t + 1)}
+    ...             day = DayRecord(
+    ...                 f"{hours.index[t]:%Y-%m-%d}",
+    ...                 open_.isoformat(),
+    ...                 ledger.head(),
+    ...                 True,
+    ...                 name,
+    ...                 {"AAPL": "24"},
+    ...                 [["a", "AAPL", "1"]],
+    ...                 {},
+    ...                 "1000",
+    ...             )
+    ...             ledger.add(alter(day), (close + pd.Timedelta("10min")).isoformat())
+    ...     return ledger
+    >>> ledger = keep_days(Path(work.name) / "own")
+    >>> assert [day.targets["AAPL"] for day in ledger.days()] == ["1", "2", "3", "4", "5"]
+    >>> outside = str(Path(work.name) / "outside")
+    >>> _git(Path(work.name), "init", "-q", "--bare", outside)
+    >>> _git(Path(outside), "config", "core.logAllRefUpdates", "true")
+    >>> push_ledger(ledger.home, outside)
+    >>> held = pushed(ledger.home, outside)
+    >>> sessions = hours.index[:6]
+    >>> assert {day.state for day in verify_ledger(ledger.home, held, sessions).days} == {"held"}
+    """
 
     days: list[DayProof]  # oldest first
     faults: list[str]  # in words; none: everything follows
 
     def proven(self) -> int:
-        "Count the days that somebody outside held before their open; none where there is a fault."
+        """Count the days that somebody outside held before their open; none where there is a fault.
+
+        Returns
+        -------
+        int
+            The days that somebody outside held before their open.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.calendar import schedule
+        >>> from quantlab.execution.paper_ledger import (
+        ...     Anchor, DayRecord, PaperLedger, _Files, _git, _history, push_ledger, pushed, verify_ledger,
+        ... )
+        >>> day = DayRecord(
+        ...     "2016-07-08",
+        ...     "2016-07-11T13:30:00+00:00",
+        ...     "0" * 64,
+        ...     True,
+        ...     {"AAPL": "12"},
+        ...     {"AAPL": "24.17"},
+        ...     [["a", "AAPL", "12"]],
+        ...     {},
+        ...     "1000",
+        ... )
+        >>> work = tempfile.TemporaryDirectory()
+        >>> plain = _Files(Path(work.name) / "plain")
+        >>> plain.home.mkdir()
+        >>> _git(plain.home, "init", "-q")
+        >>> hours = schedule("XNYS", "2016-07-08", "2016-07-18")
+        >>> def keep_days(home, n=5, alter=lambda day: day, skip=()):
+        ...     "Write a ledger; a day may be altered before it is chained and committed."
+        ...     ledger = PaperLedger(home)
+        ...     ledger.begin({"strategy": "example", "cash": "1000"}, "2016-07-08T19:00:00+00:00")
+        ...     for t in range(n):
+        ...         if t not in skip:
+        ...             close, open_ = hours["close"].iloc[t], hours["open"].iloc[t + 1]
+        ...             name = {"AAPL": str(t + 1)}
+        ...             day = DayRecord(
+        ...                 f"{hours.index[t]:%Y-%m-%d}",
+        ...                 open_.isoformat(),
+        ...                 ledger.head(),
+        ...                 True,
+        ...                 name,
+        ...                 {"AAPL": "24"},
+        ...                 [["a", "AAPL", "1"]],
+        ...                 {},
+        ...                 "1000",
+        ...             )
+        ...             ledger.add(alter(day), (close + pd.Timedelta("10min")).isoformat())
+        ...     return ledger
+        >>> ledger = keep_days(Path(work.name) / "own")
+        >>> assert [day.targets["AAPL"] for day in ledger.days()] == ["1", "2", "3", "4", "5"]
+        >>> outside = str(Path(work.name) / "outside")
+        >>> _git(Path(work.name), "init", "-q", "--bare", outside)
+        >>> _git(Path(outside), "config", "core.logAllRefUpdates", "true")
+        >>> push_ledger(ledger.home, outside)
+        >>> held = pushed(ledger.home, outside)
+        >>> sessions = hours.index[:6]
+        >>> assert {day.state for day in verify_ledger(ledger.home, held, sessions).days} == {"held"}
+        >>> commits = [commit.name for commit in _history(ledger.home)]
+        >>> evenings = [
+        ...     Anchor(commits[1], "2016-07-09T00:00:00.000000+00:00", "x"),
+        ...     Anchor(commits[3], "2016-07-13T00:00:00.000000+00:00", "x"),
+        ... ]
+        >>> proof = verify_ledger(ledger.home, evenings, sessions)
+        >>> assert [day.state for day in proof.days] == [
+        ...     "proven",
+        ...     "held",
+        ...     "proven",
+        ...     "unproven",
+        ...     "unproven",
+        ... ] and not proof.faults
+        >>> lead = pd.Series(
+        ...     {
+        ...         day.decided: (pd.Timestamp(record.opens) - pd.Timestamp(day.anchored)).total_seconds() / 3600
+        ...         for day, record in zip(proof.days, ledger.days(), strict=True)
+        ...         if day.anchored
+        ...     }
+        ... )
+        >>> assert (lead > 0).sum() == proof.proven()
+        """
         return 0 if self.faults else sum(day.state == "proven" for day in self.days)
 
 
@@ -371,7 +1375,83 @@ def verify_ledger(
     anchors: Sequence[Anchor] = (),  # of pushed and stamp_anchors: what others hold
     sessions: pd.DatetimeIndex | None = None,  # of the exchange, over all days; None: gaps are not looked for
 ) -> LedgerProof:
-    "Hold a ledger to what others hold of it; raise ExecutionError where there is none."
+    """Hold a ledger to what others hold of it; raise ExecutionError where there is none.
+
+    Parameters
+    ----------
+    home : Path | str
+        The repository.
+    anchors : Sequence[Anchor], default ()
+        Of pushed and stamp_anchors: what others hold.
+    sessions : pd.DatetimeIndex | None, default None
+        Of the exchange, over all days; None: gaps are not looked for.
+
+    Returns
+    -------
+    LedgerProof
+        What a ledger proves.
+
+    Raises
+    ------
+    ExecutionError
+        Where there is none.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.calendar import schedule
+    >>> from quantlab.execution.paper_ledger import (
+    ...     DayRecord, PaperLedger, _Files, _git, push_ledger, pushed, verify_ledger,
+    ... )
+    >>> day = DayRecord(
+    ...     "2016-07-08",
+    ...     "2016-07-11T13:30:00+00:00",
+    ...     "0" * 64,
+    ...     True,
+    ...     {"AAPL": "12"},
+    ...     {"AAPL": "24.17"},
+    ...     [["a", "AAPL", "12"]],
+    ...     {},
+    ...     "1000",
+    ... )
+    >>> work = tempfile.TemporaryDirectory()
+    >>> plain = _Files(Path(work.name) / "plain")
+    >>> plain.home.mkdir()
+    >>> _git(plain.home, "init", "-q")
+    >>> hours = schedule("XNYS", "2016-07-08", "2016-07-18")
+    >>> def keep_days(home, n=5, alter=lambda day: day, skip=()):
+    ...     "Write a ledger; a day may be altered before it is chained and committed."
+    ...     ledger = PaperLedger(home)
+    ...     ledger.begin({"strategy": "example", "cash": "1000"}, "2016-07-08T19:00:00+00:00")
+    ...     for t in range(n):
+    ...         if t not in skip:
+    ...             close, open_ = hours["close"].iloc[t], hours["open"].iloc[t + 1]
+    ...             name = {"AAPL": str(t + 1)}
+    ...             day = DayRecord(
+    ...                 f"{hours.index[t]:%Y-%m-%d}",
+    ...                 open_.isoformat(),
+    ...                 ledger.head(),
+    ...                 True,
+    ...                 name,
+    ...                 {"AAPL": "24"},
+    ...                 [["a", "AAPL", "1"]],
+    ...                 {},
+    ...                 "1000",
+    ...             )
+    ...             ledger.add(alter(day), (close + pd.Timedelta("10min")).isoformat())
+    ...     return ledger
+    >>> ledger = keep_days(Path(work.name) / "own")
+    >>> assert [day.targets["AAPL"] for day in ledger.days()] == ["1", "2", "3", "4", "5"]
+    >>> outside = str(Path(work.name) / "outside")
+    >>> _git(Path(work.name), "init", "-q", "--bare", outside)
+    >>> _git(Path(outside), "config", "core.logAllRefUpdates", "true")
+    >>> push_ledger(ledger.home, outside)
+    >>> held = pushed(ledger.home, outside)
+    >>> sessions = hours.index[:6]
+    >>> assert {day.state for day in verify_ledger(ledger.home, held, sessions).days} == {"held"}
+    """
     ledger, home = PaperLedger(home), Path(home)
     ledger.terms()
     try:

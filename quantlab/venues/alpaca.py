@@ -143,7 +143,38 @@ class _AlpacaClient:
 
 # %% ../../nbs/venues/780_alpaca.ipynb #dc6156f3
 class AlpacaPaper(_AlpacaClient):
-    "Speak to a paper account; raise ConfigError without keys or package, and for another address."
+    """Speak to a paper account; raise ConfigError without keys or package, and for another address.
+
+    Parameters
+    ----------
+    address : str, default PAPER
+        Or http://127.0.0.1:PORT.
+    time_in_force : str, default "opg"
+        opg: the opening auction; cls: the closing one; day.
+    settle : float, default 5.0
+        Seconds after which an order that was taken is shown.
+    seconds : float, default 15.0
+        Until an answer is given up.
+
+    Raises
+    ------
+    ConfigError
+        Without keys or package, and for another address.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.venues.alpaca import AlpacaPaper
+    >>> from unittest.mock import patch
+    >>> with patch.dict("os.environ", APCA_API_KEY_ID="k", APCA_API_SECRET_KEY="s"):
+    ...     errors = [
+    ...         show_error(lambda: AlpacaPaper("https://api.alpaca.markets")),
+    ...         show_error(lambda: AlpacaPaper(time_in_force="gtc")),
+    ...     ]
+    >>> with patch.dict("os.environ", {"APCA_API_KEY_ID": ""}):
+    ...     errors.append(show_error(lambda: AlpacaPaper()))
+    >>> errors
+    """
 
     name = "alpaca"
 
@@ -151,7 +182,29 @@ class AlpacaPaper(_AlpacaClient):
         self,
         order: OrderRow,  # of the store
     ) -> VenueOrder:
-        "Send a market order under our id."
+        """Send a market order under our id.
+
+        Parameters
+        ----------
+        order : OrderRow
+            Of the store.
+
+        Returns
+        -------
+        VenueOrder
+            How an order stands at its venue.
+
+        Examples
+        --------
+        >>> from quantlab.execution.intent import ExecutionError
+        >>> for name in ANSWERS:
+        ...     now[0], before = name, len(heard)
+        ...     try:
+        ...         said = desk.submit(order).state
+        ...     except ExecutionError as error:
+        ...         said = f"{type(error).__name__}: {error}"
+        ...     rows.append((name, said, len(heard) - before))
+        """
         asked = {
             "symbol": order.symbol, "qty": decimal_text(abs(order.quantity)), "type": "market",
             "side": "sell" if order.quantity < 0 else "buy", "time_in_force": self.time_in_force,
@@ -163,7 +216,13 @@ class AlpacaPaper(_AlpacaClient):
         self,
         order: OrderRow,  # of the store
     ) -> None:
-        "Ask for a cancel; raise Refused where the order is done, or unknown."
+        """Ask for a cancel; raise Refused where the order is done, or unknown.
+
+        Parameters
+        ----------
+        order : OrderRow
+            Of the store.
+        """
         venue_id = order.venue_id or getattr(self.lookup(order), "venue_id", "")
         if not venue_id:
             raise Refused("Alpaca does not know the order")
@@ -173,7 +232,17 @@ class AlpacaPaper(_AlpacaClient):
         self,
         order: OrderRow,  # of the store
     ) -> VenueOrder | None:
-        "Find an order by our id, open or past; None: Alpaca does not know it."
+        """Find an order by our id, open or past; None: Alpaca does not know it.
+
+        Parameters
+        ----------
+        order : OrderRow
+            Of the store.
+
+        Returns
+        -------
+        VenueOrder | None
+        """
         try:
             asked = {"client_order_id": order.id}
             return self._known(self._call(self._client.get, "/orders:by_client_order_id", asked))
@@ -209,7 +278,23 @@ class AlpacaPaper(_AlpacaClient):
         self,
         since: str,  # ISO time; empty: all
     ) -> Sequence[VenueFill]:
-        "Return the fills of the account from a time on; fees are booked by Alpaca apart, and told as flows."
+        """Return the fills of the account from a time on; fees are booked by Alpaca apart, and told as flows.
+
+        Parameters
+        ----------
+        since : str
+            ISO time; empty: all.
+
+        Returns
+        -------
+        Sequence[VenueFill]
+            The fills of the account from a time on.
+
+        Raises
+        ------
+        ExecutionError
+            For what is none, or not finite (see decimal).
+        """
         with _readable("fills"):
             return [self._fill(row) for row in self._activities("/FILL", {"after": since} if since else {})]
 
@@ -217,7 +302,23 @@ class AlpacaPaper(_AlpacaClient):
         self,
         since: str,  # ISO time; empty: all
     ) -> Sequence[VenueFlow]:
-        "Return what moved cash or shares without an order, from a day on: activities but fills."
+        """Return what moved cash or shares without an order, from a day on: activities but fills.
+
+        Parameters
+        ----------
+        since : str
+            ISO time; empty: all.
+
+        Returns
+        -------
+        Sequence[VenueFlow]
+            What moved cash or shares without an order, from a day on: activities but fills.
+
+        Raises
+        ------
+        ExecutionError
+            For what is none, or not finite (see decimal).
+        """
         asked, first = {"category": "non_trade_activity"}, since[:10]
         if first:  # what is dated that day is wanted too, and Alpaca says nothing of its hour
             asked["after"] = f"{date.fromisoformat(first) - timedelta(days=1)}"
@@ -226,7 +327,18 @@ class AlpacaPaper(_AlpacaClient):
         return [one for one in told if one.at >= first]
 
     def book(self) -> tuple[dict[str, Decimal], Decimal]:
-        "Return the account's shares by symbol, signed, and its cash."
+        """Return the account's shares by symbol, signed, and its cash.
+
+        Returns
+        -------
+        tuple[dict[str, Decimal], Decimal]
+            The account's shares by symbol, signed, and its cash.
+
+        Raises
+        ------
+        ExecutionError
+            For what is none, or not finite (see decimal).
+        """
         rows = self._call(self._client.get, "/positions")
         account = self._call(self._client.get, "/account")
         with _readable("book"):
@@ -234,7 +346,42 @@ class AlpacaPaper(_AlpacaClient):
 
 # %% ../../nbs/venues/780_alpaca.ipynb #2d28ff6e
 class AlpacaLive(AlpacaPaper):
-    "Speak to the account where money is real; raise ConfigError without a permit that is earned, live keys or package."
+    """Speak to the account where money is real; raise ConfigError without a permit that is earned, live keys or
+    package.
+
+    Parameters
+    ----------
+    permit : LivePermit
+        Of execution.trader.
+    time_in_force : str, default "opg"
+        opg: the opening auction; cls: the closing one; day.
+    settle : float, default 5.0
+        Seconds after which an order that was taken is shown.
+    seconds : float, default 15.0
+        Until an answer is given up.
+
+    Raises
+    ------
+    ConfigError
+        "the live account opens for a permit only; quantlab live start works one out"
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.execution.venue import LivePermit
+    >>> from quantlab.venues.alpaca import AlpacaLive, LIVE
+    >>> from unittest.mock import patch
+    >>> permit = LivePermit("k", 60, 60, "h")
+    >>> with patch.dict("os.environ", APCA_LIVE_API_KEY_ID="k", APCA_LIVE_API_SECRET_KEY="s"):
+    ...     assert AlpacaLive(permit)._client._base_url == LIVE
+    ...     closed = [
+    ...         show_error(lambda: AlpacaLive(permit._replace(proven=59))),
+    ...         show_error(lambda: AlpacaLive("yes")),
+    ...     ]
+    >>> with patch.dict("os.environ", APCA_API_KEY_ID="k", APCA_API_SECRET_KEY="s", APCA_LIVE_API_KEY_ID=""):
+    ...     closed.append(show_error(lambda: AlpacaLive(permit)))
+    >>> closed
+    """
 
     _home, _names, _account = LIVE, ("APCA_LIVE_API_KEY_ID", "APCA_LIVE_API_SECRET_KEY"), "live"
 

@@ -368,7 +368,29 @@ class _SpotOrders:
         self,
         order: OrderRow,  # of the store
     ) -> VenueOrder:
-        "Send an order under our id, once it is sure that the name is free; raise Refused for a symbol of others."
+        """Send an order under our id, once it is sure that the name is free; raise Refused for a symbol of others.
+
+        Parameters
+        ----------
+        order : OrderRow
+            Of the store.
+
+        Returns
+        -------
+        VenueOrder
+            How an order stands at its venue.
+
+        Examples
+        --------
+        >>> from quantlab.execution.intent import ExecutionError
+        >>> for name in ANSWERS:
+        ...     now[0], before = name, len(heard)
+        ...     try:
+        ...         said = spot.submit(order).state
+        ...     except ExecutionError as error:
+        ...         said = f"{type(error).__name__}: {error}"
+        ...     rows.append((name, said, len(heard) - before))
+        """
         if order.symbol not in self.symbols:
             raise Refused(f"{order.symbol} is not among the symbols of this adapter; its fills would not be seen")
         try:
@@ -395,7 +417,13 @@ class _SpotOrders:
         self,
         order: OrderRow,  # of the store
     ) -> None:
-        "Ask for a cancel; raise Refused where the order is done, or unknown."
+        """Ask for a cancel; raise Refused where the order is done, or unknown.
+
+        Parameters
+        ----------
+        order : OrderRow
+            Of the store.
+        """
         number = order.venue_id or getattr(self.lookup(order), "venue_id", "")
         if not number:
             raise Refused(f"{self.name} does not know the order")
@@ -405,7 +433,21 @@ class _SpotOrders:
         self,
         order: OrderRow,  # of the store
     ) -> VenueOrder | None:
-        "Find an order, open or past; None: the exchange does not know it."
+        """Find an order, open or past; None: the exchange does not know it.
+
+        Parameters
+        ----------
+        order : OrderRow
+            Of the store.
+
+        Returns
+        -------
+        VenueOrder | None
+
+        Examples
+        --------
+        >>> assert spot.lookup(order) is None
+        """
         found = self._by_number(order.symbol, order.venue_id) if order.venue_id else self._by_name(order)
         if found is not None:
             self._ids[found.venue_id] = found.id
@@ -419,12 +461,29 @@ class _SpotBook(_SpotOrders):
         self,
         since: str,  # ISO time; empty: all
     ) -> Sequence[VenueFill]:
-        "Return the fills from a time on, fees as the book needs them; fills of other symbols are left out."
+        """Return the fills from a time on, fees as the book needs them; fills of other symbols are left out.
+
+        Parameters
+        ----------
+        since : str
+            ISO time; empty: all.
+
+        Returns
+        -------
+        Sequence[VenueFill]
+            The fills from a time on, fees as the book needs them.
+        """
         found = [one for fills in self._trades(since) for one in fills]
         return [one for one in found if one.symbol in self.symbols or not one.price]
 
     def book(self) -> tuple[dict[str, Decimal], Decimal]:
-        "Return coins by symbol and the money; other coins of the account are not counted."
+        """Return coins by symbol and the money; other coins of the account are not counted.
+
+        Returns
+        -------
+        tuple[dict[str, Decimal], Decimal]
+            Coins by symbol and the money.
+        """
         held = self._balances()
         shares = {symbol: held.get(self._base(symbol), Decimal(0)) for symbol in self.symbols}
         return {symbol: amount for symbol, amount in shares.items() if amount}, held.get(self.quote, Decimal(0))
@@ -439,7 +498,35 @@ def _checked(symbols: Sequence[str], ending: str, name: str) -> None:
 
 
 class BinanceSpot(_SpotBook, _BinanceAccount):
-    "Speak to Binance's spot test network; raise ConfigError without keys or ccxt, and for a live address."
+    """Speak to Binance's spot test network; raise ConfigError without keys or ccxt, and for a live address.
+
+    Parameters
+    ----------
+    symbols : Sequence[str]
+        Such as BTCUSDT; all against `quote`.
+    address : str, default ""
+        empty: the test network; or http://127.0.0.1:PORT.
+    quote : str, default "USDT"
+        The money.
+    collar : Decimal | str, default "0"
+        0: market orders; else limits, this share beyond the price that decided.
+    settle : float, default 10.0
+        Seconds after which an order that was taken is shown; above the 5 of recvWindow.
+    seconds : float, default 15.0
+        Until an answer is given up.
+
+    Raises
+    ------
+    ConfigError
+        "{bad} is not against one money; {name} takes ...{ending} here"
+
+    Examples
+    --------
+    >>> from quantlab.venues.crypto import BinanceSpot
+    >>> from unittest.mock import patch
+    >>> with patch.dict("os.environ", BINANCE_TESTNET_API_KEY="not-a-key", BINANCE_TESTNET_SECRET="not-a-secret"):
+    ...     spot = BinanceSpot(["BTCUSDT"], f"http://127.0.0.1:{server.server_port}", seconds=2.0)
+    """
 
     def __init__(
         self,
@@ -456,7 +543,46 @@ class BinanceSpot(_SpotBook, _BinanceAccount):
 
 
 class CoinbaseSpot(_SpotBook, _CoinbaseAccount):
-    "Speak to Coinbase's sandbox; raise ConfigError without keys or ccxt, and for a live address."
+    """Speak to Coinbase's sandbox; raise ConfigError without keys or ccxt, and for a live address.
+
+    Parameters
+    ----------
+    symbols : Sequence[str]
+        Such as BTC-USD; all against `quote`.
+    address : str, default ""
+        empty: the sandbox, whose answers are always the same; or http://127.0.0.1:PORT.
+    quote : str, default "USD"
+        The money.
+    collar : Decimal | str, default "0"
+        0: market orders; else limits, this share beyond the price that decided.
+    settle : float, default 10.0
+        Seconds after which an order that was taken is shown.
+    seconds : float, default 15.0
+        Until an answer is given up.
+
+    Raises
+    ------
+    ConfigError
+        "{bad} is not against one money; {name} takes ...{ending} here"
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.venues.crypto import BinanceSpot, CoinbaseSpot, _NAMES
+    >>> from unittest.mock import patch
+    >>> with patch.dict("os.environ", {name: "k" for names in _NAMES.values() for name in names}):
+    ...     errors = [
+    ...         show_error(lambda: BinanceSpot(["BTCUSDT"], "https://api.binance.com")),
+    ...         show_error(lambda: CoinbaseSpot(["BTC-USD"], "https://api.coinbase.com")),
+    ...         show_error(lambda: CoinbaseSpot(["BTC-EUR"])),
+    ...         show_error(lambda: BinanceSpot([])),
+    ...         show_error(lambda: BinanceSpot(["BTCUSDT"], collar="2")),
+    ...         show_error(lambda: spot.submit(order._replace(symbol="ETHUSDT"))),
+    ...     ]
+    >>> with patch.dict("os.environ", {"BINANCE_TESTNET_API_KEY": ""}):
+    ...     errors.append(show_error(lambda: BinanceSpot(["BTCUSDT"])))
+    >>> errors
+    """
 
     def __init__(
         self,

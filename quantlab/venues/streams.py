@@ -20,7 +20,42 @@ from ..execution.intent import decimal
 
 # %% ../../nbs/venues/788_streams.ipynb #3d354f48
 class StreamTrade(NamedTuple):
-    "Say what was traded."
+    """Say what was traded.
+
+    Parameters
+    ----------
+    at : int
+        ns: the event, by the venue's clock.
+    received : int
+        ns: we had it, by ours.
+    venue : str
+        Name.
+    symbol : str
+        As the venue names it.
+    sequence : int
+        The venue's number of the trade.
+    price : Decimal
+        Money.
+    size : Decimal
+        Shares or coins.
+    mark : str, default ""
+        What makes the number unique, where the venue counts by exchange.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from decimal import Decimal
+    >>> from quantlab.venues.streams import StreamTrade
+    >>> rng = np.random.default_rng(7)
+    >>> base = 1_704_292_200 * 10**9
+    >>> path = 100 + np.cumsum(rng.normal(0, 0.05, 40)).round(2)
+    >>> truth = [
+    ...     StreamTrade(
+    ...         base + n * 10**9, base + n * 10**9 + 10**7, "binance", "BTCUSDT", n, Decimal(f"{p:.2f}"), Decimal(1)
+    ...     )
+    ...     for n, p in enumerate(path)
+    ... ]
+    """
 
     at: int  # ns: the event, by the venue's clock
     received: int  # ns: we had it, by ours
@@ -33,7 +68,61 @@ class StreamTrade(NamedTuple):
 
 
 class StreamQuote(NamedTuple):
-    "Say what was bid and asked."
+    """Say what was bid and asked.
+
+    Parameters
+    ----------
+    at : int
+        ns: the event; where the venue tells none: when we had it.
+    received : int
+        ns: we had it, by ours.
+    venue : str
+        Name.
+    symbol : str
+        As the venue names it.
+    sequence : int
+        The venue's number of the change; 0: it has none.
+    bid : Decimal
+        Money.
+    bid_size : Decimal
+        Shares or coins.
+    ask : Decimal
+        Money.
+    ask_size : Decimal
+        Shares or coins.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.venues.streams import stream_rows
+    >>> MESSAGES = {
+    ...     "binance": [
+    ...         '{"e":"trade","E":1672515782136,"s":"BNBBTC","t":12345,"p":"0.001","q":"100","T":1672515782136,"m":true}',
+    ...         '{"stream":"bnbusdt@bookTicker","data":'
+    ...         '{"u":400900217,"s":"BNBUSDT","b":"25.35","B":"31.21","a":"25.36","A":"40.66"}}',
+    ...         '{"result":null,"id":1}',
+    ...     ],
+    ...     "alpaca": [
+    ...         '[{"T":"t","i":96921,"S":"AAPL","x":"D","p":126.55,"s":1,"t":"2021-02-22T15:51:44.208Z","c":["@","I"]},'
+    ...         '{"T":"q","S":"AMD","bx":"U","bp":87.66,"bs":1,"ax":"Q","ap":87.68,"as":4,"t":"2021-02-22T15:51:45.335689322Z"}]',
+    ...         '[{"T":"success","msg":"authenticated"}]',
+    ...     ],
+    ... }
+    >>> rows = [
+    ...     row
+    ...     for venue, texts in MESSAGES.items()
+    ...     for text in texts
+    ...     for row in stream_rows(venue, text, 1672515782999000000)
+    ... ]
+    >>> assert [type(row).__name__ for row in rows] == ["StreamTrade", "StreamQuote"] * 2
+    >>> pd.DataFrame([(type(row).__name__, row.venue, row.symbol, row.sequence, row.at) for row in rows],
+    ...              columns=["row", "venue", "symbol", "sequence", "at"])  # fmt: skip
+               row    venue   symbol   sequence                   at
+    0  StreamTrade  binance   BNBBTC      12345  1672515782136000000
+    1  StreamQuote  binance  BNBUSDT  400900217  1672515782999000000
+    2  StreamTrade   alpaca     AAPL      96921  1614009104208000000
+    3  StreamQuote   alpaca      AMD          0  1614009105335689322
+    """
 
     at: int  # ns: the event; where the venue tells none: when we had it
     received: int  # ns: we had it, by ours
@@ -47,7 +136,38 @@ class StreamQuote(NamedTuple):
 
 
 class StreamBar(NamedTuple):
-    "Say what was traded from a start to an end."
+    """Say what was traded from a start to an end.
+
+    Parameters
+    ----------
+    start : int
+        ns, included.
+    end : int
+        ns, left out.
+    known : int
+        ns: from then on it is whole; the end or later.
+    venue : str
+        Name.
+    symbol : str
+        As the venue names it.
+    open : Decimal
+        Of the first trade.
+    high : Decimal
+        Money.
+    low : Decimal
+        Money.
+    close : Decimal
+        Of the last trade.
+    volume : Decimal
+        Shares or coins.
+    trades : int
+        How many.
+
+    Examples
+    --------
+    >>> from quantlab.venues.streams import BarMaker
+    >>> maker = BarMaker("10s")
+    """
 
     start: int  # ns, included
     end: int  # ns, left out
@@ -103,7 +223,61 @@ def stream_rows(
     text: str | bytes,  # one message, as it came
     received: int,  # ns: we had it
 ) -> list[StreamTrade | StreamQuote]:  # trades and quotes; other messages (answers, state) give none
-    "Read a message; raise ConfigError for a venue that is not known, DataError for a message that cannot be read."
+    """Read a message; raise ConfigError for a venue that is not known, DataError for a message that cannot be read.
+
+    Parameters
+    ----------
+    venue : str
+        Binance or alpaca.
+    text : str | bytes
+        One message, as it came.
+    received : int
+        ns: we had it.
+
+    Returns
+    -------
+    list[StreamTrade | StreamQuote]
+        Trades and quotes; other messages (answers, state) give none.
+
+    Raises
+    ------
+    ConfigError
+        For a venue that is not known, DataError for a message that cannot be read.
+    DataError
+        "a message of {venue} cannot be read ({__name__}): {...}; is it of another stream?"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.venues.streams import stream_rows
+    >>> MESSAGES = {
+    ...     "binance": [
+    ...         '{"e":"trade","E":1672515782136,"s":"BNBBTC","t":12345,"p":"0.001","q":"100","T":1672515782136,"m":true}',
+    ...         '{"stream":"bnbusdt@bookTicker","data":'
+    ...         '{"u":400900217,"s":"BNBUSDT","b":"25.35","B":"31.21","a":"25.36","A":"40.66"}}',
+    ...         '{"result":null,"id":1}',
+    ...     ],
+    ...     "alpaca": [
+    ...         '[{"T":"t","i":96921,"S":"AAPL","x":"D","p":126.55,"s":1,"t":"2021-02-22T15:51:44.208Z","c":["@","I"]},'
+    ...         '{"T":"q","S":"AMD","bx":"U","bp":87.66,"bs":1,"ax":"Q","ap":87.68,"as":4,"t":"2021-02-22T15:51:45.335689322Z"}]',
+    ...         '[{"T":"success","msg":"authenticated"}]',
+    ...     ],
+    ... }
+    >>> rows = [
+    ...     row
+    ...     for venue, texts in MESSAGES.items()
+    ...     for text in texts
+    ...     for row in stream_rows(venue, text, 1672515782999000000)
+    ... ]
+    >>> assert [type(row).__name__ for row in rows] == ["StreamTrade", "StreamQuote"] * 2
+    >>> pd.DataFrame([(type(row).__name__, row.venue, row.symbol, row.sequence, row.at) for row in rows],
+    ...              columns=["row", "venue", "symbol", "sequence", "at"])  # fmt: skip
+               row    venue   symbol   sequence                   at
+    0  StreamTrade  binance   BNBBTC      12345  1672515782136000000
+    1  StreamQuote  binance  BNBUSDT  400900217  1672515782999000000
+    2  StreamTrade   alpaca     AAPL      96921  1614009104208000000
+    3  StreamQuote   alpaca      AMD          0  1614009105335689322
+    """
     if venue not in _ROWS:
         raise ConfigError(f"no stream of {venue} is known; there are {', '.join(sorted(_ROWS))}")
     try:
@@ -118,7 +292,50 @@ def stream_rows(
 
 # %% ../../nbs/venues/788_streams.ipynb #7e66f198
 class NumberedTrades:
-    "Put the trades of a venue that counts without holes in order; raise DataError for a limit below 1."
+    """Put the trades of a venue that counts without holes in order; raise DataError for a limit below 1.
+
+    Parameters
+    ----------
+    fetch : Callable[[str, int, int], Iterable[StreamTrade]]
+        symbol, first, last: those trades, from REST.
+    limit : int, default 100
+        How many may wait for one that is missing.
+    patience : float, default 1.0
+        Seconds that one may wait.
+    after : dict[str, int] | None, default None
+        By symbol: the last number that is known; else the first that comes.
+
+    Raises
+    ------
+    DataError
+        "limit is {limit}; at least one trade must be able to wait, such as 100"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from decimal import Decimal
+    >>> from quantlab.venues.streams import NumberedTrades, StreamTrade, _ns
+    >>> first = StreamTrade(
+    ...     _ns("2024-01-03T14:30:00.000000001Z"), 0, "alpaca", "AAPL", 7, Decimal("101.37"), Decimal(100), "V"
+    ... )
+    >>> rng = np.random.default_rng(7)
+    >>> base = 1_704_292_200 * 10**9
+    >>> path = 100 + np.cumsum(rng.normal(0, 0.05, 40)).round(2)
+    >>> truth = [
+    ...     StreamTrade(
+    ...         base + n * 10**9, base + n * 10**9 + 10**7, "binance", "BTCUSDT", n, Decimal(f"{p:.2f}"), Decimal(1)
+    ...     )
+    ...     for n, p in enumerate(path)
+    ... ]
+    >>> heard = [one for one in truth if one.sequence not in (11, 12, 13, 30)]
+    >>> asked = []
+    >>> def fetch(symbol, first, last):
+    ...     asked.append((first, last))
+    ...     return [one for one in truth if first <= one.sequence <= last and one.sequence != 12]
+    >>> stream = NumberedTrades(fetch, limit=3)
+    >>> asked, stream.holes, stream.repeated
+    ([(11, 13), (30, 30)], [('BTCUSDT', 12, 12)], 5)
+    """
 
     def __init__(
         self,
@@ -139,7 +356,44 @@ class NumberedTrades:
         self,
         trade: StreamTrade,  # as it came
     ) -> list[StreamTrade]:  # those whose turn it is now
-        "Take a trade and give those whose turn it is; raise what `fetch` raises: the trades wait."
+        """Take a trade and give those whose turn it is; raise what `fetch` raises: the trades wait.
+
+        Parameters
+        ----------
+        trade : StreamTrade
+            As it came.
+
+        Returns
+        -------
+        list[StreamTrade]
+            Those whose turn it is now.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from decimal import Decimal
+        >>> from quantlab.venues.streams import NumberedTrades, StreamTrade, _ns
+        >>> first = StreamTrade(
+        ...     _ns("2024-01-03T14:30:00.000000001Z"), 0, "alpaca", "AAPL", 7, Decimal("101.37"), Decimal(100), "V"
+        ... )
+        >>> rng = np.random.default_rng(7)
+        >>> base = 1_704_292_200 * 10**9
+        >>> path = 100 + np.cumsum(rng.normal(0, 0.05, 40)).round(2)
+        >>> truth = [
+        ...     StreamTrade(
+        ...         base + n * 10**9, base + n * 10**9 + 10**7, "binance", "BTCUSDT", n, Decimal(f"{p:.2f}"), Decimal(1)
+        ...     )
+        ...     for n, p in enumerate(path)
+        ... ]
+        >>> heard = [one for one in truth if one.sequence not in (11, 12, 13, 30)]
+        >>> heard = heard[:20] + heard[15:20] + heard[20:]  # after a reconnect
+        >>> asked = []
+        >>> def fetch(symbol, first, last):
+        ...     asked.append((first, last))
+        ...     return [one for one in truth if first <= one.sequence <= last and one.sequence != 12]
+        >>> stream = NumberedTrades(fetch, limit=3)
+        >>> told = [one for trade in heard for one in stream.push(trade)]
+        """
         symbol, number = trade.symbol, trade.sequence
         held, following = self._held.setdefault(symbol, {}), self._next.setdefault(symbol, number)
         if number < following or number in held:
@@ -162,7 +416,45 @@ class NumberedTrades:
         self,
         symbol: str,  # whose trades wait
     ) -> list[StreamTrade]:  # everything up to the last that came
-        "Ask for what is missing and give everything; raise what `fetch` raises."
+        """Ask for what is missing and give everything; raise what `fetch` raises.
+
+        Parameters
+        ----------
+        symbol : str
+            Whose trades wait.
+
+        Returns
+        -------
+        list[StreamTrade]
+            Everything up to the last that came.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from decimal import Decimal
+        >>> from quantlab.venues.streams import NumberedTrades, StreamTrade, _ns
+        >>> first = StreamTrade(
+        ...     _ns("2024-01-03T14:30:00.000000001Z"), 0, "alpaca", "AAPL", 7, Decimal("101.37"), Decimal(100), "V"
+        ... )
+        >>> rng = np.random.default_rng(7)
+        >>> base = 1_704_292_200 * 10**9
+        >>> path = 100 + np.cumsum(rng.normal(0, 0.05, 40)).round(2)
+        >>> truth = [
+        ...     StreamTrade(
+        ...         base + n * 10**9, base + n * 10**9 + 10**7, "binance", "BTCUSDT", n, Decimal(f"{p:.2f}"), Decimal(1)
+        ...     )
+        ...     for n, p in enumerate(path)
+        ... ]
+        >>> heard = [one for one in truth if one.sequence not in (11, 12, 13, 30)]
+        >>> heard = heard[:20] + heard[15:20] + heard[20:]  # after a reconnect
+        >>> asked = []
+        >>> def fetch(symbol, first, last):
+        ...     asked.append((first, last))
+        ...     return [one for one in truth if first <= one.sequence <= last and one.sequence != 12]
+        >>> stream = NumberedTrades(fetch, limit=3)
+        >>> told = [one for trade in heard for one in stream.push(trade)]
+        >>> told += stream.flush("BTCUSDT")
+        """
         found = self._ready(symbol) if symbol in self._held else []
         while held := self._held.get(symbol):
             first, last = self._next[symbol], min(held) - 1
@@ -184,7 +476,61 @@ class NumberedTrades:
 
 # %% ../../nbs/venues/788_streams.ipynb #0cd253b2
 class TimedTrades:
-    "Put the trades of a venue without numbers in order, by the time of the event; raise DataError for a late below 0."
+    """Put the trades of a venue without numbers in order, by the time of the event; raise DataError for a late below
+    0.
+
+    Parameters
+    ----------
+    fetch : Callable[[str, int, int], Iterable[StreamTrade]]
+        symbol, from and to in ns: those trades, from REST.
+    late : float, default 1.0
+        Seconds that a trade may come after a younger one.
+
+    Raises
+    ------
+    DataError
+        "late is {late}; give the seconds that a trade may be late, such as 1"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from decimal import Decimal
+    >>> from quantlab.venues.streams import NumberedTrades, StreamTrade, TimedTrades, _ns
+    >>> first = StreamTrade(
+    ...     _ns("2024-01-03T14:30:00.000000001Z"), 0, "alpaca", "AAPL", 7, Decimal("101.37"), Decimal(100), "V"
+    ... )
+    >>> rng = np.random.default_rng(7)
+    >>> base = 1_704_292_200 * 10**9
+    >>> path = 100 + np.cumsum(rng.normal(0, 0.05, 40)).round(2)
+    >>> truth = [
+    ...     StreamTrade(
+    ...         base + n * 10**9, base + n * 10**9 + 10**7, "binance", "BTCUSDT", n, Decimal(f"{p:.2f}"), Decimal(1)
+    ...     )
+    ...     for n, p in enumerate(path)
+    ... ]
+    >>> heard = [one for one in truth if one.sequence not in (11, 12, 13, 30)]
+    >>> heard = heard[:20] + heard[15:20] + heard[20:]  # after a reconnect
+    >>> asked = []
+    >>> def fetch(symbol, first, last):
+    ...     asked.append((first, last))
+    ...     return [one for one in truth if first <= one.sequence <= last and one.sequence != 12]
+    >>> stream = NumberedTrades(fetch, limit=3)
+    >>> told = [one for trade in heard for one in stream.push(trade)]
+    >>> told += stream.flush("BTCUSDT")
+    >>> assert [one.sequence for one in told] == [n for n in range(40) if n != 12], "each once, in order"
+    >>> timed = TimedTrades(
+    ...     lambda symbol, since, until: [one for one in truth if since <= one.at <= until], late=2.0
+    ... )
+    >>> mixed = [truth[n] for n in (0, 2, 1, 1, 3, 4, 9, 10, 12, 5)]
+    >>> told = [one for trade in mixed for one in timed.push(trade)]
+    >>> assert [one.sequence for one in told] == [0, 1, 2, 3, 4, 9, 10] and [
+    ...     one.sequence for one in timed.too_late
+    ... ] == [5]
+    >>> rest = timed.flush("BTCUSDT", truth[10].at, truth[15].at)
+    >>> assert [one.sequence for one in rest] == [11, 12, 13, 14, 15] and timed.repeated == 3
+    >>> [one.sequence for one in told], [one.sequence for one in timed.too_late], [one.sequence for one in rest]
+    ([0, 1, 2, 3, 4, 9, 10], [5], [11, 12, 13, 14, 15])
+    """
 
     def __init__(
         self,
@@ -204,7 +550,44 @@ class TimedTrades:
         self,
         trade: StreamTrade,  # as it came
     ) -> list[StreamTrade]:  # those whose turn it is now
-        "Take a trade, and give those that nothing can come before any more."
+        """Take a trade, and give those that nothing can come before any more.
+
+        Parameters
+        ----------
+        trade : StreamTrade
+            As it came.
+
+        Returns
+        -------
+        list[StreamTrade]
+            Those whose turn it is now.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from decimal import Decimal
+        >>> from quantlab.venues.streams import NumberedTrades, StreamTrade, _ns
+        >>> first = StreamTrade(
+        ...     _ns("2024-01-03T14:30:00.000000001Z"), 0, "alpaca", "AAPL", 7, Decimal("101.37"), Decimal(100), "V"
+        ... )
+        >>> rng = np.random.default_rng(7)
+        >>> base = 1_704_292_200 * 10**9
+        >>> path = 100 + np.cumsum(rng.normal(0, 0.05, 40)).round(2)
+        >>> truth = [
+        ...     StreamTrade(
+        ...         base + n * 10**9, base + n * 10**9 + 10**7, "binance", "BTCUSDT", n, Decimal(f"{p:.2f}"), Decimal(1)
+        ...     )
+        ...     for n, p in enumerate(path)
+        ... ]
+        >>> heard = [one for one in truth if one.sequence not in (11, 12, 13, 30)]
+        >>> heard = heard[:20] + heard[15:20] + heard[20:]  # after a reconnect
+        >>> asked = []
+        >>> def fetch(symbol, first, last):
+        ...     asked.append((first, last))
+        ...     return [one for one in truth if first <= one.sequence <= last and one.sequence != 12]
+        >>> stream = NumberedTrades(fetch, limit=3)
+        >>> told = [one for trade in heard for one in stream.push(trade)]
+        """
         self._take(trade)
         held = self._held.get(trade.symbol, [])
         return self._give(trade.symbol, held[-1][1].at - self.late) if held else []
@@ -238,7 +621,49 @@ class TimedTrades:
         since: int = 0,  # ns: from when the line was cut; 0: it was not
         until: int = 0,  # ns: to when
     ) -> list[StreamTrade]:  # everything up to the last that came
-        "Ask for the time that was missed, and give everything that waits; raise what `fetch` raises."
+        """Ask for the time that was missed, and give everything that waits; raise what `fetch` raises.
+
+        Parameters
+        ----------
+        symbol : str
+            Whose trades wait.
+        since : int, default 0
+            ns: from when the line was cut; 0: it was not.
+        until : int, default 0
+            ns: to when.
+
+        Returns
+        -------
+        list[StreamTrade]
+            Everything up to the last that came.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from decimal import Decimal
+        >>> from quantlab.venues.streams import NumberedTrades, StreamTrade, _ns
+        >>> first = StreamTrade(
+        ...     _ns("2024-01-03T14:30:00.000000001Z"), 0, "alpaca", "AAPL", 7, Decimal("101.37"), Decimal(100), "V"
+        ... )
+        >>> rng = np.random.default_rng(7)
+        >>> base = 1_704_292_200 * 10**9
+        >>> path = 100 + np.cumsum(rng.normal(0, 0.05, 40)).round(2)
+        >>> truth = [
+        ...     StreamTrade(
+        ...         base + n * 10**9, base + n * 10**9 + 10**7, "binance", "BTCUSDT", n, Decimal(f"{p:.2f}"), Decimal(1)
+        ...     )
+        ...     for n, p in enumerate(path)
+        ... ]
+        >>> heard = [one for one in truth if one.sequence not in (11, 12, 13, 30)]
+        >>> heard = heard[:20] + heard[15:20] + heard[20:]  # after a reconnect
+        >>> asked = []
+        >>> def fetch(symbol, first, last):
+        ...     asked.append((first, last))
+        ...     return [one for one in truth if first <= one.sequence <= last and one.sequence != 12]
+        >>> stream = NumberedTrades(fetch, limit=3)
+        >>> told = [one for trade in heard for one in stream.push(trade)]
+        >>> told += stream.flush("BTCUSDT")
+        """
         for trade in self.fetch(symbol, since, until) if since else ():
             self._take(trade)
         held = self._held.get(symbol, [])
@@ -246,7 +671,25 @@ class TimedTrades:
 
 # %% ../../nbs/venues/788_streams.ipynb #6333178d
 class BarMaker:
-    "Make bars of trades that come in order; raise DataError for a length that is none."
+    """Make bars of trades that come in order; raise DataError for a length that is none.
+
+    Parameters
+    ----------
+    length : str, default "1min"
+        Of a bar; bars begin at whole multiples of it, in UTC.
+    late : float, default 0.0
+        Seconds after its end at which a clock may close a bar.
+
+    Raises
+    ------
+    DataError
+        "length is {length}; give the length of a bar, such as 1min or 1h"
+
+    Examples
+    --------
+    >>> from quantlab.venues.streams import BarMaker
+    >>> maker = BarMaker("10s")
+    """
 
     def __init__(
         self,
@@ -267,7 +710,44 @@ class BarMaker:
         self,
         trade: StreamTrade,  # in order
     ) -> list[StreamBar]:  # the bar that this trade closes
-        "Put a trade into its bar, and give the bar before it."
+        """Put a trade into its bar, and give the bar before it.
+
+        Parameters
+        ----------
+        trade : StreamTrade
+            In order.
+
+        Returns
+        -------
+        list[StreamBar]
+            The bar that this trade closes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from decimal import Decimal
+        >>> from quantlab.venues.streams import NumberedTrades, StreamTrade, _ns
+        >>> first = StreamTrade(
+        ...     _ns("2024-01-03T14:30:00.000000001Z"), 0, "alpaca", "AAPL", 7, Decimal("101.37"), Decimal(100), "V"
+        ... )
+        >>> rng = np.random.default_rng(7)
+        >>> base = 1_704_292_200 * 10**9
+        >>> path = 100 + np.cumsum(rng.normal(0, 0.05, 40)).round(2)
+        >>> truth = [
+        ...     StreamTrade(
+        ...         base + n * 10**9, base + n * 10**9 + 10**7, "binance", "BTCUSDT", n, Decimal(f"{p:.2f}"), Decimal(1)
+        ...     )
+        ...     for n, p in enumerate(path)
+        ... ]
+        >>> heard = [one for one in truth if one.sequence not in (11, 12, 13, 30)]
+        >>> heard = heard[:20] + heard[15:20] + heard[20:]  # after a reconnect
+        >>> asked = []
+        >>> def fetch(symbol, first, last):
+        ...     asked.append((first, last))
+        ...     return [one for one in truth if first <= one.sequence <= last and one.sequence != 12]
+        >>> stream = NumberedTrades(fetch, limit=3)
+        >>> told = [one for trade in heard for one in stream.push(trade)]
+        """
         start = trade.at - trade.at % self._length
         if start < self._closed.get(trade.symbol, start):
             self.left_out += 1
@@ -299,7 +779,35 @@ class BarMaker:
         self,
         now: int,  # ns: the clock
     ) -> list[StreamBar]:  # by symbol
-        "Give the bars whose end is long enough ago, without waiting for a trade."
+        """Give the bars whose end is long enough ago, without waiting for a trade.
+
+        Parameters
+        ----------
+        now : int
+            ns: the clock.
+
+        Returns
+        -------
+        list[StreamBar]
+            By symbol.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from decimal import Decimal
+        >>> from quantlab.venues.streams import BarMaker, StreamTrade
+        >>> rng = np.random.default_rng(7)
+        >>> base = 1_704_292_200 * 10**9
+        >>> path = 100 + np.cumsum(rng.normal(0, 0.05, 40)).round(2)
+        >>> truth = [
+        ...     StreamTrade(
+        ...         base + n * 10**9, base + n * 10**9 + 10**7, "binance", "BTCUSDT", n, Decimal(f"{p:.2f}"), Decimal(1)
+        ...     )
+        ...     for n, p in enumerate(path)
+        ... ]
+        >>> maker = BarMaker("10s")
+        >>> early = maker.tick(truth[-1].at)
+        """
         due = [bar for _, bar in sorted(self._open.items()) if now >= bar.end + self._late]
         return [self._close(bar, now) for bar in due]
 
@@ -311,7 +819,66 @@ def stream_texts(
     pause: float = 1.0,  # seconds before it is made anew
     stop: Callable[[], bool] = lambda: False,  # asked after each message
 ) -> Iterator[tuple[str | bytes | None, int]]:  # message, None: the line was cut; and the time in ns
-    "Listen to a websocket until told to stop; raise ConfigError for an open line to another machine."
+    """Listen to a websocket until told to stop; raise ConfigError for an open line to another machine.
+
+    Parameters
+    ----------
+    address : str
+        wss://..., or ws:// to this machine.
+    hello : Sequence[str], default ()
+        Messages to send at the start: keys, and what is wanted.
+    silence : float, default 30.0
+        Seconds without a message after which the line is made anew.
+    pause : float, default 1.0
+        Seconds before it is made anew.
+    stop : Callable[[], bool], default lambda: False
+        Asked after each message.
+
+    Yields
+    ------
+    Iterator[tuple[str | bytes | None, int]]
+        message, None: the line was cut; and the time in ns.
+
+    Raises
+    ------
+    ConfigError
+        For an open line to another machine.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from decimal import Decimal
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.venues.streams import (
+    ...     BarMaker, NumberedTrades, StreamTrade, TimedTrades, _ns, stream_rows, stream_texts,
+    ... )
+    >>> first = StreamTrade(
+    ...     _ns("2024-01-03T14:30:00.000000001Z"), 0, "alpaca", "AAPL", 7, Decimal("101.37"), Decimal(100), "V"
+    ... )
+    >>> rng = np.random.default_rng(7)
+    >>> base = 1_704_292_200 * 10**9
+    >>> path = 100 + np.cumsum(rng.normal(0, 0.05, 40)).round(2)
+    >>> truth = [
+    ...     StreamTrade(
+    ...         base + n * 10**9, base + n * 10**9 + 10**7, "binance", "BTCUSDT", n, Decimal(f"{p:.2f}"), Decimal(1)
+    ...     )
+    ...     for n, p in enumerate(path)
+    ... ]
+    >>> heard = [one for one in truth if one.sequence not in (11, 12, 13, 30)]
+    >>> asked = []
+    >>> def fetch(symbol, first, last):
+    ...     asked.append((first, last))
+    ...     return [one for one in truth if first <= one.sequence <= last and one.sequence != 12]
+    >>> errors = [
+    ...     show_error(lambda: stream_rows("kraken", "{}", 0)),
+    ...     show_error(lambda: stream_rows("binance", '{"e":"trade","s":"BTCUSDT"}', 0)),
+    ...     show_error(lambda: BarMaker("soon")),
+    ...     show_error(lambda: next(stream_texts("ws://stream.example.com/v2?key=abc"))),
+    ...     show_error(lambda: NumberedTrades(fetch, limit=0)),
+    ...     show_error(lambda: TimedTrades(fetch, late=-1)),
+    ... ]
+    >>> errors
+    """
     if not address.startswith(("wss://", "ws://127.0.0.1:", "ws://localhost:")):
         raise ConfigError(f"{address.partition('?')[0]} is not encrypted; write wss://")
     try:
