@@ -1,12 +1,15 @@
 """Sources: what is configured is read in turn, once and whole; what is wrong is said before anything is asked."""
 
 import json
+import sqlite3
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pandas as pd
 import pytest
 
+from quantlab.altdata.events import session_closes
 from quantlab.altdata.social import Inbox
 from quantlab.altdata.sources import (
     Sources,
@@ -18,6 +21,7 @@ from quantlab.altdata.sources import (
     stored_summary,
 )
 from quantlab.core.errors import ConfigError, DataError
+from quantlab.data.calendar import schedule
 from quantlab.data.sample import sample_bars
 
 NOW = lambda: pd.Timestamp("2024-02-01 12:00", tz="UTC")
@@ -124,7 +128,7 @@ def test_posts_of_an_inbox_stand_beside_bars_from_when_they_were_seen(tmp_path, 
     written = pd.Timestamp("2014-01-10 15:00", tz="UTC")
     row = {"id": "1", "symbols": ["KO"], "event_time": written, "author": "a", "reach": 5.0, "text": "very good news"}
     Inbox(inbox_file()).add("mine", [row], written + pd.Timedelta(days=4))
-    beside = posts_by_bar("lake:posts", bars.index)
+    beside = posts_by_bar("lake:posts", bars.index, "XNYS")
     told = beside["posts"].xs("KO", level="symbol")
     assert told[told > 0].index.tolist() == [pd.Timestamp("2014-01-14")]
     assert beside["tone"].loc["2014-01-14"].iloc[0] > 0 == beside["tone"].loc[:"2014-01-13"].abs().max()
@@ -133,9 +137,70 @@ def test_posts_of_an_inbox_stand_beside_bars_from_when_they_were_seen(tmp_path, 
 def test_made_up_posts_repeat_and_hang_on_the_bars(tmp_path, monkeypatch):
     bars = sample_bars(["KO", "XOM"], "2014-01-02", "2014-02-28")
     dates = bars.index.unique("date")
-    one, other = (source_posts("synth", dates, ["XOM", "KO"]) for _ in range(2))
+    closes = session_closes(dates)
+    one, other = (source_posts("synth", closes, ["XOM", "KO"]) for _ in range(2))
     assert one.equals(other) and set(one["symbol"]) == {"KO", "XOM"}
+    saturday = pd.MultiIndex.from_product([[pd.Timestamp("2014-01-04")], ["KO"]], names=["date", "symbol"])
     with pytest.raises(DataError, match="XNYS"):  # a day that is no session of the calendar
-        posts_by_bar(
-            "synth", pd.MultiIndex.from_product([[pd.Timestamp("2014-01-04")], ["KO"]], names=["date", "symbol"])
-        )
+        posts_by_bar("synth", saturday, "XNYS")
+
+
+def test_daily_bars_close_with_their_own_exchange(tmp_path, monkeypatch):
+    "A post at 15:00 UTC comes before New York's close of that day and after Shanghai's."
+    monkeypatch.setenv("QUANTLAB_RESEARCH_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "posts.csv"
+    file.write_text("symbol,event_time,text\nA,2024-03-05T15:00:00Z,very good\n")
+    days = schedule("XSHG", "2024-03-01", "2024-03-08").index
+    index = pd.MultiIndex.from_product([days, ["A", "B"]], names=["date", "symbol"])
+    entered = {}
+    for calendar in ("XNYS", "XSHG"):
+        told = posts_by_bar(str(file), index, calendar)["posts"].xs("A", level="symbol")
+        entered[calendar] = f"{told[told > 0].index[0]:%m-%d}"
+    assert entered == {"XNYS": "03-05", "XSHG": "03-06"}
+    with pytest.raises(ConfigError, match="with which exchange"):
+        posts_by_bar(str(file), index)
+    monkeypatch.setenv("QUANTLAB_ALTDATA_CALENDAR", "XSHG")
+    assert posts_by_bar(str(file), index)["posts"].loc["2024-03-06", "A"] > 0
+
+
+def test_posts_of_another_time_are_no_posts(tmp_path):
+    file = tmp_path / "posts.csv"
+    file.write_text("symbol,event_time,text\nKO,2010-03-05T15:00:00Z,very good\n")
+    index = sample_bars(["KO"], "2014-01-02", "2014-02-28").index
+    with pytest.raises(ConfigError, match="no posts on KO from 2014-01-02 to 2014-02-28"):
+        posts_by_bar(str(file), index, "XNYS")
+
+
+def test_foreign_databases_are_left_as_they_are(tmp_path):
+    folder = tmp_path / "altdata"
+    folder.mkdir()
+    with closing(sqlite3.connect(folder / "mine.sqlite")) as store:
+        store.execute("CREATE TABLE my (x)")
+    (folder / "junk.sqlite").write_bytes(b"no database at all")
+    before = (folder / "mine.sqlite").read_bytes()
+    assert stored_summary(tmp_path).empty and (folder / "mine.sqlite").read_bytes() == before
+
+
+SEARCH = "collections: [c], bbox: [0, 0, 1, 1], assets: [a]"
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("filings: {tickers: [FDX], since: soon}", "filings.since"),
+        (f"scenes: [{{name: ../x, url: 'http://a', start: x, {SEARCH}}}]", "name"),
+        (f"scenes: [{{name: x, url: 'http://a', start: soon, {SEARCH}}}]", "start"),
+        (f"scenes: [{{name: x, url: 'file:///a', start: '2024-01-01T00:00Z', {SEARCH}}}]", "http"),
+    ],
+)
+def test_a_slip_in_a_value_is_refused_before_anything_is_asked(tmp_path, text, said):
+    file = tmp_path / "altdata.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        read_sources(file)
+
+
+def test_a_day_of_yaml_is_a_day(tmp_path):
+    file = tmp_path / "altdata.yaml"
+    file.write_text("filings: {tickers: [FDX], since: 2024-01-01}")
+    assert str(read_sources(file).filings.since) == "2024-01-01"
