@@ -411,3 +411,24 @@ stac.download(stac.search(["lots"], {BOX}, *{SPAN}), {str(tmp_path)!r}, ["pan"])
         assert (tmp_path / path).read_bytes() == bodies[f"/files/{i}.tif"]
     asked = [r for r in service.requests if "files" in r]
     assert [asked.count(f"GET /files/{i}.tif") for i in range(4)] == [1, 1, 2, 1]
+
+
+# ---- times that a catalogue can hide
+
+COMPOSITE = {"datetime": "2024-03-01T00:00:00Z", "end_datetime": "2024-03-17T00:00:00Z"}
+
+
+def test_a_composite_is_acquired_with_its_last_pixels(serve):
+    one = ask(serve(pages([feature(1, properties=COMPOSITE)])), lag="1D")[0]
+    assert [str(t)[:10] for t in (one.acquired, one.published)] == ["2024-03-17", "2024-03-18"]
+    inside = feature(1, properties=COMPOSITE | {"end_datetime": "2024-02-28T00:00:00Z"})  # the later of the two holds
+    assert ask(serve(pages([inside])), lag="1D")[0].acquired == pd.Timestamp("2024-03-01", tz="UTC")
+    early = feature(1, properties=COMPOSITE | {"created": "2024-03-02T00:00:00Z"})
+    with pytest.raises(DataError, match="before it was taken"):
+        ask(serve(pages([early])))
+
+
+@pytest.mark.parametrize("end", ["", "soon", "2024-03-17", [1], 5])
+def test_an_end_that_cannot_be_read_is_not_passed_over(serve, end):
+    with pytest.raises(DataError, match="end_datetime"):
+        ask(serve(pages([feature(1, properties=COMPOSITE | {"end_datetime": end})])), lag="1D")
