@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -343,8 +344,21 @@ class _Store(_Host):
             part.unlink(missing_ok=True)
 
 # %% ../../nbs/altdata/181_stac.ipynb #eca6e356
+def _lag(value: object) -> pd.Timedelta:
+    "Read a span; raise ConfigError for one without a unit, which pandas takes for nanoseconds, or below zero."
+    try:
+        if not isinstance(value, str | timedelta) or (isinstance(value, str) and not re.search("[A-Za-z]", value)):
+            raise ValueError("a number has no unit")
+        span = pd.Timedelta(value)
+    except (ValueError, OverflowError):
+        span = pd.NaT
+    if not (isinstance(span, pd.Timedelta) and span >= pd.Timedelta(0)):
+        raise ConfigError(f"lag={str(value)[:40]!r} is no span with a unit, or ends before it starts; give lag='16h'")
+    return span
+
+
 class Stac(_Store):
-    "Search a STAC API and fetch files; raise ConfigError for an address or a pace that is none."
+    "Search a STAC API and fetch files; raise ConfigError for an address, a pace or a lag that is none."
 
     def __init__(
         self,
@@ -352,7 +366,7 @@ class Stac(_Store):
         key: str | None = None,  # NAME of the variable of the environment that holds the key; None: no key
         per_second: float = 2.0,  # requests, above 0
         allowed: Sequence[str] = (),  # other hosts that files may lie on, as "host" or "host:port"
-        lag: str | pd.Timedelta | None = None,  # from acquisition to publication for items that say only the first
+        lag: str | timedelta | None = None,  # "16h", from acquisition to publication for items that say only the first
         attempts: int = 6,  # per request, before a TemporaryError is passed on
         max_page: int = 20_000_000,  # bytes of an answer to a search
         max_asset: int = 2_000_000_000,  # bytes of a file
@@ -364,9 +378,7 @@ class Stac(_Store):
         if key and parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
             raise ConfigError(f"a key is not sent to {parts.hostname} in the open; use https")
         self.url, self.key, self.allowed, self.attempts = url.rstrip("/"), key, tuple(allowed), attempts
-        self.lag = None if lag is None else pd.Timedelta(lag)
-        if self.lag is not None and not self.lag >= pd.Timedelta(0):
-            raise ConfigError(f"lag={lag}; a picture is published after it is taken")
+        self.lag = None if lag is None else _lag(lag)
         self.max_page, self.max_asset, self.pace = max_page, max_asset, pace or Pace(per_second)
 
     def search(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
@@ -432,3 +433,16 @@ def test_a_composite_is_acquired_with_its_last_pixels(serve):
 def test_an_end_that_cannot_be_read_is_not_passed_over(serve, end):
     with pytest.raises(DataError, match="end_datetime"):
         ask(serve(pages([feature(1, properties=COMPOSITE | {"end_datetime": end})])), lag="1D")
+
+
+@pytest.mark.parametrize("lag", ["16", "5 ", "-3", "", "soon", "1M", "1e3", "NaT", "999999999999D", 5, 1.5, True, [1],
+                                 pd.NaT, "-1D", float("nan")])  # fmt: skip
+def test_a_lag_without_a_unit_is_refused(lag):
+    with pytest.raises(ConfigError, match="lag=") as caught:
+        Stac("https://h.example", lag=lag)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("lag", ["16h", "P1D", "1 days 02:00:00", "0h", pd.Timedelta(days=1), timedelta(hours=5), None])
+def test_a_lag_with_a_unit_is_taken(lag):
+    assert Stac("https://h.example", lag=lag).lag == (None if lag is None else pd.Timedelta(lag))
