@@ -446,3 +446,12 @@ def test_a_lag_without_a_unit_is_refused(lag):
 @pytest.mark.parametrize("lag", ["16h", "P1D", "1 days 02:00:00", "0h", pd.Timedelta(days=1), timedelta(hours=5), None])
 def test_a_lag_with_a_unit_is_taken(lag):
     assert Stac("https://h.example", lag=lag).lag == (None if lag is None else pd.Timedelta(lag))
+
+
+@pytest.mark.parametrize("when", ["10:00Z", "T10:00Z", "Mar 2 10:00Z", "2021-03T10:00Z", "2021T10:00Z", "now", "today"])
+def test_a_time_without_a_day_is_refused(serve, when):
+    for times in ({"datetime": when, "published": "2099-01-01T00:00:00Z"}, COMPOSITE | {"updated": when}):
+        with pytest.raises(DataError, match="a day and a time zone"):
+            ask(serve(pages([feature(1, properties=times)])))
+    with pytest.raises(DataError, match="a day and a time zone"):
+        Stac("https://h.example", pace=Naps()).search(["lots"], BOX, when, SPAN[1])
