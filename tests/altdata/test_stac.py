@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pandas as pd
 import pytest
 
-from quantlab.altdata.stac import Stac, StacAsset, StacItem
+from quantlab.altdata.stac import Stac, StacAsset, StacItem, stored_scenes
 from quantlab.core.config import root
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.vendors.base import TemporaryError
@@ -287,7 +287,8 @@ def item(href, name="s1", size=None, checksum=None, published="2021-03-03", coll
 
 
 def stored(folder):
-    return sorted(f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file())
+    files = [f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()]
+    return sorted(f for f in files if not f.endswith("items.json"))
 
 
 def test_a_file_is_fetched_once_checked_and_kept(serve, tmp_path):
@@ -347,7 +348,8 @@ def test_half_a_file_is_asked_again(serve, tmp_path):
 
 @pytest.mark.parametrize("href", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://elsewhere.example/x", "data:,x",
                                   "",
-                                  "s3://bucket/x", "http://127.0.0.1:1/x", "//evil.example/x", "http://a b/", "gopher://x",
+                                  "s3://bucket/x", "http://127.0.0.1:1/x", "//evil.example/x", "http://a b/",
+                                  "gopher://x",
                                   "HOST@evil.example/x", "HOST\r\nX: y", "HOST:99999999/x", "HOST/ü"])  # fmt: skip
 def test_other_addresses_are_refused_before_anything_is_asked(serve, tmp_path, href):
     service = serve(lambda *_: (200, {}, b"x"))
@@ -455,3 +457,57 @@ def test_a_time_without_a_day_is_refused(serve, when):
             ask(serve(pages([feature(1, properties=times)])))
     with pytest.raises(DataError, match="a day and a time zone"):
         Stac("https://h.example", pace=Naps()).search(["lots"], BOX, when, SPAN[1])
+
+
+# ---- the list of a store
+
+
+def test_a_store_lists_what_it_holds_once(serve, tmp_path):
+    service = serve(lambda *_: (200, {}, BODY))
+    stac, first = Stac(service.url, pace=Naps()), item(f"{service.url}/a.tif", "s1", published="2021-03-09")
+    assert stored_scenes(tmp_path / "nothing").empty and not (tmp_path / "nothing").exists()
+    stac.download([], tmp_path / "nothing", ["pan"])
+    assert not (tmp_path / "nothing").exists()
+    got = stac.download([first], tmp_path, ["pan"])
+    assert stored_scenes(tmp_path).equals(got)
+    assert stored_scenes(tmp_path / "nothing").dtypes.equals(got.dtypes)
+    stac.download([item(f"{service.url}/b.tif", "s2"), first], tmp_path, ["pan"])
+    listed = stored_scenes(str(tmp_path))
+    assert listed["item"].tolist() == ["s2", "s1"] and listed["known_at"].is_monotonic_increasing  # by publication
+    assert listed.dtypes.equals(got.dtypes) and listed["bytes"].tolist() == [len(BODY)] * 2
+    before = (tmp_path / "items.json").read_bytes()
+    stac.download([first], tmp_path, ["pan"])
+    assert (tmp_path / "items.json").read_bytes() == before and not list(tmp_path.rglob("*.part"))
+    (tmp_path / listed["path"][0]).unlink()
+    assert stored_scenes(tmp_path)["item"].tolist() == ["s1"]
+
+
+def test_what_was_fetched_before_a_failure_is_listed(serve, tmp_path):
+    service = serve(lambda path, *_: (200, {}, BODY) if path == "/a.tif" else (404, {}, b""))
+    with pytest.raises(DataError, match="404"):
+        Stac(service.url, pace=Naps()).download(
+            [item(f"{service.url}/a.tif", "s1"), item(f"{service.url}/b.tif", "s2")], tmp_path, ["pan"]
+        )
+    assert stored_scenes(tmp_path)["item"].tolist() == ["s1"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff", b"[1]", b'{"item": 1}', b'[{"item": "s1"}]', b"[" * 10_000, "times"]
+)
+def test_a_damaged_list_is_refused_before_anything_is_asked(serve, tmp_path, content):
+    service = serve(lambda *_: (200, {}, BODY))
+    stac, one = Stac(service.url, pace=Naps()), item(f"{service.url}/a.tif")
+    stac.download([one], tmp_path, ["pan"])
+    file = tmp_path / "items.json"
+    file.write_bytes(file.read_bytes().replace(b"2021-03-02T", b"T") if content == "times" else content)
+    for call in (lambda: stored_scenes(tmp_path), lambda: stac.download([one], tmp_path, ["pan"])):
+        with pytest.raises(DataError, match="items.json of the store is damaged"):
+            call()
+    assert len(service.requests) == 1
+
+
+def test_a_collection_does_not_take_the_place_of_the_list(serve, tmp_path):
+    service = serve(lambda *_: (200, {}, BODY))
+    with pytest.raises(DataError, match="own list"):
+        Stac(service.url, pace=Naps()).download([item(f"{service.url}/a", collection="Items.JSON")], tmp_path, ["pan"])
+    assert service.requests == []
