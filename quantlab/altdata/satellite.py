@@ -27,7 +27,49 @@ from ..core.errors import ConfigError, DataError
 
 # %% ../../nbs/altdata/180_satellite.ipynb #8bad321c
 class Measurement(NamedTuple):
-    "Hold a number read off a picture, and how far it may be off."
+    """Hold a number read off a picture, and how far it may be off.
+
+    Parameters
+    ----------
+    value : float
+        NaN: cannot be said.
+    doubt : float
+        Standard error, in units of the value.
+    note : str, default ""
+        Why it is NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from matplotlib import cbook
+    >>> from quantlab.altdata.satellite import Measurement, Scene
+    >>> from quantlab.core.plot import figure
+    >>> with cbook.get_sample_data("jacksboro_fault_dem.npz") as dem:
+    ...     heights, west, east = dem["elevation"].astype("float64"), float(dem["xmin"]), float(dem["xmax"])
+    ...     south, north = float(dem["ymax"]), float(dem["ymin"])  # the file names the top row ymin
+    ...     step = float(dem["dx"]), float(dem["dy"])
+    >>> fig, ax = figure("A fault crosses the hills of Jacksboro", "longitude, degrees", "latitude, degrees")
+    >>> ax.imshow(
+    ...     heights[::5, ::5] // 80,
+    ...     extent=(west, east, south, north),
+    ...     cmap="gray",
+    ...     aspect="auto",
+    ...     interpolation="nearest",
+    ... )
+    >>> hills = Scene(
+    ...     {"height": heights},
+    ...     np.zeros(heights.shape, bool),
+    ...     (step[0], 0.0, west, 0.0, -step[1], north),
+    ...     "EPSG:4326",
+    ...     pd.Timestamp("2000-02-16", tz="UTC"),
+    ...     pd.Timestamp("2003-01-31", tz="UTC"),
+    ...     "jacksboro",
+    ... )
+    >>> hills.bounds, Measurement(float(hills.bands["height"].mean()), 0.0)
+    ((-84.41375, 36.44625, -84.07791666666667, 36.73291666666667),
+     Measurement(value=531.0311688499048, doubt=0.0, note=''))
+    """
 
     value: float  # NaN: cannot be said
     doubt: float  # standard error, in units of the value
@@ -55,7 +97,73 @@ def _check_place(transform: tuple[float, ...], where: str) -> None:
 # %% ../../nbs/altdata/180_satellite.ipynb #82cc4769
 @dataclass(frozen=True, eq=False)
 class Scene:
-    "Hold one raster with its place, times and clouds; raise DataError for parts that do not fit."
+    """Hold one raster with its place, times and clouds; raise DataError for parts that do not fit.
+
+    Parameters
+    ----------
+    bands : dict[str, np.ndarray]
+        float64 (rows, columns) by name; NaN: no data.
+    cloudy : np.ndarray
+        bool (rows, columns): cloud, its shadow; what no band holds is added.
+    transform : tuple[float, ...]
+        Pixel width, 0, left, 0, -pixel height, top; units of crs.
+    crs : str
+        Such as "EPSG:32616".
+    acquired : pd.Timestamp
+        Instant of the picture, with a zone.
+    published : pd.Timestamp
+        Instant from which one could have it, with a zone.
+    name : str, default "scene"
+        For messages and rows.
+    revision : int, default 0
+        0 = first published.
+
+    Raises
+    ------
+    DataError
+        "{name}: bands and mask have shapes {...}; give them one, not empty"
+        "{where}: the grid {transform} is not north-up; warp it first (gdalwarp)"
+        "{where}: {what} is {...}, no instant with a day and a time zone; give {what}="
+        "{name}: published {published}, acquired {acquired}, revision {revision}; a picture is published
+        after it is taken"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from dataclasses import replace
+    >>> from matplotlib import cbook
+    >>> from quantlab.altdata.satellite import Scene, mean_ndvi, ndvi, scene_change
+    >>> with cbook.get_sample_data("jacksboro_fault_dem.npz") as dem:
+    ...     heights, west, east = dem["elevation"].astype("float64"), float(dem["xmin"]), float(dem["xmax"])
+    ...     south, north = float(dem["ymax"]), float(dem["ymin"])  # the file names the top row ymin
+    ...     step = float(dem["dx"]), float(dem["dy"])
+    >>> rng = np.random.default_rng(0)
+    >>> place, seen = (10.0, 0.0, 500_000.0, 0.0, -10.0, 4_000_000.0), pd.Timestamp("2021-05-01 16:30", tz="UTC")
+    >>> mask = np.zeros((64, 64), bool)
+    >>> mask[:20, :20] = True
+    >>> field = Scene(
+    ...     {"red": 0.1 + 0.01 * rng.random((64, 64)), "nir": 0.4 + 0.02 * rng.random((64, 64))},
+    ...     mask,
+    ...     place,
+    ...     "EPSG:32616",
+    ...     seen,
+    ...     seen + pd.Timedelta(days=2),
+    ...     "spring",
+    ... )
+    >>> dry = replace(
+    ...     field,
+    ...     bands=field.bands | {"nir": field.bands["nir"] - 0.2},
+    ...     name="summer",
+    ...     cloudy=mask[:, ::-1],
+    ...     acquired=seen + pd.Timedelta(days=60),
+    ...     published=seen + pd.Timedelta(days=61),
+    ... )
+    >>> moved = scene_change(field, dry, lambda s: ndvi(s.bands["red"], s.bands["nir"]))
+    >>> mean_ndvi(field), float(np.nanmean(moved))
+    (Measurement(value=0.592376281764122, doubt=0.000175986409576786, note=''),
+     -0.2589894440803889)
+    """
 
     bands: dict[str, np.ndarray]  # float64 (rows, columns) by name; NaN: no data
     cloudy: np.ndarray  # bool (rows, columns): cloud, its shadow; what no band holds is added
@@ -83,13 +191,46 @@ class Scene:
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:  # left, bottom, right, top
-        "Return the edges."
+        """Return the edges.
+
+        Returns
+        -------
+        tuple[float, float, float, float]
+            left, bottom, right, top.
+
+        Examples
+        --------
+        >>> from quantlab.altdata.satellite import count_cars, region_events, synth_car_park
+        >>> from quantlab.core.plot import figure
+        >>> lot = synth_car_park(60, clouds=0.2, noise=0.1, seed=4)
+        >>> fig, ax = figure("A quarter of the lot: bright and dark cars, and a cloud", "column", "row")
+        >>> ax.imshow(lot.bands["pan"][:60, :60] // 24, cmap="gray", interpolation="nearest")
+        >>> one = region_events([lot], {"lot": lot.bounds}, count_cars, {"lot": "SHOP"}, max_cloud=0.1)
+        >>> one[["event_time", "known_at", "symbol", "id", "value", "cloud", "note"]]
+                         event_time                  known_at symbol   id  value  \\
+        0 2021-03-02 16:30:00+00:00 2021-03-03 12:00:00+00:00   SHOP  lot    NaN
+
+           cloud        note
+        0    0.2  20% hidden
+        """
         (rows, columns), (a, _, left, _, e, top) = self.cloudy.shape, self.transform
         return left, top + rows * e, left + columns * a, top
 
     @property
     def cloud_share(self) -> float:  # of the pixels
-        "Return how much is hidden."
+        """Return how much is hidden.
+
+        Returns
+        -------
+        float
+            Of the pixels.
+
+        Examples
+        --------
+        >>> from quantlab.altdata.satellite import synth_car_park
+        >>> lot = synth_car_park(60, clouds=0.2, noise=0.1, seed=4)
+        >>> assert abs(lot.cloud_share - 0.2) < 0.01 and synth_car_park(60, seed=4).bands["pan"].max() <= 255
+        """
         return float(self.cloudy.mean())
 
 # %% ../../nbs/altdata/180_satellite.ipynb #31f7d15c
@@ -100,7 +241,34 @@ def cloud_mask(
     quality: np.ndarray,  # (rows, columns), classes or bits; NaN is hidden
     kind: str,  # "scl" of Sentinel-2, "qa_pixel" of Landsat, or "cloud": anything but 0 is hidden
 ) -> np.ndarray:  # bool (rows, columns), True: hidden
-    "Mark what clouds, their shadows and defects hide; raise ConfigError for another kind."
+    """Mark what clouds, their shadows and defects hide; raise ConfigError for another kind.
+
+    Parameters
+    ----------
+    quality : np.ndarray
+        (rows, columns), classes or bits; NaN is hidden.
+    kind : str
+        "scl" of Sentinel-2, "qa_pixel" of Landsat, or "cloud": anything but 0 is hidden.
+
+    Returns
+    -------
+    np.ndarray
+        bool (rows, columns), True: hidden.
+
+    Raises
+    ------
+    ConfigError
+        For another kind.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.altdata.satellite import cloud_mask
+    >>> assert cloud_mask([[3, 4, 5], [9, 11, np.nan]], "scl").tolist() == [
+    ...     [True, False, False],
+    ...     [True, False, True],
+    ... ]
+    """
     values = np.asarray(quality, dtype="float64")
     known = np.isfinite(values) & (np.abs(values) < 2**31)
     numbers = np.where(known, values, 0).astype("int64")
@@ -153,7 +321,63 @@ def write_raster(
     path: str | Path,  # of the GeoTIFF, replaced as a whole
     dtype: str = "float64",  # of all bands; one that holds every value exactly
 ) -> Path:  # of the file
-    "Write bands, clouds, place and times; raise DataError for a type that would change a value."
+    """Write bands, clouds, place and times; raise DataError for a type that would change a value.
+
+    Parameters
+    ----------
+    scene : Scene
+        One picture.
+    path : str | Path
+        Of the GeoTIFF, replaced as a whole.
+    dtype : str, default "float64"
+        Of all bands; one that holds every value exactly.
+
+    Returns
+    -------
+    Path
+        Of the file.
+
+    Raises
+    ------
+    DataError
+        For a type that would change a value.
+    ConfigError
+        "rasterio is not installed; pip install -e '.[satellite]'"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from matplotlib import cbook
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.satellite import Scene, write_raster
+    >>> from quantlab.core.plot import figure
+    >>> with cbook.get_sample_data("jacksboro_fault_dem.npz") as dem:
+    ...     heights, west, east = dem["elevation"].astype("float64"), float(dem["xmin"]), float(dem["xmax"])
+    ...     south, north = float(dem["ymax"]), float(dem["ymin"])  # the file names the top row ymin
+    ...     step = float(dem["dx"]), float(dem["dy"])
+    >>> fig, ax = figure("A fault crosses the hills of Jacksboro", "longitude, degrees", "latitude, degrees")
+    >>> ax.imshow(
+    ...     heights[::5, ::5] // 80,
+    ...     extent=(west, east, south, north),
+    ...     cmap="gray",
+    ...     aspect="auto",
+    ...     interpolation="nearest",
+    ... )
+    >>> hills = Scene(
+    ...     {"height": heights},
+    ...     np.zeros(heights.shape, bool),
+    ...     (step[0], 0.0, west, 0.0, -step[1], north),
+    ...     "EPSG:4326",
+    ...     pd.Timestamp("2000-02-16", tz="UTC"),
+    ...     pd.Timestamp("2003-01-31", tz="UTC"),
+    ...     "jacksboro",
+    ... )
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> work = Path(folder.name)
+    >>> write_raster(hills, work / "hills.tif")
+    """
     file = Path(path)
     layers = scene.bands | {"cloud": scene.cloudy.astype("float64")}
     with np.errstate(invalid="ignore", over="ignore"):
@@ -245,7 +469,85 @@ def read_raster(
     name: str | None = None,  # of the scene; None: the file's tag SCENE, or its name
     max_pixels: int = 25_000_000,  # over all bands read: eight bytes each
 ) -> Scene:  # float64 bands; without a quality band only missing data is hidden
-    "Read a raster or a region of it; raise DataError for a broken, oversized, undated or misplaced file."
+    """Read a raster or a region of it; raise DataError for a broken, oversized, undated or misplaced file.
+
+    Parameters
+    ----------
+    path : str | Path
+        A GeoTIFF.
+    bands : Sequence[str] | None, default None
+        Names of bands, "b1", "b2" where they have none; None: all.
+    bounds : Sequence[float] | None, default None
+        left, bottom, right, top in units of its CRS; None: all of it.
+    cloud : str | None, default None
+        Name of the quality band; None: one named cloud, scl or qa_pixel, if there.
+    cloud_kind : str | None, default None
+        As in cloud_mask; None: by the band's name.
+    acquired : object, default None
+        Instant with a zone; None: the file's tag ACQUIRED.
+    published : object, default None
+        Instant with a zone; None: the file's tag PUBLISHED.
+    name : str | None, default None
+        Of the scene; None: the file's tag SCENE, or its name.
+    max_pixels : int, default 25_000_000
+        Over all bands read: eight bytes each.
+
+    Returns
+    -------
+    Scene
+        float64 bands; without a quality band only missing data is hidden.
+
+    Raises
+    ------
+    DataError
+        For a broken, oversized, undated or misplaced file.
+    ConfigError
+        "rasterio is not installed; pip install -e '.[satellite]'"
+        "kind={kind} is no quality band; use 'scl', 'qa_pixel' or 'cloud'"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from matplotlib import cbook
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.satellite import (
+    ...     Scene, _band_numbers, _check_header, _opened, read_raster, write_raster,
+    ... )
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.plot import figure
+    >>> with cbook.get_sample_data("jacksboro_fault_dem.npz") as dem:
+    ...     heights, west, east = dem["elevation"].astype("float64"), float(dem["xmin"]), float(dem["xmax"])
+    ...     south, north = float(dem["ymax"]), float(dem["ymin"])  # the file names the top row ymin
+    ...     step = float(dem["dx"]), float(dem["dy"])
+    >>> fig, ax = figure("A fault crosses the hills of Jacksboro", "longitude, degrees", "latitude, degrees")
+    >>> ax.imshow(
+    ...     heights[::5, ::5] // 80,
+    ...     extent=(west, east, south, north),
+    ...     cmap="gray",
+    ...     aspect="auto",
+    ...     interpolation="nearest",
+    ... )
+    >>> hills = Scene(
+    ...     {"height": heights},
+    ...     np.zeros(heights.shape, bool),
+    ...     (step[0], 0.0, west, 0.0, -step[1], north),
+    ...     "EPSG:4326",
+    ...     pd.Timestamp("2000-02-16", tz="UTC"),
+    ...     pd.Timestamp("2003-01-31", tz="UTC"),
+    ...     "jacksboro",
+    ... )
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> work = Path(folder.name)
+    >>> write_raster(hills, work / "hills.tif")
+    >>> with _opened(work / "hills.tif") as source:
+    ...     found = _band_numbers(source, None, None, "hills.tif")
+    ...     said = show_error(lambda: _check_header(source, 403 * 344, 100_000, "hills.tif"))
+    >>> again = read_raster(work / "hills.tif")
+    >>> again.name, again.cloudy.shape
+    ('jacksboro', (344, 403))
+    """
     file = Path(path)
     with _opened(file) as source:
         numbers, quality = _band_numbers(source, bands, cloud, file.name)
@@ -276,7 +578,86 @@ def read_windows(
     size: int = 1024,  # pixels, side of a window
     **options: object,  # of read_raster, but bounds
 ) -> Iterator[Scene]:  # in rows from the top left; the last of a row or column may be smaller
-    "Yield a raster window by window; raise ConfigError for a size below 1, DataError as read_raster does."
+    """Yield a raster window by window; raise ConfigError for a size below 1, DataError as read_raster does.
+
+    Parameters
+    ----------
+    path : str | Path
+        A GeoTIFF.
+    size : int, default 1024
+        pixels, side of a window.
+    **options : object
+        Of read_raster, but bounds.
+
+    Yields
+    ------
+    Iterator[Scene]
+        In rows from the top left; the last of a row or column may be smaller.
+
+    Raises
+    ------
+    ConfigError
+        For a size below 1, DataError as read_raster does.
+    DataError
+        "{name} is {...}; fetch it again"
+        "{name} is no whole GeoTIFF ({...}); fetch it again"
+        "{where} declares {width} x {height} pixels in {count} band(s), in blocks of {block}; more than
+        max_pixels={max_pixels}: read a region with bounds=, or windows ..."
+        "{where} does not say where on the earth it is (no CRS, or no grid); assign it (gdal_edit)"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from matplotlib import cbook
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.satellite import (
+    ...     Scene, _band_numbers, _check_header, _opened, read_windows, write_raster,
+    ... )
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.plot import figure
+    >>> with cbook.get_sample_data("jacksboro_fault_dem.npz") as dem:
+    ...     heights, west, east = dem["elevation"].astype("float64"), float(dem["xmin"]), float(dem["xmax"])
+    ...     south, north = float(dem["ymax"]), float(dem["ymin"])  # the file names the top row ymin
+    ...     step = float(dem["dx"]), float(dem["dy"])
+    >>> fig, ax = figure("A fault crosses the hills of Jacksboro", "longitude, degrees", "latitude, degrees")
+    >>> ax.imshow(
+    ...     heights[::5, ::5] // 80,
+    ...     extent=(west, east, south, north),
+    ...     cmap="gray",
+    ...     aspect="auto",
+    ...     interpolation="nearest",
+    ... )
+    >>> hills = Scene(
+    ...     {"height": heights},
+    ...     np.zeros(heights.shape, bool),
+    ...     (step[0], 0.0, west, 0.0, -step[1], north),
+    ...     "EPSG:4326",
+    ...     pd.Timestamp("2000-02-16", tz="UTC"),
+    ...     pd.Timestamp("2003-01-31", tz="UTC"),
+    ...     "jacksboro",
+    ... )
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> work = Path(folder.name)
+    >>> write_raster(hills, work / "hills.tif")
+    >>> with _opened(work / "hills.tif") as source:
+    ...     found = _band_numbers(source, None, None, "hills.tif")
+    ...     said = show_error(lambda: _check_header(source, 403 * 344, 100_000, "hills.tif"))
+    >>> pieces = list(read_windows(work / "hills.tif", size=150))
+    >>> whole = sum(float(p.bands["height"].sum()) for p in pieces)
+    >>> len(pieces), [p.cloudy.shape for p in pieces]
+    (9,
+     [(150, 150),
+      (150, 150),
+      (150, 103),
+      (150, 150),
+      (150, 150),
+      (150, 103),
+      (44, 150),
+      (44, 150),
+      (44, 103)])
+    """
     if size < 1:
         raise ConfigError(f"size={size}; a window has at least one pixel")
     with _opened(Path(path)) as source:
@@ -292,7 +673,32 @@ def crop_scene(
     scene: Scene,  # one picture
     bounds: Sequence[float],  # left, bottom, right, top in units of the scene's crs, wholly inside
 ) -> Scene:  # the pixels whose edges are nearest to the bounds
-    "Cut a region out; raise DataError for one that is not wholly inside."
+    """Cut a region out; raise DataError for one that is not wholly inside.
+
+    Parameters
+    ----------
+    scene : Scene
+        One picture.
+    bounds : Sequence[float]
+        left, bottom, right, top in units of the scene's crs, wholly inside.
+
+    Returns
+    -------
+    Scene
+        The pixels whose edges are nearest to the bounds.
+
+    Raises
+    ------
+    DataError
+        For one that is not wholly inside.
+
+    Examples
+    --------
+    >>> from quantlab.altdata.satellite import crop_scene, synth_tanks, tank_fill
+    >>> levels = [0.1, 0.35, 0.6, 0.9]
+    >>> farm, cells = synth_tanks(levels, sun_elevation=50, noise=0.03, seed=3)
+    >>> fills = [tank_fill(crop_scene(farm, box), 9.6, 135) for box in cells.values()]
+    """
     top, end, left, right = _pixels(scene.transform, scene.cloudy.shape, bounds, scene.name)
     a, b, x, d, e, y = scene.transform
     bands = {n: v[top:end, left:right] for n, v in scene.bands.items()}
@@ -304,7 +710,66 @@ def ndvi(
     red: np.ndarray,  # reflectance or counts from zero, any shape
     nir: np.ndarray,  # near infrared, same shape and units
 ) -> np.ndarray:  # float64 in [-1, 1]; NaN where both are zero, one is negative or missing
-    "Compute the normalised difference vegetation index; raise DataError for bands of different shapes."
+    """Compute the normalised difference vegetation index; raise DataError for bands of different shapes.
+
+    Parameters
+    ----------
+    red : np.ndarray
+        Reflectance or counts from zero, any shape.
+    nir : np.ndarray
+        Near infrared, same shape and units.
+
+    Returns
+    -------
+    np.ndarray
+        float64 in [-1, 1]; NaN where both are zero, one is negative or missing.
+
+    Raises
+    ------
+    DataError
+        For bands of different shapes.
+
+    References
+    ----------
+    .. [1] Tucker (1979).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from dataclasses import replace
+    >>> from matplotlib import cbook
+    >>> from quantlab.altdata.satellite import Scene, mean_ndvi, ndvi, scene_change
+    >>> with cbook.get_sample_data("jacksboro_fault_dem.npz") as dem:
+    ...     heights, west, east = dem["elevation"].astype("float64"), float(dem["xmin"]), float(dem["xmax"])
+    ...     south, north = float(dem["ymax"]), float(dem["ymin"])  # the file names the top row ymin
+    ...     step = float(dem["dx"]), float(dem["dy"])
+    >>> rng = np.random.default_rng(0)
+    >>> place, seen = (10.0, 0.0, 500_000.0, 0.0, -10.0, 4_000_000.0), pd.Timestamp("2021-05-01 16:30", tz="UTC")
+    >>> mask = np.zeros((64, 64), bool)
+    >>> mask[:20, :20] = True
+    >>> field = Scene(
+    ...     {"red": 0.1 + 0.01 * rng.random((64, 64)), "nir": 0.4 + 0.02 * rng.random((64, 64))},
+    ...     mask,
+    ...     place,
+    ...     "EPSG:32616",
+    ...     seen,
+    ...     seen + pd.Timedelta(days=2),
+    ...     "spring",
+    ... )
+    >>> dry = replace(
+    ...     field,
+    ...     bands=field.bands | {"nir": field.bands["nir"] - 0.2},
+    ...     name="summer",
+    ...     cloudy=mask[:, ::-1],
+    ...     acquired=seen + pd.Timedelta(days=60),
+    ...     published=seen + pd.Timedelta(days=61),
+    ... )
+    >>> moved = scene_change(field, dry, lambda s: ndvi(s.bands["red"], s.bands["nir"]))
+    >>> mean_ndvi(field), float(np.nanmean(moved))
+    (Measurement(value=0.592376281764122, doubt=0.000175986409576786, note=''),
+     -0.2589894440803889)
+    """
     red, nir = np.asarray(red, dtype="float64"), np.asarray(nir, dtype="float64")
     if red.shape != nir.shape:
         raise DataError(f"red has shape {red.shape}, nir {nir.shape}; bring them onto one grid")
@@ -324,7 +789,68 @@ def mean_ndvi(
     red: str = "red",  # name of the band
     nir: str = "nir",  # name of the band
 ) -> Measurement:  # mean over clear pixels, and its standard error over blocks of 8 x 8
-    "Measure how green a region is; raise DataError for a band that is not there."
+    """Measure how green a region is; raise DataError for a band that is not there.
+
+    Parameters
+    ----------
+    scene : Scene
+        One picture.
+    red : str, default "red"
+        Name of the band.
+    nir : str, default "nir"
+        Name of the band.
+
+    Returns
+    -------
+    Measurement
+        Mean over clear pixels, and its standard error over blocks of 8 x 8.
+
+    Raises
+    ------
+    DataError
+        For a band that is not there.
+
+    References
+    ----------
+    .. [1] Tucker (1979).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from dataclasses import replace
+    >>> from matplotlib import cbook
+    >>> from quantlab.altdata.satellite import Scene, mean_ndvi, ndvi, scene_change
+    >>> with cbook.get_sample_data("jacksboro_fault_dem.npz") as dem:
+    ...     heights, west, east = dem["elevation"].astype("float64"), float(dem["xmin"]), float(dem["xmax"])
+    ...     south, north = float(dem["ymax"]), float(dem["ymin"])  # the file names the top row ymin
+    ...     step = float(dem["dx"]), float(dem["dy"])
+    >>> rng = np.random.default_rng(0)
+    >>> place, seen = (10.0, 0.0, 500_000.0, 0.0, -10.0, 4_000_000.0), pd.Timestamp("2021-05-01 16:30", tz="UTC")
+    >>> mask = np.zeros((64, 64), bool)
+    >>> mask[:20, :20] = True
+    >>> field = Scene(
+    ...     {"red": 0.1 + 0.01 * rng.random((64, 64)), "nir": 0.4 + 0.02 * rng.random((64, 64))},
+    ...     mask,
+    ...     place,
+    ...     "EPSG:32616",
+    ...     seen,
+    ...     seen + pd.Timedelta(days=2),
+    ...     "spring",
+    ... )
+    >>> dry = replace(
+    ...     field,
+    ...     bands=field.bands | {"nir": field.bands["nir"] - 0.2},
+    ...     name="summer",
+    ...     cloudy=mask[:, ::-1],
+    ...     acquired=seen + pd.Timedelta(days=60),
+    ...     published=seen + pd.Timedelta(days=61),
+    ... )
+    >>> moved = scene_change(field, dry, lambda s: ndvi(s.bands["red"], s.bands["nir"]))
+    >>> mean_ndvi(field), float(np.nanmean(moved))
+    (Measurement(value=0.592376281764122, doubt=0.000175986409576786, note=''),
+     -0.2589894440803889)
+    """
     green = ndvi(_band(scene, red), _band(scene, nir))
     clear = np.isfinite(green)
     rows, columns = (np.arange(n) // 8 for n in green.shape)
@@ -340,7 +866,68 @@ def scene_change(
     after: Scene,  # on the same grid, acquired no earlier
     image: Callable[[Scene], np.ndarray],  # what to compare, (rows, columns)
 ) -> np.ndarray:  # float64 (rows, columns): after - before; NaN where either is hidden
-    "Subtract two pictures of one region where both are clear; raise DataError for other grids or the wrong order."
+    """Subtract two pictures of one region where both are clear; raise DataError for other grids or the wrong order.
+
+    Parameters
+    ----------
+    before : Scene
+        Of the same region.
+    after : Scene
+        On the same grid, acquired no earlier.
+    image : Callable[[Scene], np.ndarray]
+        What to compare, (rows, columns).
+
+    Returns
+    -------
+    np.ndarray
+        float64 (rows, columns): after - before; NaN where either is hidden.
+
+    Raises
+    ------
+    DataError
+        For other grids or the wrong order.
+
+    References
+    ----------
+    .. [1] Tucker (1979).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from dataclasses import replace
+    >>> from matplotlib import cbook
+    >>> from quantlab.altdata.satellite import Scene, mean_ndvi, ndvi, scene_change
+    >>> with cbook.get_sample_data("jacksboro_fault_dem.npz") as dem:
+    ...     heights, west, east = dem["elevation"].astype("float64"), float(dem["xmin"]), float(dem["xmax"])
+    ...     south, north = float(dem["ymax"]), float(dem["ymin"])  # the file names the top row ymin
+    ...     step = float(dem["dx"]), float(dem["dy"])
+    >>> rng = np.random.default_rng(0)
+    >>> place, seen = (10.0, 0.0, 500_000.0, 0.0, -10.0, 4_000_000.0), pd.Timestamp("2021-05-01 16:30", tz="UTC")
+    >>> mask = np.zeros((64, 64), bool)
+    >>> mask[:20, :20] = True
+    >>> field = Scene(
+    ...     {"red": 0.1 + 0.01 * rng.random((64, 64)), "nir": 0.4 + 0.02 * rng.random((64, 64))},
+    ...     mask,
+    ...     place,
+    ...     "EPSG:32616",
+    ...     seen,
+    ...     seen + pd.Timedelta(days=2),
+    ...     "spring",
+    ... )
+    >>> dry = replace(
+    ...     field,
+    ...     bands=field.bands | {"nir": field.bands["nir"] - 0.2},
+    ...     name="summer",
+    ...     cloudy=mask[:, ::-1],
+    ...     acquired=seen + pd.Timedelta(days=60),
+    ...     published=seen + pd.Timedelta(days=61),
+    ... )
+    >>> moved = scene_change(field, dry, lambda s: ndvi(s.bands["red"], s.bands["nir"]))
+    >>> mean_ndvi(field), float(np.nanmean(moved))
+    (Measurement(value=0.592376281764122, doubt=0.000175986409576786, note=''),
+     -0.2589894440803889)
+    """
     if (before.crs, before.transform, before.cloudy.shape) != (after.crs, after.transform, after.cloudy.shape):
         raise DataError(f"{before.name} and {after.name} are on different grids; crop or warp them onto one")
     if after.acquired < before.acquired:
@@ -387,7 +974,40 @@ def synth_car_park(
     acquired: str | pd.Timestamp = "2021-03-02 16:30+00:00",  # instant, with a zone
     published: str | pd.Timestamp = "2021-03-03 12:00+00:00",  # instant, with a zone
 ) -> Scene:  # band "pan", whole numbers from 0 to 255
-    "Make a picture of a car park with a planted count; raise ConfigError for more cars than slots."
+    """Make a picture of a car park with a planted count; raise ConfigError for more cars than slots.
+
+    Parameters
+    ----------
+    n_cars : int
+        planted, also under the clouds.
+    shape : tuple[int, int], default (120, 120)
+        rows, columns; pixels of 0.6 m.
+    noise : float, default 0.05
+        Standard deviation of a pixel, as a share of the asphalt's brightness.
+    clouds : float, default 0.0
+        Share of the pixels.
+    seed : int, default 0
+        The same seed gives the same picture.
+    acquired : str | pd.Timestamp, default "2021-03-02 16:30+00:00"
+        instant, with a zone.
+    published : str | pd.Timestamp, default "2021-03-03 12:00+00:00"
+        instant, with a zone.
+
+    Returns
+    -------
+    Scene
+        Band "pan", whole numbers from 0 to 255.
+
+    Raises
+    ------
+    ConfigError
+        For more cars than slots.
+
+    Examples
+    --------
+    >>> from quantlab.altdata.satellite import synth_car_park
+    >>> lot = synth_car_park(60, clouds=0.2, noise=0.1, seed=4)
+    """
     slots = len(_slots(shape))
     if not (0 <= n_cars <= slots and noise >= 0 and 0 <= clouds < 1):
         raise ConfigError(f"n_cars={n_cars} of {slots} slots, noise={noise}, clouds={clouds}: out of range")
@@ -450,7 +1070,36 @@ def count_cars(
     scene: Scene,  # a car park; pixels of about 0.6 m
     band: str = "pan",  # name of the band
 ) -> Measurement:  # cars on the whole region, those under clouds estimated; NaN where less than a tenth is clear
-    "Count cars against asphalt, corrected for missed, merged and hidden ones; raise DataError for an absent band."
+    """Count cars against asphalt, corrected for missed, merged and hidden ones; raise DataError for an absent band.
+
+    Parameters
+    ----------
+    scene : Scene
+        A car park; pixels of about 0.6 m.
+    band : str, default "pan"
+        Name of the band.
+
+    Returns
+    -------
+    Measurement
+        Cars on the whole region, those under clouds estimated; NaN where less than a tenth is clear.
+
+    Raises
+    ------
+    DataError
+        For an absent band.
+
+    Examples
+    --------
+    >>> from quantlab.altdata.satellite import count_cars, synth_car_park
+    >>> from quantlab.core.plot import figure
+    >>> lot = synth_car_park(60, clouds=0.2, noise=0.1, seed=4)
+    >>> fig, ax = figure("A quarter of the lot: bright and dark cars, and a cloud", "column", "row")
+    >>> ax.imshow(lot.bands["pan"][:60, :60] // 24, cmap="gray", interpolation="nearest")
+    >>> counted = count_cars(lot)
+    >>> counted
+    Measurement(value=63.341172799762845, doubt=2.5284750379626444, note='')
+    """
     image, clear = _band(scene, band), ~scene.cloudy
     if clear.mean() < 0.1 or min(image.shape) < 24:
         what = f"{clear.mean():.0%} of {image.shape[0]} x {image.shape[1]} pixels are clear"
@@ -543,7 +1192,36 @@ def tank_fill(
     sun_azimuth: float,  # degrees clockwise from north, at acquisition
     band: str = "pan",  # name of the band
 ) -> Measurement:  # fill from 0 to 1; NaN where clouds or too short or long shadows forbid it
-    "Measure how full a floating-roof tank is; raise DataError for a region without room for tank and shadow."
+    """Measure how full a floating-roof tank is; raise DataError for a region without room for tank and shadow.
+
+    Parameters
+    ----------
+    scene : Scene
+        One tank at the centre of a square region, with room for its shadow: 5.2 radii a side or more.
+    radius : float
+        Of the tank, in units of the scene's crs.
+    sun_azimuth : float
+        Degrees clockwise from north, at acquisition.
+    band : str, default "pan"
+        Name of the band.
+
+    Returns
+    -------
+    Measurement
+        Fill from 0 to 1; NaN where clouds or too short or long shadows forbid it.
+
+    Raises
+    ------
+    DataError
+        For a region without room for tank and shadow.
+
+    Examples
+    --------
+    >>> from quantlab.altdata.satellite import crop_scene, synth_tanks, tank_fill
+    >>> levels = [0.1, 0.35, 0.6, 0.9]
+    >>> farm, cells = synth_tanks(levels, sun_elevation=50, noise=0.03, seed=3)
+    >>> fills = [tank_fill(crop_scene(farm, box), 9.6, 135) for box in cells.values()]
+    """
     pixels, image = radius / scene.transform[0], _band(scene, band)
     side = _tank_side(pixels)
     row, column = ((n - side) // 2 for n in image.shape)
@@ -572,7 +1250,41 @@ def synth_tanks(
     radius: float = 9.6,  # metres; pixels of 0.6 m
     height: float = 9.6,  # metres
 ) -> tuple[Scene, dict[str, tuple[float, float, float, float]]]:  # band "pan"; bounds by "tank-0", "tank-1", ...
-    "Make a picture of a row of tanks with planted fills; raise ConfigError for a fill outside 0 to 1."
+    """Make a picture of a row of tanks with planted fills; raise ConfigError for a fill outside 0 to 1.
+
+    Parameters
+    ----------
+    levels : Sequence[float]
+        Planted fills, 0 to 1.
+    sun_elevation : float, default 45.0
+        Degrees; 40 to 70 give shadows that can be read.
+    sun_azimuth : float, default 135.0
+        Degrees clockwise from north.
+    noise : float, default 0.03
+        Standard deviation of a pixel, as a share of the ground's brightness.
+    seed : int, default 0
+        The same seed gives the same picture.
+    radius : float, default 9.6
+        Metres; pixels of 0.6 m.
+    height : float, default 9.6
+        Metres.
+
+    Returns
+    -------
+    tuple[Scene, dict[str, tuple[float, float, float, float]]]
+        Band "pan"; bounds by "tank-0", "tank-1", ...
+
+    Raises
+    ------
+    ConfigError
+        For a fill outside 0 to 1.
+
+    Examples
+    --------
+    >>> from quantlab.altdata.satellite import synth_tanks
+    >>> levels = [0.1, 0.35, 0.6, 0.9]
+    >>> farm, cells = synth_tanks(levels, sun_elevation=50, noise=0.03, seed=3)
+    """
     fills = np.asarray(levels, dtype="float64")
     if not (len(fills) and ((fills >= 0) & (fills <= 1)).all() and 0 < sun_elevation < 90 and noise >= 0):
         raise ConfigError(f"levels={list(levels)[:5]}, sun_elevation={sun_elevation}, noise={noise}: out of range")
@@ -605,7 +1317,50 @@ def region_events(
     source: str = "satellite",  # of the events
     max_cloud: float = 0.3,  # share of a region; more gives NaN
 ) -> pd.DataFrame:  # EVENT_COLUMNS, id (region), scene, value, doubt, cloud (share hidden), note
-    "Measure every region in every scene that holds it; raise DataError for a region that none holds."
+    """Measure every region in every scene that holds it; raise DataError for a region that none holds.
+
+    Parameters
+    ----------
+    scenes : Sequence[Scene]
+        In one reference system, any order.
+    regions : Mapping[str, Sequence[float]]
+        left, bottom, right, top by region.
+    measure : Callable[[Scene], Measurement]
+        Of a region cut out of a scene, such as count_cars.
+    names : Mapping[str, str]
+        Symbol by region.
+    kind : str, default "count"
+        Of the events.
+    source : str, default "satellite"
+        Of the events.
+    max_cloud : float, default 0.3
+        Share of a region; more gives NaN.
+
+    Returns
+    -------
+    pd.DataFrame
+        EVENT_COLUMNS, id (region), scene, value, doubt, cloud (share hidden), note.
+
+    Raises
+    ------
+    DataError
+        For a region that none holds.
+
+    Examples
+    --------
+    >>> from quantlab.altdata.satellite import count_cars, region_events, synth_car_park
+    >>> from quantlab.core.plot import figure
+    >>> lot = synth_car_park(60, clouds=0.2, noise=0.1, seed=4)
+    >>> fig, ax = figure("A quarter of the lot: bright and dark cars, and a cloud", "column", "row")
+    >>> ax.imshow(lot.bands["pan"][:60, :60] // 24, cmap="gray", interpolation="nearest")
+    >>> one = region_events([lot], {"lot": lot.bounds}, count_cars, {"lot": "SHOP"}, max_cloud=0.1)
+    >>> one[["event_time", "known_at", "symbol", "id", "value", "cloud", "note"]]
+                     event_time                  known_at symbol   id  value  \\
+    0 2021-03-02 16:30:00+00:00 2021-03-03 12:00:00+00:00   SHOP  lot    NaN
+
+       cloud        note
+    0    0.2  20% hidden
+    """
     lacking = [r for r in regions if r not in names]
     if lacking or len({s.crs for s in scenes}) > 1:
         raise DataError(f"regions without a name {lacking[:5]}, reference systems {sorted({s.crs for s in scenes})}; "
@@ -659,7 +1414,40 @@ def name_events(
     events: pd.DataFrame,  # from region_events, of one kind and source
     names: Mapping[str, str],  # symbol by region: all that belong to a sum
 ) -> pd.DataFrame:  # EVENT_COLUMNS, oldest, value (sum), doubt, cloud (mean share hidden)
-    "Add the regions of each name as they were known; raise DataError for a region without a name, or mixed kinds."
+    """Add the regions of each name as they were known; raise DataError for a region without a name, or mixed kinds.
+
+    Parameters
+    ----------
+    events : pd.DataFrame
+        From region_events, of one kind and source.
+    names : Mapping[str, str]
+        Symbol by region: all that belong to a sum.
+
+    Returns
+    -------
+    pd.DataFrame
+        EVENT_COLUMNS, oldest, value (sum), doubt, cloud (mean share hidden).
+
+    Raises
+    ------
+    DataError
+        For a region without a name, or mixed kinds.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.satellite import count_cars, name_events, region_events, sample_scenes
+    >>> scenes = sample_scenes()
+    >>> pd.DataFrame([{"name": s.name, "revision": s.revision, "acquired": s.acquired, "published": s.published,
+    ...                "shape": s.cloudy.shape, "hidden": round(s.cloud_share, 2)} for s in scenes])
+    >>> lots = [s for s in scenes if s.name.startswith("lots")]
+    >>> left, bottom, right, top = lots[0].bounds
+    >>> middle = (left + right) / 2
+    >>> regions = {"east": (middle, bottom, right, top), "west": (left, bottom, middle, top)}
+    >>> owner = {"east": "SHOP", "west": "SHOP"}
+    >>> seen = region_events(lots, regions, count_cars, owner)
+    >>> sums = name_events(seen, owner)
+    """
     checked = check_events(events, "regions")
     strange = sorted(set(checked["id"]) - set(names))
     if strange or len(checked[["kind", "source"]].drop_duplicates()) > 1:
@@ -670,7 +1458,41 @@ def name_events(
 
 # %% ../../nbs/altdata/180_satellite.ipynb #9eeeab2f
 def sample_scenes() -> list[Scene]:  # in the order in which they were published
-    "Read the committed rasters; raise DataError where they are not there."
+    """Read the committed rasters; raise DataError where they are not there.
+
+    Returns
+    -------
+    list[Scene]
+        In the order in which they were published.
+
+    Raises
+    ------
+    DataError
+        Where they are not there.
+    ConfigError
+        For an address (see path).
+        "rasterio is not installed; pip install -e '.[satellite]'"
+        "kind={kind} is no quality band; use 'scl', 'qa_pixel' or 'cloud'"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.satellite import sample_scenes
+    >>> scenes = sample_scenes()
+    >>> pd.DataFrame([{"name": s.name, "revision": s.revision, "acquired": s.acquired, "published": s.published,
+    ...                "shape": s.cloudy.shape, "hidden": round(s.cloud_share, 2)} for s in scenes])
+                 name  revision                  acquired  \\
+    0   lots_20210302         0 2021-03-02 16:30:00+00:00
+    1  tanks_20210302         0 2021-03-02 16:30:00+00:00
+    2   lots_20210302         1 2021-03-02 16:30:00+00:00
+    3   lots_20210309         0 2021-03-09 16:31:00+00:00
+
+                      published       shape  hidden
+    0 2021-03-03 12:00:00+00:00  (120, 240)     0.0
+    1 2021-03-03 12:30:00+00:00   (84, 252)     0.0
+    2 2021-03-12 12:00:00+00:00  (120, 240)     0.0
+    3 2021-03-16 12:00:00+00:00  (120, 240)     0.2
+    """
     folder = project_path("data", "sample") / "altdata"
     files = sorted(folder.glob("scene_*.tif"))
     if not files:

@@ -36,7 +36,52 @@ from ..vendors.web import _reason, _Stay, secret
 # %% ../../nbs/altdata/181_stac.ipynb #fe7f44f4
 @dataclass(frozen=True)
 class StacAsset:
-    "Name one file of an item."
+    """Name one file of an item.
+
+    Parameters
+    ----------
+    href : str
+        Whole address.
+    size : int | None, default None
+        bytes, if the catalogue says.
+    checksum : str | None, default None
+        Multihash in hexadecimal digits, if the catalogue says.
+
+    Examples
+    --------
+    >>> import hashlib
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.satellite import synth_car_park, write_raster
+    >>> from quantlab.altdata.stac import StacAsset
+    >>> counts, delays = [50, 70, 90, 60, 30], [1, 2, 9, 1, 3]
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> work = Path(folder.name)
+    >>> taken = pd.date_range("2021-03-02 16:30", periods=5, freq="7D", tz="UTC")
+    >>> features = []
+    >>> for i, (n, late) in enumerate(zip(counts, delays, strict=True)):
+    ...     raw = write_raster(synth_car_park(n, seed=i), work / f"{i}.tif", "uint8").read_bytes()
+    ...     features.append(
+    ...         {
+    ...             "type": "Feature",
+    ...             "id": f"lot-{i}",
+    ...             "collection": "lots",
+    ...             "properties": {
+    ...                 "datetime": taken[i].isoformat(),
+    ...                 "published": (taken[i] + pd.Timedelta(days=late)).isoformat(),
+    ...             },
+    ...             "assets": {
+    ...                 "pan": {
+    ...                     "href": f"/files/{i}.tif",
+    ...                     "file:size": len(raw),
+    ...                     "file:checksum": "1220" + hashlib.sha256(raw).hexdigest(),
+    ...                 }
+    ...             },
+    ...         }
+    ...     )
+    >>> whole = StacAsset("", 3, "1220" + hashlib.sha256(b"abc").hexdigest())
+    """
 
     href: str  # whole address
     size: int | None = None  # bytes, if the catalogue says
@@ -45,7 +90,56 @@ class StacAsset:
 
 @dataclass(frozen=True)
 class StacItem:
-    "Name one picture with both its times and its files."
+    """Name one picture with both its times and its files.
+
+    Parameters
+    ----------
+    name : str
+        Of the item.
+    collection : str
+        That it belongs to.
+    acquired : pd.Timestamp
+        UTC.
+    published : pd.Timestamp
+        UTC, from when one could have it.
+    assets : Mapping[str, StacAsset]
+        By name.
+
+    Examples
+    --------
+    >>> import hashlib
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.satellite import synth_car_park, write_raster
+    >>> from quantlab.altdata.stac import StacAsset, StacItem
+    >>> counts, delays = [50, 70, 90, 60, 30], [1, 2, 9, 1, 3]
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> work = Path(folder.name)
+    >>> taken = pd.date_range("2021-03-02 16:30", periods=5, freq="7D", tz="UTC")
+    >>> features = []
+    >>> for i, (n, late) in enumerate(zip(counts, delays, strict=True)):
+    ...     raw = write_raster(synth_car_park(n, seed=i), work / f"{i}.tif", "uint8").read_bytes()
+    ...     features.append(
+    ...         {
+    ...             "type": "Feature",
+    ...             "id": f"lot-{i}",
+    ...             "collection": "lots",
+    ...             "properties": {
+    ...                 "datetime": taken[i].isoformat(),
+    ...                 "published": (taken[i] + pd.Timedelta(days=late)).isoformat(),
+    ...             },
+    ...             "assets": {
+    ...                 "pan": {
+    ...                     "href": f"/files/{i}.tif",
+    ...                     "file:size": len(raw),
+    ...                     "file:checksum": "1220" + hashlib.sha256(raw).hexdigest(),
+    ...                 }
+    ...             },
+    ...         }
+    ...     )
+    >>> local = StacItem("lot-9", "lots", taken[0], taken[0], {"pan": StacAsset("file:///etc/hostname")})
+    """
 
     name: str  # of the item
     collection: str  # that it belongs to
@@ -332,7 +426,61 @@ def _list_scenes(folder: Path, new: pd.DataFrame) -> None:
 def stored_scenes(
     folder: str | Path,  # of Stac.download
 ) -> pd.DataFrame:  # item, collection, asset, event_time, known_at, path (in the folder), bytes; by publication
-    "Return the files that a store lists and holds, none where it is empty; raise DataError for a damaged list."
+    """Return the files that a store lists and holds, none where it is empty; raise DataError for a damaged list.
+
+    Parameters
+    ----------
+    folder : str | Path
+        Of Stac.download.
+
+    Returns
+    -------
+    pd.DataFrame
+        item, collection, asset, event_time, known_at, path (in the folder), bytes; by publication.
+
+    Raises
+    ------
+    DataError
+        For a damaged list.
+
+    Examples
+    --------
+    >>> import hashlib
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.satellite import synth_car_park, write_raster
+    >>> from quantlab.altdata.stac import StacAsset, _check_file, stored_scenes
+    >>> counts, delays = [50, 70, 90, 60, 30], [1, 2, 9, 1, 3]
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> work = Path(folder.name)
+    >>> taken = pd.date_range("2021-03-02 16:30", periods=5, freq="7D", tz="UTC")
+    >>> features = []
+    >>> for i, (n, late) in enumerate(zip(counts, delays, strict=True)):
+    ...     raw = write_raster(synth_car_park(n, seed=i), work / f"{i}.tif", "uint8").read_bytes()
+    ...     features.append(
+    ...         {
+    ...             "type": "Feature",
+    ...             "id": f"lot-{i}",
+    ...             "collection": "lots",
+    ...             "properties": {
+    ...                 "datetime": taken[i].isoformat(),
+    ...                 "published": (taken[i] + pd.Timedelta(days=late)).isoformat(),
+    ...             },
+    ...             "assets": {
+    ...                 "pan": {
+    ...                     "href": f"/files/{i}.tif",
+    ...                     "file:size": len(raw),
+    ...                     "file:checksum": "1220" + hashlib.sha256(raw).hexdigest(),
+    ...                 }
+    ...             },
+    ...         }
+    ...     )
+    >>> whole = StacAsset("", 3, "1220" + hashlib.sha256(b"abc").hexdigest())
+    >>> (work / "abc").write_bytes(b"abc")
+    >>> _check_file(work / "abc", whole, "abc")
+    >>> assert not list((work / "store").rglob("*.part")) and len(stored_scenes(work / "store")) == 5
+    """
     listed = _read_table(Path(folder))
     there = pd.Series([(Path(folder) / path).is_file() for path in listed["path"]], dtype=bool)
     return listed[there].reset_index(drop=True)
@@ -349,7 +497,37 @@ class _Store(_Host):
         folder: str | Path,  # of the store, made if it is not there
         assets: Sequence[str],  # names of the files wanted of each item
     ) -> pd.DataFrame:  # item, collection, asset, event_time, known_at, path (in the folder), bytes
-        "Fetch what is not there yet, list it; raise DataError for a file that is not what the catalogue says."
+        """Fetch what is not there yet, list it; raise DataError for a file that is not what the catalogue says.
+
+        Parameters
+        ----------
+        items : Sequence[StacItem]
+            From search.
+        folder : str | Path
+            Of the store, made if it is not there.
+        assets : Sequence[str]
+            Names of the files wanted of each item.
+
+        Returns
+        -------
+        pd.DataFrame
+            item, collection, asset, event_time, known_at, path (in the folder), bytes.
+
+        Raises
+        ------
+        DataError
+            For a file that is not what the catalogue says.
+        TemporaryError
+            "{shown} did not answer whole ({error})"
+            "{where} ended after {count} of {length} bytes"
+
+        Examples
+        --------
+        >>> from quantlab.altdata.stac import Stac
+        >>> catalogue = Stac(server.url, per_second=1000)
+        >>> items = catalogue.search(["lots"], [-90, 30, -80, 40], "2021-03-01T00:00Z", "2021-04-01T00:00Z")
+        >>> files = catalogue.download(items, work / "store", ["pan"])
+        """
         plan = self._plan(items, assets)
         _read_table(Path(folder))  # a damaged one is refused before anything is asked
         rows: list[tuple] = []
@@ -417,7 +595,40 @@ def _lag(value: object) -> pd.Timedelta:
 
 
 class Stac(_Store):
-    "Search a STAC API and fetch files; raise ConfigError for an address, a pace or a lag that is none."
+    """Search a STAC API and fetch files; raise ConfigError for an address, a pace or a lag that is none.
+
+    Parameters
+    ----------
+    url : str
+        Of the API, without /search.
+    key : str | None, default None
+        NAME of the variable of the environment that holds the key; None: no key.
+    per_second : float, default 2.0
+        requests, above 0.
+    allowed : Sequence[str], default ()
+        Other hosts that files may lie on, as "host" or "host:port".
+    lag : str | timedelta | None, default None
+        "16h", from acquisition to publication for items that say only the first.
+    attempts : int, default 6
+        Per request, before a TemporaryError is passed on.
+    max_page : int, default 20_000_000
+        Bytes of an answer to a search.
+    max_asset : int, default 2_000_000_000
+        Bytes of a file.
+    pace : Callable[[], None] | None, default None
+        Called before each request; None: waits as per_second asks.
+
+    Raises
+    ------
+    ConfigError
+        "a key is not sent to {hostname} in the open; use https"
+        "lag={...} is no span with a unit, or ends before it starts; give lag='16h'"
+
+    Examples
+    --------
+    >>> from quantlab.altdata.stac import Stac
+    >>> catalogue = Stac(server.url, per_second=1000)
+    """
 
     def __init__(
         self,
@@ -448,7 +659,44 @@ class Stac(_Store):
         end: str | pd.Timestamp,  # last acquisition, with a zone
         limit: int = 100,  # items a page
     ) -> list[StacItem]:  # each once, by acquisition, then name
-        "Find items; raise TemporaryError for what may pass, DataError for an item or a page that cannot be."
+        """Find items; raise TemporaryError for what may pass, DataError for an item or a page that cannot be.
+
+        Parameters
+        ----------
+        collections : Sequence[str]
+            Names.
+        bbox : Sequence[float]
+            west, south, east, north in degrees.
+        start : str | pd.Timestamp
+            First acquisition, with a zone.
+        end : str | pd.Timestamp
+            Last acquisition, with a zone.
+        limit : int, default 100
+            Items a page.
+
+        Returns
+        -------
+        list[StacItem]
+            Each once, by acquisition, then name.
+
+        Raises
+        ------
+        TemporaryError
+            For what may pass, DataError for an item or a page that cannot be.
+        ConfigError
+            "bbox={bbox}, collections={collections}: give west, south, east, north, and a list"
+        DataError
+            For one that is missing, unreadable, without a day or without a zone (see _utc).
+            "item {...} lacks its id, collection, properties or assets; is url= a STAC API?"
+            "{where} does not say when it was published; state lag=, the time from acquisition to sale"
+            "{where} was published {published} before it was taken {acquired}; ask the catalogue's maker"
+
+        Examples
+        --------
+        >>> from quantlab.altdata.stac import Stac
+        >>> catalogue = Stac(server.url, per_second=1000)
+        >>> items = catalogue.search(["lots"], [-90, 30, -80, 40], "2021-03-01T00:00Z", "2021-04-01T00:00Z")
+        """
         box = [float(x) for x in bbox]
         if len(box) != 4 or not all(map(math.isfinite, box)) or box[1] > box[3] or isinstance(collections, str):
             raise ConfigError(f"bbox={bbox}, collections={collections}: give west, south, east, north, and a list")
