@@ -9,6 +9,7 @@ __all__ = ['Measurement', 'Scene', 'cloud_mask', 'write_raster', 'read_raster', 
 
 # %% ../../nbs/altdata/180_satellite.ipynb #ec321085
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -76,13 +77,14 @@ class Measurement(NamedTuple):
 
 
 def _utc(value: object, what: str, where: str) -> pd.Timestamp:
-    "Read an instant; raise DataError for one that is missing, unreadable or without a zone."
+    "Read an instant; raise DataError for one that is missing, unreadable, without a day or without a zone."
+    dated = not isinstance(value, str) or re.match(r"\s*\d{4}-?\d\d-?\d\d", value)  # pandas fills in today
     try:
-        instant = pd.Timestamp(value)
+        instant = pd.Timestamp(value) if dated else pd.NaT
     except (ValueError, TypeError):
         instant = pd.NaT
     if instant is pd.NaT or instant.tz is None:
-        raise DataError(f"{where}: {what} is {str(value)[:40]!r}, no instant with a time zone; give {what}=...")
+        raise DataError(f"{where}: {what} is {str(value)[:40]!r}, no instant with a day and a time zone; give {what}=")
     return instant.tz_convert("UTC").as_unit("us")
 
 
@@ -121,7 +123,7 @@ class Scene:
     DataError
         "{name}: bands and mask have shapes {...}; give them one, not empty"
         "{where}: the grid {transform} is not north-up; warp it first (gdalwarp)"
-        "{where}: {what} is {...}, no instant with a time zone; give {what}=..."
+        "{where}: {what} is {...}, no instant with a day and a time zone; give {what}="
         "{name}: published {published}, acquired {acquired}, revision {revision}; a picture is published
         after it is taken"
 

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import pytest
 
-from quantlab.altdata.stac import Stac, StacAsset, StacItem
+from quantlab.altdata.stac import Stac, StacAsset, StacItem, stored_scenes
 from quantlab.core.config import root
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.vendors.base import TemporaryError
@@ -286,7 +287,8 @@ def item(href, name="s1", size=None, checksum=None, published="2021-03-03", coll
 
 
 def stored(folder):
-    return sorted(f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file())
+    files = [f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()]
+    return sorted(f for f in files if not f.endswith("items.json"))
 
 
 def test_a_file_is_fetched_once_checked_and_kept(serve, tmp_path):
@@ -346,7 +348,8 @@ def test_half_a_file_is_asked_again(serve, tmp_path):
 
 @pytest.mark.parametrize("href", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://elsewhere.example/x", "data:,x",
                                   "",
-                                  "s3://bucket/x", "http://127.0.0.1:1/x", "//evil.example/x", "http://a b/", "gopher://x",
+                                  "s3://bucket/x", "http://127.0.0.1:1/x", "//evil.example/x", "http://a b/",
+                                  "gopher://x",
                                   "HOST@evil.example/x", "HOST\r\nX: y", "HOST:99999999/x", "HOST/ü"])  # fmt: skip
 def test_other_addresses_are_refused_before_anything_is_asked(serve, tmp_path, href):
     service = serve(lambda *_: (200, {}, b"x"))
@@ -411,3 +414,100 @@ stac.download(stac.search(["lots"], {BOX}, *{SPAN}), {str(tmp_path)!r}, ["pan"])
         assert (tmp_path / path).read_bytes() == bodies[f"/files/{i}.tif"]
     asked = [r for r in service.requests if "files" in r]
     assert [asked.count(f"GET /files/{i}.tif") for i in range(4)] == [1, 1, 2, 1]
+
+
+# ---- times that a catalogue can hide
+
+COMPOSITE = {"datetime": "2024-03-01T00:00:00Z", "end_datetime": "2024-03-17T00:00:00Z"}
+
+
+def test_a_composite_is_acquired_with_its_last_pixels(serve):
+    one = ask(serve(pages([feature(1, properties=COMPOSITE)])), lag="1D")[0]
+    assert [str(t)[:10] for t in (one.acquired, one.published)] == ["2024-03-17", "2024-03-18"]
+    inside = feature(1, properties=COMPOSITE | {"end_datetime": "2024-02-28T00:00:00Z"})  # the later of the two holds
+    assert ask(serve(pages([inside])), lag="1D")[0].acquired == pd.Timestamp("2024-03-01", tz="UTC")
+    early = feature(1, properties=COMPOSITE | {"created": "2024-03-02T00:00:00Z"})
+    with pytest.raises(DataError, match="before it was taken"):
+        ask(serve(pages([early])))
+
+
+@pytest.mark.parametrize("end", ["", "soon", "2024-03-17", [1], 5])
+def test_an_end_that_cannot_be_read_is_not_passed_over(serve, end):
+    with pytest.raises(DataError, match="end_datetime"):
+        ask(serve(pages([feature(1, properties=COMPOSITE | {"end_datetime": end})])), lag="1D")
+
+
+@pytest.mark.parametrize("lag", ["16", "5 ", "-3", "", "soon", "1M", "1e3", "NaT", "999999999999D", 5, 1.5, True, [1],
+                                 pd.NaT, "-1D", float("nan")])  # fmt: skip
+def test_a_lag_without_a_unit_is_refused(lag):
+    with pytest.raises(ConfigError, match="lag=") as caught:
+        Stac("https://h.example", lag=lag)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("lag", ["16h", "P1D", "1 days 02:00:00", "0h", pd.Timedelta(days=1), timedelta(hours=5), None])
+def test_a_lag_with_a_unit_is_taken(lag):
+    assert Stac("https://h.example", lag=lag).lag == (None if lag is None else pd.Timedelta(lag))
+
+
+@pytest.mark.parametrize("when", ["10:00Z", "T10:00Z", "Mar 2 10:00Z", "2021-03T10:00Z", "2021T10:00Z", "now", "today"])
+def test_a_time_without_a_day_is_refused(serve, when):
+    for times in ({"datetime": when, "published": "2099-01-01T00:00:00Z"}, COMPOSITE | {"updated": when}):
+        with pytest.raises(DataError, match="a day and a time zone"):
+            ask(serve(pages([feature(1, properties=times)])))
+    with pytest.raises(DataError, match="a day and a time zone"):
+        Stac("https://h.example", pace=Naps()).search(["lots"], BOX, when, SPAN[1])
+
+
+# ---- the list of a store
+
+
+def test_a_store_lists_what_it_holds_once(serve, tmp_path):
+    service = serve(lambda *_: (200, {}, BODY))
+    stac, first = Stac(service.url, pace=Naps()), item(f"{service.url}/a.tif", "s1", published="2021-03-09")
+    assert stored_scenes(tmp_path / "nothing").empty and not (tmp_path / "nothing").exists()
+    stac.download([], tmp_path / "nothing", ["pan"])
+    assert not (tmp_path / "nothing").exists()
+    got = stac.download([first], tmp_path, ["pan"])
+    assert stored_scenes(tmp_path).equals(got)
+    assert stored_scenes(tmp_path / "nothing").dtypes.equals(got.dtypes)
+    stac.download([item(f"{service.url}/b.tif", "s2"), first], tmp_path, ["pan"])
+    listed = stored_scenes(str(tmp_path))
+    assert listed["item"].tolist() == ["s2", "s1"] and listed["known_at"].is_monotonic_increasing  # by publication
+    assert listed.dtypes.equals(got.dtypes) and listed["bytes"].tolist() == [len(BODY)] * 2
+    before = (tmp_path / "items.json").read_bytes()
+    stac.download([first], tmp_path, ["pan"])
+    assert (tmp_path / "items.json").read_bytes() == before and not list(tmp_path.rglob("*.part"))
+    (tmp_path / listed["path"][0]).unlink()
+    assert stored_scenes(tmp_path)["item"].tolist() == ["s1"]
+
+
+def test_what_was_fetched_before_a_failure_is_listed(serve, tmp_path):
+    service = serve(lambda path, *_: (200, {}, BODY) if path == "/a.tif" else (404, {}, b""))
+    with pytest.raises(DataError, match="404"):
+        Stac(service.url, pace=Naps()).download(
+            [item(f"{service.url}/a.tif", "s1"), item(f"{service.url}/b.tif", "s2")], tmp_path, ["pan"]
+        )
+    assert stored_scenes(tmp_path)["item"].tolist() == ["s1"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff", b"[1]", b'{"item": 1}', b'[{"item": "s1"}]', b"[" * 10_000, "times"]
+)
+def test_a_damaged_list_is_refused_before_anything_is_asked(serve, tmp_path, content):
+    service = serve(lambda *_: (200, {}, BODY))
+    stac, one = Stac(service.url, pace=Naps()), item(f"{service.url}/a.tif")
+    stac.download([one], tmp_path, ["pan"])
+    file = tmp_path / "items.json"
+    file.write_bytes(file.read_bytes().replace(b"2021-03-02T", b"T") if content == "times" else content)
+    for call in (lambda: stored_scenes(tmp_path), lambda: stac.download([one], tmp_path, ["pan"])):
+        with pytest.raises(DataError, match="items.json of the store is damaged"):
+            call()
+    assert len(service.requests) == 1
+
+
+def test_a_collection_does_not_take_the_place_of_the_list(serve, tmp_path):
+    service = serve(lambda *_: (200, {}, BODY))
+    with pytest.raises(DataError, match="own list"):
+        Stac(service.url, pace=Naps()).download([item(f"{service.url}/a", collection="Items.JSON")], tmp_path, ["pan"])
+    assert service.requests == []
