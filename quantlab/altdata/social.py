@@ -6,7 +6,9 @@
 __all__ = ['ask_json', 'PostPage', 'CryptoPanic', 'Reddit', 'JsonFeed', 'Inbox', 'collect_posts', 'read_posts']
 
 # %% ../../nbs/altdata/165_social.ipynb #ac76d81d
+import hashlib
 import json
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -30,6 +33,18 @@ _MOST = 2**26  # bytes of a page: services of one's own send a whole archive as 
 _LONGEST = 100_000  # characters of a text that are kept
 
 
+def _checked_url(url: str) -> str:
+    "Return the address of a document on the web; raise ConfigError for any other."
+    try:
+        parts = urlsplit(url)
+        fair = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except (ValueError, TypeError, AttributeError):
+        fair = False
+    if not fair:
+        raise ConfigError(f"{str(url)[:80]!r} is no address on the web; give one such as 'https://news.example/posts'")
+    return url
+
+
 def ask_json(
     url: str,  # of the document
     params: dict[str, object],  # of the query
@@ -38,72 +53,8 @@ def ask_json(
     pace: Callable[[], None] = lambda: None,  # called before each request
     sleep: Callable[[float], None] = time.sleep,  # takes seconds
 ) -> object:  # what the JSON holds
-    """Ask until a document comes whole; raise TemporaryError after the last attempt, DataError for what will not pass.
-
-    Parameters
-    ----------
-    url : str
-        Of the document.
-    params : dict[str, object]
-        Of the query.
-    headers : dict[str, str] | None, default None
-        Such as a key.
-    attempts : int, default 6
-        Before a TemporaryError is passed on.
-    pace : Callable[[], None], default lambda: None
-        Called before each request.
-    sleep : Callable[[float], None], default time.sleep
-        Takes seconds.
-
-    Returns
-    -------
-    object
-        What the JSON holds.
-
-    Raises
-    ------
-    TemporaryError
-        After the last attempt, DataError for what will not pass.
-    ConfigError
-        "attempts is {attempts}; give 1 or more"
-
-    Examples
-    --------
-    >>> from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-    >>> from quantlab.altdata.social import ask_json
-    >>> from quantlab.core.errors import show_error
-    >>> from threading import Thread
-    >>> from urllib.parse import parse_qsl, urlsplit
-    >>> class Server:
-    ...     "Answer GET requests on this machine from a function of path, query and number."
-    ...
-    ...     def __init__(self, answer):
-    ...         noted = []
-    ...         self.requests = noted
-    ...
-    ...         class Handler(BaseHTTPRequestHandler):
-    ...             def do_GET(self):
-    ...                 noted.append(self.path)
-    ...                 url = urlsplit(self.path)
-    ...                 status, headers, body = answer(url.path, dict(parse_qsl(url.query)), len(noted))
-    ...                 self.send_response(status)
-    ...                 for name, value in headers.items():
-    ...                     self.send_header(name, value)
-    ...                 self.end_headers()
-    ...                 self.wfile.write(body)
-    ...
-    ...             def log_message(self, *_):
-    ...                 "Say nothing."
-    ...
-    ...         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    ...         Thread(target=server.serve_forever, daemon=True).start()
-    ...         self.url = f"http://127.0.0.1:{server.server_port}"
-    >>> def no_sleep(seconds):
-    ...     "Do not wait: the service is on this machine."
-    >>> half = Server(lambda *_: (200, {}, b'{"posts": [{"name": "t3_1"'))
-    >>> show_error(lambda: ask_json(half.url, {}, attempts=2, sleep=no_sleep)).replace(half.url, "http://here")
-    "TemporaryError: http://here did not answer whole (Expecting ',' delimiter: line 1 column 27 (char 26))"
-    """
+    "Ask until a document comes whole; raise TemporaryError after the last attempt, DataError or ConfigError for the rest."
+    _checked_url(url)
     for attempt in range(attempts):
         pace()
         try:
@@ -117,32 +68,12 @@ def ask_json(
 
 def _plain(value: object) -> str:
     "Return a text that can be stored."
-    text = value if isinstance(value, str) else "" if value is None else str(value)
+    text = value if isinstance(value, str) else "" if value is None or value != value else str(value)
     return text[:_LONGEST].replace("\x00", "").encode("utf-8", "replace").decode()
 
 # %% ../../nbs/altdata/165_social.ipynb #7dd1c590
 class PostPage(NamedTuple):
-    """Hold what one request brought.
-
-    Parameters
-    ----------
-    rows : list[dict]
-        id, symbols, event_time (UTC), author, reach, text.
-    next : object
-        What the adapter asks for next; None: this was the last page.
-
-    Examples
-    --------
-    >>> from quantlab.altdata.social import PostPage, _Feed
-    >>> page = [{"user": {"name": "ann"}}]
-    >>> class Pair(_Feed):
-    ...     "Serve two empty pages."
-    ...
-    ...     def page(self, token):
-    ...         return PostPage([], 2 if token is None else None)
-    >>> [page.next for page in Pair().pages()]
-    [2, None]
-    """
+    "Hold what one request brought."
 
     rows: list[dict]  # id, symbols, event_time (UTC), author, reach, text
     next: object  # what the adapter asks for next; None: this was the last page
@@ -158,17 +89,35 @@ def _at(
     return raw
 
 
+_DATED = re.compile(
+    r"\d{4}(?:-\d\d-|/\d\d/|\d\d)\d\d(?=[T ]|$)"  # ISO 8601, or as letters and RSS write it: Mon, 4 Mar 2024
+    r"|(?:[a-z]+, ?)?\d{1,2} (?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]* \d{4}\b",
+    re.I,
+)
+_YEARS = (1900, 2200)  # of a publication
+
+
 def _instant(value: object, where: str, zone: str | None = None) -> pd.Timestamp:  # UTC, microseconds
-    "Read a publication time, seconds since 1970 or ISO 8601; raise DataError for none, or one without a zone."
+    "Read a publication time, seconds since 1970 or ISO 8601; raise DataError for none, or one without a day or zone."
+    shown, advice = f"{where} is dated {str(value)[:40]!r}", "give seconds since 1970, or ISO 8601 with the day"
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number and not _DATED.match(str(value).strip()):
+        raise DataError(f"{shown}, which is no time with its day; {advice}")
     try:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
         at = pd.Timestamp(value, unit="s", tz="UTC") if number else pd.Timestamp(value)
-        at = at.tz_localize(zone) if at.tz is None and zone else at
+        naive = at is not pd.NaT and at.tz is None
+        at = at.tz_localize(zone, ambiguous="NaT", nonexistent="NaT") if naive and zone else at
+        at = at.tz_convert("UTC").as_unit("us") if at is not pd.NaT and at.tz is not None else at
     except (ValueError, TypeError, OverflowError, KeyError) as error:
-        raise DataError(f"{where} is dated {str(value)[:40]!r}, which is no time ({type(error).__name__})") from None
-    if at is pd.NaT or at.tz is None:
-        raise DataError(f"{where} is dated {str(value)[:40]!r}, without a time zone; name it with zone=")
-    return at.tz_convert("UTC").as_unit("us")
+        raise DataError(f"{shown}, which is no time ({type(error).__name__}); {advice}") from None
+    if at is pd.NaT:
+        why = f"which the clocks of {zone} show twice or never; the service must name the offset" if zone else advice
+        raise DataError(f"{shown}, {why}")
+    if at.tz is None:
+        raise DataError(f"{shown}, without a time zone; name it with zone=")
+    if not _YEARS[0] <= at.year <= _YEARS[1]:
+        raise DataError(f"{shown}, the year {at.year}; {advice} (milliseconds are divided by 1000)")
+    return at
 
 
 def _count(value: object) -> float:
@@ -189,6 +138,7 @@ class _Feed:
 
     name: str
     url: str
+    place: str  # of the mark: the name, and a hash of what is asked
 
     def _ask(self, url: str, params: dict[str, object], headers: dict[str, str] | None = None) -> object:
         return ask_json(url, params, headers, self.attempts, self.pace, self.sleep)
@@ -196,67 +146,32 @@ class _Feed:
     def _keep(self, per_second: float, attempts: int, sleep: Callable[[float], None]) -> None:
         if not per_second > 0 or attempts < 1:
             raise ConfigError(f"per_second is {per_second} and attempts {attempts}; give numbers above 0")
+        _checked_url(self.url)
+        asked = json.dumps(vars(self), sort_keys=True, default=str)  # a twin that asks for more has a place of its own
+        self.place = f"{self.name} {hashlib.sha256(asked.encode()).hexdigest()[:16]}"
         self.pace, self.attempts, self.sleep = Pace(per_second, sleep), attempts, sleep
 
     def _same_host(self, where: object) -> str | None:
         "Return the address of a next page; raise DataError for one at another host."
         if not where:
             return None
-        if urlsplit(str(where))[:2] != urlsplit(self.url)[:2]:
-            raise DataError(f"{self.name} names a next page at {urlsplit(str(where)).netloc!r}; the key is not sent there")
+        try:
+            there = urlsplit(str(where))
+        except ValueError:
+            raise DataError(f"{self.name} names a next page {str(where)[:80]!r}, which is no address; tell it") from None
+        if there[:2] != urlsplit(self.url)[:2]:
+            raise DataError(f"{self.name} names a next page at {there.netloc!r}; the key is not sent there")
         return str(where)
 
     def page(self, token: object) -> PostPage:
-        """Return one page.
-
-        Parameters
-        ----------
-        token : object
-
-        Returns
-        -------
-        PostPage
-            One page.
-
-        Raises
-        ------
-        NotImplementedError
-        """
+        "Return one page."
         raise NotImplementedError
 
     def pages(
         self,
         token: object = None,  # where to go on; None: at the newest post
     ) -> Iterator[PostPage]:  # newest posts first
-        """Yield pages until the last; raise DataError for a service that goes in circles.
-
-        Parameters
-        ----------
-        token : object, default None
-            Where to go on; None: at the newest post.
-
-        Yields
-        ------
-        Iterator[PostPage]
-            Newest posts first.
-
-        Raises
-        ------
-        DataError
-            For a service that goes in circles.
-
-        Examples
-        --------
-        >>> from quantlab.altdata.social import PostPage, _Feed
-        >>> page = [{"user": {"name": "ann"}}]
-        >>> class Pair(_Feed):
-        ...     "Serve two empty pages."
-        ...
-        ...     def page(self, token):
-        ...         return PostPage([], 2 if token is None else None)
-        >>> [page.next for page in Pair().pages()]
-        [2, None]
-        """
+        "Yield pages until the last; raise DataError for a service that goes in circles."
         asked = []
         while True:
             if token in asked:
@@ -270,47 +185,7 @@ class _Feed:
 
 # %% ../../nbs/altdata/165_social.ipynb #6d13f294
 class CryptoPanic(_Feed):
-    """Read news on coins from CryptoPanic; its key is CRYPTOPANIC_API_KEY.
-
-    Parameters
-    ----------
-    symbols : dict[str, str]
-        Their code -> our symbol: {"BTC": "BTCUSDT"}.
-    per_second : float, default 1.0
-        Requests.
-    url : str, optional
-        Of the service.
-    attempts : int, default 6
-        Per page.
-    sleep : Callable[[float], None], default time.sleep
-        Takes seconds.
-
-    Examples
-    --------
-    >>> import json
-    >>> import os
-    >>> from quantlab.altdata.social import CryptoPanic
-    >>> from unittest.mock import patch
-    >>> news = {
-    ...     "next": None,
-    ...     "results": [
-    ...         {
-    ...             "id": 7, "title": "ETH upgrade ships", "published_at": "2024-03-04T15:00:00Z", "votes": {"liked": 4},
-    ...             "currencies": [{"code": "ETH"}, {"code": "XYZ"}], "source": {"domain": "news.example"},
-    ...         }
-    ...     ],
-    ... }  # fmt: skip
-    >>> panic = Server(lambda *_: (200, {}, json.dumps(news).encode()))
-    >>> with patch.dict(os.environ, {"CRYPTOPANIC_API_KEY": "abc123abc123"}):
-    ...     (got,) = CryptoPanic({"ETH": "ETHUSDT", "BTC": "BTCUSDT"}, url=panic.url).pages()
-    >>> got.rows[0]
-    {'id': '7',
-     'symbols': ['ETHUSDT'],
-     'event_time': Timestamp('2024-03-04 15:00:00+0000', tz='UTC'),
-     'author': 'news.example',
-     'reach': 4.0,
-     'text': 'ETH upgrade ships'}
-    """
+    "Read news on coins from CryptoPanic; its key is CRYPTOPANIC_API_KEY."
 
     def __init__(
         self,
@@ -320,35 +195,14 @@ class CryptoPanic(_Feed):
         attempts: int = 6,  # per page
         sleep: Callable[[float], None] = time.sleep,  # takes seconds
     ) -> None:
-        self.name, self.symbols, self.url = "cryptopanic", dict(symbols), url.rstrip("/")
+        self.name, self.symbols, self.url = "cryptopanic", dict(symbols), str(url).rstrip("/")
         self._keep(per_second, attempts, sleep)
 
     def page(
         self,
         token: object,  # address of the page, without its key; None: the newest
     ) -> PostPage:
-        """Ask for one page; raise TemporaryError for half an answer.
-
-        Parameters
-        ----------
-        token : object
-            Address of the page, without its key; None: the newest.
-
-        Returns
-        -------
-        PostPage
-            What one request brought.
-
-        Raises
-        ------
-        TemporaryError
-            For half an answer.
-        ConfigError
-            Where it is not set (see secret).
-        DataError
-            "{where} is dated {...}, which is no time ({__name__})"
-            "{where} is dated {...}, without a time zone; name it with zone="
-        """
+        "Ask for one page; raise TemporaryError for half an answer."
         params = {"auth_token": secret("CRYPTOPANIC_API_KEY")}
         first = {"currencies": ",".join(self.symbols), "public": "true"}
         where = self._same_host(token) or f"{self.url}/posts/"
@@ -378,34 +232,7 @@ class CryptoPanic(_Feed):
 
 # %% ../../nbs/altdata/165_social.ipynb #2fe02a9b
 class Reddit(_Feed):
-    """Read the newest posts of a subreddit; its key is REDDIT_TOKEN.
-
-    Parameters
-    ----------
-    subreddit : str
-    symbols : dict[str, str]
-        A cashtag's letters or a word -> our symbol: {"BTC": "BTCUSDT", "bitcoin": "BTCUSDT"}.
-    per_second : float, default 1.0
-        Requests.
-    url : str, default "https://oauth.reddit.com"
-        Of the service.
-    attempts : int, default 6
-        Per page.
-    sleep : Callable[[float], None], default time.sleep
-        Takes seconds.
-
-    Raises
-    ------
-    ConfigError
-        "subreddit is {subreddit}; give its name alone, such as 'stocks'"
-
-    Examples
-    --------
-    >>> from quantlab.altdata.social import Reddit
-    >>> def no_sleep(seconds):
-    ...     "Do not wait: the service is on this machine."
-    >>> feed = Reddit("coins", {"BTC": "BTCUSDT", "ETH": "ETHUSDT"}, per_second=1e6, url=server.url, sleep=no_sleep)
-    """
+    "Read the newest posts of a subreddit; its key is REDDIT_TOKEN."
 
     def __init__(
         self,
@@ -418,7 +245,7 @@ class Reddit(_Feed):
     ) -> None:
         if not subreddit.replace("_", "").isalnum():
             raise ConfigError(f"subreddit is {subreddit!r}; give its name alone, such as 'stocks'")
-        self.name, self.subreddit, self.url = f"reddit_{subreddit}", subreddit, url.rstrip("/")
+        self.name, self.subreddit, self.url = f"reddit_{subreddit}", subreddit, str(url).rstrip("/")
         self.symbols = {word.lower(): symbol for word, symbol in symbols.items()}
         self._keep(per_second, attempts, sleep)
 
@@ -426,28 +253,7 @@ class Reddit(_Feed):
         self,
         token: object,  # name of the last post that was sent; None: the newest
     ) -> PostPage:
-        """Ask for one page; raise TemporaryError for half an answer.
-
-        Parameters
-        ----------
-        token : object
-            Name of the last post that was sent; None: the newest.
-
-        Returns
-        -------
-        PostPage
-            What one request brought.
-
-        Raises
-        ------
-        TemporaryError
-            For half an answer.
-        ConfigError
-            Where it is not set (see secret).
-        DataError
-            "{where} is dated {...}, which is no time ({__name__})"
-            "{where} is dated {...}, without a time zone; name it with zone="
-        """
+        "Ask for one page; raise TemporaryError for half an answer."
         headers = {"Authorization": f"Bearer {secret('REDDIT_TOKEN')}", "User-Agent": "quantlab"}
         params = {"limit": 100} | ({"after": token} if token else {})
         got = self._ask(f"{self.url}/r/{self.subreddit}/new", params, headers)
@@ -467,66 +273,7 @@ class Reddit(_Feed):
 
 # %% ../../nbs/altdata/165_social.ipynb #fd3f0dcc
 class JsonFeed(_Feed):
-    """Read any service that lists posts as JSON, newest first, described by the paths of its fields.
-
-    Parameters
-    ----------
-    name : str
-        Of the source.
-    url : str
-        Of the first page.
-    fields : dict[str, str]
-        id, symbol, event_time, text, and optionally author, reach: dotted paths in a row.
-    rows : str
-        Dotted path of the list in the answer.
-    next_page : str | None, default None
-        Dotted path of the address of the next page; None: there is one page.
-    zone : str | None, default None
-        Of times that name none; None: such times are refused.
-    key : str | None, default None
-        Variable of the environment with the key, sent as a bearer; None: no key.
-    per_second : float, default 1.0
-        Requests.
-    attempts : int, default 6
-        Per page.
-    sleep : Callable[[float], None], default time.sleep
-        Takes seconds.
-
-    Raises
-    ------
-    ConfigError
-        "fields of {name} do not say where {missing} stand; give a dotted path of each"
-
-    Examples
-    --------
-    >>> import json
-    >>> import pandas as pd
-    >>> from quantlab.altdata.social import JsonFeed
-    >>> first = pd.Timestamp("2024-03-04 14:00", tz="UTC")
-    >>> said = [
-    ...     "calm morning",
-    ...     "$BTC looks strong",
-    ...     "selling my $BTC",
-    ...     "nothing new",
-    ...     "$ETH and $BTC up",
-    ...     "$ETH down",
-    ...     "$BTC flat",
-    ... ]
-    >>> shown = [
-    ...     {
-    ...         "name": f"t3_{n}",
-    ...         "title": text,
-    ...         "author": f"user{n % 3}",
-    ...         "score": 10 * n,
-    ...         "created_utc": first.timestamp() + 600 * n,
-    ...     }
-    ...     for n, text in enumerate(said)
-    ... ]
-    >>> fields = {"id": "name", "symbol": "author", "event_time": "created_utc", "text": "title"}
-    >>> plain = JsonFeed(
-    ...     "mine", "data:application/json," + json.dumps({"posts": shown}), fields, "posts", per_second=1e6
-    ... )
-    """
+    "Read any service that lists posts as JSON, newest first, described by the paths of its fields."
 
     def __init__(
         self,
@@ -544,6 +291,10 @@ class JsonFeed(_Feed):
         missing = sorted({"id", "symbol", "event_time", "text"} - {*fields})
         if missing:
             raise ConfigError(f"fields of {name} do not say where {missing} stand; give a dotted path of each")
+        try:
+            pd.Timestamp("2024-01-01").tz_localize(None if zone is None else ZoneInfo(zone))
+        except (KeyError, ValueError, TypeError, AttributeError, OSError):
+            raise ConfigError(f"zone of {name} is {zone!r}, which is none; give one such as 'America/New_York'") from None
         self.name, self.url, self.fields, self.rows, self.next_page = name, url, dict(fields), rows, next_page
         self.zone, self.key = zone, key
         self._keep(per_second, attempts, sleep)
@@ -552,28 +303,7 @@ class JsonFeed(_Feed):
         self,
         token: object,  # address of the page; None: the first
     ) -> PostPage:
-        """Ask for one page; raise TemporaryError for an answer without the list.
-
-        Parameters
-        ----------
-        token : object
-            Address of the page; None: the first.
-
-        Returns
-        -------
-        PostPage
-            What one request brought.
-
-        Raises
-        ------
-        TemporaryError
-            For an answer without the list.
-        ConfigError
-            Where it is not set (see secret).
-        DataError
-            "{where} is dated {...}, which is no time ({__name__})"
-            "{where} is dated {...}, without a time zone; name it with zone="
-        """
+        "Ask for one page; raise TemporaryError for an answer without the list."
         headers = {"Authorization": f"Bearer {secret(self.key)}"} if self.key else None
         got = self._ask(self._same_host(token) or self.url, {}, headers)
         found = _listed(_at(got, self.rows), self.name)
@@ -583,12 +313,16 @@ class JsonFeed(_Feed):
         value = {name: _at(raw, dotted) for name, dotted in self.fields.items()}
         where = f"post {_plain(value['id'])} of {self.name}"
         symbols = value["symbol"] if isinstance(value["symbol"], list) else [value["symbol"]]
-        author = value.get("author")
+        for symbol in symbols:
+            fair = isinstance(symbol, (str, int)) and not isinstance(symbol, bool) and str(symbol)[:1] not in ("[", "{")
+            if symbol and not fair:
+                raise DataError(f"{where} has the symbol {str(symbol)[:40]!r}; give the path of a name, or a list of names")
+        author, text = value.get("author"), _plain(value["text"])
         return {
-            "id": _plain(value["id"]), "symbols": [_plain(s) for s in symbols if s],
+            "id": _plain(value["id"]), "symbols": [_plain(s) for s in symbols if s and text.strip()],
             "event_time": _instant(value["event_time"], where, self.zone),
             "author": _plain(author) if author else None,
-            "reach": _count(value.get("reach")), "text": _plain(value["text"]),
+            "reach": _count(value.get("reach")), "text": text,
         }  # fmt: skip
 
 # %% ../../nbs/altdata/165_social.ipynb #05769843
@@ -608,26 +342,7 @@ def _micros(at: pd.Timestamp) -> int:
 
 # %% ../../nbs/altdata/165_social.ipynb #eec5e934
 class Inbox:
-    """Keep posts for good, with the instant at which each was first seen; raise DataError for a file that is no inbox.
-
-    Parameters
-    ----------
-    file : str | Path
-        Made where it is not there.
-
-    Raises
-    ------
-    DataError
-        "{...} cannot be used as an inbox ({error}); name another file"
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> from quantlab.altdata.social import Inbox
-    >>> from tempfile import TemporaryDirectory
-    >>> work = TemporaryDirectory()
-    >>> inbox = Inbox(Path(work.name) / "posts.sqlite")
-    """
+    "Keep posts for good, with the instant at which each was first seen; raise DataError for a file that is no inbox."
 
     def __init__(
         self,
@@ -657,47 +372,9 @@ class Inbox:
         rows: Sequence[dict],  # id, symbols, event_time, author, reach, text; from an adapter's page
         seen: pd.Timestamp,  # when they were read, UTC
         backfill: bool = False,  # True: take the service's word that they were readable when published
-        mark: tuple | None = None,  # reached, top (microseconds), token: stored with the rows, or not at all
+        mark: tuple | None = None,  # place, reached, top (microseconds), token: stored with the rows, or not at all
     ) -> dict[str, int]:  # new, revised, known: rows by post and symbol
-        """Store what is new and what is worded anew; raise DataError for a row without id, or seen before it was
-        published.
-
-        Parameters
-        ----------
-        source : str
-            Name of the service.
-        rows : Sequence[dict]
-            id, symbols, event_time, author, reach, text; from an adapter's page.
-        seen : pd.Timestamp
-            When they were read, UTC.
-        backfill : bool, default False
-            True: take the service's word that they were readable when published.
-        mark : tuple | None, default None
-            reached, top (microseconds), token: stored with the rows, or not at all.
-
-        Returns
-        -------
-        dict[str, int]
-            new, revised, known: rows by post and symbol.
-
-        Raises
-        ------
-        DataError
-            For a row without id, or seen before it was published.
-
-        Examples
-        --------
-        >>> import pandas as pd
-        >>> from pathlib import Path
-        >>> from quantlab.altdata.social import Inbox
-        >>> from tempfile import TemporaryDirectory
-        >>> work = TemporaryDirectory()
-        >>> inbox = Inbox(Path(work.name) / "posts.sqlite")
-        >>> noon = pd.Timestamp("2024-03-05 12:00", tz="UTC")
-        >>> assert inbox.add("hand", listed, noon) == {"new": 6, "revised": 0, "known": 0}, (
-        ...     "two posts name no coin, one names two"
-        ... )
-        """
+        "Store what is new and what is worded anew; raise DataError for a row without id, or seen before it was published."
         told = {"new": 0, "revised": 0, "known": 0}
         with self._open() as store:
 
@@ -707,7 +384,7 @@ class Inbox:
                     for symbol in row["symbols"]:
                         told[self._put(store, source, symbol, row, _micros(seen), backfill)] += 1
                 if mark:
-                    store.execute("insert or replace into marks values (?, ?, ?, ?)", (source, *mark))
+                    store.execute("insert or replace into marks values (?, ?, ?, ?)", mark)
                 store.execute("commit")
 
             self._run(store, work)
@@ -735,84 +412,19 @@ class Inbox:
 
     def mark(
         self,
-        source: str,  # name of the service
+        place: str,  # of a feed: two feeds of one service that ask for other symbols have two
     ) -> tuple[int | None, int | None, str | None]:  # reached and top in microseconds, token of an unfinished pass
-        """Say how far a source has been read.
-
-        Parameters
-        ----------
-        source : str
-            Name of the service.
-
-        Returns
-        -------
-        tuple[int | None, int | None, str | None]
-            Reached and top in microseconds, token of an unfinished pass.
-
-        Raises
-        ------
-        DataError
-            "{...} cannot be used as an inbox ({error}); name another file"
-
-        Examples
-        --------
-        >>> import os
-        >>> from quantlab.altdata.social import collect_posts
-        >>> from unittest.mock import patch
-        >>> def killed():
-        ...     "Tell the time once, then end the process."
-        ...     ticks.append(noon)
-        ...     if len(ticks) > 1:
-        ...         raise KeyboardInterrupt
-        ...     return noon
-        >>> with patch.dict(os.environ, {"REDDIT_TOKEN": "abc123abc123"}):
-        ...     try:
-        ...         collect_posts(feed, inbox, killed)
-        ...     except KeyboardInterrupt:
-        ...         part = len(inbox.read(sources=[feed.name]))
-        ...     rest = collect_posts(feed, inbox, lambda: noon)
-        ...     last = collect_posts(feed, inbox, lambda: noon)
-        >>> assert last["new"] == 0 and inbox.mark(feed.name)[2] is None
-        """
+        "Say how far a feed has been read."
         with self._open() as store:
             query = "select reached, top, token from marks where source=?"
-            return self._run(store, lambda: store.execute(query, (source,)).fetchone()) or (None, None, None)
+            return self._run(store, lambda: store.execute(query, (place,)).fetchone()) or (None, None, None)
 
     def read(
         self,
         symbols: Sequence[str] | None = None,  # None: all
         sources: Sequence[str] | None = None,  # None: all
     ) -> pd.DataFrame:  # posts frame with first_seen and backfilled, sorted by known_at
-        """Return the posts; pass them to altdata.events.current_events for an as-of read.
-
-        Parameters
-        ----------
-        symbols : Sequence[str] | None, default None
-            None: all.
-        sources : Sequence[str] | None, default None
-            None: all.
-
-        Returns
-        -------
-        pd.DataFrame
-            Posts frame with first_seen and backfilled, sorted by known_at.
-
-        Raises
-        ------
-        DataError
-            "{...} cannot be used as an inbox ({error}); name another file"
-            For a missing column, a naive time, an impossible reach or tone (see check_posts).
-
-        Examples
-        --------
-        >>> from pathlib import Path
-        >>> from quantlab.altdata.social import Inbox
-        >>> from tempfile import TemporaryDirectory
-        >>> work = TemporaryDirectory()
-        >>> inbox = Inbox(Path(work.name) / "posts.sqlite")
-        >>> kept = inbox.read(["BTCUSDT"])
-        >>> kept[["event_time", "known_at", "id", "revision", "text"]]
-        """
+        "Return the posts; pass them to altdata.events.current_events for an as-of read."
         with self._open() as store:
             frame = self._run(store, lambda: pd.read_sql_query("select * from posts", store))
         for name, wanted in (("symbol", symbols), ("source", sources)):
@@ -833,55 +445,9 @@ def collect_posts(
     overlap: float = 24.0,  # hours that are read again below the mark, to see edits
     since: pd.Timestamp | None = None,  # UTC: older posts end a pass; None: the service's own end
 ) -> dict[str, int]:  # new, revised, known, pages
-    """Store all posts of a source down to those it has brought before; go on where a pass was cut off.
-
-    Parameters
-    ----------
-    feed : _Feed
-        An adapter.
-    inbox : Inbox
-    now : Callable[[], pd.Timestamp]
-        The clock, UTC; asked after each page.
-    backfill : bool, default False
-        True: known_at is the publication time.
-    overlap : float, default 24.0
-        Hours that are read again below the mark, to see edits.
-    since : pd.Timestamp | None, default None
-        UTC: older posts end a pass; None: the service's own end.
-
-    Returns
-    -------
-    dict[str, int]
-        new, revised, known, pages.
-
-    Raises
-    ------
-    DataError
-        "the instant {at} says no time zone; give one such as 2024-03-04 14:00+00:00"
-
-    Examples
-    --------
-    >>> import os
-    >>> from quantlab.altdata.social import collect_posts
-    >>> from unittest.mock import patch
-    >>> def killed():
-    ...     "Tell the time once, then end the process."
-    ...     ticks.append(noon)
-    ...     if len(ticks) > 1:
-    ...         raise KeyboardInterrupt
-    ...     return noon
-    >>> with patch.dict(os.environ, {"REDDIT_TOKEN": "abc123abc123"}):
-    ...     try:
-    ...         collect_posts(feed, inbox, killed)
-    ...     except KeyboardInterrupt:
-    ...         part = len(inbox.read(sources=[feed.name]))
-    ...     rest = collect_posts(feed, inbox, lambda: noon)
-    ...     last = collect_posts(feed, inbox, lambda: noon)
-    >>> whole = inbox.read(sources=[feed.name])
-    >>> {"after the kill": part, "after the next call": len(whole), "asked again": last["known"]}
-    """
+    "Store all posts of a source down to those it has brought before; go on where a pass was cut off."
     told = {"new": 0, "revised": 0, "known": 0, "pages": 0}
-    reached, top, token = inbox.mark(feed.name)
+    reached, top, token = inbox.mark(feed.place)
     for resume in ([json.loads(token)] if token else []) + [None]:
         floor = reached - round(overlap * 3_600_000_000) if reached is not None else None
         floor = max(x for x in (floor, since and _micros(since), -(10**18)) if x is not None)
@@ -889,7 +455,7 @@ def collect_posts(
             times = [_micros(row["event_time"]) for row in page.rows]
             top = max([*times, top or -(10**18)])
             done = page.next is None or (bool(times) and max(times) < floor)
-            mark = (top, None, None) if done else (reached, top, json.dumps(page.next))
+            mark = (feed.place, *((top, None, None) if done else (reached, top, json.dumps(page.next))))
             for name, n in inbox.add(feed.name, page.rows, now(), backfill, mark).items():
                 told[name] += n
             told["pages"] += 1
@@ -899,7 +465,7 @@ def collect_posts(
     return told
 
 # %% ../../nbs/altdata/165_social.ipynb #5eb80b4e
-_TEXTS = {"id": "str", "symbol": "str", "author": "str", "text": "str"}
+_TEXTS = dict.fromkeys(("id", "symbol", "author", "text", "event_time", "known_at"), "str")
 
 
 def _table(file: Path) -> pd.DataFrame:
@@ -931,88 +497,96 @@ def _lines(file: Path) -> list[dict]:
         rows += [row] if row else []
     return rows
 
-
-def _zoned(raw: pd.Series, name: str, zone: str | None) -> pd.Series:
-    "Return instants in UTC; raise DataError for no time, or one without a zone where none is given."
-    try:
-        at = pd.to_datetime(raw, format=None if raw.dtype.kind == "M" else "ISO8601")
-        if not isinstance(at.dtype, pd.DatetimeTZDtype) and at.dtype.kind != "M":
-            raise ValueError("times of several zones; write them in one")
-        if not isinstance(at.dtype, pd.DatetimeTZDtype):
-            if zone is None:
-                raise ValueError("no time zone; name it with zone=, or write it into the file")
-            at = at.dt.tz_localize(zone)
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{name} cannot be read: {str(error).splitlines()[0][:120]}") from None
-    return at.dt.tz_convert("UTC").astype(_MICRO)
+# %% ../../nbs/altdata/165_social.ipynb #d4daf1b9
+_DAY = r"\d{4}(?:-\d\d-|/\d\d/|\d\d)\d\d"
+_OFFSET = r"(?:Z|[+-]\d\d(?::?\d\d)?)"
+_CLOCK = r"[T ]\d\d(?::?\d\d(?::?\d\d(?:\.\d+)?)?)?"
+_SPELLING = "which is no day or time; write it as 2024-03-04 or 2024-03-04T15:00-05:00"
 
 
+def _refuse_row(where: str, raw: pd.Series, wrong: pd.Series, why: str) -> None:
+    "Raise DataError for the first row that is wrong."
+    if wrong.any():
+        n = int(np.argmax(wrong.to_numpy()))
+        raise DataError(f"{where} cannot be read: row {n} holds {str(raw.iloc[n])[:40]!r}, {why}")
+
+
+def _spelled(raw: pd.Series, where: str) -> tuple[pd.Series, pd.Series, pd.Series]:  # UTC or local, days, with a zone
+    "Read times that are written; raise DataError for a row that is no day and no time."
+    text = raw.astype("str").fillna("").str.strip()
+    day, zoned = text.str.fullmatch(_DAY), text.str.fullmatch(_DAY + _CLOCK + _OFFSET)
+    _refuse_row(where, text, ~(day | zoned | text.str.fullmatch(_DAY + _CLOCK)), _SPELLING)
+    plain = text.str.replace("/", "-")
+    local = pd.to_datetime(plain.where(~zoned), format="ISO8601", errors="coerce").astype("datetime64[us]")
+    fixed = pd.to_datetime(plain.where(zoned), format="ISO8601", errors="coerce", utc=True).astype(_MICRO)
+    at = local.dt.tz_localize("UTC").where(~zoned, fixed)
+    _refuse_row(where, text, at.isna(), _SPELLING)
+    return at, day, zoned
+
+
+def _times(
+    raw: pd.Series,
+    where: str,  # for the messages
+    zone: str | None,
+) -> tuple[pd.Series, pd.Series]:  # UTC, a day at its midnight; which are days alone
+    "Read a column of times row by row; raise DataError for no time, or one without a zone where none is given."
+    if isinstance(raw.dtype, pd.ArrowDtype) and raw.dtype.kind == "M":
+        raw = raw.astype("datetime64[us]" if raw.dtype.pyarrow_dtype.tz is None else _MICRO)
+    aware = isinstance(raw.dtype, pd.DatetimeTZDtype)
+    if raw.dtype.kind != "M":
+        at, day, zoned = _spelled(raw, where)
+    else:  # a midnight that names no zone is how a day is stored
+        _refuse_row(where, raw, raw.isna(), _SPELLING)
+        at = raw.dt.tz_convert("UTC").astype(_MICRO) if aware else raw.astype("datetime64[us]").dt.tz_localize("UTC")
+        day = (at == at.dt.normalize()) & (not aware)
+        zoned = pd.Series(aware, index=raw.index)
+    local = ~(day | zoned)
+    if local.any():
+        if zone is None:
+            _refuse_row(where, raw, local, "no time zone; name it with zone=, or write it into the file")
+        try:
+            here = at.dt.tz_localize(None).dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
+        except (ValueError, TypeError, LookupError, OSError):
+            raise DataError(f"{where} cannot be read: zone {zone!r} is none; give one such as 'Europe/Berlin'") from None
+        _refuse_row(where, raw, local & here.isna(), f"which the clocks of {zone} show twice or never; write its offset")
+        at = at.where(~local, here)
+    _refuse_row(where, raw, ~at.dt.year.between(*_YEARS), "a year that cannot be; mend it")
+    return at.astype(_MICRO), day
+
+
+def _known(at: pd.Series, day: pd.Series, closes: pd.Series | None, where: str) -> pd.Series:
+    "Return when each time was known, a day at the close of the session after it; raise DataError without that close."
+    if not day.any():
+        return at
+    label = at.dt.strftime("%Y-%m-%d")
+    if closes is None:
+        n = int(np.argmax(day.to_numpy()))
+        raise DataError(f"{where} dates row {n} by day ({label.iloc[n]}); give closes=, the next one is when it is known")
+    known = known_next_close(at[day].dt.tz_localize(None), closes).reindex(at.index)
+    _refuse_row(where, label, day & known.isna(), "and closes do not hold the session after it; give more")
+    return at.where(~day, known).astype(_MICRO)
+
+# %% ../../nbs/altdata/165_social.ipynb #4b0d7eb8
 def read_posts(
     file: str | Path,  # .csv, .parquet, .jsonl: symbol, event_time, text; optional known_at, id, author, reach, source
     zone: str | None = None,  # of times that name none: "America/New_York"; None: such times are refused
     closes: pd.Series | None = None,  # closing instants by session label, where event_time is a date alone
 ) -> pd.DataFrame:  # posts frame, sorted by known_at
-    """Read a file of posts; raise DataError for a missing column or zone, a broken line, or a date without closes.
-
-    Parameters
-    ----------
-    file : str | Path
-        .csv, .parquet, .jsonl: symbol, event_time, text; optional known_at, id, author, reach, source.
-    zone : str | None, default None
-        Of times that name none: "America/New_York"; None: such times are refused.
-    closes : pd.Series | None, default None
-        Closing instants by session label, where event_time is a date alone.
-
-    Returns
-    -------
-    pd.DataFrame
-        Posts frame, sorted by known_at.
-
-    Raises
-    ------
-    DataError
-        For a missing column or zone, a broken line, or a date without closes.
-    ConfigError
-        "{...} ends with {suffix}; name a .csv, .parquet or .jsonl file"
-    ValueError
-        "times of several zones; write them in one"
-        "no time zone; name it with zone=, or write it into the file"
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> from quantlab.altdata.social import read_posts
-    >>> from tempfile import TemporaryDirectory
-    >>> work = TemporaryDirectory()
-    >>> file = Path(work.name) / "mine.csv"
-    >>> file.write_text(
-    ...     "symbol,event_time,text\\nAAPL,2024-03-04 15:59,late but today\\nAAPL,2024-03-04 16:01,too late\\n"
-    ... )
-    >>> new_york = read_posts(file, zone="America/New_York")
-    >>> new_york[["known_at", "symbol", "id", "text"]]
-                       known_at symbol    id            text
-    0 2024-03-04 20:59:00+00:00   AAPL  row0  late but today
-    1 2024-03-04 21:01:00+00:00   AAPL  row1        too late
-    """
+    "Read a file of posts; raise DataError for a missing column or zone, a broken line, or a date without closes."
     file = Path(file)
-    raw = _table(file)
+    raw = _table(file).reset_index(drop=True)
     missing = [c for c in ("symbol", "event_time", "text") if c not in raw]
     if missing and len(raw):
         raise DataError(f"{display_path(file)} has no column {missing}, it has {list(raw)}; rename or add them")
     if raw.empty:
         return empty_posts()
-    text = raw["event_time"].astype("str").str.strip()
-    if text.str.fullmatch(r"\d{4}-\d\d-\d\d").all():
-        if closes is None:
-            raise DataError(f"{display_path(file)} dates its posts by day; give closes=, the next one is when they are known")
-        at = pd.to_datetime(text).dt.as_unit("us")
-        known = known_next_close(at, closes)
-        at = at.dt.tz_localize("UTC")
-        if known.isna().any():
-            raise DataError(f"closes end {closes.index[-1]}, before the session after {text[known.isna()].iloc[0]}; give more")
-    else:
-        at = _zoned(raw["event_time"], f"event_time of {display_path(file)}", zone)
-        known = _zoned(raw["known_at"], f"known_at of {display_path(file)}", zone) if "known_at" in raw else at
+    where = f"event_time of {display_path(file)}"
+    at, day = _times(raw["event_time"], where, zone)
+    known = _known(at, day, closes, where)
+    if "known_at" in raw:
+        where = f"known_at of {display_path(file)}"
+        own = _known(*_times(raw["known_at"], where, zone), closes, where)
+        known = own.where(~day | (own > known), known)
     rest = {"source": file.stem, "author": np.nan, "reach": np.nan, "revision": 0}
     posts = raw.assign(event_time=at, known_at=known, kind="post", **{c: v for c, v in rest.items() if c not in raw})
     if "id" not in posts:
