@@ -67,7 +67,29 @@ def _roles(table: pd.DataFrame) -> pd.Series:  # operator, executive, analyst or
 def split_call(
     text: str,  # of a transcript
 ) -> pd.DataFrame:  # a row a turn, in order: section (prepared, questions), speaker, title, role, text
-    "Split a transcript into turns of speech; raise DataError for a text in which nobody speaks."
+    """Split a transcript into turns of speech; raise DataError for a text in which nobody speaks.
+
+    Parameters
+    ----------
+    text : str
+        Of a transcript.
+
+    Returns
+    -------
+    pd.DataFrame
+        A row a turn, in order: section (prepared, questions), speaker, title, role, text.
+
+    Raises
+    ------
+    DataError
+        For a text in which nobody speaks.
+
+    Examples
+    --------
+    >>> from quantlab.altdata.calls import split_call
+    >>> from quantlab.core.errors import show_error
+    >>> show_error(lambda: split_call("once upon a time there was a company"))
+    """
     table = pd.DataFrame(_turns(text.splitlines()), columns=["section", "speaker", "title", "text"])
     table["text"] = [" ".join(" ".join(part).split()) for part in table["text"]]
     if not (table["speaker"] != "").any():
@@ -80,7 +102,63 @@ def split_call(
 
 # %% ../../nbs/altdata/163_calls.ipynb #cf5baccb
 class Transcript(NamedTuple):
-    "Hold one call: when, of whom, and its turns of speech."
+    """Hold one call: when, of whom, and its turns of speech.
+
+    Parameters
+    ----------
+    symbol : str
+        Name of the instrument.
+    event_time : pd.Timestamp
+        UTC, the call.
+    known_at : pd.Timestamp
+        UTC, the transcript.
+    id : str
+        Name of the file.
+    turns : pd.DataFrame
+        section, speaker, title, role, text.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.calls import read_transcript
+    >>> from quantlab.core.errors import show_error
+    >>> from tempfile import TemporaryDirectory
+    >>> SPRING = \"\"\"
+    ... Symbol: ACME
+    ... Date: 2024-05-02T17:00:00-04:00
+    ... Published: 2024-05-02T21:30:00-04:00
+    ...
+    ... Prepared Remarks
+    ...
+    ... Operator
+    ... Good afternoon and welcome to the Acme call. Please go ahead.
+    ...
+    ... Jane Roe -- Chief Executive Officer
+    ... Thank you. We had a great quarter. Orders were strong and our teams delivered excellent results.
+    ... We are confident.
+    ...
+    ... John Doe -- Chief Financial Officer
+    ... Revenue grew nine percent. Margins improved.
+    ...
+    ... Questions and Answers
+    ...
+    ... Operator
+    ... Our first question comes from Ann Poe with Big Bank.
+    ...
+    ... Ann Poe -- Big Bank -- Analyst
+    ... I am worried about the weak demand in Europe. Is it a problem?
+    ...
+    ... Jane Roe -- Chief Executive Officer
+    ... It may be difficult, and the outcome is uncertain. We could see a loss there.
+    ... \"\"\"
+    >>> body = SPRING.split("\\n\\n", 1)[1]
+    >>> work = TemporaryDirectory()
+    >>> folder = Path(work.name)
+    >>> bad, told = folder / "bad.txt", []
+    >>> for line in ("Date: 2024-05-02 17:00", "Date: May 2, 2024", "Date: 2024-05-02T17:00-04:00"):
+    ...     bad.write_text(f"Symbol: ACME\\n{line}\\n\\n{body}")
+    ...     told.append(show_error(lambda: read_transcript(bad)).replace(str(bad), "bad.txt"))
+    """
 
     symbol: str
     event_time: pd.Timestamp  # UTC, the call
@@ -151,7 +229,67 @@ def read_transcript(
     file: str | Path,  # .txt with a head of Symbol and Date, or .json
     closes: pd.Series | None = None,  # closing instants by session label, where no instant of publication is told
 ) -> Transcript:
-    "Read a call; raise DataError for a file without symbol, time or speech, or a time without zone or closes."
+    """Read a call; raise DataError for a file without symbol, time or speech, or a time without zone or closes.
+
+    Parameters
+    ----------
+    file : str | Path
+        .txt with a head of Symbol and Date, or .json.
+    closes : pd.Series | None, default None
+        Closing instants by session label, where no instant of publication is told.
+
+    Returns
+    -------
+    Transcript
+        One call: when, of whom, and its turns of speech.
+
+    Raises
+    ------
+    DataError
+        For a file without symbol, time or speech, or a time without zone or closes.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.calls import read_transcript
+    >>> from quantlab.core.errors import show_error
+    >>> from tempfile import TemporaryDirectory
+    >>> SPRING = \"\"\"
+    ... Symbol: ACME
+    ... Date: 2024-05-02T17:00:00-04:00
+    ... Published: 2024-05-02T21:30:00-04:00
+    ...
+    ... Prepared Remarks
+    ...
+    ... Operator
+    ... Good afternoon and welcome to the Acme call. Please go ahead.
+    ...
+    ... Jane Roe -- Chief Executive Officer
+    ... Thank you. We had a great quarter. Orders were strong and our teams delivered excellent results.
+    ... We are confident.
+    ...
+    ... John Doe -- Chief Financial Officer
+    ... Revenue grew nine percent. Margins improved.
+    ...
+    ... Questions and Answers
+    ...
+    ... Operator
+    ... Our first question comes from Ann Poe with Big Bank.
+    ...
+    ... Ann Poe -- Big Bank -- Analyst
+    ... I am worried about the weak demand in Europe. Is it a problem?
+    ...
+    ... Jane Roe -- Chief Executive Officer
+    ... It may be difficult, and the outcome is uncertain. We could see a loss there.
+    ... \"\"\"
+    >>> body = SPRING.split("\\n\\n", 1)[1]
+    >>> work = TemporaryDirectory()
+    >>> folder = Path(work.name)
+    >>> bad, told = folder / "bad.txt", []
+    >>> for line in ("Date: 2024-05-02 17:00", "Date: May 2, 2024", "Date: 2024-05-02T17:00-04:00"):
+    ...     bad.write_text(f"Symbol: ACME\\n{line}\\n\\n{body}")
+    ...     told.append(show_error(lambda: read_transcript(bad)).replace(str(bad), "bad.txt"))
+    """
     file = Path(file)
     raw = _parsed(file)
     if not isinstance(raw.get("symbol"), str) or not raw["symbol"].strip() or "event_time" not in raw:
@@ -216,7 +354,76 @@ def call_tone(
     turns: pd.DataFrame,  # section, speaker, title, role, text
     lexicon: Lexicon | None = None,  # the user's Loughran-McDonald list; None: VADER and a few hedging words
 ) -> pd.Series:  # tone, tone_prepared, tone_questions, tone_answers in [-1, 1]; uncertainty, a share; n_words; NaN: none
-    "Read the tone of a call by part, and how much the executives hedge."
+    """Read the tone of a call by part, and how much the executives hedge.
+
+    Parameters
+    ----------
+    turns : pd.DataFrame
+        section, speaker, title, role, text.
+    lexicon : Lexicon | None, default None
+        The user's Loughran-McDonald list; None: VADER and a few hedging words.
+
+    Returns
+    -------
+    pd.Series
+        tone, tone_prepared, tone_questions, tone_answers in [-1, 1]; uncertainty, a share; n_words;
+        NaN: none.
+
+    Raises
+    ------
+    DataError
+        For what is no text (see clean_text).
+        For what is no text (see lexicon_tone).
+    ConfigError
+        Without the extra, DataError for what is no text (see vader_tone).
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.calls import call_tone, read_transcript
+    >>> from tempfile import TemporaryDirectory
+    >>> SPRING = \"\"\"
+    ... Symbol: ACME
+    ... Date: 2024-05-02T17:00:00-04:00
+    ... Published: 2024-05-02T21:30:00-04:00
+    ...
+    ... Prepared Remarks
+    ...
+    ... Operator
+    ... Good afternoon and welcome to the Acme call. Please go ahead.
+    ...
+    ... Jane Roe -- Chief Executive Officer
+    ... Thank you. We had a great quarter. Orders were strong and our teams delivered excellent results.
+    ... We are confident.
+    ...
+    ... John Doe -- Chief Financial Officer
+    ... Revenue grew nine percent. Margins improved.
+    ...
+    ... Questions and Answers
+    ...
+    ... Operator
+    ... Our first question comes from Ann Poe with Big Bank.
+    ...
+    ... Ann Poe -- Big Bank -- Analyst
+    ... I am worried about the weak demand in Europe. Is it a problem?
+    ...
+    ... Jane Roe -- Chief Executive Officer
+    ... It may be difficult, and the outcome is uncertain. We could see a loss there.
+    ... \"\"\"
+    >>> work = TemporaryDirectory()
+    >>> folder = Path(work.name)
+    >>> (folder / "acme_q1.txt").write_text(SPRING)
+    >>> spring = read_transcript(folder / "acme_q1.txt")
+    >>> read = call_tone(spring.turns)
+    >>> read.round(3)
+    tone               0.159
+    tone_prepared      0.536
+    tone_questions    -0.595
+    tone_answers      -0.470
+    uncertainty        0.075
+    n_words           40.000
+    dtype: float64
+    """
     table = _read(turns, lexicon)
     table = table[table["tone"].notna() & (table["words"] > 0)]
 
@@ -238,7 +445,43 @@ def call_events(
     lexicon: Lexicon | None = None,  # the user's Loughran-McDonald list; None: VADER
     source: str = "transcripts",  # of the events
 ) -> pd.DataFrame:  # events frame, kind "call", with CALL_COLUMNS, n_words and each of CALL_COLUMNS with _change
-    "Make an event of each call, with its change against the last one; raise DataError for a call that comes twice."
+    """Make an event of each call, with its change against the last one; raise DataError for a call that comes twice.
+
+    Parameters
+    ----------
+    calls : Iterable[Transcript]
+        In any order.
+    lexicon : Lexicon | None, default None
+        The user's Loughran-McDonald list; None: VADER.
+    source : str, default "transcripts"
+        Of the events.
+
+    Returns
+    -------
+    pd.DataFrame
+        Events frame, kind "call", with CALL_COLUMNS, n_words and each of CALL_COLUMNS with _change.
+
+    Raises
+    ------
+    DataError
+        For a call that comes twice.
+    ConfigError
+        Without the extra, DataError for what is no text (see vader_tone).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.calls import call_events, read_transcripts
+    >>> from quantlab.altdata.events import session_closes
+    >>> from tempfile import TemporaryDirectory
+    >>> work = TemporaryDirectory()
+    >>> folder = Path(work.name)
+    >>> closes = session_closes(pd.DatetimeIndex(["2024-05-02", "2024-05-03", "2024-08-01", "2024-08-02"]))
+    >>> calls = read_transcripts(folder, closes)
+    >>> events = call_events(calls)
+    >>> events[["known_at", "symbol"]].join(events[["tone", "tone_change", "uncertainty"]].round(3))
+    """
     columns = [*CALL_COLUMNS, "n_words"]
     facts = [(c, [c.event_time, c.known_at, c.symbol, source, "call", 0, c.id]) for c in calls]
     rows = [[*fact, *call_tone(c.turns, lexicon)[columns]] for c, fact in facts]
@@ -261,7 +504,43 @@ def read_transcripts(
     folder: str | Path,  # with .txt and .json files
     closes: pd.Series | None = None,  # closing instants by session label, where no instant of publication is told
 ) -> list[Transcript]:  # in order of the files' names
-    "Read all calls of a folder; raise ConfigError for a folder that is not there, DataError for a file that is no call."
+    """Read all calls of a folder; raise ConfigError for a folder that is not there, DataError for a file that is no
+    call.
+
+    Parameters
+    ----------
+    folder : str | Path
+        With .txt and .json files.
+    closes : pd.Series | None, default None
+        Closing instants by session label, where no instant of publication is told.
+
+    Returns
+    -------
+    list[Transcript]
+        In order of the files' names.
+
+    Raises
+    ------
+    ConfigError
+        For a folder that is not there, DataError for a file that is no call.
+    DataError
+        "{...} cannot be read ({__name__}); give UTF-8 text or JSON"
+        "{...} holds a {__name__}; give one object a file"
+        "{...} names no symbol or no date; begin it with 'Symbol: ...' and 'Date: ...'"
+        "{shown}, a spelling that is not read; {spelling}"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.calls import read_transcripts
+    >>> from quantlab.altdata.events import session_closes
+    >>> from tempfile import TemporaryDirectory
+    >>> work = TemporaryDirectory()
+    >>> folder = Path(work.name)
+    >>> closes = session_closes(pd.DatetimeIndex(["2024-05-02", "2024-05-03", "2024-08-01", "2024-08-02"]))
+    >>> calls = read_transcripts(folder, closes)
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise ConfigError(f"{display_path(folder)} is no folder; name the one with your transcripts")

@@ -53,7 +53,74 @@ def ask_json(
     pace: Callable[[], None] = lambda: None,  # called before each request
     sleep: Callable[[float], None] = time.sleep,  # takes seconds
 ) -> object:  # what the JSON holds
-    "Ask until a document comes whole; raise TemporaryError after the last attempt, DataError or ConfigError for the rest."
+    """Ask until a document comes whole; raise TemporaryError after the last attempt, DataError or ConfigError for the
+    rest.
+
+    Parameters
+    ----------
+    url : str
+        Of the document.
+    params : dict[str, object]
+        Of the query.
+    headers : dict[str, str] | None, default None
+        Such as a key.
+    attempts : int, default 6
+        Before a TemporaryError is passed on.
+    pace : Callable[[], None], default lambda: None
+        Called before each request.
+    sleep : Callable[[float], None], default time.sleep
+        Takes seconds.
+
+    Returns
+    -------
+    object
+        What the JSON holds.
+
+    Raises
+    ------
+    TemporaryError
+        After the last attempt, DataError or ConfigError for the rest.
+    ConfigError
+        "{...} is no address on the web; give one such as 'https://news.example/posts'"
+        "attempts is {attempts}; give 1 or more"
+
+    Examples
+    --------
+    >>> from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    >>> from quantlab.altdata.social import ask_json
+    >>> from quantlab.core.errors import show_error
+    >>> from threading import Thread
+    >>> from urllib.parse import parse_qsl, urlsplit
+    >>> class Server:
+    ...     "Answer GET requests on this machine from a function of path, query and number."
+    ...
+    ...     def __init__(self, answer):
+    ...         noted = []
+    ...         self.requests = noted
+    ...
+    ...         class Handler(BaseHTTPRequestHandler):
+    ...             def do_GET(self):
+    ...                 noted.append(self.path)
+    ...                 url = urlsplit(self.path)
+    ...                 status, headers, body = answer(url.path, dict(parse_qsl(url.query)), len(noted))
+    ...                 self.send_response(status)
+    ...                 for name, value in headers.items():
+    ...                     self.send_header(name, value)
+    ...                 self.end_headers()
+    ...                 self.wfile.write(body)
+    ...
+    ...             def log_message(self, *_):
+    ...                 "Say nothing."
+    ...
+    ...         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    ...         Thread(target=server.serve_forever, daemon=True).start()
+    ...         self.url = f"http://127.0.0.1:{server.server_port}"
+    >>> def no_sleep(seconds):
+    ...     "Do not wait: the service is on this machine."
+    >>> half = Server(lambda *_: (200, {}, b'{"posts": [{"name": "t3_1"'))
+    >>> show_error(lambda: ask_json(half.url, {}, attempts=2, sleep=no_sleep)).replace(half.url, "http://here")
+    "TemporaryError: http://here did not answer whole (Expecting ',' delimiter: line 1 column 27 (char 26))"
+    """
     _checked_url(url)
     for attempt in range(attempts):
         pace()
@@ -73,7 +140,27 @@ def _plain(value: object) -> str:
 
 # %% ../../nbs/altdata/165_social.ipynb #7dd1c590
 class PostPage(NamedTuple):
-    "Hold what one request brought."
+    """Hold what one request brought.
+
+    Parameters
+    ----------
+    rows : list[dict]
+        id, symbols, event_time (UTC), author, reach, text.
+    next : object
+        What the adapter asks for next; None: this was the last page.
+
+    Examples
+    --------
+    >>> from quantlab.altdata.social import PostPage, _Feed
+    >>> page = [{"user": {"name": "ann"}}]
+    >>> class Pair(_Feed):
+    ...     "Serve two empty pages."
+    ...
+    ...     def page(self, token):
+    ...         return PostPage([], 2 if token is None else None)
+    >>> [page.next for page in Pair().pages()]
+    [2, None]
+    """
 
     rows: list[dict]  # id, symbols, event_time (UTC), author, reach, text
     next: object  # what the adapter asks for next; None: this was the last page
@@ -164,14 +251,56 @@ class _Feed:
         return str(where)
 
     def page(self, token: object) -> PostPage:
-        "Return one page."
+        """Return one page.
+
+        Parameters
+        ----------
+        token : object
+
+        Returns
+        -------
+        PostPage
+            One page.
+
+        Raises
+        ------
+        NotImplementedError
+        """
         raise NotImplementedError
 
     def pages(
         self,
         token: object = None,  # where to go on; None: at the newest post
     ) -> Iterator[PostPage]:  # newest posts first
-        "Yield pages until the last; raise DataError for a service that goes in circles."
+        """Yield pages until the last; raise DataError for a service that goes in circles.
+
+        Parameters
+        ----------
+        token : object, default None
+            Where to go on; None: at the newest post.
+
+        Yields
+        ------
+        Iterator[PostPage]
+            Newest posts first.
+
+        Raises
+        ------
+        DataError
+            For a service that goes in circles.
+
+        Examples
+        --------
+        >>> from quantlab.altdata.social import PostPage, _Feed
+        >>> page = [{"user": {"name": "ann"}}]
+        >>> class Pair(_Feed):
+        ...     "Serve two empty pages."
+        ...
+        ...     def page(self, token):
+        ...         return PostPage([], 2 if token is None else None)
+        >>> [page.next for page in Pair().pages()]
+        [2, None]
+        """
         asked = []
         while True:
             if token in asked:
@@ -185,7 +314,47 @@ class _Feed:
 
 # %% ../../nbs/altdata/165_social.ipynb #6d13f294
 class CryptoPanic(_Feed):
-    "Read news on coins from CryptoPanic; its key is CRYPTOPANIC_API_KEY."
+    """Read news on coins from CryptoPanic; its key is CRYPTOPANIC_API_KEY.
+
+    Parameters
+    ----------
+    symbols : dict[str, str]
+        Their code -> our symbol: {"BTC": "BTCUSDT"}.
+    per_second : float, default 1.0
+        Requests.
+    url : str, optional
+        Of the service.
+    attempts : int, default 6
+        Per page.
+    sleep : Callable[[float], None], default time.sleep
+        Takes seconds.
+
+    Examples
+    --------
+    >>> import json
+    >>> import os
+    >>> from quantlab.altdata.social import CryptoPanic
+    >>> from unittest.mock import patch
+    >>> news = {
+    ...     "next": None,
+    ...     "results": [
+    ...         {
+    ...             "id": 7, "title": "ETH upgrade ships", "published_at": "2024-03-04T15:00:00Z", "votes": {"liked": 4},
+    ...             "currencies": [{"code": "ETH"}, {"code": "XYZ"}], "source": {"domain": "news.example"},
+    ...         }
+    ...     ],
+    ... }  # fmt: skip
+    >>> panic = Server(lambda *_: (200, {}, json.dumps(news).encode()))
+    >>> with patch.dict(os.environ, {"CRYPTOPANIC_API_KEY": "abc123abc123"}):
+    ...     (got,) = CryptoPanic({"ETH": "ETHUSDT", "BTC": "BTCUSDT"}, url=panic.url).pages()
+    >>> got.rows[0]
+    {'id': '7',
+     'symbols': ['ETHUSDT'],
+     'event_time': Timestamp('2024-03-04 15:00:00+0000', tz='UTC'),
+     'author': 'news.example',
+     'reach': 4.0,
+     'text': 'ETH upgrade ships'}
+    """
 
     def __init__(
         self,
@@ -202,7 +371,30 @@ class CryptoPanic(_Feed):
         self,
         token: object,  # address of the page, without its key; None: the newest
     ) -> PostPage:
-        "Ask for one page; raise TemporaryError for half an answer."
+        """Ask for one page; raise TemporaryError for half an answer.
+
+        Parameters
+        ----------
+        token : object
+            Address of the page, without its key; None: the newest.
+
+        Returns
+        -------
+        PostPage
+            What one request brought.
+
+        Raises
+        ------
+        TemporaryError
+            For half an answer.
+        ConfigError
+            Where it is not set (see secret).
+        DataError
+            "{shown}, which is no time with its day; {advice}"
+            "{shown}, which is no time ({__name__}); {advice}"
+            For none, or one without a day or zone.
+            "{shown}, without a time zone; name it with zone="
+        """
         params = {"auth_token": secret("CRYPTOPANIC_API_KEY")}
         first = {"currencies": ",".join(self.symbols), "public": "true"}
         where = self._same_host(token) or f"{self.url}/posts/"
@@ -232,7 +424,34 @@ class CryptoPanic(_Feed):
 
 # %% ../../nbs/altdata/165_social.ipynb #2fe02a9b
 class Reddit(_Feed):
-    "Read the newest posts of a subreddit; its key is REDDIT_TOKEN."
+    """Read the newest posts of a subreddit; its key is REDDIT_TOKEN.
+
+    Parameters
+    ----------
+    subreddit : str
+    symbols : dict[str, str]
+        A cashtag's letters or a word -> our symbol: {"BTC": "BTCUSDT", "bitcoin": "BTCUSDT"}.
+    per_second : float, default 1.0
+        Requests.
+    url : str, default "https://oauth.reddit.com"
+        Of the service.
+    attempts : int, default 6
+        Per page.
+    sleep : Callable[[float], None], default time.sleep
+        Takes seconds.
+
+    Raises
+    ------
+    ConfigError
+        "subreddit is {subreddit}; give its name alone, such as 'stocks'"
+
+    Examples
+    --------
+    >>> from quantlab.altdata.social import Reddit
+    >>> def no_sleep(seconds):
+    ...     "Do not wait: the service is on this machine."
+    >>> feed = Reddit("coins", {"BTC": "BTCUSDT", "ETH": "ETHUSDT"}, per_second=1e6, url=server.url, sleep=no_sleep)
+    """
 
     def __init__(
         self,
@@ -253,7 +472,30 @@ class Reddit(_Feed):
         self,
         token: object,  # name of the last post that was sent; None: the newest
     ) -> PostPage:
-        "Ask for one page; raise TemporaryError for half an answer."
+        """Ask for one page; raise TemporaryError for half an answer.
+
+        Parameters
+        ----------
+        token : object
+            Name of the last post that was sent; None: the newest.
+
+        Returns
+        -------
+        PostPage
+            What one request brought.
+
+        Raises
+        ------
+        TemporaryError
+            For half an answer.
+        ConfigError
+            Where it is not set (see secret).
+        DataError
+            "{shown}, which is no time with its day; {advice}"
+            "{shown}, which is no time ({__name__}); {advice}"
+            For none, or one without a day or zone.
+            "{shown}, without a time zone; name it with zone="
+        """
         headers = {"Authorization": f"Bearer {secret('REDDIT_TOKEN')}", "User-Agent": "quantlab"}
         params = {"limit": 100} | ({"after": token} if token else {})
         got = self._ask(f"{self.url}/r/{self.subreddit}/new", params, headers)
@@ -273,7 +515,74 @@ class Reddit(_Feed):
 
 # %% ../../nbs/altdata/165_social.ipynb #fd3f0dcc
 class JsonFeed(_Feed):
-    "Read any service that lists posts as JSON, newest first, described by the paths of its fields."
+    """Read any service that lists posts as JSON, newest first, described by the paths of its fields.
+
+    Parameters
+    ----------
+    name : str
+        Of the source.
+    url : str
+        Of the first page.
+    fields : dict[str, str]
+        id, symbol, event_time, text, and optionally author, reach: dotted paths in a row.
+    rows : str
+        Dotted path of the list in the answer.
+    next_page : str | None, default None
+        Dotted path of the address of the next page; None: there is one page.
+    zone : str | None, default None
+        Of times that name none; None: such times are refused.
+    key : str | None, default None
+        Variable of the environment with the key, sent as a bearer; None: no key.
+    per_second : float, default 1.0
+        Requests.
+    attempts : int, default 6
+        Per page.
+    sleep : Callable[[float], None], default time.sleep
+        Takes seconds.
+
+    Raises
+    ------
+    ConfigError
+        "fields of {name} do not say where {missing} stand; give a dotted path of each"
+        "zone of {name} is {zone}, which is none; give one such as 'America/New_York'"
+
+    Examples
+    --------
+    >>> from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    >>> from quantlab.altdata.social import JsonFeed
+    >>> from quantlab.core.errors import show_error
+    >>> from threading import Thread
+    >>> from urllib.parse import parse_qsl, urlsplit
+    >>> class Server:
+    ...     "Answer GET requests on this machine from a function of path, query and number."
+    ...
+    ...     def __init__(self, answer):
+    ...         noted = []
+    ...         self.requests = noted
+    ...
+    ...         class Handler(BaseHTTPRequestHandler):
+    ...             def do_GET(self):
+    ...                 noted.append(self.path)
+    ...                 url = urlsplit(self.path)
+    ...                 status, headers, body = answer(url.path, dict(parse_qsl(url.query)), len(noted))
+    ...                 self.send_response(status)
+    ...                 for name, value in headers.items():
+    ...                     self.send_header(name, value)
+    ...                 self.end_headers()
+    ...                 self.wfile.write(body)
+    ...
+    ...             def log_message(self, *_):
+    ...                 "Say nothing."
+    ...
+    ...         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    ...         Thread(target=server.serve_forever, daemon=True).start()
+    ...         self.url = f"http://127.0.0.1:{server.server_port}"
+    >>> fields = {"id": "name", "symbol": "author", "event_time": "created_utc", "text": "title"}
+    >>> elsewhere = Server(lambda *_: (200, {}, b'{"posts": [], "next": "http://other.example/2"}'))
+    >>> lost = JsonFeed("mine", elsewhere.url, fields, "posts", "next")
+    >>> show_error(lambda: list(lost.pages()))
+    "DataError: mine names a next page at 'other.example'; the key is not sent there"
+    """
 
     def __init__(
         self,
@@ -303,7 +612,30 @@ class JsonFeed(_Feed):
         self,
         token: object,  # address of the page; None: the first
     ) -> PostPage:
-        "Ask for one page; raise TemporaryError for an answer without the list."
+        """Ask for one page; raise TemporaryError for an answer without the list.
+
+        Parameters
+        ----------
+        token : object
+            Address of the page; None: the first.
+
+        Returns
+        -------
+        PostPage
+            What one request brought.
+
+        Raises
+        ------
+        TemporaryError
+            For an answer without the list.
+        ConfigError
+            Where it is not set (see secret).
+        DataError
+            "{where} has the symbol {...}; give the path of a name, or a list of names"
+            "{shown}, which is no time with its day; {advice}"
+            "{shown}, which is no time ({__name__}); {advice}"
+            For none, or one without a day or zone.
+        """
         headers = {"Authorization": f"Bearer {secret(self.key)}"} if self.key else None
         got = self._ask(self._same_host(token) or self.url, {}, headers)
         found = _listed(_at(got, self.rows), self.name)
@@ -342,7 +674,26 @@ def _micros(at: pd.Timestamp) -> int:
 
 # %% ../../nbs/altdata/165_social.ipynb #eec5e934
 class Inbox:
-    "Keep posts for good, with the instant at which each was first seen; raise DataError for a file that is no inbox."
+    """Keep posts for good, with the instant at which each was first seen; raise DataError for a file that is no inbox.
+
+    Parameters
+    ----------
+    file : str | Path
+        Made where it is not there.
+
+    Raises
+    ------
+    DataError
+        "{...} cannot be used as an inbox ({error}); name another file"
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.social import Inbox
+    >>> from tempfile import TemporaryDirectory
+    >>> work = TemporaryDirectory()
+    >>> inbox = Inbox(Path(work.name) / "posts.sqlite")
+    """
 
     def __init__(
         self,
@@ -374,7 +725,45 @@ class Inbox:
         backfill: bool = False,  # True: take the service's word that they were readable when published
         mark: tuple | None = None,  # place, reached, top (microseconds), token: stored with the rows, or not at all
     ) -> dict[str, int]:  # new, revised, known: rows by post and symbol
-        "Store what is new and what is worded anew; raise DataError for a row without id, or seen before it was published."
+        """Store what is new and what is worded anew; raise DataError for a row without id, or seen before it was
+        published.
+
+        Parameters
+        ----------
+        source : str
+            Name of the service.
+        rows : Sequence[dict]
+            id, symbols, event_time, author, reach, text; from an adapter's page.
+        seen : pd.Timestamp
+            When they were read, UTC.
+        backfill : bool, default False
+            True: take the service's word that they were readable when published.
+        mark : tuple | None, default None
+            place, reached, top (microseconds), token: stored with the rows, or not at all.
+
+        Returns
+        -------
+        dict[str, int]
+            new, revised, known: rows by post and symbol.
+
+        Raises
+        ------
+        DataError
+            For a row without id, or seen before it was published.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from pathlib import Path
+        >>> from quantlab.altdata.social import Inbox
+        >>> from tempfile import TemporaryDirectory
+        >>> work = TemporaryDirectory()
+        >>> inbox = Inbox(Path(work.name) / "posts.sqlite")
+        >>> noon = pd.Timestamp("2024-03-05 12:00", tz="UTC")
+        >>> assert inbox.add("hand", listed, noon) == {"new": 6, "revised": 0, "known": 0}, (
+        ...     "two posts name no coin, one names two"
+        ... )
+        """
         told = {"new": 0, "revised": 0, "known": 0}
         with self._open() as store:
 
@@ -414,7 +803,43 @@ class Inbox:
         self,
         place: str,  # of a feed: two feeds of one service that ask for other symbols have two
     ) -> tuple[int | None, int | None, str | None]:  # reached and top in microseconds, token of an unfinished pass
-        "Say how far a feed has been read."
+        """Say how far a feed has been read.
+
+        Parameters
+        ----------
+        place : str
+            Of a feed: two feeds of one service that ask for other symbols have two.
+
+        Returns
+        -------
+        tuple[int | None, int | None, str | None]
+            Reached and top in microseconds, token of an unfinished pass.
+
+        Raises
+        ------
+        DataError
+            "{...} cannot be used as an inbox ({error}); name another file"
+
+        Examples
+        --------
+        >>> import os
+        >>> from quantlab.altdata.social import collect_posts
+        >>> from unittest.mock import patch
+        >>> def killed():
+        ...     "Tell the time once, then end the process."
+        ...     ticks.append(noon)
+        ...     if len(ticks) > 1:
+        ...         raise KeyboardInterrupt
+        ...     return noon
+        >>> with patch.dict(os.environ, {"REDDIT_TOKEN": "abc123abc123"}):
+        ...     try:
+        ...         collect_posts(feed, inbox, killed)
+        ...     except KeyboardInterrupt:
+        ...         part = len(inbox.read(sources=[feed.name]))
+        ...     rest = collect_posts(feed, inbox, lambda: noon)
+        ...     last = collect_posts(feed, inbox, lambda: noon)
+        >>> assert last["new"] == 0 and inbox.mark(feed.place)[2] is None
+        """
         with self._open() as store:
             query = "select reached, top, token from marks where source=?"
             return self._run(store, lambda: store.execute(query, (place,)).fetchone()) or (None, None, None)
@@ -424,7 +849,36 @@ class Inbox:
         symbols: Sequence[str] | None = None,  # None: all
         sources: Sequence[str] | None = None,  # None: all
     ) -> pd.DataFrame:  # posts frame with first_seen and backfilled, sorted by known_at
-        "Return the posts; pass them to altdata.events.current_events for an as-of read."
+        """Return the posts; pass them to altdata.events.current_events for an as-of read.
+
+        Parameters
+        ----------
+        symbols : Sequence[str] | None, default None
+            None: all.
+        sources : Sequence[str] | None, default None
+            None: all.
+
+        Returns
+        -------
+        pd.DataFrame
+            Posts frame with first_seen and backfilled, sorted by known_at.
+
+        Raises
+        ------
+        DataError
+            "{...} cannot be used as an inbox ({error}); name another file"
+            For a missing column, a naive time, an impossible reach or tone (see check_posts).
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from quantlab.altdata.social import Inbox
+        >>> from tempfile import TemporaryDirectory
+        >>> work = TemporaryDirectory()
+        >>> inbox = Inbox(Path(work.name) / "posts.sqlite")
+        >>> kept = inbox.read(["BTCUSDT"])
+        >>> kept[["event_time", "known_at", "id", "revision", "text"]]
+        """
         with self._open() as store:
             frame = self._run(store, lambda: pd.read_sql_query("select * from posts", store))
         for name, wanted in (("symbol", symbols), ("source", sources)):
@@ -445,7 +899,53 @@ def collect_posts(
     overlap: float = 24.0,  # hours that are read again below the mark, to see edits
     since: pd.Timestamp | None = None,  # UTC: older posts end a pass; None: the service's own end
 ) -> dict[str, int]:  # new, revised, known, pages
-    "Store all posts of a source down to those it has brought before; go on where a pass was cut off."
+    """Store all posts of a source down to those it has brought before; go on where a pass was cut off.
+
+    Parameters
+    ----------
+    feed : _Feed
+        An adapter.
+    inbox : Inbox
+    now : Callable[[], pd.Timestamp]
+        The clock, UTC; asked after each page.
+    backfill : bool, default False
+        True: known_at is the publication time.
+    overlap : float, default 24.0
+        Hours that are read again below the mark, to see edits.
+    since : pd.Timestamp | None, default None
+        UTC: older posts end a pass; None: the service's own end.
+
+    Returns
+    -------
+    dict[str, int]
+        new, revised, known, pages.
+
+    Raises
+    ------
+    DataError
+        "the instant {at} says no time zone; give one such as 2024-03-04 14:00+00:00"
+
+    Examples
+    --------
+    >>> import os
+    >>> from quantlab.altdata.social import collect_posts
+    >>> from unittest.mock import patch
+    >>> def killed():
+    ...     "Tell the time once, then end the process."
+    ...     ticks.append(noon)
+    ...     if len(ticks) > 1:
+    ...         raise KeyboardInterrupt
+    ...     return noon
+    >>> with patch.dict(os.environ, {"REDDIT_TOKEN": "abc123abc123"}):
+    ...     try:
+    ...         collect_posts(feed, inbox, killed)
+    ...     except KeyboardInterrupt:
+    ...         part = len(inbox.read(sources=[feed.name]))
+    ...     rest = collect_posts(feed, inbox, lambda: noon)
+    ...     last = collect_posts(feed, inbox, lambda: noon)
+    >>> whole = inbox.read(sources=[feed.name])
+    >>> {"after the kill": part, "after the next call": len(whole), "asked again": last["known"]}
+    """
     told = {"new": 0, "revised": 0, "known": 0, "pages": 0}
     reached, top, token = inbox.mark(feed.place)
     for resume in ([json.loads(token)] if token else []) + [None]:
@@ -572,7 +1072,45 @@ def read_posts(
     zone: str | None = None,  # of times that name none: "America/New_York"; None: such times are refused
     closes: pd.Series | None = None,  # closing instants by session label, where event_time is a date alone
 ) -> pd.DataFrame:  # posts frame, sorted by known_at
-    "Read a file of posts; raise DataError for a missing column or zone, a broken line, or a date without closes."
+    """Read a file of posts; raise DataError for a missing column or zone, a broken line, or a date without closes.
+
+    Parameters
+    ----------
+    file : str | Path
+        .csv, .parquet, .jsonl: symbol, event_time, text; optional known_at, id, author, reach, source.
+    zone : str | None, default None
+        Of times that name none: "America/New_York"; None: such times are refused.
+    closes : pd.Series | None, default None
+        Closing instants by session label, where event_time is a date alone.
+
+    Returns
+    -------
+    pd.DataFrame
+        Posts frame, sorted by known_at.
+
+    Raises
+    ------
+    DataError
+        For a missing column or zone, a broken line, or a date without closes.
+    ConfigError
+        "{...} ends with {suffix}; name a .csv, .parquet or .jsonl file"
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.social import read_posts
+    >>> from tempfile import TemporaryDirectory
+    >>> work = TemporaryDirectory()
+    >>> file = Path(work.name) / "mine.csv"
+    >>> file.write_text(
+    ...     "symbol,event_time,text\\nAAPL,2024-03-04 15:59,late but today\\nAAPL,2024-03-04 16:01,too late\\n"
+    ... )
+    >>> new_york = read_posts(file, zone="America/New_York")
+    >>> new_york[["known_at", "symbol", "id", "text"]]
+                       known_at symbol    id            text
+    0 2024-03-04 20:59:00+00:00   AAPL  row0  late but today
+    1 2024-03-04 21:01:00+00:00   AAPL  row1        too late
+    """
     file = Path(file)
     raw = _table(file).reset_index(drop=True)
     missing = [c for c in ("symbol", "event_time", "text") if c not in raw]
