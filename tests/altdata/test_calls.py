@@ -113,7 +113,11 @@ def test_files_tell_when_they_were_known(tmp_path):
     (tmp_path / "a.txt").write_text("Symbol: A\nDate: 2024-05-02 17:00-04:00\nPublished: 2024-05-03T01:00Z\n\n" + GOOD)
     (tmp_path / "b.json").write_text(json.dumps({"ticker": "B", "date": "2024-05-02", "text": BAD}))
     turns = [{"speaker": "Jo", "section": "Q&A", "role": "analyst", "text": "Why?"}, {"speaker": "Jane", "text": "So."}]
-    (tmp_path / "c.json").write_text(json.dumps({"symbol": "C", "event_time": "2024-05-02T21:00Z", "segments": turns}))
+    (tmp_path / "c.json").write_text(
+        json.dumps(
+            {"symbol": "C", "event_time": "2024-05-02T21:00Z", "known_at": "2024-05-02T23:00Z", "segments": turns}
+        )
+    )
     (tmp_path / "notes.md").write_text("not a call")
     a, b, c = read_transcripts(tmp_path, CLOSES)
     assert a.event_time == pd.Timestamp("2024-05-02 21:00Z") and a.known_at == pd.Timestamp("2024-05-03 01:00Z")
@@ -154,3 +158,53 @@ def test_broken_files_are_told(tmp_path, name, body):
 def test_an_absent_file_is_told(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read_transcript(tmp_path / "absent.txt")
+
+
+def written(folder, head, text=GOOD):
+    (folder / "a.txt").write_text(f"Symbol: A\n{head}\n\n{text}")
+    return folder / "a.txt"
+
+
+@pytest.mark.parametrize("time", ["2024-05-02T15:30-05:00", "2024-05-02T08:00-04:00", "2024-05-02T20:30-04:00"])
+def test_a_call_without_a_publication_is_known_at_the_close_after_its_day(tmp_path, time):
+    file = written(tmp_path, f"Date: {time}")
+    got = read_transcript(file, CLOSES)
+    assert got.known_at == CLOSES["2024-05-03"] and got.event_time == pd.Timestamp(time).tz_convert("UTC")
+    with pytest.raises(DataError, match="Published.*closes="):
+        read_transcript(file)
+    with pytest.raises(DataError, match="give more"):
+        read_transcript(file, CLOSES.iloc[:1])
+    published = written(tmp_path, f"Date: {time}\nPublished: 2024-05-03T01:00Z")
+    assert read_transcript(published).known_at == pd.Timestamp("2024-05-03 01:00Z")
+
+
+@pytest.mark.parametrize(
+    "time", ["17:00Z", "17:00-05:00", "2024/05/02", "May 2, 2024", "20240502", "2024-05", "2024", "5", "now"]
+)
+@pytest.mark.parametrize("closes", [None, CLOSES])
+def test_another_spelling_is_the_trouble_and_is_told(tmp_path, time, closes):
+    for head in (f"Date: {time}", f"Date: 2024-05-02T10:00Z\nPublished: {time}"):
+        with pytest.raises(DataError, match="spelling") as caught:
+            read_transcript(written(tmp_path, head), closes)
+        assert "closes" not in str(caught.value)
+
+
+@pytest.mark.parametrize("time", ["2024-13-45", "0001-01-01", "9999-01-01T10:00Z", "2024-05-02T25:00Z"])
+def test_a_date_that_cannot_be_is_told(tmp_path, time):
+    with pytest.raises(DataError, match="is dated"):
+        read_transcript(written(tmp_path, f"Date: {time}"), CLOSES)
+
+
+def test_a_clock_without_a_zone_is_told(tmp_path):
+    with pytest.raises(DataError, match="time zone"):
+        read_transcript(written(tmp_path, "Date: 2024-05-02 17:00"), CLOSES)
+
+
+def test_a_section_is_told_by_its_words_and_not_by_a_letter(tmp_path):
+    names = ["equity remarks", "required notices", "Q1 results", "prepared", "Q&A", "qa", "Questions and Answers"]
+    names += ["question_answer", "Analyst Q & A", "q"]
+    rows = [{"speaker": "Jo", "section": name, "text": "So."} for name in names]
+    raw = {"symbol": "C", "event_time": "2024-05-02", "segments": rows}
+    (tmp_path / "c.json").write_text(json.dumps(raw))
+    turns = read_transcript(tmp_path / "c.json", CLOSES).turns
+    assert turns["section"].tolist() == ["prepared"] * 4 + ["questions"] * 6

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from quantlab.altdata.events import current_events, session_closes
@@ -178,18 +179,23 @@ def test_half_letters_zero_bytes_and_wrong_kinds_do_not_end_a_pass(serve, tmp_pa
         '{"id": "2", "on": "A", "at": "2024-03-01T10:00:00+05:00", "text": "zero \\u0000", "who": ["x"]},'
         '{"id": "3", "on": null, "at": "2024-03-01T10:00:00Z", "text": "on nothing"},'
         '{"id": "4", "on": "A", "at": "2024-03-01T10:00:00Z", "text": null, "who": {"name": 7, "followers": -3}},'
-        '{"id": "5", "on": "A", "at": "2024-03-01T10:00:00Z", "text": "x", "who": {"followers": Infinity}}]'
+        '{"id": "5", "on": "A", "at": "2024-03-01T10:00:00Z", "text": "x", "who": {"followers": Infinity}},'
+        '{"id": "6", "on": "A", "at": "2024-03-01T10:00:00Z", "text": "y", "who": {"name": 7, "followers": -3}}]'
     )
     server, inbox = serve(lambda *_: (200, {}, ('{"posts": ' + rows + "}").encode())), Inbox(tmp_path / "p.sqlite")
     collect_posts(JsonFeed("odd", server.url, FIELDS, "posts"), inbox, lambda: NOW)
     got = inbox.read().set_index(["id", "symbol"])
-    assert sorted(got.index) == [("1", "A"), ("1", "B"), ("2", "A"), ("4", "A"), ("5", "A")]
+    assert sorted(got.index) == [("1", "A"), ("1", "B"), ("2", "A"), ("5", "A"), ("6", "A")], "no text is no post"
     assert got["text"].to_dict()["1", "A"] == "half ?" and got["text"].to_dict()["2", "A"] == "zero "
-    assert got["reach"].to_dict()["4", "A"] == 0 and np.isnan(got["reach"].to_dict()["5", "A"])
+    assert got["reach"].to_dict()["6", "A"] == 0 and np.isnan(got["reach"].to_dict()["5", "A"])
     assert got["event_time"].to_dict()["2", "A"] == pd.Timestamp("2024-03-01 05:00", tz="UTC")
 
 
-@pytest.mark.parametrize("time", ["2024-03-01 10:00", "soon", None, "", True, 1e300, [1], {"a": 1}])
+@pytest.mark.parametrize(
+    "time",
+    ["2024-03-01 10:00", "soon", None, "", True, 1e300, [1], {"a": 1}, 1709640000000, -1e11, float("nan")]
+    + ["0001-01-01T00:00:00Z", "9999-01-01T00:00:00Z", "17:00Z", "1700Z", "17:00 UTC 2024", "2024-13-45T10:00Z"],
+)
 def test_a_time_that_is_none_is_a_data_error_and_stores_nothing(serve, tmp_path, time):
     rows = [{"id": "1", "on": "A", "at": "2024-03-01T10:00:00Z", "text": "x"}, {"id": "2", "on": "A", "at": time}]
     server, inbox = serve(lambda *_: (200, {}, json.dumps({"posts": rows}).encode())), Inbox(tmp_path / "p.sqlite")
@@ -413,3 +419,155 @@ def test_an_empty_file_has_no_posts(tmp_path):
     (tmp_path / "p.csv").write_text("symbol,event_time,text\n")
     for name in ("p.jsonl", "p.csv"):
         assert read_posts(tmp_path / name).empty and list(read_posts(tmp_path / name)) == POST_COLUMNS
+
+
+SESSIONS = session_closes(pd.DatetimeIndex(["2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05", "2024-01-08"]))
+
+
+def close(day):
+    return SESSIONS[day]
+
+
+def posts_file(folder, rows, head="symbol,event_time,known_at"):
+    file = folder / "mine.csv"
+    file.write_text("\n".join([f"{head},text", *(f"A,{row},x" for row in rows)]) + "\n")
+    return file
+
+
+def test_a_day_with_a_known_at_of_its_own_is_known_at_the_later(tmp_path):
+    rows = ["2024-01-02,2024-03-01T12:00:00Z", "2024-01-03,2024-01-03T12:00:00Z", "2024-01-02T10:00Z,2024-01-04"]
+    known = read_posts(posts_file(tmp_path, rows), closes=SESSIONS).sort_values("id")["known_at"]
+    assert known.tolist() == [pd.Timestamp("2024-03-01 12:00", tz="UTC"), close("2024-01-04"), close("2024-01-05")]
+
+
+@pytest.mark.parametrize("day", ["2024-01-03", "20240103", "2024/01/03"])
+def test_a_day_is_a_day_in_its_own_row(tmp_path, day):
+    head = "symbol,event_time"
+    file = posts_file(tmp_path, [day, "2024-01-03T15:00-05:00", "2024-01-03 16:30"], head)
+    got = read_posts(file, "America/New_York", SESSIONS).sort_values("id")["known_at"].tolist()
+    own = [pd.Timestamp("2024-01-03 20:00", tz="UTC"), pd.Timestamp("2024-01-03 21:30", tz="UTC")]
+    assert got == [close("2024-01-04"), *own]
+    with pytest.raises(DataError, match="row 0 by day"):
+        read_posts(file, "America/New_York")
+    alone = posts_file(tmp_path, [day], head)
+    assert read_posts(alone, closes=SESSIONS)["known_at"].tolist() == [close("2024-01-04")]
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["2024-01", "2024", "2024-13-45", "0001-01-01", "9999-12-31", "0001-01-01T10:00Z", "17:00Z", "May 2, 2024", "soon"]
+    + ["2024-01-03T25:00Z", "1709640000", ""],
+)
+@pytest.mark.parametrize("more", [[], ["2024-01-03T10:00Z"], ["2024-01-03"]])
+def test_a_time_that_cannot_be_is_told_with_its_row(tmp_path, time, more):
+    file = posts_file(tmp_path, [*more, f'"{time}"'], "symbol,event_time")
+    with pytest.raises(DataError, match=f"row {len(more)} holds"):
+        read_posts(file, "UTC", SESSIONS)
+
+
+def test_days_outside_the_closes_are_told_with_their_row(tmp_path, monkeypatch):
+    file = posts_file(tmp_path, ["2024-01-02", "2024-01-08"], "symbol,event_time")
+    with pytest.raises(DataError, match="row 1 holds '2024-01-08'.*give more"):
+        read_posts(file, closes=SESSIONS)
+    nothing = lambda days, closes: pd.Series(pd.NaT, index=days.index, dtype="datetime64[us, UTC]")
+    monkeypatch.setattr("quantlab.altdata.social.known_next_close", nothing)
+    with pytest.raises(DataError, match="row 0 holds '2024-01-02'.*give more"):
+        read_posts(file, closes=SESSIONS)
+
+
+@pytest.mark.filterwarnings("error")
+def test_stored_times_of_each_kind(tmp_path):
+    times = pd.DatetimeIndex(["2024-01-03 00:00", "2024-01-03 15:00"])
+    frame = pd.DataFrame({"symbol": "A", "event_time": times, "text": ["x", "y"]})
+    arrow = pd.ArrowDtype(pa.timestamp("us", tz="UTC"))
+    kinds = {
+        "naive": (frame, [close("2024-01-04"), pd.Timestamp("2024-01-03 20:00", tz="UTC")]),
+        "zoned": (frame.assign(event_time=times.tz_localize("UTC")), list(times.tz_localize("UTC"))),
+        "arrow": (frame.assign(event_time=pd.Series(times.tz_localize("UTC")).astype(arrow)), None),
+        "dates": (frame.assign(event_time=[at.date() for at in times]), [close("2024-01-04")] * 2),
+    }
+    for name, (table, known) in kinds.items():
+        table.to_parquet(tmp_path / f"{name}.parquet")
+        got = read_posts(tmp_path / f"{name}.parquet", "America/New_York", SESSIONS).sort_values("id")["known_at"]
+        assert got.tolist() == (known or list(times.tz_localize("UTC"))), name
+    mixed = ["2024-11-01T10:00:00-04:00", "2024-11-04T10:00:00-05:00", "2024-11-04 10:00"]
+    got = read_posts(posts_file(tmp_path, mixed, "symbol,event_time"), "America/New_York")["known_at"]
+    assert got.dt.hour.tolist() == [14, 15, 15]
+
+
+@pytest.mark.parametrize("time", ["2024-03-10 02:30", "2024-11-03 01:30"])
+def test_an_hour_that_comes_twice_or_never_is_told(serve, tmp_path, time):
+    with pytest.raises(DataError, match="row 1 holds .* twice or never"):
+        read_posts(posts_file(tmp_path, ["2024-03-01 10:00", time], "symbol,event_time"), "America/New_York")
+    rows = {"posts": [{"id": "2", "on": "A", "at": time, "text": "x"}]}
+    server = serve(lambda *_: (200, {}, json.dumps(rows).encode()))
+    with pytest.raises(DataError, match="twice or never"):
+        list(JsonFeed("odd", server.url, FIELDS, "posts", zone="America/New_York").pages())
+
+
+@pytest.mark.parametrize(
+    "url", ["nourl", "http://[::1", "file:///etc/passwd", "", "http://", "http://a:b/", "ftp://a/b"]
+)
+def test_an_address_that_is_not_of_the_web_is_refused_before_it_is_opened(url):
+    calls = [
+        lambda: JsonFeed("mine", url, FIELDS, "posts"),
+        lambda: Reddit("coins", {}, url=url),
+        lambda: CryptoPanic({}, url=url),
+        lambda: ask_json(url, {}),
+    ]
+    for call in calls:
+        with pytest.raises(ConfigError, match="address"):
+            call()
+
+
+def test_a_next_page_that_is_no_address_is_a_data_error(serve):
+    server = serve(lambda *_: (200, {}, b'{"posts": [], "next": "http://[::1"}'))
+    with pytest.raises(DataError, match="no address"):
+        list(JsonFeed("mine", server.url, FIELDS, "posts", "next").pages())
+
+
+@pytest.mark.parametrize("zone", ["Mars", "", 7, "../etc"])
+def test_a_zone_that_is_none_is_refused_before_anything_is_asked(zone):
+    with pytest.raises(ConfigError, match="zone"):
+        JsonFeed("mine", "http://127.0.0.1:9", FIELDS, "posts", zone=zone)
+
+
+@pytest.mark.parametrize("symbol", [[["A", "B"]], {"a": 1}, "['A', 'B']", True, [{"a": 1}]])
+def test_a_symbol_that_is_no_name_is_refused(serve, symbol):
+    rows = {"posts": [{"id": "2", "on": symbol, "at": "2024-03-01T10:00Z", "text": "x"}]}
+    server = serve(lambda *_: (200, {}, json.dumps(rows).encode()))
+    with pytest.raises(DataError, match="post 2 of odd has the symbol"):
+        list(JsonFeed("odd", server.url, FIELDS, "posts").pages())
+
+
+def coin_news(path, query, number):
+    "Twenty days of news on each coin, two a page, newest first."
+    wanted, at = query["currencies"].split(","), int(query.get("page", 1))
+    rows = [
+        {"id": f"{c}{d}", "title": "x", "published_at": f"2024-02-{d:02}T10:00Z", "currencies": [{"code": c}]}
+        for d in range(20, 0, -1)
+        for c in wanted
+    ]
+    base = f"http://{{host}}/posts/?currencies={query['currencies']}&page={at + 1}"
+    return 200, {}, json.dumps({"results": rows[10 * at - 10 : 10 * at], "next": base if 10 * at < len(rows) else None})
+
+
+def test_twins_of_one_service_lose_nothing_and_a_symbol_may_come_later(serve, tmp_path):
+    def answer(*asked):
+        status, headers, body = coin_news(*asked)
+        return status, headers, body.replace("{host}", f"127.0.0.1:{server.server_port}").encode()
+
+    server, inbox = serve(answer), Inbox(tmp_path / "p.sqlite")
+    make = lambda *coins: CryptoPanic({c: c for c in coins}, per_second=1e9, url=server.url)
+    for feed in (make("BTC"), make("ETH")):
+        collect_posts(feed, inbox, lambda: NOW)
+    assert inbox.read()["symbol"].value_counts().to_dict() == {"BTC": 20, "ETH": 20}
+    told = collect_posts(make("BTC", "XRP"), inbox, lambda: NOW)
+    assert told["new"] == 20 and set(inbox.read()["source"]) == {"cryptopanic"}
+    assert collect_posts(make("BTC"), inbox, lambda: NOW)["new"] == 0, "its own mark is kept"
+    assert inbox.mark(make("BTC").place) == inbox.mark(make("BTC", "XRP").place) != inbox.mark("cryptopanic")
+    board = serve(Board(35))
+    for symbols in ({"BTC": "BTCUSDT"}, {"post": "POST"}):
+        collect_posts(Reddit("coins", symbols, per_second=1e9, url=board.url), inbox, lambda: NOW)
+    got = inbox.read(sources=["reddit_coins"])
+    assert got["symbol"].value_counts().to_dict() == {"BTCUSDT": 35, "POST": 35}
