@@ -287,3 +287,84 @@ def test_a_million_events_in_two_seconds():
     panel = event_panel(many, closes, "x", "count")
     spent = time.process_time() - start
     assert panel["x"].sum() == event_coverage(many, closes)["inside"] and spent < 3, spent
+
+
+def quarters():
+    "Two quarters' figures, the first of which is revised after the second is out."
+    facts = pd.to_datetime(["2024-10-30", "2024-11-30", "2024-10-30"], utc=True)
+    known = ["2024-11-05 15:00", "2024-12-05 15:00", "2024-12-20 15:00"]
+    return events(known, revision=[0, 0, 1], ids=["q1", "q2", "q1"], x=[1.0, 2.0, 0.5], event_time=facts)
+
+
+def test_the_revision_of_an_older_fact_is_not_the_last_value():
+    told = event_panel(quarters(), CLOSES, "x")["x"].droplevel("symbol")
+    assert told.dropna().to_dict() == {pd.Timestamp("2024-11-05"): 1.0, pd.Timestamp("2024-12-05"): 2.0}
+    late = event_panel(quarters(), CLOSES["2024-12-10":], "x", symbols=["A"])  # the newer fact is older than the closes
+    assert late["x"].isna().all()
+    assert event_panel(quarters(), CLOSES, "x", "sum")["x"].sum() == 3.5  # sums and counts are of statements
+    newest = quarters().assign(x=[1.0, np.nan, 0.5])  # a fact without the number is none of this column
+    assert event_panel(newest, CLOSES, "x")["x"].dropna().tolist() == [1.0, 0.5]
+    own = quarters().assign(id=["q1", "q2", "q2"], event_time=quarters()["event_time"].iloc[[0, 1, 1]].to_numpy())
+    assert event_panel(own, CLOSES, "x")["x"].dropna().tolist() == [1.0, 2.0, 0.5]
+
+
+def test_a_day_alone_is_over_everywhere_before_it_is_known():
+    for name in ("XNZE", "XASX", "XTKS", "XHKG", "XLON", "XNYS"):
+        closes = session_closes(exchange_sessions(name, "2024-01-02", "2024-06-28"), name)
+        days = pd.date_range("2024-02-01", "2024-05-31", unit="us")
+        known = known_next_close(days, closes)
+        assert (known - days.tz_localize("UTC") >= pd.Timedelta(hours=36)).all(), name  # midnight at UTC-12
+        assert (event_sessions(known, closes) > days).all()
+        assert (known - days.tz_localize("UTC")).max() <= pd.Timedelta(days=12)
+    wellington = session_closes(exchange_sessions("XNZE", "2024-01-02", "2024-06-28"), "XNZE")
+    los_angeles = pd.Timestamp("2024-02-12 23:50", tz="America/Los_Angeles")
+    assert known_next_close(pd.DatetimeIndex(["2024-02-12"]), wellington).iloc[0] > los_angeles
+
+
+def test_old_days_do_not_pile_up_on_the_first_close():
+    closes = session_closes(exchange_sessions("XNYS", "2024-01-02", "2024-03-28"))
+    days = pd.DatetimeIndex(["2020-05-05", "2023-12-28", "2023-12-29", "2024-01-01", "2024-01-02"])
+    known = known_next_close(days, closes)
+    assert known.isna().tolist() == [True, True, False, False, False]
+    assert known.dropna().tolist() == [closes.iloc[0], closes.iloc[0], closes.iloc[1]]
+    assert known_next_close(pd.DatetimeIndex(["2025-01-01"]), STAMPS).isna().all()
+
+
+def test_what_lies_between_two_microseconds_is_known_at_the_later():
+    one = events(["2024-11-04 15:00"])
+    late = pd.Series(pd.DatetimeIndex([CLOSES.iloc[5]]).as_unit("ns") + pd.Timedelta(500, "ns"))
+    one = one.assign(event_time=CLOSES.iloc[0], known_at=late)
+    assert check_events(one)["known_at"].iloc[0] == CLOSES.iloc[5] + pd.Timedelta(microseconds=1)
+    assert event_sessions(late, CLOSES).iloc[0] == CLOSES.index[6]
+    assert event_panel(one, CLOSES, "x")["x"].first_valid_index()[0] == CLOSES.index[6]
+
+
+@pytest.mark.parametrize("symbol", ["  ", " A", "A ", "\t"])
+def test_symbols_with_blanks_are_refused(symbol):
+    with pytest.raises(DataError, match="symbol.*blank"):
+        check_events(events(["2024-11-04 15:00"], symbols=symbol))
+
+
+def test_wrong_arguments_are_named():
+    one, twice = events(["2024-11-04 15:00"]), CLOSES.set_axis([CLOSES.index[0], *CLOSES.index[:-1]])
+    frame = CLOSES.to_frame()
+    wrong = [
+        (DataError, "no time", lambda: current_events(one, "soon")),
+        (DataError, "no time", lambda: current_events(one, {})),
+        (ConfigError, "calendar=None", lambda: session_closes(CLOSES.index, None)),
+        (DataError, "DataFrame", lambda: session_closes(frame)),
+        (DataError, "NoneType", lambda: session_closes(None)),
+        (ConfigError, "columns None", lambda: event_panel(one, CLOSES, None)),
+        (ConfigError, "columns", lambda: event_panel(one, CLOSES, [["x"]])),
+        (ConfigError, "symbols=", lambda: event_panel(one, CLOSES, "x", symbols=[1, "A"])),
+        (ConfigError, "symbols='AAPL'", lambda: event_panel(one, CLOSES, "x", symbols="AAPL")),
+        (ConfigError, "symbols=5", lambda: event_panel(one, CLOSES, "x", symbols=5)),
+        (DataError, "no dates", lambda: event_panel(one, CLOSES.reset_index(drop=True), "x")),
+        (DataError, "repeated", lambda: event_panel(one, twice, "x")),
+        (DataError, "NoneType", lambda: check_events(None)),
+        (DataError, "dict", lambda: check_events({})),
+        (DataError, "whole number", lambda: check_events(one.assign(revision=1e30))),
+    ]
+    for error, words, call in wrong:
+        with pytest.raises(error, match=words):
+            call()

@@ -97,7 +97,7 @@ def test_a_value_halves_and_is_forgotten():
     assert event_value(one, "x", 6)(market()).xs("A", level="symbol").iloc[20:28].tolist()[:7] == [8.0] * 7
 
 
-def test_an_amendment_counts_once_more_and_replaces_from_its_session_on():
+def test_an_amendment_starts_the_age_anew_and_replaces_from_its_session_on():
     first = stream(n=1, symbols=("A",)).assign(known_at=CLOSES.iloc[20], event_time=CLOSES.iloc[19], x=1.0)
     both = pd.concat([first, first.assign(known_at=CLOSES.iloc[23], revision=1, x=5.0)])
     value = event_value(both, "x", 30)(market()).xs("A", level="symbol")
@@ -152,3 +152,26 @@ def test_what_is_empty_or_wrong():
             make(0)
     with pytest.raises(DataError, match="no sessions of XNYS"):
         event_count(stream(), 3)(market(pd.date_range("2024-10-01", periods=9, unit="us")))
+
+
+def test_an_older_fact_revised_is_not_the_last_value_and_an_amendment_is_no_other_event():
+    q1 = stream(n=1, symbols=("A",)).assign(known_at=CLOSES.iloc[20], event_time=CLOSES.iloc[19], id="q1", x=1.0)
+    q2 = q1.assign(known_at=CLOSES.iloc[25], event_time=CLOSES.iloc[24], id="q2", x=2.0)
+    told = pd.concat([q1, q2, q1.assign(known_at=CLOSES.iloc[30], revision=1, x=0.5)])
+    value = event_value(told, "x", 40)(market()).xs("A", level="symbol")
+    assert value.iloc[[20, 24, 25, 29, 30, 40]].tolist() == [1.0, 1.0, 2.0, 2.0, 2.0, 2.0]
+    newest = pd.concat([told, q2.assign(known_at=CLOSES.iloc[35], revision=1, x=3.0)])
+    value = event_value(newest, "x", 40)(market()).xs("A", level="symbol")
+    assert value.iloc[[34, 35, 40]].tolist() == [2.0, 3.0, 3.0]
+    count = event_count(newest, 20)(market()).xs("A", level="symbol")
+    assert count.iloc[[20, 25, 30, 35]].tolist() == [1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("wrong", [None, "a", 1.5, np.nan, True])
+def test_spans_that_are_no_numbers_of_sessions_are_named(wrong):
+    for make in (text_tone, text_posts, lambda w: event_count(stream(), w), lambda w: days_since_event(stream(), w)):
+        with pytest.raises(ConfigError, match="lookback="):
+            make(wrong)
+    if wrong not in (None, 1.5):
+        with pytest.raises(ConfigError, match="half_life"):
+            event_value(stream(), "x", 5, wrong)
