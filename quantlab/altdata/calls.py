@@ -25,7 +25,9 @@ _TURN = re.compile(r"^(?P<name>[^\W\d_][\w.'’ -]{0,58}?)\s+(?:--|–|—)\s+(?
 _COLON = re.compile(r"^(?P<name>(?:[A-Z][\w.'’-]{0,30}\s?){1,5}(?:\((?P<title>[^)]{2,80})\))?):(?:\s+(?P<said>.*))?$")
 _PREPARED = re.compile(r"^\W*(?:prepared remarks|presentation|management discussion(?: section)?)\W*$", re.I)
 _QUESTIONS = re.compile(r"^\W*(?:questions?(?:[ -]and[ -]| ?& ?)answers?(?: session| section)?|q ?& ?a)\W*$", re.I)
-_FIRST = re.compile(r"\b(?:first question (?:comes|is|will)|question[- ]and[- ]answer session|take our first question)", re.I)
+_FIRST = re.compile(
+    r"\b(?:first question (?:comes|is|will)|question[- ]and[- ]answer session|take our first question)", re.I
+)
 _SEGMENT = ["section", "speaker", "title", "role", "text"]
 
 
@@ -93,7 +95,7 @@ def split_call(
     table = pd.DataFrame(_turns(text.splitlines()), columns=["section", "speaker", "title", "text"])
     table["text"] = [" ".join(" ".join(part).split()) for part in table["text"]]
     if not (table["speaker"] != "").any():
-        raise DataError(f"nobody speaks in {len(text)} characters; lines such as 'Jane Roe -- Chief Executive Officer' do")
+        raise DataError(f"nobody speaks in {len(text)} characters; write 'Jane Roe -- Chief Executive Officer'")
     if not (table["section"] == "questions").any():
         told = (table["speaker"].str.lower() == "operator") & table["text"].str.contains(_FIRST)
         if told.any():
@@ -119,45 +121,8 @@ class Transcript(NamedTuple):
 
     Examples
     --------
-    >>> from pathlib import Path
-    >>> from quantlab.altdata.calls import read_transcript
-    >>> from quantlab.core.errors import show_error
-    >>> from tempfile import TemporaryDirectory
-    >>> SPRING = \"\"\"
-    ... Symbol: ACME
-    ... Date: 2024-05-02T17:00:00-04:00
-    ... Published: 2024-05-02T21:30:00-04:00
-    ...
-    ... Prepared Remarks
-    ...
-    ... Operator
-    ... Good afternoon and welcome to the Acme call. Please go ahead.
-    ...
-    ... Jane Roe -- Chief Executive Officer
-    ... Thank you. We had a great quarter. Orders were strong and our teams delivered excellent results.
-    ... We are confident.
-    ...
-    ... John Doe -- Chief Financial Officer
-    ... Revenue grew nine percent. Margins improved.
-    ...
-    ... Questions and Answers
-    ...
-    ... Operator
-    ... Our first question comes from Ann Poe with Big Bank.
-    ...
-    ... Ann Poe -- Big Bank -- Analyst
-    ... I am worried about the weak demand in Europe. Is it a problem?
-    ...
-    ... Jane Roe -- Chief Executive Officer
-    ... It may be difficult, and the outcome is uncertain. We could see a loss there.
-    ... \"\"\"
-    >>> body = SPRING.split("\\n\\n", 1)[1]
-    >>> work = TemporaryDirectory()
-    >>> folder = Path(work.name)
-    >>> bad, told = folder / "bad.txt", []
-    >>> for line in ("Date: 2024-05-02 17:00", "Date: May 2, 2024", "Date: 2024-05-02T17:00-04:00"):
-    ...     bad.write_text(f"Symbol: ACME\\n{line}\\n\\n{body}")
-    ...     told.append(show_error(lambda: read_transcript(bad)).replace(str(bad), "bad.txt"))
+    >>> from quantlab.altdata.calls import Transcript
+    >>> assert Transcript._fields[0] == "symbol"
     """
 
     symbol: str
@@ -170,14 +135,14 @@ class Transcript(NamedTuple):
 _HEAD = re.compile(r"^\s*(symbol|ticker|date|event_time|known_at|published)\s*:\s*(.+?)\s*$", re.I)
 _NAMES = {"ticker": "symbol", "date": "event_time", "published": "known_at"}
 
-
+# %% ../../nbs/altdata/163_calls.ipynb #19ec351f
 def _parsed(file: Path) -> dict[str, object]:  # symbol, event_time, known_at where there, text or segments
     "Read a transcript's fields; raise DataError for a file that cannot be read."
     try:
         body = file.read_text(encoding="utf-8-sig")
         raw = json.loads(body) if file.suffix == ".json" else None
     except (OSError, UnicodeError, ValueError, RecursionError) as error:
-        raise DataError(f"{display_path(file)} cannot be read ({type(error).__name__}); give UTF-8 text or JSON") from None
+        raise DataError(f"{display_path(file)} cannot be read ({type(error).__name__}); give UTF-8") from None
     if raw is not None:
         if not isinstance(raw, dict):
             raise DataError(f"{display_path(file)} holds a {type(raw).__name__}; give one object a file")
@@ -353,7 +318,7 @@ def _read(turns: pd.DataFrame, lexicon: Lexicon | None) -> pd.DataFrame:  # a ro
 def call_tone(
     turns: pd.DataFrame,  # section, speaker, title, role, text
     lexicon: Lexicon | None = None,  # the user's Loughran-McDonald list; None: VADER and a few hedging words
-) -> pd.Series:  # tone, tone_prepared, tone_questions, tone_answers in [-1, 1]; uncertainty, a share; n_words; NaN: none
+) -> pd.Series:  # tone, tone_prepared, tone_questions, tone_answers in [-1, 1]; uncertainty (share), n_words; NaN: none
     """Read the tone of a call by part, and how much the executives hedge.
 
     Parameters
@@ -366,8 +331,8 @@ def call_tone(
     Returns
     -------
     pd.Series
-        tone, tone_prepared, tone_questions, tone_answers in [-1, 1]; uncertainty, a share; n_words;
-        NaN: none.
+        tone, tone_prepared, tone_questions, tone_answers in [-1, 1]; uncertainty (share), n_words; NaN:
+        none.
 
     Raises
     ------
@@ -504,8 +469,7 @@ def read_transcripts(
     folder: str | Path,  # with .txt and .json files
     closes: pd.Series | None = None,  # closing instants by session label, where no instant of publication is told
 ) -> list[Transcript]:  # in order of the files' names
-    """Read all calls of a folder; raise ConfigError for a folder that is not there, DataError for a file that is no
-    call.
+    """Read all calls of a folder; raise ConfigError where there is none, DataError for a file that is no call.
 
     Parameters
     ----------
@@ -522,9 +486,9 @@ def read_transcripts(
     Raises
     ------
     ConfigError
-        For a folder that is not there, DataError for a file that is no call.
+        Where there is none, DataError for a file that is no call.
     DataError
-        "{...} cannot be read ({__name__}); give UTF-8 text or JSON"
+        "{...} cannot be read ({__name__}); give UTF-8"
         "{...} holds a {__name__}; give one object a file"
         "{...} names no symbol or no date; begin it with 'Symbol: ...' and 'Date: ...'"
         "{shown}, a spelling that is not read; {spelling}"

@@ -45,7 +45,28 @@ _CONTACT = re.compile(r"[^\r\n@]*[^\s@]+@[^\s@]+\.[^\s@]+[^\r\n@]*")
 def watch_list(
     tickers: str | Sequence[str],  # tickers or CIKs; a text is split at commas and blanks
 ) -> list[str]:  # upper case, each once, CIKs without leading zeros
-    "Read whom to watch; raise ConfigError for a name that is no ticker and no CIK, or for none."
+    """Read whom to watch; raise ConfigError for a name that is no ticker and no CIK, or for none.
+
+    Parameters
+    ----------
+    tickers : str | Sequence[str]
+        Tickers or CIKs; a text is split at commas and blanks.
+
+    Returns
+    -------
+    list[str]
+        Upper case, each once, CIKs without leading zeros.
+
+    Raises
+    ------
+    ConfigError
+        For a name that is no ticker and no CIK, or for none.
+
+    Examples
+    --------
+    >>> from quantlab.altdata.edgar import watch_list
+    >>> assert watch_list("dis, brk.b 0001001039 DIS") == ["DIS", "BRK.B", "1001039"]
+    """
     parts = tickers.replace(",", " ").split() if isinstance(tickers, str) else [str(one).strip() for one in tickers]
     names = [part.upper().lstrip("0") if part.isdigit() else part.upper() for part in parts]
     named = [part.isascii() and _TICKER.fullmatch(name) for part, name in zip(parts, names, strict=True)]
@@ -56,7 +77,23 @@ def watch_list(
 
 
 def edgar_identity() -> str:  # as the header User-Agent
-    "Return the contact that the SEC asks for; raise ConfigError where QUANTLAB_EDGAR_IDENTITY gives none."
+    """Return the contact that the SEC asks for; raise ConfigError where QUANTLAB_EDGAR_IDENTITY gives none.
+
+    Returns
+    -------
+    str
+        As the header User-Agent.
+
+    Raises
+    ------
+    ConfigError
+        Where QUANTLAB_EDGAR_IDENTITY gives none.
+
+    Examples
+    --------
+    >>> from quantlab.altdata.edgar import edgar_identity
+    >>> assert edgar_identity() == "Example Fund admin@example.com"
+    """
     contact = os.environ.get("QUANTLAB_EDGAR_IDENTITY", "").strip()
     if not (_CONTACT.fullmatch(contact) and contact.isascii()):
         said = "is not set" if not contact else "names no address of mail"
@@ -99,7 +136,35 @@ def _refused(error: HTTPError, path: str) -> DataError:
 
 # %% ../../nbs/altdata/156_edgar.ipynb #ab226215
 class EdgarReader:
-    "Ask EDGAR for documents; raise ConfigError without a contact, or for a pace or an address that is none."
+    """Ask EDGAR for documents; raise ConfigError without a contact, or for a pace or an address that is none.
+
+    Parameters
+    ----------
+    url : str | None, default None
+        Of a server that speaks EDGAR's addresses; None: QUANTLAB_EDGAR_URL or the SEC.
+    per_second : float, default 8.0
+        requests, at most 10.
+    attempts : int, default 6
+        For a document.
+    limit : int, default 32 * 2**20
+        Bytes of a document.
+    timeout : float, default 30.0
+        Seconds.
+    sleep : Callable[[float], None], default time.sleep
+        Takes seconds.
+
+    Raises
+    ------
+    ConfigError
+        "per_second is {per_second}; the SEC allows ten requests a second, give 10 or less"
+        "QUANTLAB_EDGAR_URL is no address; write https://host, or leave it out for the SEC"
+        "QUANTLAB_EDGAR_IDENTITY {said}; the SEC asks for a contact: Your Name you@example.com"
+
+    Examples
+    --------
+    >>> from quantlab.altdata.edgar import EdgarReader
+    >>> small = EdgarReader(server.url, limit=10, sleep=naps.append)
+    """
 
     def __init__(
         self,
@@ -124,7 +189,27 @@ class EdgarReader:
         path: str,  # such as files/company_tickers.json
         parse: Callable[[bytes], _T],  # of the body; its TemporaryError asks again
     ) -> _T:  # what parse returns
-        "Fetch a document; raise TemporaryError after the last attempt, DataError for what will not pass."
+        """Fetch a document; raise TemporaryError after the last attempt, DataError for what will not pass.
+
+        Parameters
+        ----------
+        path : str
+            Such as files/company_tickers.json.
+        parse : Callable[[bytes], _T]
+            Of the body; its TemporaryError asks again.
+
+        Returns
+        -------
+        _T
+            What parse returns.
+
+        Raises
+        ------
+        TemporaryError
+            After the last attempt, DataError for what will not pass.
+        DataError
+            "/{path} has more than {limit} bytes, too many for an 8-K; give a larger limit"
+        """
         retry = Retrying(
             retry=retry_if_exception_type(TemporaryError),
             stop=stop_after_attempt(self.attempts),
@@ -159,7 +244,37 @@ class EdgarReader:
         self,
         path: str,  # such as submissions/CIK0001001039.json
     ) -> object:  # what the JSON holds
-        "Fetch a JSON document; raise as read does, also for one that is broken or nested too deep."
+        """Fetch a JSON document; raise as read does, also for one that is broken or nested too deep.
+
+        Parameters
+        ----------
+        path : str
+            Such as submissions/CIK0001001039.json.
+
+        Returns
+        -------
+        object
+            What the JSON holds.
+
+        Raises
+        ------
+        DataError
+            "/{path} is nested too deep to be EDGAR's; check the address"
+            "/{path} has more than {limit} bytes, too many for an 8-K; give a larger limit"
+        TemporaryError
+            "/{path} is no UTF-8; run again later"
+            "/{path} is no whole JSON; run again later"
+            "/{path} did not answer ({said}); check the network, then run again"
+            "/{path} broke off after {...} of {size} bytes; run again later"
+
+        Examples
+        --------
+        >>> from quantlab.altdata.edgar import EdgarReader
+        >>> naps = []
+        >>> reader = EdgarReader(server.url, per_second=10, sleep=naps.append)
+        >>> found = reader.json("files/company_tickers.json")
+        >>> found
+        """
 
         def parse(body: bytes) -> object:
             try:
@@ -201,7 +316,35 @@ def filing_list(
     cik: str,  # of the company, with or without leading zeros
     since: str = "",  # day, as 2024-01-01; filings before it are left out
 ) -> tuple[str, pd.DataFrame]:  # ticker or ""; accession, form, filed of the 8-K filings, oldest first, each once
-    "List the 8-K filings of a company; raise as EdgarReader.read does, or DataError for an answer of another shape."
+    """List the 8-K filings of a company; raise as EdgarReader.read does, or DataError for an answer of another shape.
+
+    Parameters
+    ----------
+    reader : EdgarReader
+        Who asks.
+    cik : str
+        Of the company, with or without leading zeros.
+    since : str, default ""
+        day, as 2024-01-01; filings before it are left out.
+
+    Returns
+    -------
+    tuple[str, pd.DataFrame]
+        Ticker or ""; accession, form, filed of the 8-K filings, oldest first, each once.
+
+    Raises
+    ------
+    DataError
+        "/{path} lists no filings as EDGAR does; check QUANTLAB_EDGAR_URL, or run again later"
+        "/{path}: {...} is no {name} of EDGAR's; run again later"
+        "/{path} names a page {...}, which EDGAR does not; run again later"
+
+    Examples
+    --------
+    >>> from quantlab.altdata.edgar import filing_list
+    >>> name, listed = filing_list(reader, "1048911")
+    >>> listed.tail(3)
+    """
     path = f"submissions/CIK{int(cik):010d}.json"
     first = reader.json(path)
     filings = first.get("filings") if isinstance(first, dict) else None
@@ -227,7 +370,31 @@ def filing_list(
 def company_ciks(
     reader: EdgarReader,  # who asks
 ) -> dict[str, str]:  # ticker, as the SEC writes it -> CIK without leading zeros
-    "Return the SEC's table of tickers, which is of today; raise as EdgarReader.read does."
+    """Return the SEC's table of tickers, which is of today; raise as EdgarReader.read does.
+
+    Parameters
+    ----------
+    reader : EdgarReader
+        Who asks.
+
+    Returns
+    -------
+    dict[str, str]
+        ticker, as the SEC writes it -> CIK without leading zeros.
+
+    Raises
+    ------
+    DataError
+        "/{path} holds no tickers as EDGAR's does; run again later, or give CIKs"
+
+    Examples
+    --------
+    >>> from quantlab.altdata.edgar import _companies, company_ciks
+    >>> assert (
+    ...     company_ciks(reader) == {"FDX": "1048911"}
+    ...     and _companies(reader, ["FDX", "1001039"])["1001039"] == "1001039"
+    ... )
+    """
     path = "files/company_tickers.json"
     got = reader.json(path)
     rows = list(got.values()) if isinstance(got, dict) else []
@@ -290,7 +457,38 @@ def parse_submission(
     body: bytes,  # EDGAR's full submission text of an 8-K
     symbol: str,  # to file it under
 ) -> dict[str, object]:  # FILING_COLUMNS; days and accepted as text, None where missing
-    "Read a filing; raise TemporaryError for half of one, DataError for what is none."
+    """Read a filing; raise TemporaryError for half of one, DataError for what is none.
+
+    Parameters
+    ----------
+    body : bytes
+        EDGAR's full submission text of an 8-K.
+    symbol : str
+        To file it under.
+
+    Returns
+    -------
+    dict[str, object]
+        FILING_COLUMNS; days and accepted as text, None where missing.
+
+    Raises
+    ------
+    TemporaryError
+        For half of one, DataError for what is none.
+    ConfigError
+        "reading EDGAR's documents needs edgartools: pip install 'quantlab[filings]'"
+    DataError
+        "the submission cannot be read ({__name__}); take it up with edgartools"
+
+    Examples
+    --------
+    >>> from quantlab.altdata.edgar import parse_submission
+    >>> from quantlab.core.errors import show_error
+    >>> body = next(value for path, value in answers.items() if path.endswith("0001193125-23-309999.txt"))
+    >>> one = parse_submission(body, "FDX")
+    >>> half = show_error(lambda: parse_submission(body[: len(body) // 2], "FDX"))
+    >>> {key: value for key, value in one.items() if key != "text"}, half
+    """
     text = _decoded(body)
     if not re.search(r"</(SEC|IMS)-DOCUMENT>", text[-2000:]):
         raise TemporaryError("the submission does not come to its end; run again later")
@@ -329,7 +527,32 @@ def store_filing(
     record: Mapping[str, object],  # from parse_submission
     body: bytes,  # that it was read from
 ) -> Path:  # of the record
-    "Keep a filing."
+    """Keep a filing.
+
+    Parameters
+    ----------
+    store : str | Path
+        Folder.
+    record : Mapping[str, object]
+        From parse_submission.
+    body : bytes
+        That it was read from.
+
+    Returns
+    -------
+    Path
+        Of the record.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from quantlab.altdata.edgar import read_store, store_filing
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = store_filing(folder, one, body)
+    ...     kept = read_store(folder)
+    ...     names = sorted(path.name for path in file.parent.iterdir())
+    >>> names
+    """
     folder = Path(store) / f"{int(str(record['cik'])):010d}"
     _write(folder / f"{record['accession']}.txt.gz", gzip.compress(body, 6, mtime=0))
     file = folder / f"{record['accession']}.json"
@@ -341,7 +564,35 @@ def read_store(
     store: str | Path,  # folder
     symbols: Mapping | None = None,  # CIK -> symbol; None: as they were filed
 ) -> pd.DataFrame:  # FILING_COLUMNS
-    "Read the filings of a store, none of a folder that is not there; raise DataError for a record that is broken."
+    """Read the filings of a store, none of a folder that is not there; raise DataError for a record that is broken.
+
+    Parameters
+    ----------
+    store : str | Path
+        Folder.
+    symbols : Mapping | None, default None
+        CIK -> symbol; None: as they were filed.
+
+    Returns
+    -------
+    pd.DataFrame
+        FILING_COLUMNS.
+
+    Raises
+    ------
+    DataError
+        For a record that is broken.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from quantlab.altdata.edgar import read_store, store_filing
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = store_filing(folder, one, body)
+    ...     kept = read_store(folder)
+    ...     names = sorted(path.name for path in file.parent.iterdir())
+    >>> names
+    """
     rows = []
     for file in sorted(Path(store).glob("[0-9]*/[0-9]*.json")):
         try:
@@ -434,7 +685,47 @@ def watch_filings(
     reader: EdgarReader | None = None,  # None: the SEC at eight requests a second
     progress: Callable[[int, int, str], None] = lambda done, total, label: None,  # companies done, of all, present one
 ) -> Iterator[dict[str, object]]:  # a record for each new filing, after it is stored
-    "Fetch and store the 8-K filings that are new; raise ConfigError at once, DataError at the end for what failed."
+    """Fetch and store the 8-K filings that are new; raise ConfigError at once, DataError at the end for what failed.
+
+    Parameters
+    ----------
+    tickers : str | Sequence[str]
+        Tickers or CIKs.
+    store : str | Path
+        Folder; made where it is not there.
+    since : str | pd.Timestamp | None, default None
+        First filing date; None: all that EDGAR has.
+    reader : EdgarReader | None, default None
+        None: the SEC at eight requests a second.
+    progress : Callable[[int, int, str], None], default lambda done, total, label: None
+        Companies done, of all, present one.
+
+    Returns
+    -------
+    Iterator[dict[str, object]]
+        A record for each new filing, after it is stored.
+
+    Raises
+    ------
+    ConfigError
+        At once, DataError at the end for what failed.
+    DataError
+        "/{path} holds no tickers as EDGAR's does; run again later, or give CIKs"
+        "the SEC knows no ticker {named}; {hint}give the CIK of a company that is gone"
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.edgar import watch_filings
+    >>> place = tempfile.TemporaryDirectory()
+    >>> store = Path(place.name) / "filings"
+    >>> first = []
+    >>> for record in watch_filings("FDX", store, reader=reader):
+    ...     first.append(record["accession"])
+    ...     if len(first) == 4:
+    ...         break  # as if killed between two filings
+    """
     names, day, folder = watch_list(tickers), _day(since), Path(store)
     return _watched(names, folder, day, reader or EdgarReader(), progress)
 
@@ -465,5 +756,39 @@ def stored_filings(
     symbols: Mapping | None = None,  # CIK -> symbol; None: as they were filed
     closes: pd.Series | None = None,  # for filings without acceptance (before 2002), see filing_events
 ) -> pd.DataFrame:  # events, as filing_events gives them
-    "Return the filings of a store as events; raise DataError as read_store does."
+    """Return the filings of a store as events; raise DataError as read_store does.
+
+    Parameters
+    ----------
+    store : str | Path
+        Folder of watch_filings.
+    symbols : Mapping | None, default None
+        CIK -> symbol; None: as they were filed.
+    closes : pd.Series | None, default None
+        For filings without acceptance (before 2002), see filing_events.
+
+    Returns
+    -------
+    pd.DataFrame
+        events, as filing_events gives them.
+
+    Raises
+    ------
+    DataError
+        As read_store does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.edgar import stored_filings
+    >>> from quantlab.altdata.events import event_sessions, session_closes
+    >>> from quantlab.data.calendar import exchange_sessions
+    >>> place = tempfile.TemporaryDirectory()
+    >>> store = Path(place.name) / "filings"
+    >>> events = stored_filings(store)
+    >>> closes = session_closes(exchange_sessions("XNYS", "2023-03-01", "2023-12-29"))
+    >>> events["session"] = event_sessions(events["known_at"], closes)
+    >>> events[["event_time", "known_at", "session", "item", "form", "revision", "late"]].tail(6)
+    """
     return filing_events(read_store(store, symbols), closes)

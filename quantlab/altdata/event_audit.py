@@ -236,7 +236,68 @@ def audit_events(
     cuts: int = 6,  # sessions behind whose close the events are changed
     exact: bool = True,  # a minute across the close has to move the entry by exactly one session; False: not too soon
 ) -> Verdict:  # PASS, LEAK with column and first date, or NOT_ASSESSED
-    "Change what is known later and say whether anything dated before moves; raise ConfigError without closes."
+    """Change what is known later and say whether anything dated before moves; raise ConfigError without closes.
+
+    Parameters
+    ----------
+    make : Callable[[pd.DataFrame], pd.DataFrame | pd.Series]
+        Events -> frame by date or (date, symbol).
+    events : pd.DataFrame
+        As check_events; enough of them for make to give numbers.
+    closes : pd.Series
+        From session_closes: of the dates that make uses.
+    name : str | None, default None
+        How the verdict calls the function.
+    cuts : int, default 6
+        Sessions behind whose close the events are changed.
+    exact : bool, default True
+        A minute across the close has to move the entry by exactly one session; False: not too soon.
+
+    Returns
+    -------
+    Verdict
+        PASS, LEAK with column and first date, or NOT_ASSESSED.
+
+    Raises
+    ------
+    ConfigError
+        Without closes.
+    DataError
+        Its message names the first row that cannot be true (see check_events).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import runpy
+    >>> from quantlab.altdata.event_audit import _Maker, _other_futures, audit_events
+    >>> from quantlab.altdata.events import event_panel
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> zoo = runpy.run_path(str(root() / "tests" / "altdata" / "event_zoo.py"))
+    >>> closes = zoo["market_closes"]()
+    >>> reports = zoo["stream"]()
+    >>> local = reports["known_at"].dt.tz_convert("America/New_York")
+    >>> title = "Read as New York's, the hours lie between 06:00 and 22:00; read as UTC, they spill over"
+    >>> fig, ax = figure(title, "hour", "reports", size=(8, 2.6))
+    >>> bins = np.arange(0, 24.5, 0.5)
+    >>> ax.hist(local.dt.hour + local.dt.minute / 60, bins=bins, color=COLORS[0], label="as they are")
+    >>> ax.hist(
+    ...     reports["known_at"].dt.hour + local.dt.minute / 60,
+    ...     bins=bins,
+    ...     histtype="step",
+    ...     color=COLORS[1],
+    ...     label="in UTC",
+    ... )
+    >>> other = _other_futures(reports, closes.iloc[30], np.random.default_rng(0))
+    >>> latest = _Maker(lambda e: event_panel(e, closes, "x"), "latest")
+    >>> whole = latest(reports)
+    >>> latest.compare(other["removed"], whole, "removed", closes.index[30])
+    >>> def honest(events):
+    ...     return event_panel(events, closes, "x")
+    >>> show_error(lambda: audit_events(honest, reports, closes[:3]))
+    'ConfigError: an audit takes 4 closes and a cut, got 3 and cuts=6; give more'
+    """
     name = name or getattr(make, "name", None) or getattr(make, "__name__", type(make).__name__)
     if len(closes) < 4 or not isinstance(cuts, (int, np.integer)) or cuts < 1:
         raise ConfigError(f"an audit takes 4 closes and a cut, got {len(closes)} and cuts={cuts!r}; give more")
@@ -384,7 +445,44 @@ def check_event_times(
     universe: pd.MultiIndex | None = None,  # (date, symbol): members at that time, those who left later among them
     earlier: pd.DataFrame | None = None,  # an earlier copy of the events, to see what was rewritten since
 ) -> list[Verdict]:  # of each check: dated by the day, amended value, hours, embargo, survivors, rewritten
-    "Search events for the marks of a wrong known_at or a chosen sample; raise DataError for frames that are none."
+    """Search events for the marks of a wrong known_at or a chosen sample; raise DataError for frames that are none.
+
+    Parameters
+    ----------
+    events : pd.DataFrame
+        As check_events.
+    hours : tuple[str, str] | None, default None
+        In which the source publishes, in zone; EDGAR: ("06:00", "22:00").
+    zone : str, default "America/New_York"
+        Of the source.
+    embargo : pd.Timedelta | None, default None
+        Least time from an event to its publication.
+    universe : pd.MultiIndex | None, default None
+        (date, symbol): members at that time, those who left later among them.
+    earlier : pd.DataFrame | None, default None
+        An earlier copy of the events, to see what was rewritten since.
+
+    Returns
+    -------
+    list[Verdict]
+        Of each check: dated by the day, amended value, hours, embargo, survivors, rewritten.
+
+    Raises
+    ------
+    DataError
+        For frames that are none.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.event_audit import check_event_times
+    >>> from quantlab.core.audit import NOT_ASSESSED, PASS
+    >>> clean = check_event_times(
+    ...     reports, hours=("06:00", "22:00"), embargo=pd.Timedelta(minutes=30), earlier=reports.head(50)
+    ... )
+    >>> assert [v.status for v in clean] == [PASS] * 4 + [NOT_ASSESSED, PASS]
+    >>> [str(v) for v in clean]
+    """
     checked = check_events(events)
     if checked.empty:
         return [Verdict(NOT_ASSESSED, "events", "there are none")]

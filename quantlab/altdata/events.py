@@ -134,7 +134,60 @@ def check_events(
     events: pd.DataFrame,  # EVENT_COLUMNS, optional id (text), and value columns; one row per statement
     name: str = "events",  # for the messages
 ) -> pd.DataFrame:  # the same rows ordered by known_at, then fact and revision; times in UTC, row index 0 to n-1
-    "Check events and put them in order; raise DataError naming the first row that cannot be true."
+    """Check events and put them in order; raise DataError naming the first row that cannot be true.
+
+    Parameters
+    ----------
+    events : pd.DataFrame
+        EVENT_COLUMNS, optional id (text), and value columns; one row per statement.
+    name : str, default "events"
+        For the messages.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same rows ordered by known_at, then fact and revision; times in UTC, row index 0 to n-1.
+
+    Raises
+    ------
+    DataError
+        Its message names the first row that cannot be true.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.altdata.events import check_events
+    >>> rng = np.random.default_rng(0)
+    >>> days = pd.to_datetime(["2025-11-24", "2025-11-25", "2025-11-26", "2025-11-28"])
+    >>> minutes = np.where(rng.random(200) < 0.6, rng.integers(955, 1140, 200), rng.integers(360, 1320, 200))
+    >>> accepted = (days[rng.integers(0, 4, 200)] + pd.to_timedelta(minutes, unit="min")).tz_localize(
+    ...     "America/New_York"
+    ... )
+    >>> reports = pd.DataFrame(
+    ...     {
+    ...         "event_time": accepted - pd.Timedelta(hours=1),
+    ...         "known_at": accepted,
+    ...         "symbol": rng.choice(["AAPL", "KO", "T", "XOM"], 200),
+    ...         "source": "made up",
+    ...         "kind": "report",
+    ...         "revision": 0,
+    ...         "id": [f"r{i:03}" for i in range(200)],
+    ...         "surprise": rng.normal(0, 1, 200).round(2),
+    ...     }
+    ... )
+    >>> checked = check_events(reports)
+    >>> checked.head(3)
+                     event_time                  known_at symbol   source    kind  \\
+    0 2025-11-24 10:38:00+00:00 2025-11-24 11:38:00+00:00    XOM  made up  report
+    1 2025-11-24 10:41:00+00:00 2025-11-24 11:41:00+00:00    XOM  made up  report
+    2 2025-11-24 11:22:00+00:00 2025-11-24 12:22:00+00:00   AAPL  made up  report
+
+       revision    id  surprise
+    0         0  r005      0.65
+    1         0  r174      0.20
+    2         0  r047      0.03
+    """
     if not isinstance(events, pd.DataFrame):
         raise DataError(f"{name} are a {type(events).__name__}, not a frame; give columns {EVENT_COLUMNS}")
     missing = [c for c in EVENT_COLUMNS if c not in events.columns]
@@ -176,7 +229,44 @@ def session_closes(
     dates: pd.Index,  # sessions (no zone) or bar ends (with a zone); or a panel's (date, symbol)
     calendar: str = "XNYS",  # of the exchange; not read for bar ends
 ) -> pd.Series:  # by date, sorted and unique: the close in UTC; named by the calendar, "24/7" for bar ends
-    "Return the instant at which each date's row is known; raise DataError for no session, ConfigError for no calendar."
+    """Return the instant at which each date's row is known; raise DataError for no session, ConfigError for no
+    calendar.
+
+    Parameters
+    ----------
+    dates : pd.Index
+        sessions (no zone) or bar ends (with a zone); or a panel's (date, symbol).
+    calendar : str, default "XNYS"
+        Of the exchange; not read for bar ends.
+
+    Returns
+    -------
+    pd.Series
+        By date, sorted and unique: the close in UTC; named by the calendar, "24/7" for bar ends.
+
+    Raises
+    ------
+    DataError
+        For no session, ConfigError for no calendar.
+    ConfigError
+        "calendar={calendar} is no name; give one such as 'XNYS'"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.events import session_closes
+    >>> closes = session_closes(
+    ...     pd.DatetimeIndex(["2025-11-24", "2025-11-25", "2025-11-26", "2025-11-28", "2025-12-01"])
+    ... )
+    >>> closes.to_frame()
+                                    XNYS
+    date
+    2025-11-24 2025-11-24 21:00:00+00:00
+    2025-11-25 2025-11-25 21:00:00+00:00
+    2025-11-26 2025-11-26 21:00:00+00:00
+    2025-11-28 2025-11-28 18:00:00+00:00
+    2025-12-01 2025-12-01 21:00:00+00:00
+    """
     labels = _labels_of(dates)
     if not isinstance(calendar, str):
         raise ConfigError(f"calendar={calendar!r} is no name; give one such as 'XNYS'")
@@ -237,7 +327,45 @@ def event_sessions(
     known_at: pd.Series,  # instants with a time zone
     closes: pd.Series,  # from session_closes
 ) -> pd.Series:  # on known_at's index: the date of the first session that may know it; NaT outside the closes
-    "Find the session that each event enters."
+    """Find the session that each event enters.
+
+    Parameters
+    ----------
+    known_at : pd.Series
+        Instants with a time zone.
+    closes : pd.Series
+        From session_closes.
+
+    Returns
+    -------
+    pd.Series
+        On known_at's index: the date of the first session that may know it; NaT outside the closes.
+
+    Raises
+    ------
+    DataError
+        "known_at holds {dtype}, which says no time zone; pass check_events(events)"
+        "closes are no instants with a time zone; make them with session_closes(bars.index)"
+        "closes are missing, repeated or out of order; make them with session_closes(bars.index)"
+        "closes have no dates as index; make them with session_closes(bars.index)"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.events import event_sessions, session_closes
+    >>> closes = session_closes(
+    ...     pd.DatetimeIndex(["2025-11-24", "2025-11-25", "2025-11-26", "2025-11-28", "2025-12-01"])
+    ... )
+    >>> edge = ["2025-11-28 18:00", "2025-11-28 18:01", "2025-11-21 21:01", "2025-11-21 21:00"]
+    >>> edge = pd.Series(pd.to_datetime(edge, utc=True), name="known_at")
+    >>> entered = event_sessions(edge, closes)
+    >>> pd.DataFrame({"known_at": edge, "session": entered})
+                       known_at    session
+    0 2025-11-28 18:00:00+00:00 2025-11-28
+    1 2025-11-28 18:01:00+00:00 2025-12-01
+    2 2025-11-21 21:01:00+00:00 2025-11-24
+    3 2025-11-21 21:00:00+00:00        NaT
+    """
     place = _places(known_at, _check_closes(closes))
     inside = (place >= 0) & (place < len(closes))
     labels = closes.index.take(np.where(inside, place, 0)) if len(closes) else closes.index[:0]
@@ -249,7 +377,56 @@ def event_coverage(
     events: pd.DataFrame,  # as check_events
     closes: pd.Series,  # from session_closes
 ) -> pd.Series:  # how many events were known before the first session, inside, after the last close
-    "Count what the closes do not reach."
+    """Count what the closes do not reach.
+
+    Parameters
+    ----------
+    events : pd.DataFrame
+        As check_events.
+    closes : pd.Series
+        From session_closes.
+
+    Returns
+    -------
+    pd.Series
+        How many events were known before the first session, inside, after the last close.
+
+    Raises
+    ------
+    DataError
+        "known_at holds {dtype}, which says no time zone; pass check_events(events)"
+        "{name} are a {__name__}, not a frame; give columns {EVENT_COLUMNS}"
+        "{name} have no column {missing}, they have {...}; add them"
+        "{name} have columns {...} twice; drop one"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.altdata.events import event_coverage, session_closes
+    >>> rng = np.random.default_rng(0)
+    >>> days = pd.to_datetime(["2025-11-24", "2025-11-25", "2025-11-26", "2025-11-28"])
+    >>> minutes = np.where(rng.random(200) < 0.6, rng.integers(955, 1140, 200), rng.integers(360, 1320, 200))
+    >>> accepted = (days[rng.integers(0, 4, 200)] + pd.to_timedelta(minutes, unit="min")).tz_localize(
+    ...     "America/New_York"
+    ... )
+    >>> reports = pd.DataFrame(
+    ...     {
+    ...         "event_time": accepted - pd.Timedelta(hours=1),
+    ...         "known_at": accepted,
+    ...         "symbol": rng.choice(["AAPL", "KO", "T", "XOM"], 200),
+    ...         "source": "made up",
+    ...         "kind": "report",
+    ...         "revision": 0,
+    ...         "id": [f"r{i:03}" for i in range(200)],
+    ...         "surprise": rng.normal(0, 1, 200).round(2),
+    ...     }
+    ... )
+    >>> closes = session_closes(
+    ...     pd.DatetimeIndex(["2025-11-24", "2025-11-25", "2025-11-26", "2025-11-28", "2025-12-01"])
+    ... )
+    >>> assert event_coverage(reports, closes).tolist() == [0, 200, 0]
+    """
     place = _places(check_events(events)["known_at"], _check_closes(closes))
     n = len(closes)
     counts = [(place < 0).sum(), ((place >= 0) & (place < n)).sum(), (place >= n).sum()]
@@ -260,7 +437,38 @@ def known_next_close(
     dates: pd.Series | pd.DatetimeIndex,  # days without a zone: all that is known of the publication
     closes: pd.Series,  # from session_closes, reaching past the dates
 ) -> pd.Series:  # on dates' index, UTC: the first close after each day is over everywhere; NaT outside the closes
-    "Date by the close of the next session what says only its day; raise DataError for dates with a zone or missing."
+    """Date by the close of the next session what says only its day; raise DataError for dates with a zone or missing.
+
+    Parameters
+    ----------
+    dates : pd.Series | pd.DatetimeIndex
+        Days without a zone: all that is known of the publication.
+    closes : pd.Series
+        From session_closes, reaching past the dates.
+
+    Returns
+    -------
+    pd.Series
+        On dates' index, UTC: the first close after each day is over everywhere; NaT outside the closes.
+
+    Raises
+    ------
+    DataError
+        For dates with a zone or missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.events import known_next_close, session_closes
+    >>> closes = session_closes(
+    ...     pd.DatetimeIndex(["2025-11-24", "2025-11-25", "2025-11-26", "2025-11-28", "2025-12-01"])
+    ... )
+    >>> late = known_next_close(pd.Series(pd.to_datetime(["2025-11-26", "2025-11-29"])), closes)
+    >>> late.to_frame()
+                       known_at
+    0 2025-11-28 18:00:00+00:00
+    1 2025-12-01 21:00:00+00:00
+    """
     _check_closes(closes)
     days = dates if isinstance(dates, pd.Series) else pd.Series(dates, index=dates)
     if days.dtype.kind != "M" or isinstance(days.dtype, pd.DatetimeTZDtype) or days.isna().any():
@@ -289,7 +497,57 @@ def current_events(
     events: pd.DataFrame,  # as check_events
     as_of: str | pd.Timestamp,  # instant with a time zone
 ) -> pd.DataFrame:  # one row per fact known by then: its latest revision; ordered as check_events
-    "Return what was known at an instant; raise DataError for what is no instant or has no zone."
+    """Return what was known at an instant; raise DataError for what is no instant or has no zone.
+
+    Parameters
+    ----------
+    events : pd.DataFrame
+        As check_events.
+    as_of : str | pd.Timestamp
+        Instant with a time zone.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per fact known by then: its latest revision; ordered as check_events.
+
+    Raises
+    ------
+    DataError
+        For what is no instant or has no zone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.altdata.events import current_events
+    >>> rng = np.random.default_rng(0)
+    >>> days = pd.to_datetime(["2025-11-24", "2025-11-25", "2025-11-26", "2025-11-28"])
+    >>> minutes = np.where(rng.random(200) < 0.6, rng.integers(955, 1140, 200), rng.integers(360, 1320, 200))
+    >>> accepted = (days[rng.integers(0, 4, 200)] + pd.to_timedelta(minutes, unit="min")).tz_localize(
+    ...     "America/New_York"
+    ... )
+    >>> reports = pd.DataFrame(
+    ...     {
+    ...         "event_time": accepted - pd.Timedelta(hours=1),
+    ...         "known_at": accepted,
+    ...         "symbol": rng.choice(["AAPL", "KO", "T", "XOM"], 200),
+    ...         "source": "made up",
+    ...         "kind": "report",
+    ...         "revision": 0,
+    ...         "id": [f"r{i:03}" for i in range(200)],
+    ...         "surprise": rng.normal(0, 1, 200).round(2),
+    ...     }
+    ... )
+    >>> filed = reports.head(1).assign(
+    ...     event_time=pd.Timestamp("2025-11-24 12:00", tz="UTC"),
+    ...     known_at=pd.Timestamp("2025-11-24 22:00", tz="UTC"),
+    ...     surprise=0.5,
+    ... )
+    >>> amended = filed.assign(known_at=pd.Timestamp("2025-11-28 15:00", tz="UTC"), revision=1, surprise=-0.2)
+    >>> both = pd.concat([amended, filed])
+    >>> assert current_events(both, "2025-11-26 21:00Z")["surprise"].tolist() == [0.5]
+    """
     try:
         instant = pd.Timestamp(as_of)
     except (ValueError, TypeError):
@@ -304,7 +562,63 @@ def current_events(
 def restated(
     events: pd.DataFrame,  # as check_events
 ) -> pd.DataFrame:  # one row per fact with a revision: as first filed, and each later column as <name>_latest
-    "Set what was first filed beside the latest revision."
+    """Set what was first filed beside the latest revision.
+
+    Parameters
+    ----------
+    events : pd.DataFrame
+        As check_events.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per fact with a revision: as first filed, and each later column as <name>_latest.
+
+    Raises
+    ------
+    DataError
+        "{name} are a {__name__}, not a frame; give columns {EVENT_COLUMNS}"
+        "{name} have no column {missing}, they have {...}; add them"
+        "{name} have columns {...} twice; drop one"
+        "{name}: {column} is missing {...}; fill it or drop the rows"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.altdata.events import restated
+    >>> rng = np.random.default_rng(0)
+    >>> days = pd.to_datetime(["2025-11-24", "2025-11-25", "2025-11-26", "2025-11-28"])
+    >>> minutes = np.where(rng.random(200) < 0.6, rng.integers(955, 1140, 200), rng.integers(360, 1320, 200))
+    >>> accepted = (days[rng.integers(0, 4, 200)] + pd.to_timedelta(minutes, unit="min")).tz_localize(
+    ...     "America/New_York"
+    ... )
+    >>> reports = pd.DataFrame(
+    ...     {
+    ...         "event_time": accepted - pd.Timedelta(hours=1),
+    ...         "known_at": accepted,
+    ...         "symbol": rng.choice(["AAPL", "KO", "T", "XOM"], 200),
+    ...         "source": "made up",
+    ...         "kind": "report",
+    ...         "revision": 0,
+    ...         "id": [f"r{i:03}" for i in range(200)],
+    ...         "surprise": rng.normal(0, 1, 200).round(2),
+    ...     }
+    ... )
+    >>> filed = reports.head(1).assign(
+    ...     event_time=pd.Timestamp("2025-11-24 12:00", tz="UTC"),
+    ...     known_at=pd.Timestamp("2025-11-24 22:00", tz="UTC"),
+    ...     surprise=0.5,
+    ... )
+    >>> amended = filed.assign(known_at=pd.Timestamp("2025-11-28 15:00", tz="UTC"), revision=1, surprise=-0.2)
+    >>> both = pd.concat([amended, filed])
+    >>> restated(both)[["symbol", "known_at", "surprise", "known_at_latest", "surprise_latest"]]
+      symbol                  known_at  surprise           known_at_latest  \\
+    0      T 2025-11-24 22:00:00+00:00       0.5 2025-11-28 15:00:00+00:00
+
+       surprise_latest
+    0             -0.2
+    """
     checked = check_events(events)
     facts = _facts(checked)
     first = ~pd.Series(facts).duplicated().to_numpy()
@@ -366,13 +680,14 @@ def _panel_names(columns: object, how: str, symbols: object, have: list) -> tupl
     "Return columns and symbols as lists; raise ConfigError for what names none."
     columns = [columns] if isinstance(columns, str) else columns
     listed = list(columns) if isinstance(columns, Iterable) else []
-    if how not in ("last", "sum", "count") or not listed or any(not isinstance(c, str) or c not in have for c in listed):
+    there = bool(listed) and all(isinstance(c, str) and c in have for c in listed)
+    if how not in ("last", "sum", "count") or not there:
         known = f"columns {columns} of {have}"
         raise ConfigError(f"how={how!r}, {known}: use how='last', 'sum' or 'count' and columns that are there")
     if symbols is None:
         return listed, None
-    names = list(symbols) if isinstance(symbols, Iterable) and not isinstance(symbols, str) else [None]
-    if any(not isinstance(s, str) for s in names):
+    names = list(symbols) if isinstance(symbols, Iterable) and not isinstance(symbols, str) else []
+    if isinstance(symbols, str) or not isinstance(symbols, Iterable) or any(not isinstance(s, str) for s in names):
         raise ConfigError(f"symbols={symbols!r}: give a list of texts, such as ['AAPL'], or None")
     return listed, names
 
@@ -384,7 +699,69 @@ def event_panel(
     how: str = "last",  # "last" number, of the newest fact; "sum" of them, or "count" of those that are there
     symbols: Iterable[str] | None = None,  # a row for each on every date; None: those of the events, from their first
 ) -> pd.DataFrame:  # (date, symbol), float64; NaN where a session brought nothing
-    "Put values on the sessions they enter; raise DataError or ConfigError for what is no number, or another how."
+    """Put values on the sessions they enter; raise DataError or ConfigError for what is no number, or another how.
+
+    Parameters
+    ----------
+    events : pd.DataFrame
+        As check_events.
+    closes : pd.Series
+        From session_closes.
+    columns : str | Sequence[str]
+        Of values.
+    how : str, default "last"
+        "last" number, of the newest fact; "sum" of them, or "count" of those that are there.
+    symbols : Iterable[str] | None, default None
+        A row for each on every date; None: those of the events, from their first.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol), float64; NaN where a session brought nothing.
+
+    Raises
+    ------
+    DataError
+        For what is no number, or another how.
+    ConfigError
+        For what is no number, or another how.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.altdata.events import event_panel, session_closes
+    >>> rng = np.random.default_rng(0)
+    >>> days = pd.to_datetime(["2025-11-24", "2025-11-25", "2025-11-26", "2025-11-28"])
+    >>> minutes = np.where(rng.random(200) < 0.6, rng.integers(955, 1140, 200), rng.integers(360, 1320, 200))
+    >>> accepted = (days[rng.integers(0, 4, 200)] + pd.to_timedelta(minutes, unit="min")).tz_localize(
+    ...     "America/New_York"
+    ... )
+    >>> reports = pd.DataFrame(
+    ...     {
+    ...         "event_time": accepted - pd.Timedelta(hours=1),
+    ...         "known_at": accepted,
+    ...         "symbol": rng.choice(["AAPL", "KO", "T", "XOM"], 200),
+    ...         "source": "made up",
+    ...         "kind": "report",
+    ...         "revision": 0,
+    ...         "id": [f"r{i:03}" for i in range(200)],
+    ...         "surprise": rng.normal(0, 1, 200).round(2),
+    ...     }
+    ... )
+    >>> closes = session_closes(
+    ...     pd.DatetimeIndex(["2025-11-24", "2025-11-25", "2025-11-26", "2025-11-28", "2025-12-01"])
+    ... )
+    >>> filed = reports.head(1).assign(
+    ...     event_time=pd.Timestamp("2025-11-24 12:00", tz="UTC"),
+    ...     known_at=pd.Timestamp("2025-11-24 22:00", tz="UTC"),
+    ...     surprise=0.5,
+    ... )
+    >>> amended = filed.assign(known_at=pd.Timestamp("2025-11-28 15:00", tz="UTC"), revision=1, surprise=-0.2)
+    >>> both = pd.concat([amended, filed])
+    >>> told = event_panel(both, closes, "surprise")
+    >>> told
+    """
     checked = check_events(events)
     columns, wanted = _panel_names(columns, how, symbols, list(checked.columns))
     place = _places(checked["known_at"], _check_closes(closes))

@@ -78,7 +78,30 @@ _END = re.compile(r"^\W*signatures?\W*$", re.IGNORECASE | re.MULTILINE)
 def filing_items(
     text: str,  # of an 8-K, lines kept
 ) -> dict[str, str]:  # by number, as "2.02" or, before 2004-08-23, "5": its text; {} where there is none
-    "Find the items of a document."
+    """Find the items of a document.
+
+    Parameters
+    ----------
+    text : str
+        Of an 8-K, lines kept.
+
+    Returns
+    -------
+    dict[str, str]
+        By number, as "2.02" or, before 2004-08-23, "5": its text; {} where there is none.
+
+    Examples
+    --------
+    >>> from quantlab.altdata.filings import filing_items
+    >>> new = \"\"\"FORM 8-K
+    ... Item 2.02. Results of Operations and Financial Condition.
+    ... As said under Item 5.02 of this form, nothing changed.
+    ... ITEM 9.01 Exhibits
+    ... 99.1 Press release
+    ... SIGNATURES
+    ... Item 1.01 is not reported here.\"\"\"
+    >>> assert list(filing_items(new)) == ["2.02", "9.01"] and filing_items(new)["9.01"].endswith("Press release")
+    """
     first = _HEAD.search(text)
     end = _END.search(text, first.start()) if first else None
     text = text[: end.start()] if end else text
@@ -107,7 +130,43 @@ def _refuse(filings: pd.DataFrame, wrong: pd.Series, what: str) -> None:
 def check_filings(
     filings: pd.DataFrame,  # FILING_COLUMNS; days without a zone, accepted with one or NaT
 ) -> pd.DataFrame:  # the same, typed and ordered by filed, symbol and accession; row index 0 to n-1
-    "Check filings; raise DataError for a column that is not there, a form that is no 8-K or what is there twice."
+    """Check filings; raise DataError for a column that is not there, a form that is no 8-K or what is there twice.
+
+    Parameters
+    ----------
+    filings : pd.DataFrame
+        FILING_COLUMNS; days without a zone, accepted with one or NaT.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same, typed and ordered by filed, symbol and accession; row index 0 to n-1.
+
+    Raises
+    ------
+    DataError
+        For a column that is not there, a form that is no 8-K or what is there twice.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.filings import check_filings
+    >>> from quantlab.core.config import path
+    >>> sample = pd.read_parquet(path("data", "sample") / "altdata/filings.parquet")
+    >>> checked = check_filings(sample)
+    >>> checked.iloc[0]
+    symbol                                                     DIS
+    cik                                                    1001039
+    company                                        WALT DISNEY CO/
+    form                                                       8-K
+    accession                                 0001193125-12-043763
+    period                                     2012-02-07 00:00:00
+    filed                                      2012-02-07 00:00:00
+    accepted                                                   NaT
+    items                                                2.02,9.01
+    text         Item 2.02 Results of Operations and Financial ...
+    Name: 0, dtype: object
+    """
     missing = [c for c in FILING_COLUMNS if c not in filings]
     if missing:
         raise DataError(f"the filings have no column {missing}; they need {', '.join(FILING_COLUMNS)}")
@@ -126,7 +185,32 @@ def check_filings(
 
 # %% ../../nbs/altdata/155_filings.ipynb #b5be8b66
 def sample_filings() -> pd.DataFrame:  # FILING_COLUMNS; accepted NaT throughout
-    "Load the sample: 8-K filings of DIS and FDX, 2010 to 2023, the text of each item cut to 1,000 characters."
+    """Load the sample: 8-K filings of DIS and FDX, 2010 to 2023, the text of each item cut to 1,000 characters.
+
+    Returns
+    -------
+    pd.DataFrame
+        FILING_COLUMNS; accepted NaT throughout.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+    DataError
+        "{...} does not exist; set [data] sample to a folder that holds it"
+        "the filings have no column {missing}; they need {...}"
+        "column accepted has no time zone; read it with acceptance_time"
+        "filing {...} of {...}: {what} ({...} such)"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.filings import check_filings, sample_filings
+    >>> from quantlab.core.config import path
+    >>> sample = pd.read_parquet(path("data", "sample") / "altdata/filings.parquet")
+    >>> checked = check_filings(sample)
+    >>> pd.testing.assert_frame_equal(sample_filings(), checked)
+    """
     file = path("data", "sample") / "altdata" / "filings.parquet"
     if not file.is_file():
         raise DataError(f"{display_path(file)} does not exist; set [data] sample to a folder that holds it")
@@ -136,7 +220,32 @@ def sample_filings() -> pd.DataFrame:  # FILING_COLUMNS; accepted NaT throughout
 def acceptance_time(
     text: str,  # 20240207160533 of a header, or 2024-02-07T21:05:33.000Z of a list
 ) -> pd.Timestamp:  # UTC; NaT for an empty text
-    "Read an acceptance time as New York's clock, which is right for headers and never early for lists; or DataError."
+    """Read an acceptance time as New York's clock, which is right for headers and never early for lists; or DataError.
+
+    Parameters
+    ----------
+    text : str
+        20240207160533 of a header, or 2024-02-07T21:05:33.000Z of a list.
+
+    Returns
+    -------
+    pd.Timestamp
+        UTC; NaT for an empty text.
+
+    Raises
+    ------
+    ValueError
+    DataError
+        "{...} is no acceptance time; write 20240207160533, New York's clock"
+
+    Examples
+    --------
+    >>> from quantlab.altdata.filings import acceptance_time
+    >>> header, listed = acceptance_time("20240207160533"), acceptance_time("2024-02-07T21:05:33.000Z")
+    >>> header, listed
+    (Timestamp('2024-02-07 21:05:33+0000', tz='UTC'),
+     Timestamp('2024-02-08 02:05:33+0000', tz='UTC'))
+    """
     digits = re.sub(r"[-:T ]|(\.\d+)?Z?$", "", str(text).strip())
     if not digits:
         return pd.NaT
@@ -153,7 +262,39 @@ def filing_lag(
     period: pd.Series,  # days of the events
     filed: pd.Series,  # filing dates, on the same index
 ) -> pd.Series:  # business days of the SEC after the event up to the filing, float64; NaN where a day is missing
-    "Count the business days that a filing took; more than four is late."
+    """Count the business days that a filing took; more than four is late.
+
+    Parameters
+    ----------
+    period : pd.Series
+        Days of the events.
+    filed : pd.Series
+        Filing dates, on the same index.
+
+    Returns
+    -------
+    pd.Series
+        Business days of the SEC after the event up to the filing, float64; NaN where a day is missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.filings import check_filings, filing_lag, sample_filings
+    >>> from quantlab.core.config import path
+    >>> sample = pd.read_parquet(path("data", "sample") / "altdata/filings.parquet")
+    >>> checked = check_filings(sample)
+    >>> pd.testing.assert_frame_equal(sample_filings(), checked)
+    >>> hand = pd.DataFrame(
+    ...     [
+    ...         ("2024-03-28", "2024-04-03", 4),  # Thursday to Wednesday; Good Friday is a business day of the SEC
+    ...         ("2024-10-11", "2024-10-17", 3),  # Friday to Thursday; Columbus Day is none
+    ...         ("2024-02-03", "2024-02-08", 4),  # Saturday: Monday is the first day
+    ...         ("2024-02-07", "2024-02-07", 0),
+    ...     ],
+    ...     columns=["period", "filed", "by hand"],
+    ... ).astype({"period": "datetime64[us]", "filed": "datetime64[us]"})
+    >>> assert (filing_lag(hand["period"], hand["filed"]) == hand["by hand"]).all()
+    """
     both = period.notna() & filed.notna()
     lag = pd.Series(np.nan, index=period.index, name="lag")
     if both.any():
@@ -192,7 +333,8 @@ def _filing_known(filings: pd.DataFrame, closes: pd.Series | None) -> pd.Series:
             reach = exchange_sessions("XNYS", days.min(), days.max() + pd.Timedelta(days=14))
             closes = session_closes(reach)
         known[dated] = known_next_close(days, closes)
-        _refuse(filings, known.isna(), "no session follows it in closes; give closes that begin before and end after, or none for New York's")
+        what = "no session follows it in closes; give closes that begin before and end after, or none for New York's"
+        _refuse(filings, known.isna(), what)
     return known
 
 
@@ -212,7 +354,36 @@ def filing_events(
     filings: pd.DataFrame,  # FILING_COLUMNS
     closes: pd.Series | None = None,  # from session_closes, for filings without acceptance; None: New York's
 ) -> pd.DataFrame:  # events of kind "8-K" with id, item, accession, form, amends, lag (business days), late, text
-    "Turn filings into events, one for each filing and item; raise DataError as check_filings does."
+    """Turn filings into events, one for each filing and item; raise DataError as check_filings does.
+
+    Parameters
+    ----------
+    filings : pd.DataFrame
+        FILING_COLUMNS.
+    closes : pd.Series | None, default None
+        From session_closes, for filings without acceptance; None: New York's.
+
+    Returns
+    -------
+    pd.DataFrame
+        Events of kind "8-K" with id, item, accession, form, amends, lag (business days), late, text.
+
+    Raises
+    ------
+    DataError
+        As check_filings does.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.filings import check_filings, filing_events, sample_filings
+    >>> from quantlab.core.config import path
+    >>> sample = pd.read_parquet(path("data", "sample") / "altdata/filings.parquet")
+    >>> checked = check_filings(sample)
+    >>> pd.testing.assert_frame_equal(sample_filings(), checked)
+    >>> events = filing_events(sample_filings())
+    >>> events.drop(columns=["source", "kind", "revision", "text", "amends"]).head()
+    """
     filings = check_filings(filings)
     rows = _exploded(filings.assign(known_at=_filing_known(filings, closes)))
     rows = rows.sort_values(["known_at", "accession"], kind="stable", ignore_index=True)
@@ -257,7 +428,56 @@ def read_filings(
     source: str | Path,  # folder or zip file with a JSON document for each filing
     symbols: Mapping,  # CIK or company name -> ticker
 ) -> pd.DataFrame:  # FILING_COLUMNS of the companies in the table
-    "Read a collection of parsed filings; raise DataError for a file that is none, or when no company is in the table."
+    """Read a collection of parsed filings; raise DataError for a file that is none, or when no company is in the
+    table.
+
+    Parameters
+    ----------
+    source : str | Path
+        Folder or zip file with a JSON document for each filing.
+    symbols : Mapping
+        CIK or company name -> ticker.
+
+    Returns
+    -------
+    pd.DataFrame
+        FILING_COLUMNS of the companies in the table.
+
+    Raises
+    ------
+    DataError
+        For a file that is none, or when no company is in the table.
+
+    Examples
+    --------
+    >>> import json
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.filings import check_filings, read_filings, sample_filings
+    >>> from quantlab.core.config import path
+    >>> sample = pd.read_parquet(path("data", "sample") / "altdata/filings.parquet")
+    >>> checked = check_filings(sample)
+    >>> pd.testing.assert_frame_equal(sample_filings(), checked)
+    >>> address = "https://www.sec.gov/Archives/edgar/data/1001039/0001001039-16-000417.txt"
+    >>> written = {
+    ...     "cik": "1001039", "company": "WALT DISNEY CO/", "filing_type": "8-K", "filing_date": "2016-05-10",
+    ...     "period_of_report": "2016-05-10", "item_2.02": "Item 2.02 Results\\nOn May 10, 2016, the Registrant ...",
+    ...     "item_1.01": "", "complete_text_filing_link": address,
+    ... }  # fmt: skip
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "one.json").write_text(json.dumps(written))
+    ...     by_cik, by_name = (
+    ...         read_filings(folder, table) for table in ({"0001001039": "DIS"}, {"Walt Disney Co/": "DIS"})
+    ...     )
+    >>> pd.testing.assert_frame_equal(by_cik, by_name)
+    >>> by_cik.drop(columns=["text", "company"])
+      symbol      cik form             accession     period      filed accepted  \\
+    0    DIS  1001039  8-K  0001001039-16-000417 2016-05-10 2016-05-10      NaT
+
+      items
+    0  2.02
+    """
     source = Path(source)
     table = {str(key).strip().lstrip("0").casefold(): str(value) for key, value in symbols.items()}
     rows, companies = [], set()

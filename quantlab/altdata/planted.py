@@ -23,7 +23,31 @@ from ..data.sample import sample_bars
 def sample_posts(
     symbols: Sequence[str] | None = None,  # None: all six
 ) -> pd.DataFrame:  # posts frame, sorted by known_at
-    "Load the committed made-up posts; raise DataError where the file or a symbol is not there."
+    """Load the committed made-up posts; raise DataError where the file or a symbol is not there.
+
+    Parameters
+    ----------
+    symbols : Sequence[str] | None, default None
+        None: all six.
+
+    Returns
+    -------
+    pd.DataFrame
+        Posts frame, sorted by known_at.
+
+    Raises
+    ------
+    DataError
+        Where the file or a symbol is not there.
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> from quantlab.altdata.planted import sample_posts
+    >>> posts = sample_posts()
+    >>> posts[["known_at", "symbol", "author", "reach", "text"]].head()
+    """
     file = path("data", "sample") / "altdata" / "posts.parquet"
     if not file.is_file():
         raise DataError(f"{display_path(file)} does not exist; set [data] sample to the folder that holds altdata/")
@@ -42,7 +66,44 @@ def hidden_mood(
     persistence: float = 0.8,  # of what is not led, from session to session, 0 <= phi < 1
     seed: int = 0,  # the same seed gives the same mood
 ) -> pd.DataFrame:  # sessions x symbols, standard normal
-    "Draw the mood behind the posts; raise ConfigError for what cannot be planted."
+    """Draw the mood behind the posts; raise ConfigError for what cannot be planted.
+
+    Parameters
+    ----------
+    sessions : pd.Index
+        labels, rising.
+    symbols : Sequence[str]
+        Names of the instruments.
+    ahead : pd.Series | None, default None
+        (date, symbol): what comes after the close of date; NaN: drawn like the rest.
+    lead : float, default 0.0
+        Correlation of the mood with ahead, -1 to 1.
+    persistence : float, default 0.8
+        Of what is not led, from session to session, 0 <= phi < 1.
+    seed : int, default 0
+        The same seed gives the same mood.
+
+    Returns
+    -------
+    pd.DataFrame
+        Sessions x symbols, standard normal.
+
+    Raises
+    ------
+    ConfigError
+        For what cannot be planted.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.planted import hidden_mood
+    >>> from quantlab.data.sample import sample_bars
+    >>> days = pd.bdate_range("2023-01-02", periods=250, unit="us", name="date")
+    >>> after = (
+    ...     sample_bars(["AAPL", "JPM", "XOM"])["close"].groupby("symbol").pct_change().groupby("symbol").shift(-1)
+    ... )
+    >>> mood = hidden_mood(days, ["AAPL", "JPM", "XOM"], after, lead=0.5, seed=4)
+    """
     if not -1 <= lead <= 1 or not 0 <= persistence < 1 or (lead and ahead is None):
         raise ConfigError(
             f"lead is {lead} and persistence {persistence}; give -1 <= lead <= 1, with ahead where it is not 0, "
@@ -89,7 +150,35 @@ def planted_texts(
     moods: np.ndarray,  # one per text; 0 is neutral, 2 very happy
     seed: int = 0,  # the same seed gives the same texts
 ) -> list[str]:  # distinct
-    "Write a distinct text for each mood."
+    """Write a distinct text for each mood.
+
+    Parameters
+    ----------
+    moods : np.ndarray
+        One per text; 0 is neutral, 2 very happy.
+    seed : int, default 0
+        The same seed gives the same texts.
+
+    Returns
+    -------
+    list[str]
+        Distinct.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.altdata.planted import planted_texts
+    >>> from quantlab.altdata.sentiment import vader_tone
+    >>> texts = planted_texts(np.array([2.0, 2.0, 0.0, -2.0, -2.0]), seed=1)
+    >>> pd.DataFrame({"text": texts, "tone": vader_tone(pd.Series(texts)).to_numpy().round(2)})
+                                                    text  tone
+    0  finally brokers notice elevator very impressiv...  0.78
+    1  today teachers repeat factory really impressiv...  0.80
+    2  lately clerks notice exchange fully hopeful up...  0.08
+    3  tonight students expect factory notably nervou... -0.64
+    4  looking insiders follow ledger fairly gloomy m... -0.57
+    """
     rng, moods = np.random.default_rng(seed), np.asarray(moods, dtype="float64")
     lean = rng.normal(moods[:, None], 1.0, size=(len(moods), len(_PATTERN)))
     kinds = np.where(lean > 0.4, "up", np.where(lean < -0.4, "down", "flat")).tolist()
@@ -104,7 +193,35 @@ def planted_texts(
 
 # %% ../../nbs/altdata/164_planted.ipynb #8eb1cf51
 class SynthPosts(NamedTuple):
-    "Hold made-up posts and the mood that wrote them."
+    """Hold made-up posts and the mood that wrote them.
+
+    Parameters
+    ----------
+    posts : pd.DataFrame
+        Posts frame, sorted by known_at.
+    mood : pd.DataFrame
+        Sessions x symbols, standard normal; the truth.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.events import session_closes
+    >>> from quantlab.altdata.planted import synth_posts
+    >>> from quantlab.data.sample import sample_bars
+    >>> sessions = pd.DatetimeIndex(sample_bars("AAPL", "2023-01-03", "2023-06-30").index.unique("date"))
+    >>> closes = session_closes(sessions)
+    >>> crowd = synth_posts(closes, ["AAPL", "XOM"], per_session=20, seed=3)
+    >>> crowd.posts[["known_at", "symbol", "author", "reach", "text"]].head(3)
+                       known_at symbol  author   reach  \\
+    0 2023-01-02 21:03:38+00:00   AAPL  user29    13.0
+    1 2023-01-02 22:29:42+00:00   AAPL  user83  6563.0
+    2 2023-01-02 22:36:41+00:00    XOM   user0   243.0
+
+                                                    text
+    0  finally readers mention margin rather happy re...
+    1  maybe engineers review wallet really great exc...
+    2  somehow teachers underline travel unusually ri...
+    """
 
     posts: pd.DataFrame  # posts frame, sorted by known_at
     mood: pd.DataFrame  # sessions x symbols, standard normal; the truth
@@ -143,7 +260,59 @@ def synth_posts(
     persistence: float = 0.8,  # of the mood, 0 <= phi < 1
     seed: int = 0,  # the same seed gives the same posts
 ) -> SynthPosts:
-    "Make a crowd's posts with a hidden mood; raise ConfigError for what cannot be planted."
+    """Make a crowd's posts with a hidden mood; raise ConfigError for what cannot be planted.
+
+    Parameters
+    ----------
+    closes : pd.Series
+        Closing instants, UTC, by session label; of altdata.events.session_closes.
+    symbols : Sequence[str]
+        Names of the instruments.
+    per_session : float, default 20.0
+        Mean posts of a symbol in a session.
+    authors : int, default 300
+        Accounts of the crowd.
+    ahead : pd.Series | None, default None
+        (date, symbol): what comes after the close of date, for lead.
+    lead : float, default 0.0
+        Correlation of the mood with ahead.
+    persistence : float, default 0.8
+        Of the mood, 0 <= phi < 1.
+    seed : int, default 0
+        The same seed gives the same posts.
+
+    Returns
+    -------
+    SynthPosts
+        Made-up posts and the mood that wrote them.
+
+    Raises
+    ------
+    ConfigError
+        For what cannot be planted.
+    DataError
+        For a missing column, a naive time, an impossible reach or tone (see check_posts).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.events import session_closes
+    >>> from quantlab.altdata.planted import synth_posts
+    >>> from quantlab.data.sample import sample_bars
+    >>> sessions = pd.DatetimeIndex(sample_bars("AAPL", "2023-01-03", "2023-06-30").index.unique("date"))
+    >>> closes = session_closes(sessions)
+    >>> crowd = synth_posts(closes, ["AAPL", "XOM"], per_session=20, seed=3)
+    >>> crowd.posts[["known_at", "symbol", "author", "reach", "text"]].head(3)
+                       known_at symbol  author   reach  \\
+    0 2023-01-02 21:03:38+00:00   AAPL  user29    13.0
+    1 2023-01-02 22:29:42+00:00   AAPL  user83  6563.0
+    2 2023-01-02 22:36:41+00:00    XOM   user0   243.0
+
+                                                    text
+    0  finally readers mention margin rather happy re...
+    1  maybe engineers review wallet really great exc...
+    2  somehow teachers underline travel unusually ri...
+    """
     if not per_session > 0 or authors < 1 or not len(symbols) or len(closes) == 0:
         raise ConfigError(
             f"per_session is {per_session}, authors {authors}, of {len(symbols)} symbols and {len(closes)} sessions; "
@@ -167,7 +336,33 @@ def reword(
     share: float,  # of the words to replace, 0 to 1
     rng: np.random.Generator,  # that draws
 ) -> str:  # as many words
-    "Replace a share of a text's words, at drawn places, by other words."
+    """Replace a share of a text's words, at drawn places, by other words.
+
+    Parameters
+    ----------
+    text : str
+        Words between blanks.
+    share : float
+        Of the words to replace, 0 to 1.
+    rng : np.random.Generator
+        That draws.
+
+    Returns
+    -------
+    str
+        As many words.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.events import session_closes
+    >>> from quantlab.altdata.planted import bot_campaign
+    >>> from quantlab.data.sample import sample_bars
+    >>> sessions = pd.DatetimeIndex(sample_bars("AAPL", "2023-01-03", "2023-06-30").index.unique("date"))
+    >>> closes = session_closes(sessions)
+    >>> paid = bot_campaign(closes, sessions[60], "AAPL", share=0.3, seed=5)
+    >>> paid["text"].head(3).tolist()
+    """
     words = text.split()
     bank = [word for name in ("thing", "place", "who", "does", "open", "end", "flat") for word in _BANK[name]]
     for at in rng.choice(len(words), size=round(share * len(words)), replace=False):
@@ -196,7 +391,54 @@ def bot_campaign(
     hours: float = 4.0,  # before the close
     seed: int = 0,  # the same seed gives the same campaign
 ) -> pd.DataFrame:  # posts frame, source "campaign"
-    "Make the posts of a paid campaign; raise ConfigError for an unknown session or a share outside 0 to 1."
+    """Make the posts of a paid campaign; raise ConfigError for an unknown session or a share outside 0 to 1.
+
+    Parameters
+    ----------
+    closes : pd.Series
+        Closing instants, UTC, by session label.
+    session : object
+        Label of the session it is meant for.
+    symbol : str
+        Name of the instrument.
+    n : int, default 1000
+        Posts.
+    accounts : int, default 500
+        New ones that share the posts.
+    templates : int, default 1
+        Distinct texts at the start.
+    share : float, default 0.0
+        Of the words of each post that are replaced; 0: copies.
+    mood : float, default 2.0
+        Of the templates; negative for an attack.
+    hours : float, default 4.0
+        Before the close.
+    seed : int, default 0
+        The same seed gives the same campaign.
+
+    Returns
+    -------
+    pd.DataFrame
+        Posts frame, source "campaign".
+
+    Raises
+    ------
+    ConfigError
+        For an unknown session or a share outside 0 to 1.
+    DataError
+        For a missing column, a naive time, an impossible reach or tone (see check_posts).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.events import session_closes
+    >>> from quantlab.altdata.planted import bot_campaign
+    >>> from quantlab.data.sample import sample_bars
+    >>> sessions = pd.DatetimeIndex(sample_bars("AAPL", "2023-01-03", "2023-06-30").index.unique("date"))
+    >>> closes = session_closes(sessions)
+    >>> paid = bot_campaign(closes, sessions[60], "AAPL", share=0.3, seed=5)
+    >>> paid["text"].head(3).tolist()
+    """
     if not 0 <= share <= 1 or min(n, accounts, templates) < 1:
         raise ConfigError(
             f"share is {share}, n {n}, accounts {accounts}, templates {templates}; give 0 to 1, and 1 or more"
@@ -218,7 +460,47 @@ def genuine_burst(
     hours: float = 4.0,  # before the close
     seed: int = 0,  # the same seed gives the same burst
 ) -> pd.DataFrame:  # posts frame, source "burst"
-    "Make the distinct posts of as many authors on one piece of news; raise ConfigError for an unknown session."
+    """Make the distinct posts of as many authors on one piece of news; raise ConfigError for an unknown session.
+
+    Parameters
+    ----------
+    closes : pd.Series
+        Closing instants, UTC, by session label.
+    session : object
+        Label of the session.
+    symbol : str
+        Name of the instrument.
+    n : int, default 100
+        posts, and authors.
+    mood : float, default 2.0
+        Of all of them.
+    hours : float, default 4.0
+        Before the close.
+    seed : int, default 0
+        The same seed gives the same burst.
+
+    Returns
+    -------
+    pd.DataFrame
+        Posts frame, source "burst".
+
+    Raises
+    ------
+    ConfigError
+        For an unknown session.
+    DataError
+        For a missing column, a naive time, an impossible reach or tone (see check_posts).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.events import session_closes
+    >>> from quantlab.altdata.planted import genuine_burst
+    >>> from quantlab.data.sample import sample_bars
+    >>> sessions = pd.DatetimeIndex(sample_bars("AAPL", "2023-01-03", "2023-06-30").index.unique("date"))
+    >>> closes = session_closes(sessions)
+    >>> news = genuine_burst(closes, sessions[60], "AAPL", seed=6)
+    """
     if n < 1:
         raise ConfigError(f"n is {n}; give 1 post or more")
     rng = np.random.default_rng([seed, 3])
@@ -232,13 +514,80 @@ def plant(
     posts: pd.DataFrame,  # posts frame
     planted: pd.DataFrame,  # posts frame of other sources, such as a campaign
 ) -> pd.DataFrame:  # posts frame, sorted by known_at; where no post has an author, the planted have none either
-    "Lay planted posts among others."
+    """Lay planted posts among others.
+
+    Parameters
+    ----------
+    posts : pd.DataFrame
+        Posts frame.
+    planted : pd.DataFrame
+        Posts frame of other sources, such as a campaign.
+
+    Returns
+    -------
+    pd.DataFrame
+        Posts frame, sorted by known_at; where no post has an author, the planted have none either.
+
+    Raises
+    ------
+    DataError
+        For a missing column, a naive time, an impossible reach or tone (see check_posts).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.altdata.events import session_closes
+    >>> from quantlab.altdata.planted import bot_campaign, plant, synth_posts
+    >>> from quantlab.altdata.sentiment import vader_tone
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_bars
+    >>> sessions = pd.DatetimeIndex(sample_bars("AAPL", "2023-01-03", "2023-06-30").index.unique("date"))
+    >>> closes = session_closes(sessions)
+    >>> crowd = synth_posts(closes, ["AAPL", "XOM"], per_session=20, seed=3)
+    >>> tone = vader_tone(crowd.posts["text"])
+    >>> by_session = crowd.posts["symbol"].eq("AAPL")
+    >>> label = pd.Index(closes.index)[
+    ...     np.searchsorted(pd.DatetimeIndex(closes).asi8, pd.DatetimeIndex(crowd.posts["known_at"]).asi8)
+    ... ]
+    >>> naive = tone[by_session].groupby(label[by_session]).mean()
+    >>> agree = naive.corr(crowd.mood["AAPL"])
+    >>> fig, ax = figure(
+    ...     f"The mean tone follows the hidden mood, correlation {agree:.2f}", "session", "standard deviations"
+    ... )
+    >>> ax.plot(crowd.mood["AAPL"], label="mood, planted")
+    >>> paid = bot_campaign(closes, sessions[60], "AAPL", share=0.3, seed=5)
+    >>> everything = plant(crowd.posts, paid)
+    """
     planted = planted.assign(author=np.nan, reach=np.nan) if len(posts) and posts["author"].isna().all() else planted
     return check_posts(pd.concat([posts, planted], ignore_index=True))
 
 # %% ../../nbs/altdata/164_planted.ipynb #facb552b
 def build_sample_posts() -> pd.DataFrame:  # posts frame
-    "Make the posts of the committed sample again."
+    """Make the posts of the committed sample again.
+
+    Returns
+    -------
+    pd.DataFrame
+        Posts frame.
+
+    Raises
+    ------
+    ConfigError
+        For what cannot be planted (see synth_coins).
+        "per_session is {per_session}, authors {authors}, of {...} symbols and {...} sessions; give more
+        than nothing of each"
+        "lead is {lead} and persistence {persistence}; give -1 <= lead <= 1, with ahead where it is not
+        0, and 0 <= persistence < 1"
+    DataError
+        For no session, ConfigError for no calendar (see session_closes).
+        For a missing column, a naive time, an impossible reach or tone (see check_posts).
+
+    Examples
+    --------
+    >>> from quantlab.altdata.planted import build_sample_posts
+    >>> made = build_sample_posts()
+    """
     from quantlab.data.synth import synth_coins  # brings arch, which the other posts do not need
 
     bars = synth_coins().bars

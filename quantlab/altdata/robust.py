@@ -25,7 +25,43 @@ _WORD = re.compile(r"[^\W\d_]{3,}")
 def word_set(
     text: str,  # as published
 ) -> frozenset[str]:  # words of three letters or more, lower case
-    "Return what a text is compared by."
+    """Return what a text is compared by.
+
+    Parameters
+    ----------
+    text : str
+        As published.
+
+    Returns
+    -------
+    frozenset[str]
+        Words of three letters or more, lower case.
+
+    Raises
+    ------
+    DataError
+        For what is no text (see clean_text).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.altdata.events import session_closes
+    >>> from quantlab.altdata.planted import bot_campaign
+    >>> from quantlab.altdata.robust import jaccard, word_set
+    >>> from quantlab.data.sample import sample_bars
+    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
+    >>> closes = session_closes(sessions)
+    >>> day = sessions[40]
+    >>> paid = bot_campaign(closes, day, "AAPL", share=0.3, seed=12)
+    >>> a, b = (
+    ...     word_set("Great quarter for $AAPL, strong buy https://t.co/x"),
+    ...     word_set("strong QUARTER for the fruit"),
+    ... )
+    >>> wordings = paid["text"].head(60).map(word_set)
+    >>> typical = np.median([jaccard(x, y) for n, x in enumerate(wordings) for y in wordings[:n]])
+    >>> {"by hand": round(jaccard(a, b), 3), "two wordings of one template, median": round(float(typical), 3)}
+    {'by hand': 0.429, 'two wordings of one template, median': 0.35}
+    """
     return frozenset(_WORD.findall(clean_text(text).lower()))
 
 
@@ -33,7 +69,29 @@ def jaccard(
     one: frozenset[str],  # words
     other: frozenset[str],  # words
 ) -> float:  # 0 to 1; two empty sets are equal
-    "Return the share of the words that two texts have in common."
+    """Return the share of the words that two texts have in common.
+
+    Parameters
+    ----------
+    one : frozenset[str]
+        Words.
+    other : frozenset[str]
+        Words.
+
+    Returns
+    -------
+    float
+        0 to 1; two empty sets are equal.
+
+    Examples
+    --------
+    >>> from quantlab.altdata.robust import jaccard, word_set
+    >>> a, b = (
+    ...     word_set("Great quarter for $AAPL, strong buy https://t.co/x"),
+    ...     word_set("strong QUARTER for the fruit"),
+    ... )
+    >>> assert a == {"great", "quarter", "for", "strong", "buy"} and jaccard(a, b) == 3 / 7
+    """
     both = len(one & other)
     return both / (len(one) + len(other) - both) if one or other else 1.0
 
@@ -154,7 +212,51 @@ def near_copies(
     threshold: float = 0.3,  # of the Jaccard index, above which two texts are copies; 0 to 1
     lookback: int = 5,  # sessions before its own in which a post is looked for
 ) -> pd.DataFrame:  # by post: session (NaT outside closes), earlier (bool), copies (posts of its cluster by the close)
-    "Find the posts that repeat an earlier one on the same symbol; raise ConfigError for a threshold outside 0 to 1."
+    """Find the posts that repeat an earlier one on the same symbol; raise ConfigError for a threshold outside 0 to 1.
+
+    Parameters
+    ----------
+    posts : pd.DataFrame
+        Posts frame, as check_posts returns it.
+    closes : pd.Series
+        Closing instants, UTC, by session label.
+    threshold : float, default 0.3
+        Of the Jaccard index, above which two texts are copies; 0 to 1.
+    lookback : int, default 5
+        Sessions before its own in which a post is looked for.
+
+    Returns
+    -------
+    pd.DataFrame
+        By post: session (NaT outside closes), earlier (bool), copies (posts of its cluster by the
+        close).
+
+    Raises
+    ------
+    ConfigError
+        For a threshold outside 0 to 1.
+    DataError
+        For what is no text (see clean_text).
+
+    Examples
+    --------
+    >>> from quantlab.altdata.events import event_sessions, session_closes
+    >>> from quantlab.altdata.planted import bot_campaign, plant, synth_posts
+    >>> from quantlab.altdata.robust import near_copies
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_bars
+    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
+    >>> closes = session_closes(sessions)
+    >>> crowd = synth_posts(closes, ["AAPL"], per_session=20, seed=11).posts
+    >>> day = sessions[40]
+    >>> paid = bot_campaign(closes, day, "AAPL", share=0.3, seed=12)
+    >>> posts = plant(crowd, paid)
+    >>> fig, ax = figure("A thousand posts on one day", "session", "posts a session")
+    >>> ax.bar(
+    ...     sessions, posts.groupby(event_sessions(posts["known_at"], closes)).size().reindex(sessions), width=1.5
+    ... )
+    >>> told = near_copies(posts, closes)
+    """
     if not 0 < threshold <= 1 or lookback < 0:
         raise ConfigError(f"threshold is {threshold} and lookback {lookback}; give 0 < threshold <= 1 and 0 or more")
     session = event_sessions(posts["known_at"], closes)
@@ -178,7 +280,51 @@ def usual_counts(
     closes: pd.Series,  # closing instants, UTC, by session label
     trailing: int = 20,  # sessions before
 ) -> pd.DataFrame:  # sessions x symbols: median number of posts without a copy in them; NaN for the first five
-    "Say how many posts of its own words a session usually brings."
+    """Say how many posts of its own words a session usually brings.
+
+    Parameters
+    ----------
+    told : pd.DataFrame
+        By post: session, symbol, copies.
+    closes : pd.Series
+        Closing instants, UTC, by session label.
+    trailing : int, default 20
+        Sessions before.
+
+    Returns
+    -------
+    pd.DataFrame
+        Sessions x symbols: median number of posts without a copy in them; NaN for the first five.
+
+    Examples
+    --------
+    >>> from quantlab.altdata.events import event_sessions, session_closes
+    >>> from quantlab.altdata.planted import bot_campaign, plant, synth_posts
+    >>> from quantlab.altdata.robust import post_votes
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_bars
+    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
+    >>> closes = session_closes(sessions)
+    >>> crowd = synth_posts(closes, ["AAPL"], per_session=20, seed=11).posts
+    >>> day = sessions[40]
+    >>> paid = bot_campaign(closes, day, "AAPL", share=0.3, seed=12)
+    >>> posts = plant(crowd, paid)
+    >>> fig, ax = figure("A thousand posts on one day", "session", "posts a session")
+    >>> ax.bar(
+    ...     sessions, posts.groupby(event_sessions(posts["known_at"], closes)).size().reindex(sessions), width=1.5
+    ... )
+    >>> votes = post_votes(crowd, closes)
+    >>> votes.drop(columns=["text", "symbol", "author"]).tail(3).round(2)
+            session  earlier  copies  count  stranger  usual  usual_strangers  \\
+    1206 2023-04-28    False       1     22     False   19.0              2.0
+    1207 2023-04-28    False       1     22     False   19.0              2.0
+    1208 2023-04-28    False       1     22     False   19.0              2.0
+
+          text_vote  vote  stranger_vote  author_vote  age_vote  reach_vote
+    1206        1.0  0.98            1.0          1.0       1.0        0.98
+    1207        1.0  0.45            1.0          0.5       1.0        0.89
+    1208        1.0  1.22            1.0          1.0       1.0        1.22
+    """
     own = (told["copies"] == 1).groupby([told["session"], told["symbol"]]).sum().unstack("symbol")
     own = own.reindex(closes.index).rename_axis("session")
     started = own.notna().cummax()
@@ -189,7 +335,46 @@ def copy_votes(
     copies: pd.DataFrame,  # by post: session, symbol, earlier, copies, usual (NaN: unknown)
     tolerance: float = 10.0,  # copies at which half a vote is left in a usual session
 ) -> pd.Series:  # 0 to 1
-    "Give a text one vote, and less of it the more copies it has; raise ConfigError for a tolerance of nothing."
+    """Give a text one vote, and less of it the more copies it has; raise ConfigError for a tolerance of nothing.
+
+    Parameters
+    ----------
+    copies : pd.DataFrame
+        By post: session, symbol, earlier, copies, usual (NaN: unknown).
+    tolerance : float, default 10.0
+        Copies at which half a vote is left in a usual session.
+
+    Returns
+    -------
+    pd.Series
+        0 to 1.
+
+    Raises
+    ------
+    ConfigError
+        For a tolerance of nothing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.robust import copy_votes
+    >>> from quantlab.data.sample import sample_bars
+    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
+    >>> day = sessions[40]
+    >>> cases = pd.DataFrame({"copies": [1, 3, 11, 3], "earlier": [False, False, False, True], "usual": 20.0})
+    >>> cases = cases.assign(session=day, symbol="AAPL")
+    >>> votes = copy_votes(cases)
+    >>> flood = pd.concat(
+    ...     [cases, *[cases.iloc[[2]]] * 196], ignore_index=True
+    ... )  # 200 posts, of which 197 have eleven copies
+    >>> crowded = copy_votes(flood)
+    >>> cases[["copies", "earlier"]].assign(vote=votes.round(3), in_the_flood=crowded[:4].round(3))
+       copies  earlier   vote  in_the_flood
+    0       1    False  1.000         1.000
+    1       3    False  0.962         0.962
+    2      11    False  0.500         0.010
+    3       3     True  0.000         0.000
+    """
     if not tolerance > 0:
         raise ConfigError(f"tolerance is {tolerance}; give a number of copies above 0")
     count = copies.groupby(["session", "symbol"])["copies"].rank(method="max")  # posts of no more copies
@@ -202,7 +387,33 @@ def stranger_votes(
     votes: pd.DataFrame,  # by post: session, symbol, stranger (bool), vote, count, usual, usual_strangers
     burst: float = 3.0,  # times the usual count, above which strangers are doubted
 ) -> pd.Series:  # 0 to 1
-    "Doubt accounts new to the symbol in a sudden crowd whose texts repeat each other."
+    """Doubt accounts new to the symbol in a sudden crowd whose texts repeat each other.
+
+    Parameters
+    ----------
+    votes : pd.DataFrame
+        By post: session, symbol, stranger (bool), vote, count, usual, usual_strangers.
+    burst : float, default 3.0
+        Times the usual count, above which strangers are doubted.
+
+    Returns
+    -------
+    pd.Series
+        0 to 1.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.robust import stranger_votes
+    >>> from quantlab.data.sample import sample_bars
+    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
+    >>> day = sessions[40]
+    >>> four = pd.DataFrame(
+    ...     {"session": day, "symbol": "AAPL", "stranger": [True] * 4, "vote": [1.0, 0, 0, 0], "count": 100}
+    ... )
+    >>> four = four.assign(usual=20.0, usual_strangers=0.0)  # a vote for four strangers: no more than two, as usual
+    >>> assert (stranger_votes(four) == 1).all()
+    """
     doubted = votes["stranger"] & (votes["count"] > burst * votes["usual"].clip(lower=1))
     held = votes["vote"].where(doubted).groupby([votes["session"], votes["symbol"]])
     usual = votes["usual_strangers"].fillna(0)
@@ -214,7 +425,38 @@ def author_votes(
     votes: pd.DataFrame,  # by post: session, symbol, author, vote
     cap: float = 1.0,  # votes of an author on a symbol in a session
 ) -> pd.Series:  # by post; scaled down where an author has more than the cap
-    "Hold an author to his vote; raise ConfigError for a cap of nothing."
+    """Hold an author to his vote; raise ConfigError for a cap of nothing.
+
+    Parameters
+    ----------
+    votes : pd.DataFrame
+        By post: session, symbol, author, vote.
+    cap : float, default 1.0
+        Votes of an author on a symbol in a session.
+
+    Returns
+    -------
+    pd.Series
+        By post; scaled down where an author has more than the cap.
+
+    Raises
+    ------
+    ConfigError
+        For a cap of nothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.altdata.robust import author_votes
+    >>> from quantlab.data.sample import sample_bars
+    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
+    >>> day = sessions[40]
+    >>> pair = pd.DataFrame(
+    ...     {"session": day, "symbol": "AAPL", "author": ["ann", "ann", None, None], "vote": [1.0, 0.5, 1, 1]}
+    ... )
+    >>> assert np.allclose(author_votes(pair), [2 / 3, 1 / 3, 1, 1])
+    """
     if not cap > 0:
         raise ConfigError(f"cap is {cap}; give a number of votes above 0")
     mine = votes.groupby(["session", "symbol", "author"], dropna=True)["vote"].transform("sum").reindex(votes.index)
@@ -227,7 +469,51 @@ def age_votes(
     closes: pd.Series,  # closing instants, UTC, by session label
     half_life: float = 1.0,  # days
 ) -> pd.Series:  # 0 to 1
-    "Let a post fade that was published before its session began; raise ConfigError for no half-life."
+    """Let a post fade that was published before its session began; raise ConfigError for no half-life.
+
+    Parameters
+    ----------
+    event_time : pd.Series
+        publication, UTC.
+    session : pd.Series
+        Label of the session each enters.
+    closes : pd.Series
+        Closing instants, UTC, by session label.
+    half_life : float, default 1.0
+        Days.
+
+    Returns
+    -------
+    pd.Series
+        0 to 1.
+
+    Raises
+    ------
+    ConfigError
+        For no half-life.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.altdata.events import event_sessions, session_closes
+    >>> from quantlab.altdata.planted import bot_campaign, plant, synth_posts
+    >>> from quantlab.altdata.robust import age_votes
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_bars
+    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
+    >>> closes = session_closes(sessions)
+    >>> crowd = synth_posts(closes, ["AAPL"], per_session=20, seed=11).posts
+    >>> day = sessions[40]
+    >>> paid = bot_campaign(closes, day, "AAPL", share=0.3, seed=12)
+    >>> posts = plant(crowd, paid)
+    >>> fig, ax = figure("A thousand posts on one day", "session", "posts a session")
+    >>> ax.bar(
+    ...     sessions, posts.groupby(event_sessions(posts["known_at"], closes)).size().reindex(sessions), width=1.5
+    ... )
+    >>> labels = pd.Series([sessions[5]] * 2)
+    >>> times = pd.Series([closes.iloc[5], closes.iloc[4] - pd.Timedelta(days=2)])
+    >>> assert age_votes(times, labels, closes).tolist() == [1, 0.25]
+    """
     if not half_life > 0:
         raise ConfigError(f"half_life is {half_life}; give days above 0")
     begun = closes.shift(1).reindex(pd.Index(session)).set_axis(session.index)
@@ -238,7 +524,26 @@ def age_votes(
 def reach_votes(
     reach: pd.Series,  # followers or likes; NaN: unknown
 ) -> pd.Series:  # 0.5 to 2; 1 at a reach of 100 and where it is unknown
-    "Weigh a post by the logarithm of its reach."
+    """Weigh a post by the logarithm of its reach.
+
+    Parameters
+    ----------
+    reach : pd.Series
+        Followers or likes; NaN: unknown.
+
+    Returns
+    -------
+    pd.Series
+        0.5 to 2; 1 at a reach of 100 and where it is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.altdata.robust import reach_votes
+    >>> reaches = pd.Series([0, 10, 100, 10_000, 1e9, np.nan])
+    >>> assert reach_votes(reaches).iloc[[0, 2, 4, 5]].tolist() == [0.5, 1, 2, 1]
+    """
     return (np.log1p(reach) / np.log1p(100)).clip(0.5, 2).fillna(1)
 
 # %% ../../nbs/altdata/166_robust.ipynb #3f0e5b3f
@@ -252,7 +557,72 @@ def post_votes(
     cap: float = 1.0,  # of author_votes
     half_life: float = 1.0,  # of age_votes, days
 ) -> pd.DataFrame:  # by post inside closes, in order of known_at: session, symbol, the single votes, and vote
-    "Weigh every post by all that is known at the close of its session."
+    """Weigh every post by all that is known at the close of its session.
+
+    Parameters
+    ----------
+    posts : pd.DataFrame
+        Posts frame.
+    closes : pd.Series
+        Closing instants, UTC, by session label.
+    threshold : float, default 0.3
+        Of near_copies.
+    lookback : int, default 5
+        Of near_copies, sessions.
+    tolerance : float, default 10.0
+        Of copy_votes.
+    burst : float, default 3.0
+        Of stranger_votes.
+    cap : float, default 1.0
+        Of author_votes.
+    half_life : float, default 1.0
+        Of age_votes, days.
+
+    Returns
+    -------
+    pd.DataFrame
+        By post inside closes, in order of known_at: session, symbol, the single votes, and vote.
+
+    Raises
+    ------
+    DataError
+        For a missing column, a naive time, an impossible reach or tone (see check_posts).
+        For what is no text (see clean_text).
+    ConfigError
+        "threshold is {threshold} and lookback {lookback}; give 0 < threshold <= 1 and 0 or more"
+        "datasketch is not installed; pip install -e '.[text]'"
+        "tolerance is {tolerance}; give a number of copies above 0"
+        "cap is {cap}; give a number of votes above 0"
+
+    Examples
+    --------
+    >>> from quantlab.altdata.events import event_sessions, session_closes
+    >>> from quantlab.altdata.planted import bot_campaign, plant, synth_posts
+    >>> from quantlab.altdata.robust import post_votes
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_bars
+    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
+    >>> closes = session_closes(sessions)
+    >>> crowd = synth_posts(closes, ["AAPL"], per_session=20, seed=11).posts
+    >>> day = sessions[40]
+    >>> paid = bot_campaign(closes, day, "AAPL", share=0.3, seed=12)
+    >>> posts = plant(crowd, paid)
+    >>> fig, ax = figure("A thousand posts on one day", "session", "posts a session")
+    >>> ax.bar(
+    ...     sessions, posts.groupby(event_sessions(posts["known_at"], closes)).size().reindex(sessions), width=1.5
+    ... )
+    >>> votes = post_votes(crowd, closes)
+    >>> votes.drop(columns=["text", "symbol", "author"]).tail(3).round(2)
+            session  earlier  copies  count  stranger  usual  usual_strangers  \\
+    1206 2023-04-28    False       1     22     False   19.0              2.0
+    1207 2023-04-28    False       1     22     False   19.0              2.0
+    1208 2023-04-28    False       1     22     False   19.0              2.0
+
+          text_vote  vote  stranger_vote  author_vote  age_vote  reach_vote
+    1206        1.0  0.98            1.0          1.0       1.0        0.98
+    1207        1.0  0.45            1.0          0.5       1.0        0.89
+    1208        1.0  1.22            1.0          1.0       1.0        1.22
+    """
     posts = check_posts(posts)
     inside = event_sessions(posts["known_at"], closes)
     posts, inside = posts[inside.notna()], inside.dropna()
@@ -293,7 +663,52 @@ def tone_score(
     memory: float = 5.0,  # sessions after which the past counts half
     tau: float = 0.25,  # standard deviation of a session around its past
 ) -> pd.DataFrame:  # (date, symbol) from each symbol's first post on: tone, doubt, posts (sum of votes), raw_posts
-    "Join weighted tones to a score a session with its standard error; raise ConfigError for no memory or no tau."
+    """Join weighted tones to a score a session with its standard error; raise ConfigError for no memory or no tau.
+
+    Parameters
+    ----------
+    votes : pd.DataFrame
+        By post: session, symbol, vote, tone (NaN: nothing to read).
+    closes : pd.Series
+        Closing instants, UTC, by session label.
+    memory : float, default 5.0
+        Sessions after which the past counts half.
+    tau : float, default 0.25
+        Standard deviation of a session around its past.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol) from each symbol's first post on: tone, doubt, posts (sum of votes), raw_posts.
+
+    Raises
+    ------
+    ConfigError
+        For no memory or no tau.
+
+    Examples
+    --------
+    >>> from quantlab.altdata.events import event_sessions, session_closes
+    >>> from quantlab.altdata.planted import bot_campaign, plant, synth_posts
+    >>> from quantlab.altdata.robust import robust_score
+    >>> from quantlab.altdata.sentiment import vader_tone
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_bars
+    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
+    >>> closes = session_closes(sessions)
+    >>> crowd = synth_posts(closes, ["AAPL"], per_session=20, seed=11).posts
+    >>> day = sessions[40]
+    >>> paid = bot_campaign(closes, day, "AAPL", share=0.3, seed=12)
+    >>> posts = plant(crowd, paid)
+    >>> fig, ax = figure("A thousand posts on one day", "session", "posts a session")
+    >>> ax.bar(
+    ...     sessions, posts.groupby(event_sessions(posts["known_at"], closes)).size().reindex(sessions), width=1.5
+    ... )
+    >>> def plain_mean(posts):
+    ...     "Average the tones of a session's posts."
+    ...     return vader_tone(posts["text"]).groupby(event_sessions(posts["known_at"], closes)).mean()
+    >>> quiet, plain = robust_score(crowd, closes)["tone"].droplevel("symbol"), plain_mean(crowd)
+    """
     if not memory > 0 or not tau > 0:
         raise ConfigError(f"memory is {memory} and tau {tau}; give numbers above 0")
     parts = []
@@ -324,7 +739,61 @@ def robust_score(
     tau: float = 0.25,  # of tone_score
     **filters: float,  # of post_votes: threshold, lookback, tolerance, burst, cap, half_life
 ) -> pd.DataFrame:  # (date, symbol) from each symbol's first post on: tone, doubt, posts (sum of votes), raw_posts
-    "Score a crowd's mood so that copies, bots and loud authors move it little; raise DataError for bad tones."
+    """Score a crowd's mood so that copies, bots and loud authors move it little; raise DataError for bad tones.
+
+    Parameters
+    ----------
+    posts : pd.DataFrame
+        Posts frame.
+    closes : pd.Series
+        Closing instants, UTC, by session label; of altdata.events.session_closes.
+    read_tone : Callable[[pd.Series], pd.Series], default vader_tone
+        Texts to tones in [-1, 1].
+    memory : float, default 5.0
+        Of tone_score, sessions.
+    tau : float, default 0.25
+        Of tone_score.
+    **filters : float
+        Of post_votes: threshold, lookback, tolerance, burst, cap, half_life.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol) from each symbol's first post on: tone, doubt, posts (sum of votes), raw_posts.
+
+    Raises
+    ------
+    DataError
+        For bad tones.
+    ConfigError
+        "threshold is {threshold} and lookback {lookback}; give 0 < threshold <= 1 and 0 or more"
+        "datasketch is not installed; pip install -e '.[text]'"
+        "tolerance is {tolerance}; give a number of copies above 0"
+        "cap is {cap}; give a number of votes above 0"
+
+    Examples
+    --------
+    >>> from quantlab.altdata.events import event_sessions, session_closes
+    >>> from quantlab.altdata.planted import bot_campaign, plant, synth_posts
+    >>> from quantlab.altdata.robust import robust_score
+    >>> from quantlab.altdata.sentiment import vader_tone
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_bars
+    >>> sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
+    >>> closes = session_closes(sessions)
+    >>> crowd = synth_posts(closes, ["AAPL"], per_session=20, seed=11).posts
+    >>> day = sessions[40]
+    >>> paid = bot_campaign(closes, day, "AAPL", share=0.3, seed=12)
+    >>> posts = plant(crowd, paid)
+    >>> fig, ax = figure("A thousand posts on one day", "session", "posts a session")
+    >>> ax.bar(
+    ...     sessions, posts.groupby(event_sessions(posts["known_at"], closes)).size().reindex(sessions), width=1.5
+    ... )
+    >>> def plain_mean(posts):
+    ...     "Average the tones of a session's posts."
+    ...     return vader_tone(posts["text"]).groupby(event_sessions(posts["known_at"], closes)).mean()
+    >>> quiet, plain = robust_score(crowd, closes)["tone"].droplevel("symbol"), plain_mean(crowd)
+    """
     votes = post_votes(posts, closes, **filters)
     tone = pd.Series(read_tone(votes["text"]).to_numpy(), index=votes.index, dtype="float64")
     if not tone.dropna().between(-1, 1).all():

@@ -26,7 +26,20 @@ POST_COLUMNS = [*EVENT_COLUMNS, "id", "author", "reach", "text"]
 
 
 def empty_posts() -> pd.DataFrame:  # no rows, POST_COLUMNS with their types
-    "Return a frame of posts that holds none."
+    """Return a frame of posts that holds none.
+
+    Returns
+    -------
+    pd.DataFrame
+        No rows, POST_COLUMNS with their types.
+
+    Examples
+    --------
+    >>> from quantlab.altdata.sentiment import POST_COLUMNS, check_posts, empty_posts
+    >>> assert list(empty_posts()) == POST_COLUMNS and check_posts(empty_posts()).dtypes.equals(
+    ...     empty_posts().dtypes
+    ... )
+    """
     clock = pd.Series(dtype="datetime64[us, UTC]")
     kinds = {"event_time": clock, "known_at": clock, "revision": pd.Series(dtype="int64")}
     kinds["reach"] = pd.Series(dtype="float64")
@@ -45,7 +58,48 @@ def _refuse(posts: pd.DataFrame, wrong: pd.Series, what: str) -> None:
 def check_posts(
     posts: pd.DataFrame,  # POST_COLUMNS, optional tone and other columns
 ) -> pd.DataFrame:  # the same posts, by known_at; author and text as text, reach as float64, NaN = unknown
-    "Check a frame of posts; raise DataError for a missing column, a naive time, an impossible reach or tone."
+    """Check a frame of posts; raise DataError for a missing column, a naive time, an impossible reach or tone.
+
+    Parameters
+    ----------
+    posts : pd.DataFrame
+        POST_COLUMNS, optional tone and other columns.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same posts, by known_at; author and text as text, reach as float64, NaN = unknown.
+
+    Raises
+    ------
+    DataError
+        For a missing column, a naive time, an impossible reach or tone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.altdata.sentiment import check_posts
+    >>> posts = pd.DataFrame(
+    ...     {
+    ...         "event_time": pd.to_datetime([f"2024-05-0{d}T14:30:00Z" for d in (6, 6, 7, 7, 8)]).astype(
+    ...             "datetime64[us, UTC]"
+    ...         ),
+    ...         "symbol": ["AAPL", "AAPL", "FUN", "JPM", "JPM"],
+    ...         "author": ["ann", "bo", None, "cy", "di"],
+    ...         "reach": [120.0, np.nan, 15.0, 4000.0, 60.0],
+    ...         "text": [
+    ...             "$AAPL beats again, what a great quarter! https://t.co/x1",
+    ...             "RT @bo: $AAPL looks bad &amp; weak :(",
+    ...             "$FUN opens at 41",
+    ...             "Not a great day for the banks, @cy",
+    ...             "Sooooo happy with my ba\\u200bnk 😀",
+    ...         ],
+    ...     }
+    ... )
+    >>> posts = posts.assign(known_at=posts["event_time"], source="made", kind="post", revision=0, id=list("abcde"))
+    >>> checked = check_posts(posts)
+    """
     missing = [name for name in POST_COLUMNS if name not in posts]
     if missing:
         raise DataError(f"posts lack the columns {', '.join(missing)}; give {', '.join(POST_COLUMNS)}")
@@ -90,7 +144,28 @@ def _seen(text: str) -> str:
 def clean_text(
     text: str,  # as published
 ) -> str:  # one line, single spaces; may be empty
-    "Take links, names, cashtags and hidden marks out of a text; raise DataError for what is no text."
+    """Take links, names, cashtags and hidden marks out of a text; raise DataError for what is no text.
+
+    Parameters
+    ----------
+    text : str
+        As published.
+
+    Returns
+    -------
+    str
+        One line, single spaces; may be empty.
+
+    Raises
+    ------
+    DataError
+        For what is no text.
+
+    Examples
+    --------
+    >>> from quantlab.altdata.sentiment import clean_text
+    >>> assert clean_text("ba\\u200bnk") == "bank" and clean_text("Sooooo in 1000") == "Soo in 1000"
+    """
     if not isinstance(text, str):
         raise DataError(f"a text is {type(text).__name__}; give a str, and drop rows without a text")
     for _ in range(4):  # what is unescaped can hold a hidden mark, and what it hid can be an escape
@@ -130,7 +205,35 @@ def _cleaned(texts: pd.Series | Sequence[str]) -> pd.Series:  # cleaned texts on
 def vader_tone(
     texts: pd.Series | Sequence[str],  # as published or cleaned; NaN = none
 ) -> pd.Series:  # tone in [-1, 1] on the same index; 0 = no word of feeling, NaN = nothing left to read
-    "Read texts with VADER; raise ConfigError without the extra, DataError for what is no text."
+    """Read texts with VADER; raise ConfigError without the extra, DataError for what is no text.
+
+    Parameters
+    ----------
+    texts : pd.Series | Sequence[str]
+        As published or cleaned; NaN = none.
+
+    Returns
+    -------
+    pd.Series
+        Tone in [-1, 1] on the same index; 0 = no word of feeling, NaN = nothing left to read.
+
+    Raises
+    ------
+    ConfigError
+        Without the extra, DataError for what is no text.
+    DataError
+        "a text is {__name__}; give a str, and drop rows without a text"
+
+    References
+    ----------
+    .. [1] Hutto and Gilbert (2014).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.altdata.sentiment import vader_tone
+    >>> assert vader_tone(["a great day"])[0] == round(3.1 / np.sqrt(3.1**2 + 15), 4)
+    """
     reader, clean = _vader(), _cleaned(texts)
     once = {text: reader.polarity_scores(text[:_LONGEST])["compound"] for text in clean.dropna().unique() if text}
     return clean.map(once).astype("float64").rename("tone")
@@ -143,7 +246,44 @@ _CATEGORIES = [
 
 @dataclass(frozen=True)
 class Lexicon:
-    "Hold a word list by category; as knowable as the list itself."
+    """Hold a word list by category; as knowable as the list itself.
+
+    Parameters
+    ----------
+    categories : dict[str, frozenset[str]]
+        Lower-case category -> words in capitals.
+
+    References
+    ----------
+    .. [1] Loughran and McDonald (2011, *Journal of Finance* 66).
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.sentiment import read_lexicon
+    >>> from tempfile import TemporaryDirectory
+    >>> made = "\\n".join(
+    ...     [
+    ...         "Word,Seq_num,Negative,Positive,Uncertainty",
+    ...         "LOSS,1,2009,0,0",
+    ...         "IMPAIRMENT,2,2009,0,0",
+    ...         "GAIN,3,0,2009,0",
+    ...         "STRONG,4,0,2009,0",
+    ...         "MAY,5,0,0,2009",
+    ...         "DOUBTS,6,2020,0,0",
+    ...         "COST,7,-2014,0,0",
+    ...         "NULL,8,2009,0,0",
+    ...     ]
+    ... )
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "made.csv"
+    ...     _ = file.write_text(made)
+    ...     lexicon, early = read_lexicon(file), read_lexicon(file, year=2012)
+    >>> {name: sorted(held) for name, held in lexicon.categories.items()}
+    {'negative': ['DOUBTS', 'IMPAIRMENT', 'LOSS', 'NULL'],
+     'positive': ['GAIN', 'STRONG'],
+     'uncertainty': ['MAY']}
+    """
 
     categories: dict[str, frozenset[str]]  # lower-case category -> words in capitals
 
@@ -152,7 +292,61 @@ def read_lexicon(
     path: str | Path,  # CSV with Word, Negative, Positive and, if there, its other categories
     year: int | None = None,  # the list as it stood at the end of this year; None = as it stands in the file
 ) -> Lexicon:  # the words that are in
-    "Read the user's Loughran-McDonald file; raise ConfigError for a path without one, DataError for a broken one."
+    """Read the user's Loughran-McDonald file; raise ConfigError for a path without one, DataError for a broken one.
+
+    Parameters
+    ----------
+    path : str | Path
+        CSV with Word, Negative, Positive and, if there, its other categories.
+    year : int | None, default None
+        The list as it stood at the end of this year; None = as it stands in the file.
+
+    Returns
+    -------
+    Lexicon
+        The words that are in.
+
+    Raises
+    ------
+    ConfigError
+        For a path without one, DataError for a broken one.
+    DataError
+        "{name} is no CSV ({error}); give the Master Dictionary as a CSV file"
+        "{name} lacks the columns {...}; give the Master Dictionary CSV"
+        "{name}: {name} of {word} is no year; give the file as it was fetched"
+        "{name} holds no positive or negative word{at}; give another file or a later year"
+
+    References
+    ----------
+    .. [1] Loughran and McDonald (2011, *Journal of Finance* 66).
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.sentiment import read_lexicon
+    >>> from tempfile import TemporaryDirectory
+    >>> made = "\\n".join(
+    ...     [
+    ...         "Word,Seq_num,Negative,Positive,Uncertainty",
+    ...         "LOSS,1,2009,0,0",
+    ...         "IMPAIRMENT,2,2009,0,0",
+    ...         "GAIN,3,0,2009,0",
+    ...         "STRONG,4,0,2009,0",
+    ...         "MAY,5,0,0,2009",
+    ...         "DOUBTS,6,2020,0,0",
+    ...         "COST,7,-2014,0,0",
+    ...         "NULL,8,2009,0,0",
+    ...     ]
+    ... )
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "made.csv"
+    ...     _ = file.write_text(made)
+    ...     lexicon, early = read_lexicon(file), read_lexicon(file, year=2012)
+    >>> {name: sorted(held) for name, held in lexicon.categories.items()}
+    {'negative': ['DOUBTS', 'IMPAIRMENT', 'LOSS', 'NULL'],
+     'positive': ['GAIN', 'STRONG'],
+     'uncertainty': ['MAY']}
+    """
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"no Loughran-McDonald dictionary at {display_path(file)}; fetch the Master Dictionary CSV "
@@ -203,7 +397,61 @@ def lexicon_tone(
     texts: pd.Series | Sequence[str],  # as published or cleaned; NaN = none
     lexicon: Lexicon,  # from read_lexicon
 ) -> pd.DataFrame:  # same index: tone in [-1, 1], n_words, then the share of each category; NaN where there is no word
-    "Read texts with a word list; raise DataError for what is no text."
+    """Read texts with a word list; raise DataError for what is no text.
+
+    Parameters
+    ----------
+    texts : pd.Series | Sequence[str]
+        As published or cleaned; NaN = none.
+    lexicon : Lexicon
+        From read_lexicon.
+
+    Returns
+    -------
+    pd.DataFrame
+        Same index: tone in [-1, 1], n_words, then the share of each category; NaN where there is no
+        word.
+
+    Raises
+    ------
+    DataError
+        For what is no text.
+
+    References
+    ----------
+    .. [1] Loughran and McDonald (2011, *Journal of Finance* 66).
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from quantlab.altdata.sentiment import lexicon_tone, read_lexicon
+    >>> from tempfile import TemporaryDirectory
+    >>> made = "\\n".join(
+    ...     [
+    ...         "Word,Seq_num,Negative,Positive,Uncertainty",
+    ...         "LOSS,1,2009,0,0",
+    ...         "IMPAIRMENT,2,2009,0,0",
+    ...         "GAIN,3,0,2009,0",
+    ...         "STRONG,4,0,2009,0",
+    ...         "MAY,5,0,0,2009",
+    ...         "DOUBTS,6,2020,0,0",
+    ...         "COST,7,-2014,0,0",
+    ...         "NULL,8,2009,0,0",
+    ...     ]
+    ... )
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "made.csv"
+    ...     _ = file.write_text(made)
+    ...     lexicon, early = read_lexicon(file), read_lexicon(file, year=2012)
+    >>> heard = lexicon_tone(["The gain may be strong", "Not a gain, an impairment", "no loss", "", None], lexicon)
+    >>> heard
+       tone  n_words  negative  positive  uncertainty
+    0   1.0        5       0.0       0.4          0.2
+    1  -1.0        5       0.4       0.0          0.0
+    2  -1.0        2       0.5       0.0          0.0
+    3   NaN        0       NaN       NaN          NaN
+    4   NaN        0       NaN       NaN          NaN
+    """
     clean = _cleaned(texts).fillna("")
     once = {text: _shares(text, lexicon.categories) for text in clean.unique()}
     columns = ["tone", "n_words", *lexicon.categories]

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -53,8 +53,7 @@ def ask_json(
     pace: Callable[[], None] = lambda: None,  # called before each request
     sleep: Callable[[float], None] = time.sleep,  # takes seconds
 ) -> object:  # what the JSON holds
-    """Ask until a document comes whole; raise TemporaryError after the last attempt, DataError or ConfigError for the
-    rest.
+    """Ask until a document comes whole; raise TemporaryError after the last attempt, else DataError or ConfigError.
 
     Parameters
     ----------
@@ -79,7 +78,7 @@ def ask_json(
     Raises
     ------
     TemporaryError
-        After the last attempt, DataError or ConfigError for the rest.
+        After the last attempt, else DataError or ConfigError.
     ConfigError
         "{...} is no address on the web; give one such as 'https://news.example/posts'"
         "attempts is {attempts}; give 1 or more"
@@ -209,8 +208,9 @@ def _instant(value: object, where: str, zone: str | None = None) -> pd.Timestamp
 
 def _count(value: object) -> float:
     "Return a reach of zero or more; NaN for what is none."
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
-    return float(max(value, 0)) if number else np.nan
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not np.isfinite(value):
+        return np.nan
+    return float(max(value, 0))
 
 
 def _listed(found: object, name: str) -> list[dict]:
@@ -245,7 +245,7 @@ class _Feed:
         try:
             there = urlsplit(str(where))
         except ValueError:
-            raise DataError(f"{self.name} names a next page {str(where)[:80]!r}, which is no address; tell it") from None
+            raise DataError(f"{self.name} names a next page {str(where)[:80]!r}, no address") from None
         if there[:2] != urlsplit(self.url)[:2]:
             raise DataError(f"{self.name} names a next page at {there.netloc!r}; the key is not sent there")
         return str(where)
@@ -291,41 +291,15 @@ class _Feed:
 
         Examples
         --------
-        >>> import json
-        >>> import pandas as pd
-        >>> from quantlab.altdata.social import JsonFeed
-        >>> first = pd.Timestamp("2024-03-04 14:00", tz="UTC")
-        >>> said = [
-        ...     "calm morning",
-        ...     "$BTC looks strong",
-        ...     "selling my $BTC",
-        ...     "nothing new",
-        ...     "$ETH and $BTC up",
-        ...     "$ETH down",
-        ...     "$BTC flat",
-        ... ]
-        >>> shown = [
-        ...     {
-        ...         "name": f"t3_{n}",
-        ...         "title": text,
-        ...         "author": f"user{n % 3}",
-        ...         "score": 10 * n,
-        ...         "created_utc": first.timestamp() + 600 * n,
-        ...     }
-        ...     for n, text in enumerate(said)
-        ... ]
-        >>> fields = {"id": "name", "symbol": "author", "event_time": "created_utc", "text": "title"}
-        >>> plain = JsonFeed(
-        ...     "mine", "data:application/json," + json.dumps({"posts": shown}), fields, "posts", per_second=1e6
-        ... )
-        >>> (page,) = plain.pages()
-        >>> page.rows[0]
-        {'id': 't3_0',
-         'symbols': ['user0'],
-         'event_time': Timestamp('2024-03-04 14:00:00+0000', tz='UTC'),
-         'author': None,
-         'reach': nan,
-         'text': 'calm morning'}
+        >>> from quantlab.altdata.social import PostPage, _Feed
+        >>> page = [{"user": {"name": "ann"}}]
+        >>> class Pair(_Feed):
+        ...     "Serve two empty pages."
+        ...
+        ...     def page(self, token):
+        ...         return PostPage([], 2 if token is None else None)
+        >>> [page.next for page in Pair().pages()]
+        [2, None]
         """
         asked = []
         while True:
@@ -439,7 +413,8 @@ class CryptoPanic(_Feed):
     def _row(self, raw: dict) -> dict:
         codes = [_at(one, "code") for one in (raw.get("currencies") or raw.get("instruments") or [])]
         votes = raw.get("votes") if isinstance(raw.get("votes"), dict) else {}
-        liked = [v for v in (votes.get("liked"), votes.get("positive"), votes.get("important")) if not np.isnan(_count(v))]
+        counts = [votes.get(name) for name in ("liked", "positive", "important")]
+        liked = [v for v in counts if not np.isnan(_count(v))]
         texts = [_plain(raw.get(name)) for name in ("title", "description")]
         return {
             "id": _plain(raw.get("id")), "symbols": [self.symbols[c] for c in codes if c in self.symbols],
@@ -456,7 +431,7 @@ class Reddit(_Feed):
     ----------
     subreddit : str
     symbols : dict[str, str]
-        A cashtag's letters or a word -> our symbol: {"BTC": "BTCUSDT", "bitcoin": "BTCUSDT"}.
+        Letters of a cashtag or a word -> our symbol: {"bitcoin": "BTCUSDT"}.
     per_second : float, default 1.0
         Requests.
     url : str, default "https://oauth.reddit.com"
@@ -482,7 +457,7 @@ class Reddit(_Feed):
     def __init__(
         self,
         subreddit: str,
-        symbols: dict[str, str],  # a cashtag's letters or a word -> our symbol: {"BTC": "BTCUSDT", "bitcoin": "BTCUSDT"}
+        symbols: dict[str, str],  # letters of a cashtag or a word -> our symbol: {"bitcoin": "BTCUSDT"}
         per_second: float = 1.0,  # requests
         url: str = "https://oauth.reddit.com",  # of the service
         attempts: int = 6,  # per page
@@ -570,7 +545,7 @@ class JsonFeed(_Feed):
     ------
     ConfigError
         "fields of {name} do not say where {missing} stand; give a dotted path of each"
-        "zone of {name} is {zone}, which is none; give one such as 'America/New_York'"
+        "zone of {name} is {zone}, which is none, as 'America/New_York' is"
 
     Examples
     --------
@@ -629,7 +604,7 @@ class JsonFeed(_Feed):
         try:
             pd.Timestamp("2024-01-01").tz_localize(None if zone is None else ZoneInfo(zone))
         except (KeyError, ValueError, TypeError, AttributeError, OSError):
-            raise ConfigError(f"zone of {name} is {zone!r}, which is none; give one such as 'America/New_York'") from None
+            raise ConfigError(f"zone of {name} is {zone!r}, which is none, as 'America/New_York' is") from None
         self.name, self.url, self.fields, self.rows, self.next_page = name, url, dict(fields), rows, next_page
         self.zone, self.key = zone, key
         self._keep(per_second, attempts, sleep)
@@ -657,7 +632,7 @@ class JsonFeed(_Feed):
         ConfigError
             Where it is not set (see secret).
         DataError
-            "{where} has the symbol {...}; give the path of a name, or a list of names"
+            "{where} has the symbol {...}; give the path of a name or a list"
             "{shown}, which is no time with its day; {advice}"
             "{shown}, which is no time ({__name__}); {advice}"
             For none, or one without a day or zone.
@@ -674,7 +649,7 @@ class JsonFeed(_Feed):
         for symbol in symbols:
             fair = isinstance(symbol, (str, int)) and not isinstance(symbol, bool) and str(symbol)[:1] not in ("[", "{")
             if symbol and not fair:
-                raise DataError(f"{where} has the symbol {str(symbol)[:40]!r}; give the path of a name, or a list of names")
+                raise DataError(f"{where} has the symbol {str(symbol)[:40]!r}; give the path of a name or a list")
         author, text = value.get("author"), _plain(value["text"])
         return {
             "id": _plain(value["id"]), "symbols": [_plain(s) for s in symbols if s and text.strip()],
@@ -710,7 +685,7 @@ class Inbox:
     Raises
     ------
     DataError
-        "{...} cannot be used as an inbox ({error}); name another file"
+        "{...} is no inbox ({error}); name another file"
 
     Examples
     --------
@@ -734,14 +709,14 @@ class Inbox:
     def _open(self) -> closing:
         return closing(sqlite3.connect(self.file, timeout=30, isolation_level=None))
 
-    def _run(self, store: sqlite3.Connection, work: Callable[[], object]) -> object:
+    def _run(self, store: sqlite3.Connection, work: Callable[[], Any]) -> Any:
         "Do work; raise DataError for what SQLite refuses."
         try:
             return work()
         except sqlite3.Error as error:
             if store.in_transaction:
                 store.execute("rollback")
-            raise DataError(f"{display_path(self.file)} cannot be used as an inbox ({error}); name another file") from None
+            raise DataError(f"{display_path(self.file)} is no inbox ({error}); name another file") from None
 
     def add(
         self,
@@ -751,8 +726,7 @@ class Inbox:
         backfill: bool = False,  # True: take the service's word that they were readable when published
         mark: tuple | None = None,  # place, reached, top (microseconds), token: stored with the rows, or not at all
     ) -> dict[str, int]:  # new, revised, known: rows by post and symbol
-        """Store what is new and what is worded anew; raise DataError for a row without id, or seen before it was
-        published.
+        """Store what is new and what is worded anew; raise DataError for a row without id, or seen too early.
 
         Parameters
         ----------
@@ -775,7 +749,7 @@ class Inbox:
         Raises
         ------
         DataError
-            For a row without id, or seen before it was published.
+            For a row without id, or seen too early.
 
         Examples
         --------
@@ -844,7 +818,7 @@ class Inbox:
         Raises
         ------
         DataError
-            "{...} cannot be used as an inbox ({error}); name another file"
+            "{...} is no inbox ({error}); name another file"
 
         Examples
         --------
@@ -892,7 +866,7 @@ class Inbox:
         Raises
         ------
         DataError
-            "{...} cannot be used as an inbox ({error}); name another file"
+            "{...} is no inbox ({error}); name another file"
             For a missing column, a naive time, an impossible reach or tone (see check_posts).
 
         Examples
@@ -1006,7 +980,7 @@ def _table(file: Path) -> pd.DataFrame:
     except DataError:
         raise
     except (OSError, ValueError, pd.errors.ParserError, UnicodeError) as error:
-        raise DataError(f"{display_path(file)} cannot be read ({str(error).splitlines()[0][:120]}); mend the file") from None
+        raise DataError(f"{display_path(file)} cannot be read ({str(error).splitlines()[0][:99]}); mend it") from None
     raise ConfigError(f"{display_path(file)} ends with {file.suffix!r}; name a .csv, .parquet or .jsonl file")
 
 
@@ -1073,8 +1047,8 @@ def _times(
         try:
             here = at.dt.tz_localize(None).dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
         except (ValueError, TypeError, LookupError, OSError):
-            raise DataError(f"{where} cannot be read: zone {zone!r} is none; give one such as 'Europe/Berlin'") from None
-        _refuse_row(where, raw, local & here.isna(), f"which the clocks of {zone} show twice or never; write its offset")
+            raise DataError(f"{where} cannot be read: zone {zone!r} is none, as 'Europe/Berlin' is") from None
+        _refuse_row(where, raw, local & here.isna(), f"which clocks of {zone} show twice or never; give its offset")
         at = at.where(~local, here)
     _refuse_row(where, raw, ~at.dt.year.between(*_YEARS), "a year that cannot be; mend it")
     return at.astype(_MICRO), day
@@ -1087,7 +1061,7 @@ def _known(at: pd.Series, day: pd.Series, closes: pd.Series | None, where: str) 
     label = at.dt.strftime("%Y-%m-%d")
     if closes is None:
         n = int(np.argmax(day.to_numpy()))
-        raise DataError(f"{where} dates row {n} by day ({label.iloc[n]}); give closes=, the next one is when it is known")
+        raise DataError(f"{where} dates row {n} by day ({label.iloc[n]}); give closes=, for it is known at the next")
     known = known_next_close(at[day].dt.tz_localize(None), closes).reindex(at.index)
     _refuse_row(where, label, day & known.isna(), "and closes do not hold the session after it; give more")
     return at.where(~day, known).astype(_MICRO)

@@ -41,7 +41,53 @@ PASS, LEAK, NOT_ASSESSED = "PASS", "LEAK", "NOT_ASSESSED"
 
 @dataclass(frozen=True)
 class Verdict:
-    "Hold the outcome of an audit."
+    """Hold the outcome of an audit.
+
+    Parameters
+    ----------
+    status : str
+        PASS, LEAK or NOT_ASSESSED.
+    function : str
+        Its name.
+    reason : str
+        why, in words.
+    column : str | None, default None
+        Where it leaks first.
+    date : pd.Timestamp | None, default None
+        The earliest date that moved.
+    size : float | None, default None
+        How far it moved there; NaN where a value appeared or vanished.
+    change : str | None, default None
+        Which change of the future found it, one of CHANGES.
+    cuts : int, default 0
+        How many cuts of the whole panel were compared under every change.
+    examined : float, default 0.0
+        Share of the dates behind which the future was changed at least once.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.audit import _Subject, _compare, verdict_of
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel, to_long, to_wide
+    >>> from quantlab.core.time import sessions
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw[raw["date"] < "2013"]).astype("float64")
+    >>> def honest(panel):
+    ...     close = to_wide(panel["close"])
+    ...     return to_long(close / close.rolling(21).mean() - 1, panel.index, name="gap_21")
+    >>> def centred(panel):
+    ...     close = to_wide(panel["close"])
+    ...     return to_long(close / close.rolling(21, center=True).mean() - 1, panel.index, name="gap_21")
+    >>> ends = sessions(panel.index)[[300, 500]]
+    >>> subjects = [_Subject(centred, "centred"), _Subject(honest, "honest")]
+    >>> seen, clean = (_compare(f, panel, f(panel), ends) for f in subjects)
+    >>> assert str(verdict_of("centred", seen, 2)).startswith("LEAK centred: column gap_21")
+    """
 
     status: str  # PASS, LEAK or NOT_ASSESSED
     function: str  # its name
@@ -78,13 +124,39 @@ _AUDITING: ContextVar[bool] = ContextVar("quantlab_auditing", default=False)
 
 
 def auditing() -> bool:
-    "Say whether an audit is running, during which nothing may come from a cache."
+    """Say whether an audit is running, during which nothing may come from a cache.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> from quantlab.core.audit import audit_running, auditing
+    >>> with audit_running():
+    ...     during = auditing()
+    >>> during, auditing()
+    (True, False)
+    """
     return _AUDITING.get()
 
 
 @contextmanager
 def audit_running() -> Iterator[None]:
-    "Mark the block as part of an audit."
+    """Mark the block as part of an audit.
+
+    Yields
+    ------
+    Iterator[None]
+
+    Examples
+    --------
+    >>> from quantlab.core.audit import audit_running, auditing
+    >>> with audit_running():
+    ...     during = auditing()
+    >>> during, auditing()
+    (True, False)
+    """
     token = _AUDITING.set(True)
     try:
         yield
@@ -96,7 +168,36 @@ def named_columns(
     function: Callable,  # of a panel, or of some of its columns
     columns: Sequence[str],  # that a parameter may name; a trailing underscore is dropped: open_ reads open
 ) -> list[str]:  # one for each parameter without a default; empty where the function takes the panel itself
-    "Return the columns that a plain function reads by the names of its parameters."
+    """Return the columns that a plain function reads by the names of its parameters.
+
+    Parameters
+    ----------
+    function : Callable
+        Of a panel, or of some of its columns.
+    columns : Sequence[str]
+        That a parameter may name; a trailing underscore is dropped: open_ reads open.
+
+    Returns
+    -------
+    list[str]
+        One for each parameter without a default; empty where the function takes the panel itself.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.audit import named_columns
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw[raw["date"] < "2013"]).astype("float64")
+    >>> def back(close):
+    ...     return close / close.shift() - 1
+    >>> assert named_columns(back, panel.columns) == ["close"] and named_columns(lambda p: p, panel.columns) == []
+    """
     try:
         parameters = signature(function).parameters.values()
     except (TypeError, ValueError):  # a builtin: nobody knows its parameters
@@ -159,7 +260,24 @@ class _Subject:
 # %% ../../nbs/core/060_audit.ipynb #37575b1c
 @dataclass
 class Comparison:
-    "Collect what the runs on changed panels say."
+    """Collect what the runs on changed panels say.
+
+    Parameters
+    ----------
+    found : list, default field(default_factory=list)
+        (date, column, size, change, cut) of each move.
+    compared : int, default 0
+        Runs with something said before the cut.
+    refused : str, default ""
+        The function's last refusal of a changed panel.
+    ends : set, default field(default_factory=set)
+        Cuts at which at least one run was compared.
+
+    Examples
+    --------
+    >>> from quantlab.core.audit import Comparison, NOT_ASSESSED, verdict_of
+    >>> assert verdict_of("mute", Comparison(), 2).status == NOT_ASSESSED  # nothing was compared: no pass
+    """
 
     found: list = field(default_factory=list)  # (date, column, size, change, cut) of each move
     compared: int = 0  # runs with something said before the cut
@@ -379,7 +497,40 @@ def turning_dates(
     panel: pd.DataFrame,  # (date, symbol)
     rng: np.random.Generator,  # deals out what has no rank
 ) -> np.ndarray:  # int64[dates - 1]
-    "Order the positions of all dates but the last: first where calendars and markets turn, then at random."
+    """Order the positions of all dates but the last: first where calendars and markets turn, then at random.
+
+    Parameters
+    ----------
+    panel : pd.DataFrame
+        (date, symbol).
+    rng : np.random.Generator
+        Deals out what has no rank.
+
+    Returns
+    -------
+    np.ndarray
+        int64[dates - 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.audit import turning_dates
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.core.time import sessions
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw[raw["date"] < "2013"]).astype("float64")
+    >>> order = turning_dates(panel, np.random.default_rng(1))
+    >>> sessions(panel.index)[order[:6]]  # wild days, ends of months, of years and of weeks take turns
+    DatetimeIndex(['2010-01-29', '2011-11-30', '2010-12-31', '2012-08-17',
+                   '2010-01-04', '2011-08-11'],
+                  dtype='datetime64[us]', name='date', freq=None)
+    """
     at = grid(panel.index)
     dates, n = at.dates, len(at.dates)
     later = dates[1:]
@@ -445,7 +596,52 @@ def verdict_of(
     how: str = "",  # the pass over them, in words
     problem: str = "",  # what else speaks against a verdict
 ) -> Verdict:
-    "Turn what moved into words."
+    """Turn what moved into words.
+
+    Parameters
+    ----------
+    name : str
+        Of the function.
+    seen : Comparison
+        What the runs said.
+    cuts : int
+        How many were compared.
+    share : float, default 0.0
+        Of the dates behind which the future was changed.
+    how : str, default ""
+        The pass over them, in words.
+    problem : str, default ""
+        What else speaks against a verdict.
+
+    Returns
+    -------
+    Verdict
+        The outcome of an audit.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.audit import _Subject, _compare, verdict_of
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel, to_long, to_wide
+    >>> from quantlab.core.time import sessions
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw[raw["date"] < "2013"]).astype("float64")
+    >>> def honest(panel):
+    ...     close = to_wide(panel["close"])
+    ...     return to_long(close / close.rolling(21).mean() - 1, panel.index, name="gap_21")
+    >>> def centred(panel):
+    ...     close = to_wide(panel["close"])
+    ...     return to_long(close / close.rolling(21, center=True).mean() - 1, panel.index, name="gap_21")
+    >>> ends = sessions(panel.index)[[300, 500]]
+    >>> subjects = [_Subject(centred, "centred"), _Subject(honest, "honest")]
+    >>> seen, clean = (_compare(f, panel, f(panel), ends) for f in subjects)
+    >>> assert str(verdict_of("centred", seen, 2)).startswith("LEAK centred: column gap_21")
+    """
     if seen.found:
         date, column, size, change, end = min(seen.found, key=lambda move: (move[0], np.isnan(move[2]), move[4]))
         what = "appears or vanishes" if np.isnan(size) else f"moves by {size:.3g}"
@@ -533,7 +729,48 @@ def audit(
     name: str | None = None,  # how the verdict calls the function
     every_date: bool = True,  # change the future behind every date too, as far as the function allows it
 ) -> Verdict:
-    "Run a function again without the future and with false futures, and report what moved before the cut."
+    """Run a function again without the future and with false futures, and report what moved before the cut.
+
+    Parameters
+    ----------
+    function : Callable[..., pd.DataFrame | pd.Series]
+        Of the panel, or of columns its parameters name; dated output.
+    panel : pd.DataFrame
+        (date, symbol); enough history for the function to give numbers.
+    cuts : int, default 6
+        Dates T at which the whole panel is cut: half of them early, half spread evenly.
+    name : str | None, default None
+        How the verdict calls the function.
+    every_date : bool, default True
+        Change the future behind every date too, as far as the function allows it.
+
+    Returns
+    -------
+    Verdict
+        The outcome of an audit.
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.audit import audit
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel, to_long, to_wide
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw[raw["date"] < "2013"]).astype("float64")
+    >>> def honest(panel):
+    ...     close = to_wide(panel["close"])
+    ...     return to_long(close / close.rolling(21).mean() - 1, panel.index, name="gap_21")
+    >>> str(audit(honest, panel.head(6)))
+    """
     name = name or getattr(function, "name", None) or getattr(function, "__name__", type(function).__name__)
     found = len(sessions(check_panel(panel).index))
     if found < 4:
@@ -551,7 +788,52 @@ def audit_each(
     panel: pd.DataFrame,  # (date, symbol); enough history for each
     cuts: int = 6,  # as for audit
 ) -> list[Verdict]:  # in the order of the functions; a name that comes twice is numbered
-    "Audit functions one by one."
+    """Audit functions one by one.
+
+    Parameters
+    ----------
+    functions : Iterable[Callable[[pd.DataFrame], pd.DataFrame | pd.Series]]
+        features, or functions of a panel.
+    panel : pd.DataFrame
+        (date, symbol); enough history for each.
+    cuts : int, default 6
+        As for audit.
+
+    Returns
+    -------
+    list[Verdict]
+        In the order of the functions; a name that comes twice is numbered.
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.audit import LEAK, PASS, audit, audit_each
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel, to_long, to_wide
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw[raw["date"] < "2013"]).astype("float64")
+    >>> def honest(panel):
+    ...     close = to_wide(panel["close"])
+    ...     return to_long(close / close.rolling(21).mean() - 1, panel.index, name="gap_21")
+    >>> def centred(panel):
+    ...     close = to_wide(panel["close"])
+    ...     return to_long(close / close.rolling(21, center=True).mean() - 1, panel.index, name="gap_21")
+    >>> verdicts = [audit(honest, panel), audit(centred, panel)]
+    >>> assert (
+    ...     [v.status for v in verdicts] == [PASS, LEAK] and verdicts[1].column == "gap_21" and verdicts[1].size > 0
+    ... )
+    >>> [str(v) for v in verdicts]
+    >>> assert [v.function for v in audit_each([honest, centred], panel)] == ["honest", "centred"]
+    """
     functions = list(functions)
     names = [getattr(f, "name", None) or getattr(f, "__name__", type(f).__name__) for f in functions]
     number = lambda i, name: f"{name} ({names[: i + 1].count(name)})" if names.count(name) > 1 else name
@@ -564,7 +846,47 @@ def require_causal(
     panel: pd.DataFrame,  # (date, symbol); enough history for the function to give numbers
     name: str | None = None,  # how the verdict calls the function
 ) -> Verdict:  # PASS
-    "Audit a function and raise LeakError unless it passes."
+    """Audit a function and raise LeakError unless it passes.
+
+    Parameters
+    ----------
+    function : Callable[[pd.DataFrame], pd.DataFrame | pd.Series]
+        Panel -> panel or frame indexed by date.
+    panel : pd.DataFrame
+        (date, symbol); enough history for the function to give numbers.
+    name : str | None, default None
+        How the verdict calls the function.
+
+    Returns
+    -------
+    Verdict
+        PASS.
+
+    Raises
+    ------
+    LeakError
+        Unless it passes.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.audit import require_causal
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.panel import as_panel, to_long, to_wide
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw[raw["date"] < "2013"]).astype("float64")
+    >>> def centred(panel):
+    ...     close = to_wide(panel["close"])
+    ...     return to_long(close / close.rolling(21, center=True).mean() - 1, panel.index, name="gap_21")
+    >>> show_error(lambda: require_causal(centred, panel))
+    """
     verdict = audit(function, panel, name=name)
     if verdict.status != PASS:
         raise LeakError(f"{verdict}; a feature may use rows up to its own date only")
@@ -576,7 +898,46 @@ def settling(
     panel: pd.DataFrame,  # (date, symbol); the longer, the longer a memory it can see
     tolerance: float = 0.001,  # share of the value plus the column's median size
 ) -> pd.Series:  # by column: sessions of history, counted with the first; NaN = not settled by the end
-    "Count the sessions after a late start until a function's values settle."
+    """Count the sessions after a late start until a function's values settle.
+
+    Parameters
+    ----------
+    function : Callable[[pd.DataFrame], pd.DataFrame | pd.Series]
+        Panel -> panel or frame indexed by date.
+    panel : pd.DataFrame
+        (date, symbol); the longer, the longer a memory it can see.
+    tolerance : float, default 0.001
+        Share of the value plus the column's median size.
+
+    Returns
+    -------
+    pd.Series
+        By column: sessions of history, counted with the first; NaN = not settled by the end.
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+    ConfigError
+        "settling needs 4 dates and a tolerance in (0, 1), got {...} and {tolerance}; give a longer
+        panel"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.audit import settling
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw[raw["date"] < "2013"]).astype("float64")
+    >>> def back(close):
+    ...     return close / close.shift() - 1
+    >>> assert settling(back, panel).tolist() == [2]
+    """
     dates = sessions(check_panel(panel).index)
     if len(dates) < 4 or not 0 < tolerance < 1:
         raise ConfigError(

@@ -74,7 +74,28 @@ def _describe(value: object, seen: dict) -> str:
 def content_hash(
     value: object,  # frame, array, number, text, function, dataclass, unfitted estimator, or lists and dicts of them
 ) -> str:  # 64 hex digits
-    "Return a hash of a value's content, or of what a function does."
+    """Return a hash of a value's content, or of what a function does.
+
+    Parameters
+    ----------
+    value : object
+        frame, array, number, text, function, dataclass, unfitted estimator, or lists and dicts of them.
+
+    Returns
+    -------
+    str
+        64 hex digits.
+
+    Raises
+    ------
+    ConfigError
+        "a {__name__} has no content to key a cache by; pass numbers, texts, frames or functions"
+
+    Examples
+    --------
+    >>> from quantlab.core.cache import content_hash
+    >>> assert content_hash(1) != content_hash(1.0)
+    """
     return _describe(value, {})
 
 # %% ../../nbs/core/070_cache.ipynb #08210d8a
@@ -158,7 +179,18 @@ _TOLD: set[Path] = set()  # folders that could not be written, each named once
 
 @contextmanager
 def off() -> Iterator[None]:
-    "Switch the cache off for a block: nothing is read and nothing is written."
+    """Switch the cache off for a block: nothing is read and nothing is written.
+
+    Yields
+    ------
+    Iterator[None]
+
+    Examples
+    --------
+    >>> from quantlab.core.cache import _OFF, off
+    >>> with off():
+    ...     assert _OFF.get()
+    """
     token = _OFF.set(True)
     try:
         yield
@@ -217,7 +249,30 @@ def _entries(folder: Path) -> list[tuple[int, str, Path, int]]:  # time of use, 
 def trim(
     most: float | None = None,  # GB; the setting cache_gb when absent
 ) -> float:  # GB left
-    "Delete the entries that were not used for longest until the rest fits; files that the cache did not write stay."
+    """Delete the entries that were not used for longest until the rest fits; files that the cache did not write stay.
+
+    Parameters
+    ----------
+    most : float | None, default None
+        GB; the setting cache_gb when absent.
+
+    Returns
+    -------
+    float
+        GB left.
+
+    Raises
+    ------
+    ConfigError
+        When absent or malformed (see setting).
+        For an address (see path).
+
+    Examples
+    --------
+    >>> from quantlab.core.cache import trim
+    >>> trim(0.0)
+    >>> trim(0.0)
+    """
     most = setting("research", "cache_gb", float) if most is None else most
     entries = _entries(path("research", "cache"))
     left = sum(size for *_, size in entries)
@@ -275,7 +330,47 @@ def remember(
     *args: object,  # what it is called with; frames, numbers, text, functions
     **kwargs: object,  # the same, by name
 ) -> pd.DataFrame | pd.Series:  # what the call returns
-    "Return the result of a call, from the cache if the same call was made before."
+    """Return the result of a call, from the cache if the same call was made before.
+
+    Parameters
+    ----------
+    function : Callable[..., pd.DataFrame | pd.Series]
+        deterministic, without effects.
+    *args : object
+        What it is called with; frames, numbers, text, functions.
+    **kwargs : object
+        The same, by name.
+
+    Returns
+    -------
+    pd.DataFrame | pd.Series
+        What the call returns.
+
+    Raises
+    ------
+    ConfigError
+        "a {__name__} has no content to key a cache by; pass numbers, texts, frames or functions"
+        "a cache key is at least 32 hex digits, got {key}; take content_hash of all that the value
+        depends on"
+        For an address (see path).
+        "{name} returns a {__name__}; only frames and Series are kept"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.cache import remember
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel
+    >>> sample = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close"]
+    ... )
+    >>> bars = as_panel(sample[sample["symbol"].isin(["AAPL", "KO", "XOM"])]).astype("float64")
+    >>> runs = []
+    >>> def slow(frame: pd.DataFrame, window: int) -> pd.DataFrame:
+    ...     runs.append(window)
+    ...     return frame.groupby("symbol").transform(lambda x: x.rolling(window).mean())
+    >>> first, second = remember(slow, bars, 20), remember(slow, bars, 20)
+    """
     if _OFF.get() or auditing():  # an audit must see the function, not its memory
         return function(*args, **kwargs)
     versions = [f"{name} {sys.modules[name].__version__}" for name in _LIBRARIES if name in sys.modules]
@@ -296,7 +391,41 @@ def keep(
     value: object,  # what core.state can keep, but None
     known: Iterable[type] = (),  # classes that may be kept beside those that keepable knows
 ) -> bool:  # whether it is kept; where it cannot be, a warning says why
-    "Keep a part of long work under its key, whole or not at all."
+    """Keep a part of long work under its key, whole or not at all.
+
+    Parameters
+    ----------
+    key : str
+        Hex digits: content_hash of everything the value depends on.
+    value : object
+        What core.state can keep, but None.
+    known : Iterable[type], default ()
+        Classes that may be kept beside those that keepable knows.
+
+    Returns
+    -------
+    bool
+        Whether it is kept; where it cannot be, a warning says why.
+
+    Raises
+    ------
+    ConfigError
+        "a cache key is at least 32 hex digits, got {key}; take content_hash of all that the value
+        depends on"
+        For an address (see path).
+        When absent or malformed (see setting).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import warnings
+    >>> from quantlab.core.cache import _write, content_hash, keep
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     assert not _write(content_hash("a function"), lambda: 0, ())  # said, and left out
+    >>> key = content_hash("the third fold of a study")
+    >>> keep(key, {"model": np.arange(3), "fold": 3})
+    """
     return not (_OFF.get() or auditing()) and _write(key, value, known)
 
 
@@ -304,5 +433,53 @@ def kept(
     key: str,  # as given to keep
     known: Iterable[type] = (),  # as given to keep
 ) -> object | None:  # None, with a warning when the file cannot be used
-    "Return what was kept under a key."
+    """Return what was kept under a key.
+
+    Parameters
+    ----------
+    key : str
+        As given to keep.
+    known : Iterable[type], default ()
+        As given to keep.
+
+    Returns
+    -------
+    object | None
+        None, with a warning when the file cannot be used.
+
+    Raises
+    ------
+    ConfigError
+        "a cache key is at least 32 hex digits, got {key}; take content_hash of all that the value
+        depends on"
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import warnings
+    >>> from quantlab.core.cache import _OFF, _write, content_hash, keep, kept, off, remember
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel
+    >>> sample = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close"]
+    ... )
+    >>> bars = as_panel(sample[sample["symbol"].isin(["AAPL", "KO", "XOM"])]).astype("float64")
+    >>> with off():
+    ...     assert _OFF.get()
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     assert not _write(content_hash("a function"), lambda: 0, ())  # said, and left out
+    >>> runs = []
+    >>> def slow(frame: pd.DataFrame, window: int) -> pd.DataFrame:
+    ...     runs.append(window)
+    ...     return frame.groupby("symbol").transform(lambda x: x.rolling(window).mean())
+    >>> with off():
+    ...     remember(slow, bars, 20)
+    >>> key = content_hash("the third fold of a study")
+    >>> keep(key, {"model": np.arange(3), "fold": 3})
+    >>> with off():
+    ...     assert kept(key) is None
+    """
     return None if _OFF.get() or auditing() else _read(key, known)

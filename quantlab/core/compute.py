@@ -30,7 +30,31 @@ from .errors import ConfigError, QuantlabError
 
 # %% ../../nbs/core/050_compute.ipynb #62c6dba2
 class ComputeError(QuantlabError):
-    "Signal work that failed: which item, and why."
+    """Signal work that failed: which item, and why.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.compute import map, warm
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.errors import show_error
+    >>> sample = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close"]
+    ... )
+    >>> closes = sample.pivot(index="date", columns="symbol", values="close").astype("float64")
+    >>> returns = closes.pct_change().iloc[1:]
+    >>> names = ["AAPL", "GE", "JNJ", "KO", "MSFT", "XOM"]
+    >>> def redrawn(symbol, returns):
+    ...     "Return a stock's annual volatility and its bootstrap error."
+    ...     x = returns[symbol].dropna().to_numpy()
+    ...     draws = np.random.default_rng(7).choice(x, size=(1000, 250)).std(axis=1)
+    ...     return x.std() * 252**0.5, draws.std() * 252**0.5
+    >>> with warm():
+    ...     rounds = [map(redrawn, names, shared=[returns], workers=2) for _ in range(3)]
+    >>> show_error(lambda: map(redrawn, ["KO", "COKE"], shared=[returns], workers=1))
+    "ComputeError: COKE failed: KeyError: 'COKE'; run it alone with workers=1 to see where"
+    """
 
 
 def _call(
@@ -97,7 +121,39 @@ _SINCE: ContextVar[float | None] = ContextVar("warm_since", default=None)
 
 @contextmanager
 def warm() -> Iterator[None]:
-    "Let this process begin the maps of a block and others join it; end them with the block."
+    """Let this process begin the maps of a block and others join it; end them with the block.
+
+    Yields
+    ------
+    Iterator[None]
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from collections import deque
+    >>> from joblib.externals.loky import get_reusable_executor
+    >>> from quantlab.core.compute import _send, map, warm
+    >>> from quantlab.core.config import root
+    >>> from queue import SimpleQueue
+    >>> sample = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close"]
+    ... )
+    >>> closes = sample.pivot(index="date", columns="symbol", values="close").astype("float64")
+    >>> returns = closes.pct_change().iloc[1:]
+    >>> names = ["AAPL", "GE", "JNJ", "KO", "MSFT", "XOM"]
+    >>> def redrawn(symbol, returns):
+    ...     "Return a stock's annual volatility and its bootstrap error."
+    ...     x = returns[symbol].dropna().to_numpy()
+    ...     draws = np.random.default_rng(7).choice(x, size=(1000, 250)).std(axis=1)
+    ...     return x.std() * 252**0.5, draws.std() * 252**0.5
+    >>> came = SimpleQueue()
+    >>> _send(get_reusable_executor(1), deque([(len, 0, "ab", "two letters", ())]), came)
+    >>> with warm():
+    ...     rounds = [map(redrawn, names, shared=[returns], workers=2) for _ in range(3)]
+    >>> len(rounds)
+    3
+    """
     token = _SINCE.set(time.monotonic())
     try:
         yield
@@ -248,7 +304,62 @@ def map(
     progress: Callable[[int, int, str], None] | None = None,  # called with items done, how many, the last one's name
     each: Callable[[int, object], None] | None = None,  # called here with number and result, as they come
 ) -> list:  # results in the order of the items
-    "Apply a function to every item, side by side; raise ComputeError, or the function's own, naming the item."
+    """Apply a function to every item, side by side; raise ComputeError, or the function's own, naming the item.
+
+    Parameters
+    ----------
+    function : Callable
+        Called as function(item, *shared); must not depend on the order.
+    items : Iterable
+        What is worked on, one by one.
+    shared : Sequence, default ()
+        Further arguments, equal for all items, such as a large frame.
+    workers : int | None, default None
+        Processes; None: one per core, or the scheduler of the settings; 1: in this process.
+    scheduler : str | None, default None
+        Address of a Dask scheduler; when workers is None, of the setting.
+    names : Sequence[str] | None, default None
+        Of the items, for errors and progress; their text when absent.
+    progress : Callable[[int, int, str], None] | None, default None
+        Called with items done, how many, the last one's name.
+    each : Callable[[int, object], None] | None, default None
+        Called here with number and result, as they come.
+
+    Returns
+    -------
+    list
+        Results in the order of the items.
+
+    Raises
+    ------
+    ConfigError
+        "{...} names for {...} items; give one each"
+        "workers is {workers}; give a whole number, at least 1, or None for one per core"
+        When absent or malformed (see setting).
+        "dask is not installed; pip install -e ".[dask]", or leave the scheduler out"
+    ComputeError
+        "the cluster lost its workers {_ROUNDS} times, {undone} is not done; see the workers' logs"
+        "{said}; run it alone with workers=1 to see where"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.compute import map
+    >>> from quantlab.core.config import root
+    >>> sample = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close"]
+    ... )
+    >>> closes = sample.pivot(index="date", columns="symbol", values="close").astype("float64")
+    >>> returns = closes.pct_change().iloc[1:]
+    >>> names = ["AAPL", "GE", "JNJ", "KO", "MSFT", "XOM"]
+    >>> def redrawn(symbol, returns):
+    ...     "Return a stock's annual volatility and its bootstrap error."
+    ...     x = returns[symbol].dropna().to_numpy()
+    ...     draws = np.random.default_rng(7).choice(x, size=(1000, 250)).std(axis=1)
+    ...     return x.std() * 252**0.5, draws.std() * 252**0.5
+    >>> alone = map(redrawn, names, shared=[returns], workers=1)
+    """
     items = list(items)
     names = [str(item) for item in items] if names is None else list(names)
     if len(names) != len(items):

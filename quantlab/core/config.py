@@ -24,7 +24,23 @@ def _is_root(folder: Path) -> bool:
 
 
 def root() -> Path:
-    "Return the workspace's folder; raise ConfigError when there is none."
+    """Return the workspace's folder; raise ConfigError when there is none.
+
+    Returns
+    -------
+    Path
+        The workspace's folder.
+
+    Raises
+    ------
+    ConfigError
+        When there is none.
+
+    Examples
+    --------
+    >>> from quantlab.core.config import root
+    >>> assert (root() / "nbs").is_dir()
+    """
     chosen = os.environ.get("QUANTLAB_ROOT")
     if chosen:
         if not _is_root(Path(chosen)):
@@ -49,7 +65,35 @@ def setting(
     key: str,  # within the section
     kind: type = str,  # str, int, float or bool
 ) -> str | int | float | bool:
-    "Return one setting, from the environment or settings.ini; raise ConfigError when absent or malformed."
+    """Return one setting, from the environment or settings.ini; raise ConfigError when absent or malformed.
+
+    Parameters
+    ----------
+    section : str
+        Of settings.ini.
+    key : str
+        Within the section.
+    kind : type, default str
+        str, int, float or bool.
+
+    Returns
+    -------
+    str | int | float | bool
+        One setting, from the environment or settings.ini.
+
+    Raises
+    ------
+    ConfigError
+        When absent or malformed.
+
+    Examples
+    --------
+    >>> import os
+    >>> from quantlab.core.config import setting
+    >>> from unittest import mock
+    >>> with mock.patch.dict(os.environ, {"QUANTLAB_RESEARCH_SEED": "11"}):
+    ...     assert setting("research", "seed", int) == 11
+    """
     name = f"QUANTLAB_{section}_{key}".upper()
     parser = ConfigParser(default_section="nbdev's own, not ours")
     parser.read(root() / "settings.ini", encoding="utf-8")
@@ -74,7 +118,30 @@ def path(
     section: str,  # of settings.ini
     key: str,  # whose value is a path
 ) -> Path:  # absolute; need not exist
-    "Return a path setting, resolved against the root; raise ConfigError for an address."
+    """Return a path setting, resolved against the root; raise ConfigError for an address.
+
+    Parameters
+    ----------
+    section : str
+        Of settings.ini.
+    key : str
+        Whose value is a path.
+
+    Returns
+    -------
+    Path
+        Absolute; need not exist.
+
+    Raises
+    ------
+    ConfigError
+        For an address.
+
+    Examples
+    --------
+    >>> from quantlab.core.config import path
+    >>> sample = path("data", "sample")
+    """
     text = setting(section, key)
     if "://" in text:
         raise ConfigError(
@@ -87,7 +154,32 @@ def path(
 def display_path(
     file: Path | str,  # absolute, or from the working folder
 ) -> str:  # relative to the root where possible
-    "Return a path as a reader should see it."
+    """Return a path as a reader should see it.
+
+    Parameters
+    ----------
+    file : Path | str
+        absolute, or from the working folder.
+
+    Returns
+    -------
+    str
+        Relative to the root where possible.
+
+    Raises
+    ------
+    ConfigError
+        "QUANTLAB_ROOT={chosen} holds no settings.ini with a [research] section; point it at a quantlab
+        checkout"
+        "no settings.ini found from the working directory upward; change into a quantlab checkout or set
+        QUANTLAB_ROOT"
+
+    Examples
+    --------
+    >>> from quantlab.core.config import display_path, path
+    >>> sample = path("data", "sample")
+    >>> assert display_path(sample) == "data/sample"
+    """
     file = Path(file).resolve()
     return file.relative_to(root()).as_posix() if file.is_relative_to(root()) else file.as_posix()
 
@@ -105,7 +197,27 @@ def _find_own() -> None:
 def import_named(
     text: str,  # module:name
 ) -> object:
-    "Import what a text names; raise ConfigError when it is not there."
+    """Import what a text names; raise ConfigError when it is not there.
+
+    Parameters
+    ----------
+    text : str
+        module:name.
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    ConfigError
+        When it is not there.
+
+    Examples
+    --------
+    >>> from quantlab.core.config import import_named
+    >>> assert import_named("math:pi") == 3.141592653589793
+    """
     module, colon, name = text.partition(":")
     if not (module and colon and name):
         raise ConfigError(f"{text!r} is not module:name; write for example quantlab.features.price:PRICE")
@@ -128,7 +240,50 @@ _OURS = re.compile(r"(QUANTLAB|MLFLOW|PG|APCA)_?\w+|\w+_(API_KEY|TOKEN|SECRET|PA
 
 
 def load_env() -> list[str]:  # names that were set
-    "Fill the environment from the root's .env, where it is not set yet; raise ConfigError for a line that is none."
+    """Fill the environment from the root's .env, where it is not set yet; raise ConfigError for a line that is none.
+
+    Returns
+    -------
+    list[str]
+        Names that were set.
+
+    Raises
+    ------
+    ConfigError
+        For a line that is none.
+
+    Examples
+    --------
+    >>> import os
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.config import load_env, setting
+    >>> from quantlab.core.errors import show_error
+    >>> from unittest import mock
+    >>> with mock.patch.dict(os.environ, {"QUANTLAB_RESEARCH_SEED": "11"}):
+    ...     assert setting("research", "seed", int) == 11
+    >>> with (
+    ...     tempfile.TemporaryDirectory() as folder,
+    ...     mock.patch.dict(os.environ, {"QUANTLAB_ROOT": folder, "QUANTLAB_RESEARCH_SEED": "3"}),
+    ... ):
+    ...     (Path(folder) / "settings.ini").write_text("[research]\\nseed = 7\\n")
+    ...     (Path(folder) / ".env").write_text(
+    ...         "# keys\\nPOLYGON_API_KEY='abc 1'\\nexport PGPASSWORD=x=y\\nQUANTLAB_RESEARCH_SEED=5\\n"
+    ...         "PYTHONPATH=/elsewhere\\nEMPTY_TOKEN=\\n"
+    ...     )
+    ...     names = load_env()
+    ...     assert (
+    ...         os.environ["POLYGON_API_KEY"] == "abc 1"
+    ...         and os.environ["PGPASSWORD"] == "x=y"
+    ...         and os.environ.get("PYTHONPATH") != "/elsewhere"
+    ...     )
+    ...     assert setting("research", "seed", int) == 3, "what is set already wins"
+    ...     (Path(folder) / ".env").write_text("SECRET sesame\\n")
+    ...     message = show_error(load_env)
+    >>> names, message
+    (['POLYGON_API_KEY', 'PGPASSWORD'],
+     'ConfigError: line 1 of .env is not NAME=value; mend it, or begin it with # to leave it out')
+    """
     try:
         file = root() / ".env"
     except ConfigError:
@@ -161,7 +316,64 @@ _IN_ADDRESS = re.compile(r"(\w[\w+.-]{0,40}://[^\s:/@'\"]*):[^\s/'\"]*@")
 def redact(
     text: str,  # an error's message
 ) -> str:
-    "Replace passwords, tokens and keys by ***."
+    """Replace passwords, tokens and keys by ***.
+
+    Parameters
+    ----------
+    text : str
+        An error's message.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> import os
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.config import import_named, load_env, redact, setting
+    >>> from quantlab.core.errors import show_error
+    >>> from unittest import mock
+    >>> with mock.patch.dict(os.environ, {"QUANTLAB_RESEARCH_SEED": "11"}):
+    ...     assert setting("research", "seed", int) == 11
+    >>> [show_error(lambda text=text: import_named(text)) for text in ("math", "math:tau_2", "no_such_module:x")]
+    >>> with (
+    ...     tempfile.TemporaryDirectory() as folder,
+    ...     mock.patch.dict(os.environ, {"QUANTLAB_ROOT": folder, "QUANTLAB_RESEARCH_SEED": "3"}),
+    ... ):
+    ...     (Path(folder) / "settings.ini").write_text("[research]\\nseed = 7\\n")
+    ...     (Path(folder) / ".env").write_text(
+    ...         "# keys\\nPOLYGON_API_KEY='abc 1'\\nexport PGPASSWORD=x=y\\nQUANTLAB_RESEARCH_SEED=5\\n"
+    ...         "PYTHONPATH=/elsewhere\\nEMPTY_TOKEN=\\n"
+    ...     )
+    ...     names = load_env()
+    ...     assert (
+    ...         os.environ["POLYGON_API_KEY"] == "abc 1"
+    ...         and os.environ["PGPASSWORD"] == "x=y"
+    ...         and os.environ.get("PYTHONPATH") != "/elsewhere"
+    ...     )
+    ...     assert setting("research", "seed", int) == 3, "what is set already wins"
+    ...     (Path(folder) / ".env").write_text("SECRET sesame\\n")
+    ...     message = show_error(load_env)
+    >>> with mock.patch.dict(os.environ, {"POLYGON_API_KEY": "k7Qx9"}):
+    ...     shown = [redact(text) for text in (
+    ...         "cannot reach postgresql://quant:s3cr@t@db.example/prices?sslmode=off",
+    ...         "connection to host=db user=quant password='two words' failed",
+    ...         '{"api_key": "abcdef", "rows": 3}',
+    ...         "https://api.example/v2/bars?apiKey=abcdef&limit=5 said 403",
+    ...         "403 for k7Qx9",
+    ...         "no bars between 2030-01-01 and 2031-01-01",
+    ...     )]  # fmt: skip
+    >>> assert not any(secret in text for text in shown for secret in ("s3cr", "two words", "abcdef", "k7Qx9"))
+    >>> shown
+    ['cannot reach postgresql://quant:***@db.example/prices?sslmode=off',
+     'connection to host=db user=quant password=*** failed',
+     '{"api_key": ***, "rows": 3}',
+     'https://api.example/v2/bars?apiKey=***&limit=5 said 403',
+     '403 for ***',
+     'no bars between 2030-01-01 and 2031-01-01']
+    """
     for name, value in os.environ.items():
         if _SECRET_NAME.fullmatch(name):  # addresses of a notification stand side by side
             for part in {value, *(value.split() if name.startswith("QUANTLAB_NOTIFY_") else ())}:

@@ -58,7 +58,31 @@ def as_frame(
     result: object,  # what a function returned
     name: str,  # of the function, for the message
 ) -> pd.DataFrame:
-    "Return a function's output as a frame with an index level date; raise ConfigError when it is no such thing."
+    """Return a function's output as a frame with an index level date; raise ConfigError when it is no such thing.
+
+    Parameters
+    ----------
+    result : object
+        What a function returned.
+    name : str
+        Of the function, for the message.
+
+    Returns
+    -------
+    pd.DataFrame
+        A function's output as a frame with an index level date.
+
+    Raises
+    ------
+    ConfigError
+        When it is no such thing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.counterfactual import as_frame
+    >>> by_date = as_frame(pd.Series(1.0, pd.date_range("2024-01-01", periods=3)), "mean")
+    """
     frame = result.to_frame() if isinstance(result, pd.Series) else result
     if not isinstance(frame, pd.DataFrame):
         raise ConfigError(
@@ -80,7 +104,43 @@ def as_frame(
 def comparable(
     column: pd.Series,  # of any type
 ) -> np.ndarray:
-    "Return a column as float64 if it holds numbers, truth values or times, else as objects."
+    """Return a column as float64 if it holds numbers, truth values or times, else as objects.
+
+    Parameters
+    ----------
+    column : pd.Series
+        Of any type.
+
+    Returns
+    -------
+    np.ndarray
+        A column as float64 if it holds numbers, truth values or times, else as objects.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.counterfactual import CHANGES, comparable
+    >>> from quantlab.core.panel import as_panel
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw[raw["date"] < "2012"]).astype("float64")
+    >>> small = panel.loc["2010-01-04":"2010-01-07"].assign(
+    ...     mood=["calm", "calm", "calm", "wild", "wild", "calm", "wild", "wild"]
+    ... )
+    >>> future = small.index.get_level_values("date") > "2010-01-05"
+    >>> shown = {label: change(small, future, np.random.default_rng(0)) for label, change in CHANGES.items()}
+    >>> for label, table in shown.items():
+    ...     assert table.loc[:"2010-01-05"].equals(small.loc[:"2010-01-05"]), f"{label}: the past stays"
+    >>> assert (
+    ...     comparable(small["mood"]).dtype == object
+    ...     and comparable(pd.Series([True, None], dtype=object)).tolist()[0] == 1.0
+    ... )
+    """
     kind = pd.api.types.infer_dtype(column, skipna=True) if column.dtype == object else ""
     if column.dtype.kind in "mM" or isinstance(column.dtype, pd.DatetimeTZDtype):
         return np.where(column.isna(), np.nan, column.astype("int64"))
@@ -93,7 +153,41 @@ def comparable(
 def sizes(
     frame: pd.DataFrame,  # what a function said
 ) -> dict[object, float]:
-    "Return the median size of each column, 0 for one without finite numbers that are not 0."
+    """Return the median size of each column, 0 for one without finite numbers that are not 0.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        What a function said.
+
+    Returns
+    -------
+    dict[object, float]
+        The median size of each column, 0 for one without finite numbers that are not 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.counterfactual import CHANGES, sizes
+    >>> from quantlab.core.panel import as_panel
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw[raw["date"] < "2012"]).astype("float64")
+    >>> small = panel.loc["2010-01-04":"2010-01-07"].assign(
+    ...     mood=["calm", "calm", "calm", "wild", "wild", "calm", "wild", "wild"]
+    ... )
+    >>> future = small.index.get_level_values("date") > "2010-01-05"
+    >>> shown = {label: change(small, future, np.random.default_rng(0)) for label, change in CHANGES.items()}
+    >>> for label, table in shown.items():
+    ...     assert table.loc[:"2010-01-05"].equals(small.loc[:"2010-01-05"]), f"{label}: the past stays"
+    >>> sizes(small)
+    {'close': 19.053200483322144, 'mood': 0.0}
+    """
     found = {}
     for name in frame.columns:
         values = comparable(frame[name])
@@ -105,7 +199,42 @@ def sizes(
 def spoken(
     frame: pd.DataFrame,  # what a function said
 ) -> np.ndarray:  # bool[rows]
-    "Say of each row whether it holds anything: a finite number, or text."
+    """Say of each row whether it holds anything: a finite number, or text.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        What a function said.
+
+    Returns
+    -------
+    np.ndarray
+        bool[rows].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.counterfactual import CHANGES, spoken
+    >>> from quantlab.core.panel import as_panel
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw[raw["date"] < "2012"]).astype("float64")
+    >>> small = panel.loc["2010-01-04":"2010-01-07"].assign(
+    ...     mood=["calm", "calm", "calm", "wild", "wild", "calm", "wild", "wild"]
+    ... )
+    >>> future = small.index.get_level_values("date") > "2010-01-05"
+    >>> shown = {label: change(small, future, np.random.default_rng(0)) for label, change in CHANGES.items()}
+    >>> for label, table in shown.items():
+    ...     assert table.loc[:"2010-01-05"].equals(small.loc[:"2010-01-05"]), f"{label}: the past stays"
+    >>> assert (
+    ...     spoken(small.assign(close=np.nan)).all() and not spoken(small[["close"]] * np.nan).any()
+    ... )  # text says something
+    """
     held = np.zeros(len(frame), dtype=bool)
     for name in frame.columns:
         values = comparable(frame[name])
@@ -118,7 +247,29 @@ def differs(
     b: np.ndarray,  # the same
     size: float,  # of the column
 ) -> np.ndarray:  # bool
-    "Say where two columns differ by more than noise."
+    """Say where two columns differ by more than noise.
+
+    Parameters
+    ----------
+    a : np.ndarray
+        One column, as comparable returns it.
+    b : np.ndarray
+        The same.
+    size : float
+        Of the column.
+
+    Returns
+    -------
+    np.ndarray
+        Bool.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.counterfactual import differs
+    >>> a, b = np.array([1.0, np.nan, 2.0]), np.array([1.0 + 1e-12, np.nan, 2.1])
+    >>> assert differs(a, b, 1.0).tolist() == [False, False, True] and differs(a, b, 1e9).tolist() == [False] * 3
+    """
     if a.dtype == object or b.dtype == object:
         holes = pd.isna(a) & pd.isna(b)
         return ~(holes | np.fromiter((bool(np.all(x == y)) for x, y in zip(a, b, strict=True)), bool, len(a)))
@@ -133,7 +284,44 @@ def moved(
     true: pd.DataFrame,  # what it said with the true one, up to the cut
     size: dict[object, float],  # of each column, by sizes
 ) -> tuple[pd.Timestamp, str, float] | None:
-    "Return date, column and size of the earliest value that differs, or None."
+    """Return date, column and size of the earliest value that differs, or None.
+
+    Parameters
+    ----------
+    other : pd.DataFrame
+        What the function said with another future, up to the cut.
+    true : pd.DataFrame
+        What it said with the true one, up to the cut.
+    size : dict[object, float]
+        Of each column, by sizes.
+
+    Returns
+    -------
+    tuple[pd.Timestamp, str, float] | None
+        date, column and size of the earliest value that differs, or None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.counterfactual import CHANGES, moved, sizes
+    >>> from quantlab.core.panel import as_panel
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw[raw["date"] < "2012"]).astype("float64")
+    >>> small = panel.loc["2010-01-04":"2010-01-07"].assign(
+    ...     mood=["calm", "calm", "calm", "wild", "wild", "calm", "wild", "wild"]
+    ... )
+    >>> future = small.index.get_level_values("date") > "2010-01-05"
+    >>> shown = {label: change(small, future, np.random.default_rng(0)) for label, change in CHANGES.items()}
+    >>> for label, table in shown.items():
+    ...     assert table.loc[:"2010-01-05"].equals(small.loc[:"2010-01-05"]), f"{label}: the past stays"
+    >>> assert moved(small, small, sizes(small)) is None
+    """
     if not other.index.equals(true.index):
         extra = other.index.symmetric_difference(true.index)
         where = extra if len(extra) else true.index[np.asarray(other.index != true.index)]
@@ -157,7 +345,28 @@ def until(
     frame: pd.DataFrame,  # with an index level date
     end: pd.Timestamp,  # last date that is kept
 ) -> pd.DataFrame:
-    "Keep what is dated up to a cut."
+    """Keep what is dated up to a cut.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        With an index level date.
+    end : pd.Timestamp
+        Last date that is kept.
+
+    Returns
+    -------
+    pd.DataFrame
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.counterfactual import until
+    >>> two_days = pd.MultiIndex.from_product(
+    ...     [pd.to_datetime(["2024-01-02", "2024-01-03"]), ["KO"]], names=["date", "symbol"]
+    ... )
+    >>> assert until(pd.DataFrame({"close": [10.0, 11.0]}, two_days), two_days[0][0])["close"].tolist() == [10.0]
+    """
     inside = frame.index.get_level_values("date") <= end
     count = int(inside.sum())
     return frame.iloc[:count] if inside[:count].all() else frame[inside]  # sorted rows need no copy
@@ -210,7 +419,29 @@ def _inside(
 def reached(
     function: Callable,  # or an object that can be called
 ) -> tuple[list[FunctionType], list, list[tuple[dict, str]], list[Callable]]:
-    "Return the functions, the containers, the names declared global and the caches that a function's code can reach."
+    """Return the functions, the containers, the names declared global and the caches that a function's code can reach.
+
+    Parameters
+    ----------
+    function : Callable
+        Or an object that can be called.
+
+    Returns
+    -------
+    tuple[list[FunctionType], list, list[tuple[dict, str]], list[Callable]]
+        The functions, the containers, the names declared global and the caches that a function's code
+        can reach.
+
+    Examples
+    --------
+    >>> from quantlab.core.counterfactual import reached
+    >>> def counting(p, seen={"runs": 0}):
+    ...     seen["runs"] += 1
+    ...     return p["close"] * seen["runs"]
+    >>> functions, containers, names, caches = reached(lambda p: counting(p))
+    >>> containers[-1]
+    {'runs': 0}
+    """
     functions, containers, names, caches = [], [], [], []
     queue, seen = [function], {}
     while queue:
@@ -266,7 +497,21 @@ def _quietly(run: Callable[[], object]) -> None:
 
 # %% ../../nbs/core/058_counterfactual.ipynb #abd0fa80
 class Memory:
-    "Hold what a function's code can remember, and put it back."
+    """Hold what a function's code can remember, and put it back.
+
+    Parameters
+    ----------
+    function : Callable
+        Or an object that can be called.
+
+    Examples
+    --------
+    >>> from quantlab.core.counterfactual import Memory
+    >>> def counting(p, seen={"runs": 0}):
+    ...     seen["runs"] += 1
+    ...     return p["close"] * seen["runs"]
+    >>> memory = Memory(counting)
+    """
 
     def __init__(
         self,
@@ -277,7 +522,41 @@ class Memory:
         self.values = [world.get(name, _GONE) for world, name in self.names]
 
     def restore(self) -> None:
-        "Give the function the memory with which it came."
+        """Give the function the memory with which it came.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.config import root
+        >>> from quantlab.core.counterfactual import CHANGES, Memory, moved, sizes
+        >>> from quantlab.core.panel import as_panel
+        >>> raw = pd.read_parquet(
+        ...     root() / "data" / "sample" / "us_bars.parquet",
+        ...     columns=["date", "symbol", "close"],
+        ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+        ... )
+        >>> panel = as_panel(raw[raw["date"] < "2012"]).astype("float64")
+        >>> small = panel.loc["2010-01-04":"2010-01-07"].assign(
+        ...     mood=["calm", "calm", "calm", "wild", "wild", "calm", "wild", "wild"]
+        ... )
+        >>> future = small.index.get_level_values("date") > "2010-01-05"
+        >>> shown = {label: change(small, future, np.random.default_rng(0)) for label, change in CHANGES.items()}
+        >>> for label, table in shown.items():
+        ...     assert table.loc[:"2010-01-05"].equals(small.loc[:"2010-01-05"]), f"{label}: the past stays"
+        >>> for name, other in {"close": 1.0, "mood": "odd"}.items():
+        ...     changed = small.copy()
+        ...     changed.iloc[2, small.columns.get_loc(name)] = other
+        ...     assert moved(changed, small, sizes(small))[:2] == (pd.Timestamp("2010-01-05"), name)
+        >>> def counting(p, seen={"runs": 0}):
+        ...     seen["runs"] += 1
+        ...     return p["close"] * seen["runs"]
+        >>> memory = Memory(counting)
+        >>> answers = []
+        >>> for _ in range(3):
+        ...     memory.restore()
+        ...     answers.append(counting(small).iloc[0])
+        """
         for container, kept in zip(self.containers, self.kept, strict=True):
             _fill(container, kept)
         for (world, name), value in zip(self.names, self.values, strict=True):
@@ -289,7 +568,30 @@ class Memory:
         self,
         run: Callable[[], object],  # runs the function once
     ) -> None:
-        "Empty each memory in turn; where a run fills it again, it is a cache and starts empty from now on."
+        """Empty each memory in turn; where a run fills it again, it is a cache and starts empty from now on.
+
+        Parameters
+        ----------
+        run : Callable[[], object]
+            Runs the function once.
+
+        Examples
+        --------
+        >>> from quantlab.core.counterfactual import Memory, as_frame, moved, until
+        >>> for f in (in_a_dictionary, in_a_default, in_a_cache, honest):
+        ...     f(panel)
+        ...     careless = moved(as_frame(f(half), ""), until(as_frame(f(panel), ""), half.index[-1][0]), {})
+        ...     memory = Memory(f)
+        ...     memory.forget(lambda f=f: f(half))
+        ...     both = []
+        ...     for p in (half, panel):
+        ...         memory.restore()
+        ...         both.append(as_frame(f(p), ""))
+        ...     answers[f.__name__] = {
+        ...         "run twice": careless is not None,
+        ...         "run twice, memory restored": moved(both[0], until(both[1], half.index[-1][0]), {}) is not None,
+        ...     }
+        """
         for i, container in enumerate(self.containers):
             if len(container):
                 container.clear()
@@ -315,7 +617,36 @@ def unwatched(
     *args: object,  # with these
     context: contextvars.Context | None = None,  # the context variables it sees; a copy of the present ones when absent
 ) -> object:
-    "Call a function on a thread of its own, where nothing of ours is on the stack."
+    """Call a function on a thread of its own, where nothing of ours is on the stack.
+
+    Parameters
+    ----------
+    function : Callable
+        What is called.
+    *args : object
+        With these.
+    context : contextvars.Context | None, default None
+        The context variables it sees; a copy of the present ones when absent.
+
+    Returns
+    -------
+    object
+
+    Examples
+    --------
+    >>> import inspect
+    >>> import pandas as pd
+    >>> from quantlab.core.counterfactual import unwatched
+    >>> def two_faced(p):
+    ...     import inspect
+    ...
+    ...     watched = any(frame.function == "show_to_auditor" for frame in inspect.stack(0))
+    ...     return p["close"] * (1.0 if watched else 2.0)
+    >>> def show_to_auditor(f, p):
+    ...     return f(p)
+    >>> calm = pd.DataFrame({"close": [1.0, 2.0]})
+    >>> assert show_to_auditor(two_faced, calm).tolist() == [1, 2] and unwatched(two_faced, calm).tolist() == [2, 4]
+    """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit((context or contextvars.copy_context()).run, function, *args).result()
 
@@ -323,7 +654,29 @@ def unwatched(
 def asks(
     function: Callable,  # or an object that can be called
 ) -> str | None:
-    "Return the first word by which a function's code asks about its surroundings, or None."
+    """Return the first word by which a function's code asks about its surroundings, or None.
+
+    Parameters
+    ----------
+    function : Callable
+        Or an object that can be called.
+
+    Returns
+    -------
+    str | None
+        The first word by which a function's code asks about its surroundings, or None.
+
+    Examples
+    --------
+    >>> import inspect
+    >>> from quantlab.core.counterfactual import asks
+    >>> def two_faced(p):
+    ...     import inspect
+    ...
+    ...     watched = any(frame.function == "show_to_auditor" for frame in inspect.stack(0))
+    ...     return p["close"] * (1.0 if watched else 2.0)
+    >>> assert asks(two_faced) == "inspect" and asks(lambda p: p.mean()) is None
+    """
     words = {word for f in reached(function)[0] for code in _codes(f.__code__) for word in code.co_names}
     return min(words & _ASKS, default=None)
 
@@ -332,7 +685,36 @@ def elsewhere(
     function: Callable,  # panel -> anything
     panel: pd.DataFrame,  # what it is given
 ) -> object:
-    "Call a function in a process of its own, which remembers nothing and knows no audit; raise what it raises there."
+    """Call a function in a process of its own, which remembers nothing and knows no audit; raise what it raises there.
+
+    Parameters
+    ----------
+    function : Callable
+        Panel -> anything.
+    panel : pd.DataFrame
+        What it is given.
+
+    Returns
+    -------
+    object
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.audit import audit
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel, to_long, to_wide
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw[raw["date"] < "2013"]).astype("float64")
+    >>> def honest(panel):
+    ...     close = to_wide(panel["close"])
+    ...     return to_long(close / close.rolling(21).mean() - 1, panel.index, name="gap_21")
+    >>> str(audit(honest, panel.head(6)))
+    """
     from joblib.externals.loky import ProcessPoolExecutor  # most audits need no process
 
     pool = ProcessPoolExecutor(1)
@@ -355,7 +737,48 @@ def _note(event: str, args: tuple, watch: dict = _WATCH) -> None:  # bound here:
 
 @contextmanager
 def files_seen() -> Iterator[tuple[set[str], set[str]]]:
-    "Collect the files that Python code opens inside: those it writes and those it reads. Native readers are not seen."
+    """Collect the files that Python code opens inside: those it writes and those it reads. Native readers are not
+    seen.
+
+    Yields
+    ------
+    Iterator[tuple[set[str], set[str]]]
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.counterfactual import CHANGES, _follow, files_seen, moved, sizes
+    >>> from quantlab.core.panel import as_panel
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw[raw["date"] < "2012"]).astype("float64")
+    >>> small = panel.loc["2010-01-04":"2010-01-07"].assign(
+    ...     mood=["calm", "calm", "calm", "wild", "wild", "calm", "wild", "wild"]
+    ... )
+    >>> future = small.index.get_level_values("date") > "2010-01-05"
+    >>> shown = {label: change(small, future, np.random.default_rng(0)) for label, change in CHANGES.items()}
+    >>> for label, table in shown.items():
+    ...     assert table.loc[:"2010-01-05"].equals(small.loc[:"2010-01-05"]), f"{label}: the past stays"
+    >>> for name, other in {"close": 1.0, "mood": "odd"}.items():
+    ...     changed = small.copy()
+    ...     changed.iloc[2, small.columns.get_loc(name)] = other
+    ...     assert moved(changed, small, sizes(small))[:2] == (pd.Timestamp("2010-01-05"), name)
+    >>> def scaled(p, by=(2.0,)):
+    ...     global LAST
+    ...     LAST = p["close"] * by[0]
+    ...     return LAST
+    >>> leads, declared = _follow(scaled)
+    >>> [name for _, name in declared]
+    >>> with files_seen() as (wrote, read):
+    ...     (root() / "settings.ini").open().close()
+    >>> [name.rpartition("/")[2] for name in read]
+    ['settings.ini']
+    """
     if not _WATCH["installed"]:
         sys.addaudithook(_note)
         _WATCH["installed"] = True

@@ -11,35 +11,158 @@ from collections.abc import Callable
 
 # %% ../../nbs/core/000_errors.ipynb #6aa1a803
 class QuantlabError(ValueError):
-    "Signal bad input to quantlab: what is wrong, where, and what to do next."
+    """Signal bad input to quantlab: what is wrong, where, and what to do next.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import PanelError, QuantlabError, RunError
+    >>> caught = []
+    >>> for problem in (PanelError("rows appear twice"), RunError("cell 3 failed", notebook={"cells": []})):
+    ...     try:
+    ...         raise problem
+    ...     except QuantlabError as error:
+    ...         caught.append(f"{type(error).__name__}: {error}")
+    """
 
 
 class PanelError(QuantlabError):
-    "Signal a frame that is not a panel."
+    """Signal a frame that is not a panel.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import PanelError, QuantlabError, RunError
+    >>> caught = []
+    >>> for problem in (PanelError("rows appear twice"), RunError("cell 3 failed", notebook={"cells": []})):
+    ...     try:
+    ...         raise problem
+    ...     except QuantlabError as error:
+    ...         caught.append(f"{type(error).__name__}: {error}")
+    """
 
 
 class DataError(QuantlabError):
-    "Signal market data that cannot be trusted or found."
+    """Signal market data that cannot be trusted or found.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import DataError, show_error
+    >>> def refuse():
+    ...     raise DataError("price -3.2 of ACME on 2020-01-02 is not positive; mend the file")
+    >>> show_error(refuse)
+    'DataError: price -3.2 of ACME on 2020-01-02 is not positive; mend the file'
+    """
 
 
 class ConfigError(QuantlabError):
-    "Signal a missing or malformed setting or parameter."
+    """Signal a missing or malformed setting or parameter.
+
+    Examples
+    --------
+    >>> from quantlab.commands.new_commands import new_app
+    >>> from quantlab.core.errors import ConfigError
+    >>> from typer.testing import CliRunner
+    >>> refused = [
+    ...     CliRunner().invoke(new_app, words).exception
+    ...     for words in (["polcy", "x"], ["factor", "json"], ["model", "slope"])
+    ... ]
+    >>> assert all(isinstance(error, ConfigError) for error in refused)
+    >>> [str(error) for error in refused]
+    """
 
 
 class LeakError(QuantlabError):
-    "Signal a value that depends on the future."
+    """Signal a value that depends on the future.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.audit import require_causal
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.panel import as_panel, to_long, to_wide
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw[raw["date"] < "2013"]).astype("float64")
+    >>> def centred(panel):
+    ...     close = to_wide(panel["close"])
+    ...     return to_long(close / close.rolling(21, center=True).mean() - 1, panel.index, name="gap_21")
+    >>> show_error(lambda: require_causal(centred, panel))
+    """
 
 
 class LimitBreach(QuantlabError):
-    "Signal that a guard is tripped: which limit, and what has to be done before trading may go on."
+    """Signal that a guard is tripped: which limit, and what has to be done before trading may go on.
+
+    Examples
+    --------
+    >>> from quantlab.risk.limits import GuardVerdict, require_armed
+    >>> require_armed(GuardVerdict("armed", False, False, False, (), (), ()))
+    """
 
 
 class ReportError(QuantlabError):
-    "Signal a report that could not be run."
+    """Signal a report that could not be run.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.models.linear import RidgeModel
+    >>> from quantlab.report.tracking import _write_model, log_run
+    >>> spy = sample_context("SPY")["close"].droplevel("symbol")
+    >>> windows = [5, 10, 21, 63, 126, 252]
+    >>> volatility = {w: spy.pct_change().rolling(w).std() * 252**0.5 for w in windows}
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "median": {w: v.median() for w, v in volatility.items()},
+    ...         "highest": {w: v.max() for w, v in volatility.items()},
+    ...     }
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     refused = show_error(lambda: _write_model(Path(folder) / "model", RidgeModel(), None))
+    ...     assert "pass example=X.head()" in refused and not list(Path(folder).iterdir()), "nothing is written"
+    >>> work = tempfile.TemporaryDirectory()
+    >>> store = Path(work.name) / "tracking.sqlite"
+    >>> note = Path(work.name) / "note.txt"
+    >>> note.write_text("volatility of SPY")
+    >>> for w, row in table.iterrows():
+    ...     log_run(
+    ...         "volatility",
+    ...         {"symbol": "SPY", "window": w, "log": False},
+    ...         {**row, "absent": None},
+    ...         [note],
+    ...         {"run": f"window-{w}"},
+    ...         store,
+    ...     )
+    """
 
 # %% ../../nbs/core/000_errors.ipynb #833c37dd
 class RunError(ReportError):
-    "Signal a run that started and did not end well."
+    """Signal a run that started and did not end well.
+
+    Parameters
+    ----------
+    message : str
+        What went wrong, and in which cell.
+    notebook : object, default None
+        The executed notebook as far as it got.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import PanelError, QuantlabError, RunError
+    >>> caught = []
+    >>> for problem in (PanelError("rows appear twice"), RunError("cell 3 failed", notebook={"cells": []})):
+    ...     try:
+    ...         raise problem
+    ...     except QuantlabError as error:
+    ...         caught.append(f"{type(error).__name__}: {error}")
+    """
 
     def __init__(
         self,
@@ -54,7 +177,32 @@ class RunError(ReportError):
 def show_error(
     call: Callable[[], object],  # runs without arguments and is expected to fail
 ) -> str:  # "<class>: <message>"
-    "Run a call that must raise a QuantlabError and return its message; raise AssertionError if it succeeds."
+    """Run a call that must raise a QuantlabError and return its message; raise AssertionError if it succeeds.
+
+    Parameters
+    ----------
+    call : Callable[[], object]
+        Runs without arguments and is expected to fail.
+
+    Returns
+    -------
+    str
+        "<class>: <message>".
+
+    Raises
+    ------
+    QuantlabError
+        And return its message.
+    AssertionError
+        If it succeeds.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import DataError, show_error
+    >>> def refuse():
+    ...     raise DataError("price -3.2 of ACME on 2020-01-02 is not positive; mend the file")
+    >>> assert show_error(refuse).startswith("DataError: price -3.2")
+    """
     try:
         call()
     except QuantlabError as error:

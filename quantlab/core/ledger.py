@@ -27,13 +27,50 @@ if TYPE_CHECKING:  # a report that has not changed is found without pandas
 def content_key(
     **parts: object,  # anything that JSON can hold: parameters, hashes of code and data, the seed
 ) -> str:  # 16 hex digits
-    "Return a short hash of named content, independent of the order of the names."
+    """Return a short hash of named content, independent of the order of the names.
+
+    Parameters
+    ----------
+    **parts : object
+        Anything that JSON can hold: parameters, hashes of code and data, the seed.
+
+    Returns
+    -------
+    str
+        16 hex digits.
+
+    Examples
+    --------
+    >>> from quantlab.core.ledger import content_key
+    >>> assert content_key(fast=2, slow=30) == content_key(slow=30, fast=2) != content_key(fast=2, slow=60)
+    """
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 # %% ../../nbs/core/040_ledger.ipynb #f89c7d61
 class LedgerError(QuantlabError):
-    "Signal a ledger whose chain is broken or whose rows cannot be written."
+    """Signal a ledger whose chain is broken or whose rows cannot be written.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import GENESIS, _CONTENT, _row_hash, _seal, _walk
+    >>> one = dict(zip(_CONTENT, ("trial", "k", "s", "{}", 250, 252.0, 0.1, 0.0, 3.0), strict=True))
+    >>> def chained(n: int) -> list[tuple]:
+    ...     "Make rows as the store holds them."
+    ...     rows, before, sealed = [], GENESIS, GENESIS
+    ...     for seq in range(1, n + 1):
+    ...         hashed = _row_hash(before, one)
+    ...         sealed = _seal(sealed, seq, hashed, "2024-01-02", 0)
+    ...         rows.append((seq, before, hashed, *one.values(), "2024-01-02", sealed))
+    ...         before = hashed
+    ...     return rows
+    >>> rows = chained(3)
+    >>> later = [rows[0], (*rows[1][:-2], "2020-01-01", rows[1][-1]), rows[2]]  # a time set back
+    >>> [show_error(lambda: _walk(rows[1:], "demo")), show_error(lambda: _walk(later, "demo"))]
+    ['LedgerError: row 2 of demo does not follow the row before it; it was changed or a row is missing',
+     'LedgerError: the time of row 2 of demo, or of one before it, was changed; its seal does not fit']
+    """
 
 
 GENESIS = "0" * 64
@@ -69,7 +106,46 @@ def _seal(before: str, seq: int, row_hash: str, written: str, unsealed: int) -> 
 def row_holds(
     row: Mapping[str, object],  # of rows(), also one that was taken elsewhere
 ) -> bool:
-    "Say whether a row is what its hash was made of; whether it stands in a chain, only the ledger knows."
+    """Say whether a row is what its hash was made of; whether it stands in a chain, only the ledger knows.
+
+    Parameters
+    ----------
+    row : Mapping[str, object]
+        Of rows(), also one that was taken elsewhere.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.ledger import Ledger
+    >>> from quantlab.recipe.evidence import read_trials, save_trials, trial_returns
+    >>> from quantlab.validation.inference import return_moments
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ledger = Ledger(Path(folder) / "ledger.sqlite")
+    ...     days = pd.bdate_range("2020-01-01", periods=300)
+    ...     tried = {f"{i:016x}": pd.Series(np.random.default_rng(i).normal(0, 0.01, 300), days) for i in range(5)}
+    ...     for key, r in tried.items():
+    ...         m = return_moments(r)
+    ...         ledger.record(
+    ...             "trial", key, "demo/sample/strategy", {}, m.n_obs, 252.0, m.sharpe, m.skew, m.kurtosis
+    ...         )
+    ...     file = Path(folder) / "demo.trials.parquet"
+    ...     save_trials(file, ledger, "demo", {key: r.to_frame("strategy") for key, r in tried.items()})
+    ...     rows, series = read_trials(file), trial_returns(file, "demo/sample/strategy")
+    ...     forged = pd.read_parquet(file)
+    ...     forged.loc[2, "sharpe"] = 9.0
+    ...     forged.to_parquet(file)
+    ...     refused = show_error(lambda: read_trials(file))
+    >>> refused
+    'DataError: demo.trials.parquet: the hash of row 3 does not hold; restore the file from its commit'
+    """
     content = {name: None if row[name] != row[name] else row[name] for name in _CONTENT}
     if isinstance(count := content["n_obs"], float):  # what pandas makes of a count beside a row without one
         content["n_obs"] = int(count)
@@ -179,7 +255,23 @@ class _Rows(_Store):
     "Return what a ledger's file holds."
 
     def rows(self) -> "pd.DataFrame":  # oldest first; seal is None for rows of a version without seals
-        "Return all rows; an absent file is an empty ledger."
+        """Return all rows; an absent file is an empty ledger.
+
+        Returns
+        -------
+        pd.DataFrame
+            Oldest first; seal is None for rows of a version without seals.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.ledger import _Rows, _Store
+        >>> workspace = tempfile.TemporaryDirectory()
+        >>> absent = _Store(Path(workspace.name) / "none.sqlite")
+        >>> empty = _Rows(absent.file)
+        >>> assert empty.rows().empty and empty.unsealed() == 0 and not empty.file.exists()
+        """
         import pandas as pd
 
         if not self.file.exists():
@@ -193,12 +285,37 @@ class _Rows(_Store):
         self,
         study: str,  # what was searched, as it was recorded
     ) -> list[str]:  # in the order in which they were first looked at
-        "Return the keys of the distinct trials of a study."
+        """Return the keys of the distinct trials of a study.
+
+        Parameters
+        ----------
+        study : str
+            What was searched, as it was recorded.
+
+        Returns
+        -------
+        list[str]
+            In the order in which they were first looked at.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from quantlab.core.ledger import Ledger
+        >>> workspace = tempfile.TemporaryDirectory()
+        >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+        >>> assert ledger.keys("ma-cross on GE") == list(ledger.trials("ma-cross on GE")["key"])
+        """
         mine = (row for row in self._all() if row[_COLUMNS.index("kind")] == "trial")
         return list(dict.fromkeys(row[_COLUMNS.index("key")] for row in mine if row[_COLUMNS.index("study")] == study))
 
     def head(self) -> str:  # 64 hex digits; zeros for an empty ledger
-        "Return the hash of the last row."
+        """Return the hash of the last row.
+
+        Returns
+        -------
+        str
+            64 hex digits; zeros for an empty ledger.
+        """
         if not self.file.exists():
             return GENESIS
         with self._connect() as connection:
@@ -207,7 +324,14 @@ class _Rows(_Store):
         return last[0] if last else GENESIS
 
     def unsealed(self) -> int:
-        "Count the rows whose times were written before times were sealed, and may have been changed until then."
+        """Count the rows whose times were written before times were sealed, and may have been changed until then.
+
+        Returns
+        -------
+        int
+            The rows whose times were written before times were sealed, and may have been changed until
+            then.
+        """
         return sum(row[-1] is None for row in self._all())
 
 # %% ../../nbs/core/040_ledger.ipynb #4077b0de
@@ -353,7 +477,48 @@ class _Many(_Appended):
         self,
         rows: list[tuple],  # each the arguments of record
     ) -> str:  # the new head: the hash of the last row
-        "Append rows, each a tuple of all arguments of `record`, in one transaction: all or none."
+        """Append rows, each a tuple of all arguments of `record`, in one transaction: all or none.
+
+        Parameters
+        ----------
+        rows : list[tuple]
+            Each the arguments of record.
+
+        Returns
+        -------
+        str
+            The new head: the hash of the last row.
+
+        Raises
+        ------
+        LedgerError
+            "kind is '{kind}', expected one of {...}"
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.core.ledger import GENESIS, _CONTENT, _Many, _row_hash, _seal, _write_head
+        >>> workspace = tempfile.TemporaryDirectory()
+        >>> one = dict(zip(_CONTENT, ("trial", "k", "s", "{}", 250, 252.0, 0.1, 0.0, 3.0), strict=True))
+        >>> def chained(n: int) -> list[tuple]:
+        ...     "Make rows as the store holds them."
+        ...     rows, before, sealed = [], GENESIS, GENESIS
+        ...     for seq in range(1, n + 1):
+        ...         hashed = _row_hash(before, one)
+        ...         sealed = _seal(sealed, seq, hashed, "2024-01-02", 0)
+        ...         rows.append((seq, before, hashed, *one.values(), "2024-01-02", sealed))
+        ...         before = hashed
+        ...     return rows
+        >>> rows = chained(3)
+        >>> file = Path(workspace.name) / "demo.sqlite.head"
+        >>> _write_head(file, 3, rows[-1][2], rows[-1][-1])
+        >>> _write_head(Path(workspace.name) / "seen.sqlite.head", 3, rows[-1][2], rows[-1][-1])
+        >>> many = _Many(Path(workspace.name) / "many.sqlite")
+        >>> many.record_many(
+        ...     [("trial", f"t{i}", "s", {"i": i}, 250, 252.0, 0.1 * i, float("nan"), 3.0) for i in range(3)]
+        ... )
+        """
         return self._record([_values(row) for row in rows])
 
     def _accept(self, reason: str) -> str:
@@ -365,7 +530,53 @@ class _Many(_Appended):
 
 # %% ../../nbs/core/040_ledger.ipynb #e6da38df
 class Ledger(_Many):
-    "Record trials, fits and runs in an append-only, hash-chained SQLite file."
+    """Record trials, fits and runs in an append-only, hash-chained SQLite file.
+
+    Parameters
+    ----------
+    file : Path | str
+        Created with its folder at the first record.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.ledger import Ledger, content_key
+    >>> from quantlab.core.panel import as_panel, to_wide
+    >>> workspace = tempfile.TemporaryDirectory()
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close", "adj"],
+    ...     filters=[("symbol", "==", "GE")],
+    ... )
+    >>> panel = as_panel(raw)
+    >>> close = to_wide(panel["close"] * panel["adj"])["GE"]
+    >>> returns = close.pct_change()
+    >>> trials = {
+    ...     (fast, slow): (
+    ...         returns * (close.rolling(fast).mean() > close.rolling(slow).mean()).shift(2, fill_value=False)
+    ...     ).iloc[250:]
+    ...     for fast in range(2, 22, 2)
+    ...     for slow in range(30, 210, 30)
+    ... }
+    >>> sharpes = pd.Series({key: r.mean() / r.std() for key, r in trials.items()}).rename_axis(["fast", "slow"])
+    >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+    >>> for (fast, slow), r in trials.items():
+    ...     key = content_key(code="ma-cross", data="GE", fast=fast, slow=slow)
+    ...     ledger.record(
+    ...         "trial",
+    ...         key,
+    ...         "ma-cross on GE",
+    ...         {"fast": fast, "slow": slow},
+    ...         len(r),
+    ...         252,
+    ...         r.mean() / r.std(),
+    ...         r.skew(),
+    ...         r.kurt() + 3,
+    ...     )
+    >>> ledger.trials("ma-cross on GE")[["key", "params", "n_obs", "sharpe", "kurtosis"]].head()
+    """
 
     def record(
         self,
@@ -379,14 +590,107 @@ class Ledger(_Many):
         skew: float | None = None,  # of those returns; 0 for a normal
         kurtosis: float | None = None,  # of those returns, raw: 3 for a normal
     ) -> str:  # the new head: the hash of the row
-        "Append one row and return its hash; raise LedgerError for an unknown kind, or a ledger whose tail is gone."
+        """Append one row and return its hash; raise LedgerError for an unknown kind, or a ledger whose tail is gone.
+
+        Parameters
+        ----------
+        kind : str
+            fit, trial or run.
+        key : str
+            content_key of code, data, parameters and seed.
+        study : str
+            What is being searched: the unit over which trials are counted.
+        params : dict[str, object]
+            For the reader.
+        n_obs : int | None, default None
+            Returns behind the Sharpe ratio.
+        periods_per_year : float | None, default None
+            Of those returns: 252 for trading days.
+        sharpe : float | None, default None
+            Per period, not annualised.
+        skew : float | None, default None
+            Of those returns; 0 for a normal.
+        kurtosis : float | None, default None
+            Of those returns, raw: 3 for a normal.
+
+        Returns
+        -------
+        str
+            The new head: the hash of the row.
+
+        Raises
+        ------
+        LedgerError
+            For an unknown kind, or a ledger whose tail is gone.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from quantlab.core.ledger import Ledger, content_key
+        >>> workspace = tempfile.TemporaryDirectory()
+        >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+        >>> ledger.record(
+        ...     "trial",
+        ...     content_key(code="ma-cross", data="GE", fast=2, slow=30),
+        ...     "ma-cross on GE",
+        ...     {"fast": 2, "slow": 30},
+        ...     sharpe=0.01,
+        ... )
+        """
         return self.record_many([(kind, key, study, params, n_obs, periods_per_year, sharpe, skew, kurtosis)])
 
     def accept(
         self,
         reason: str,  # for the reader, for ever
     ) -> str:  # the new head
-        "Go on with a ledger whose tail or whose head beside it is lost; that it was accepted becomes a row."
+        """Go on with a ledger whose tail or whose head beside it is lost; that it was accepted becomes a row.
+
+        Parameters
+        ----------
+        reason : str
+            For the reader, for ever.
+
+        Returns
+        -------
+        str
+            The new head.
+
+        Examples
+        --------
+        >>> import sqlite3
+        >>> import tempfile
+        >>> from contextlib import closing
+        >>> from pathlib import Path
+        >>> from quantlab.core.ledger import Ledger, _Many, _SCHEMA
+        >>> workspace = tempfile.TemporaryDirectory()
+        >>> with closing(sqlite3.connect(":memory:")) as store:
+        ...     store.executescript(_SCHEMA)
+        ...     columns = [name for _, name, *_ in store.execute("PRAGMA table_info(ledger)")]
+        >>> many = _Many(Path(workspace.name) / "many.sqlite")
+        >>> many.record_many(
+        ...     [("trial", f"t{i}", "s", {"i": i}, 250, 252.0, 0.1 * i, float("nan"), 3.0) for i in range(3)]
+        ... )
+        >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+        >>> with closing(sqlite3.connect(ledger.file, isolation_level=None)) as forger:
+        ...     try:
+        ...         forger.execute("UPDATE ledger SET sharpe = 9 WHERE seq = 17")
+        ...     except sqlite3.IntegrityError as refused:
+        ...         message = str(refused)
+        ...     forger.execute("DROP TRIGGER ledger_no_update")
+        ...     forger.execute("UPDATE ledger SET sharpe = 9 WHERE seq = 17")
+        >>> def tampered(name: str, *statements: str) -> Ledger:
+        ...     "Write five rows, then change the file behind the ledger's back."
+        ...     victim = Ledger(f"{workspace.name}/{name}.sqlite")
+        ...     victim.record_many([("trial", f"t{i}", "s", {}, 250, 252.0, 0.1 * i, 0.0, 3.0) for i in range(5)])
+        ...     with closing(sqlite3.connect(victim.file, isolation_level=None)) as forger:
+        ...         for trigger in ("ledger_no_update", "ledger_no_delete"):
+        ...             forger.execute(f"DROP TRIGGER {trigger}")
+        ...         for statement in statements:
+        ...             forger.execute(statement)
+        ...     return victim
+        >>> cut = tampered("cut", "DELETE FROM ledger WHERE seq > 3")
+        >>> cut.accept("the disk was restored from last week's copy")
+        """
         return self._accept(reason)
 
     def trials(
@@ -394,7 +698,33 @@ class Ledger(_Many):
         study: str,  # what was searched, as it was recorded
         until: str | None = None,  # a head: count only rows up to it
     ) -> "pd.DataFrame":  # one row for each distinct key, the first time it was looked at
-        "Return the distinct trials of a study; raise LedgerError for a head that is not in the chain."
+        """Return the distinct trials of a study; raise LedgerError for a head that is not in the chain.
+
+        Parameters
+        ----------
+        study : str
+            What was searched, as it was recorded.
+        until : str | None, default None
+            A head: count only rows up to it.
+
+        Returns
+        -------
+        pd.DataFrame
+            One row for each distinct key, the first time it was looked at.
+
+        Raises
+        ------
+        LedgerError
+            For a head that is not in the chain.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from quantlab.core.ledger import Ledger
+        >>> workspace = tempfile.TemporaryDirectory()
+        >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+        >>> ledger.trials("ma-cross on GE")[["key", "params", "n_obs", "sharpe", "kurtosis"]].head()
+        """
         return _distinct(self.rows(), study, until, self.file.name)
 
     def excerpt(
@@ -403,7 +733,27 @@ class Ledger(_Many):
         until: str,  # a head: the last row that may be counted
         studies: Sequence[str],  # whose trials are kept
     ) -> int:  # rows kept
-        "Copy the trials of studies up to a head, and the head's row: `trials` counts there as it does here."
+        """Copy the trials of studies up to a head, and the head's row: `trials` counts there as it does here.
+
+        Parameters
+        ----------
+        file : Path | str
+            SQLite, to be made.
+        until : str
+            A head: the last row that may be counted.
+        studies : Sequence[str]
+            Whose trials are kept.
+
+        Returns
+        -------
+        int
+            Rows kept.
+
+        Raises
+        ------
+        LedgerError
+            "head {...}... is not in {name}; nothing was copied"
+        """
         marks = ", ".join("?" * len(studies))
         with self._connect() as connection, closing(sqlite3.connect(file)) as copy:
             table = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'ledger'").fetchone()
@@ -423,7 +773,31 @@ class Ledger(_Many):
         self,
         *known: str | Mapping,  # heads that must be in the chain, or manifests of runs that name some
     ) -> int:  # number of rows
-        "Follow both chains to the head beside the store; raise LedgerError naming the first row that does not fit."
+        """Follow both chains to the head beside the store; raise LedgerError naming the first row that does not fit.
+
+        Parameters
+        ----------
+        *known : str | Mapping
+            Heads that must be in the chain, or manifests of runs that name some.
+
+        Returns
+        -------
+        int
+            Number of rows.
+
+        Raises
+        ------
+        LedgerError
+            Its message names the first row that does not fit.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from quantlab.core.ledger import Ledger
+        >>> workspace = tempfile.TemporaryDirectory()
+        >>> ledger = Ledger(f"{workspace.name}/ledger.sqlite")
+        >>> assert ledger.verify() == 60
+        """
         rows = self._all()
         self._check_head(rows, _walk(rows, self.file.name))
         _check_known(rows, known, self.file.name)

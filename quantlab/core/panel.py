@@ -53,7 +53,34 @@ def check_panel(
     frame: pd.DataFrame | pd.Series,  # what claims to be a panel
     columns: Sequence[str] | None = None,  # columns it must have
 ) -> pd.DataFrame | pd.Series:  # the same object, untouched
-    "Return a panel unchanged, or raise PanelError saying what is wrong and where."
+    """Return a panel unchanged, or raise PanelError saying what is wrong and where.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame | pd.Series
+        What claims to be a panel.
+    columns : Sequence[str] | None, default None
+        Columns it must have.
+
+    Returns
+    -------
+    pd.DataFrame | pd.Series
+        The same object, untouched.
+
+    Raises
+    ------
+    PanelError
+        Its message says what is wrong and where.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import check_panel
+    >>> rows = pd.MultiIndex.from_tuples([("2024-01-02", "A"), ("2024-01-02", "A")], names=["date", "symbol"])
+    >>> good = rows.set_levels(pd.to_datetime(rows.levels[0]), level="date")
+    >>> one_row = pd.DataFrame({"x": [1.0]}, index=good[:1])
+    >>> assert check_panel(one_row) is one_row and check_panel(one_row, ["x"]) is one_row
+    """
     problem = _index_problem(frame.index)
     if problem:
         raise PanelError(problem)
@@ -72,7 +99,43 @@ def check_panel(
 def as_panel(
     frame: pd.DataFrame,  # with columns date and symbol, or with an unsorted (date, symbol) index
 ) -> pd.DataFrame:  # sorted panel; dates as datetime64[us]
-    "Turn a long frame into a panel: cast, index and sort; raise PanelError on duplicates and missing keys."
+    """Turn a long frame into a panel: cast, index and sort; raise PanelError on duplicates and missing keys.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        With columns date and symbol, or with an unsorted (date, symbol) index.
+
+    Returns
+    -------
+    pd.DataFrame
+        Sorted panel; dates as datetime64[us].
+
+    Raises
+    ------
+    PanelError
+        On duplicates and missing keys.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import matplotlib.pyplot as plt
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close", "volume"]
+    ... )
+    >>> raw["symbol"] = raw["symbol"].astype("str")
+    >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
+    >>> raw.groupby("date").size().plot(ax=ax, lw=1)
+    >>> panel = as_panel(raw)
+    >>> panel.tail(3)
+                           close    volume
+    date       symbol
+    2023-12-29 WMT     52.549999  21948300
+               X       48.650002   3616700
+               XOM     99.980003  17741400
+    """
     if list(frame.index.names) == ["date", "symbol"]:
         frame = frame.reset_index()
     missing = [c for c in ("date", "symbol") if c not in frame.columns]
@@ -90,7 +153,36 @@ def as_panel(
 
 # %% ../../nbs/core/002_panel.ipynb #da00cb2d
 class Grid(NamedTuple):
-    "Hold the coordinates of a panel's rows in a dates x symbols array."
+    """Hold the coordinates of a panel's rows in a dates x symbols array.
+
+    Parameters
+    ----------
+    dates : pd.DatetimeIndex
+        [d], sorted.
+    symbols : pd.Index
+        [s], sorted.
+    row : np.ndarray
+        int64[n], position of each row's date.
+    col : np.ndarray
+        int64[n], position of each row's symbol.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import matplotlib.pyplot as plt
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel, grid
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close", "volume"]
+    ... )
+    >>> raw["symbol"] = raw["symbol"].astype("str")
+    >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
+    >>> raw.groupby("date").size().plot(ax=ax, lw=1)
+    >>> panel = as_panel(raw)
+    >>> at = grid(panel.index)
+    >>> len(at.dates), len(at.symbols), at.row[:3].tolist(), at.col[:3].tolist()
+    (3522, 120, [0, 0, 0], [0, 1, 2])
+    """
 
     dates: pd.DatetimeIndex  # [d], sorted
     symbols: pd.Index  # [s], sorted
@@ -113,7 +205,39 @@ def _tidy(
 def grid(
     index: pd.MultiIndex,  # (date, symbol), of a panel
 ) -> Grid:
-    "Return the array coordinates of a panel's rows, in linear time."
+    """Return the array coordinates of a panel's rows, in linear time.
+
+    Parameters
+    ----------
+    index : pd.MultiIndex
+        (date, symbol), of a panel.
+
+    Returns
+    -------
+    Grid
+        The array coordinates of a panel's rows, in linear time.
+
+    Raises
+    ------
+    PanelError
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import matplotlib.pyplot as plt
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel, grid
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close", "volume"]
+    ... )
+    >>> raw["symbol"] = raw["symbol"].astype("str")
+    >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
+    >>> raw.groupby("date").size().plot(ax=ax, lw=1)
+    >>> panel = as_panel(raw)
+    >>> at = grid(panel.index)
+    >>> len(at.dates), len(at.symbols), at.row[:3].tolist(), at.col[:3].tolist()
+    (3522, 120, [0, 0, 0], [0, 1, 2])
+    """
     problem = _index_problem(index)
     if problem:
         raise PanelError(problem)
@@ -128,7 +252,46 @@ def to_wide(
     column: pd.Series,  # (date, symbol), numeric
     at: Grid | None = None,  # its coordinates, if they are at hand; must come from the same index
 ) -> pd.DataFrame:  # dates x symbols, C-ordered float64; NaN = not there
-    "Spread one column of a panel over a dates x symbols frame."
+    """Spread one column of a panel over a dates x symbols frame.
+
+    Parameters
+    ----------
+    column : pd.Series
+        (date, symbol), numeric.
+    at : Grid | None, default None
+        Its coordinates, if they are at hand; must come from the same index.
+
+    Returns
+    -------
+    pd.DataFrame
+        Dates x symbols, C-ordered float64; NaN = not there.
+
+    Raises
+    ------
+    PanelError
+        "the column has {...} rows, the coordinates {...}; use the grid of the column's own index"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import matplotlib.pyplot as plt
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel, to_wide
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close", "volume"]
+    ... )
+    >>> raw["symbol"] = raw["symbol"].astype("str")
+    >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
+    >>> raw.groupby("date").size().plot(ax=ax, lw=1)
+    >>> panel = as_panel(raw)
+    >>> close = to_wide(panel["close"])
+    >>> close.iloc[:3, :5]
+    symbol       AABA    AAPL      ABT       ADBE        AET
+    date
+    2010-01-04  17.10  7.6432  26.1299  37.090000  33.000000
+    2010-01-05  17.23  7.6564  25.9188  37.700001  32.529999
+    2010-01-06  17.17  7.5346  26.0627  37.619999  32.400002
+    """
     at = grid(column.index) if at is None else at
     shape, flat = (len(at.dates), len(at.symbols)), column.to_numpy(dtype=np.float64)
     if len(at.row) != len(flat):
@@ -149,7 +312,46 @@ def to_long(
     at: Grid | None = None,  # coordinates of that index, if they are at hand
     name: str | None = None,  # of the resulting column
 ) -> pd.Series:  # float64 on exactly that index
-    "Read the rows of a panel back from a dates x symbols array."
+    """Read the rows of a panel back from a dates x symbols array.
+
+    Parameters
+    ----------
+    wide : pd.DataFrame | np.ndarray
+        Dates x symbols.
+    index : pd.MultiIndex
+        (date, symbol): the rows to read back.
+    at : Grid | None, default None
+        Coordinates of that index, if they are at hand.
+    name : str | None, default None
+        Of the resulting column.
+
+    Returns
+    -------
+    pd.Series
+        float64 on exactly that index.
+
+    Raises
+    ------
+    PanelError
+        "the array is {...} x {...}, the index spans {...} dates x {...} symbols; use the index it was
+        made from"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import matplotlib.pyplot as plt
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel, to_long, to_wide
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close", "volume"]
+    ... )
+    >>> raw["symbol"] = raw["symbol"].astype("str")
+    >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
+    >>> raw.groupby("date").size().plot(ax=ax, lw=1)
+    >>> panel = as_panel(raw)
+    >>> close = to_wide(panel["close"])
+    >>> back = to_long(close, panel.index, name="close")
+    """
     at = grid(index) if at is None else at
     shape = (len(at.dates), len(at.symbols))
     if wide.shape != shape:
@@ -163,7 +365,37 @@ def to_long(
 def date_starts(
     index: pd.MultiIndex,  # (date, symbol), of a panel
 ) -> tuple[pd.DatetimeIndex, np.ndarray]:  # the dates [d], and int64[d + 1]: rows of date i are starts[i]:starts[i + 1]
-    "Return the dates of a panel and where the rows of each begin."
+    """Return the dates of a panel and where the rows of each begin.
+
+    Parameters
+    ----------
+    index : pd.MultiIndex
+        (date, symbol), of a panel.
+
+    Returns
+    -------
+    tuple[pd.DatetimeIndex, np.ndarray]
+        The dates [d], and int64[d + 1]: rows of date i are starts[i]:starts[i + 1].
+
+    Raises
+    ------
+    PanelError
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import matplotlib.pyplot as plt
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel, date_starts
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close", "volume"]
+    ... )
+    >>> raw["symbol"] = raw["symbol"].astype("str")
+    >>> fig, ax = plt.subplots(figsize=(8, 2.5), dpi=72)
+    >>> raw.groupby("date").size().plot(ax=ax, lw=1)
+    >>> panel = as_panel(raw)
+    >>> dates, starts = date_starts(panel.index)
+    """
     at = grid(index)
     starts = np.flatnonzero(np.diff(at.row, prepend=-1))
     return at.dates, np.append(starts, len(index))

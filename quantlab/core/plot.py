@@ -42,7 +42,25 @@ _STYLE = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    "Draw in the house style inside a with block; leave matplotlib's settings as they were."
+    """Draw in the house style inside a with block; leave matplotlib's settings as they were.
+
+    Yields
+    ------
+    Iterator[None]
+
+    References
+    ----------
+    .. [1] Okabe and Ito (2008).
+
+    Examples
+    --------
+    >>> import matplotlib as mpl
+    >>> from quantlab.core.plot import style
+    >>> with style():
+    ...     inside = mpl.rcParams["axes.titleweight"], len(mpl.rcParams["axes.prop_cycle"])
+    >>> inside
+    ('bold', 8)
+    """
     import matplotlib as mpl
 
     with mpl.rc_context(_STYLE | {"axes.prop_cycle": mpl.cycler(color=COLORS)}):
@@ -57,7 +75,34 @@ def figure(
     rows: int = 1,  # stacked axes that share x
     heights: tuple[float, ...] | None = None,  # relative heights of the rows
 ) -> "tuple[Figure, Axes | np.ndarray]":  # with rows > 1 an array of axes
-    "Open a figure in the house style; it shows only when it is the value of a cell."
+    """Open a figure in the house style; it shows only when it is the value of a cell.
+
+    Parameters
+    ----------
+    title : str
+        States the finding.
+    xlabel : str, default ""
+        With its unit.
+    ylabel : str, default ""
+        With its unit.
+    size : tuple[float, float], default (9.0, 3.2)
+        Inches.
+    rows : int, default 1
+        Stacked axes that share x.
+    heights : tuple[float, ...] | None, default None
+        Relative heights of the rows.
+
+    Returns
+    -------
+    tuple[Figure, Axes | np.ndarray]
+        With rows > 1 an array of axes.
+
+    Examples
+    --------
+    >>> from quantlab.core.plot import figure
+    >>> fig, ax = figure("Eight colours, one line each", "", "")
+    >>> fig
+    """
     import matplotlib.pyplot as plt
 
     with style():
@@ -87,7 +132,64 @@ def number_axis(
     unit: str = "",  # written behind it
     decimals: int = 0,  # at least
 ) -> None:
-    "Write the numbers of an axis out, with as many decimals as make its ticks distinct and true."
+    """Write the numbers of an axis out, with as many decimals as make its ticks distinct and true.
+
+    Parameters
+    ----------
+    axis : Axis
+        Ax.xaxis or ax.yaxis.
+    scale : float, default 1.0
+        What a number is multiplied with before it is written.
+    unit : str, default ""
+        Written behind it.
+    decimals : int, default 0
+        At least.
+
+    Examples
+    --------
+    >>> from quantlab.backtest.montecarlo import market_regimes, random_portfolios
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure, number_axis, shade
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.features.base import compute
+    >>> from quantlab.features.price import momentum
+    >>> from quantlab.portfolio.weights import TopK
+    >>> bars = adjust(sample_bars(start="2010-01-04", end="2019-12-31"), "total")
+    >>> def run(lookback=252, skip=21, top_k=15, buffer=10):
+    ...     "Trade one momentum rule and return its weights."
+    ...     score = (
+    ...         compute(bars, [momentum(lookback, skip)])
+    ...         .iloc[:, 0]
+    ...         .dropna()
+    ...         .rename("score")
+    ...         .to_frame()
+    ...         .loc["2012":]
+    ...     )
+    ...     return TopK(top_k, buffer=buffer, rebalance=21)(score)
+    >>> weights = run()
+    >>> chance = random_portfolios(weights, bars, 252, draws=40)
+    >>> others = chance.drop(index="run")["sharpe"]
+    >>> fig, ax = figure(
+    ...     f"{(others >= chance.at['run', 'sharpe']).mean():.0%} of portfolios of random names do as well",
+    ...     "Sharpe ratio after costs",
+    ...     "portfolios",
+    ... )
+    >>> ax.hist(others, bins=15, color=COLORS[0], alpha=0.6, label="random names, same weights and turnover")
+    >>> ax.axvline(chance.at["run", "sharpe"], color=COLORS[1], label="the run")
+    >>> context = to_wide(sample_context(["SPY"])["close"])["SPY"].loc[:"2022"]
+    >>> weather = market_regimes(context)
+    >>> fig, ax = figure(
+    ...     f"SPY: {int(weather['bear'].sum())} sessions of bear market in {len(weather) / 252:.0f} years",
+    ...     "",
+    ...     "SPY, total return (log)",
+    ... )
+    >>> ax.plot(context, color=COLORS[7], lw=1)
+    >>> shade(ax, weather["bear"], COLORS[1], "bear")
+    >>> shade(ax, weather["crash"], COLORS[0], "crash")
+    >>> ax.set_yscale("log")
+    >>> number_axis(ax.yaxis)
+    """
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     def label(x: float, minor: bool) -> str:
@@ -110,7 +212,27 @@ def percent_axis(
     ax: "Axes",  # as figure returns them
     decimals: int | None = 0,  # at least; None = as few as tell the ticks apart
 ) -> "Axes":
-    "Show the y axis of decimal returns in percent."
+    """Show the y axis of decimal returns in percent.
+
+    Parameters
+    ----------
+    ax : Axes
+        As figure returns them.
+    decimals : int | None, default 0
+        At least; None = as few as tell the ticks apart.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> from quantlab.core.plot import figure, percent_axis
+    >>> fig, ax = figure("Half percents need one decimal", "", "return", size=(6, 1.6))
+    >>> ax.plot([0.0, 0.02])
+    >>> ax.set_yticks([0.0, 0.005, 0.01, 0.015, 0.02])
+    >>> percent_axis(ax)
+    """
     number_axis(ax.yaxis, 100.0, "%", decimals or 0)
     return ax
 
@@ -121,7 +243,41 @@ def shade(
     color: str = COLORS[6],  # one of COLORS
     label: str | None = None,  # for the legend, once
 ) -> "Axes":
-    "Shade the spans of dates on which a flag is true."
+    """Shade the spans of dates on which a flag is true.
+
+    Parameters
+    ----------
+    ax : Axes
+        As figure returns them.
+    flags : pd.Series
+        Bool by date.
+    color : str, default COLORS[6]
+        One of COLORS.
+    label : str | None, default None
+        For the legend, once.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel, to_wide
+    >>> from quantlab.core.plot import figure, shade
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close", "adj"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT", "XOM", "GE"])],
+    ... )
+    >>> panel = as_panel(raw)
+    >>> price = to_wide(panel["close"] * panel["adj"])
+    >>> wealth = price["GE"] / price["GE"].cummax() - 1
+    >>> fig, ax = figure("GE spent most of a decade more than 30 % below its peak", "", "drawdown")
+    >>> ax.plot(wealth)
+    >>> shade(ax, wealth < -0.3, label="more than 30 % down")
+    """
     on = flags.astype(bool)
     starts = on.index[on & ~on.shift(fill_value=False)]
     ends = on.index[on & ~on.shift(-1, fill_value=False)]
@@ -137,7 +293,43 @@ def draw_cells(
     limits: tuple[float, float] | None = None,  # numbers at both ends of the colours; None: of the table
     label: str = "",  # of the colour bar
 ) -> "Axes":
-    "Draw a table as coloured cells, with their numbers while they are few enough to be read."
+    """Draw a table as coloured cells, with their numbers while they are few enough to be read.
+
+    Parameters
+    ----------
+    ax : Axes
+        As figure returns them.
+    table : pd.DataFrame
+        numbers, the first row on top; NaN stays empty.
+    cmap : str, default "viridis"
+        Of matplotlib; RdBu for numbers on both sides of zero.
+    limits : tuple[float, float] | None, default None
+        Numbers at both ends of the colours; None: of the table.
+    label : str, default ""
+        Of the colour bar.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel, to_wide
+    >>> from quantlab.core.plot import draw_cells, figure
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close", "adj"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT", "XOM", "GE"])],
+    ... )
+    >>> panel = as_panel(raw)
+    >>> price = to_wide(panel["close"] * panel["adj"])
+    >>> fig, ax = figure(
+    ...     "Four stocks, each paired with the others: the index in common, and little more", size=(6, 2.6)
+    ... )
+    >>> draw_cells(ax, price.pct_change().corr(), label="correlation of daily returns")
+    """
     low, high = limits or (float(np.nanmin(table)), float(np.nanmax(table)))
     image = ax.imshow(table, cmap=cmap, vmin=low, vmax=high, aspect="auto")
     told = lambda names: [f"{name:g}" if isinstance(name, float) else str(name) for name in names]

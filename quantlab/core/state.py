@@ -26,7 +26,34 @@ from .errors import QuantlabError
 
 # %% ../../nbs/core/065_state.ipynb #a17cc17f
 class StateError(QuantlabError):
-    "Signal a value that cannot be kept, or a file that holds none."
+    """Signal a value that cannot be kept, or a file that holds none.
+
+    Examples
+    --------
+    >>> import io
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.core.state import StateError, load_state
+    >>> sample = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close", "volume"]
+    ... )
+    >>> bars = as_panel(sample[sample["symbol"].isin(["AAPL", "KO", "XOM"])]).astype("float64")
+    >>> class Mean:
+    ...     def fit(self, y: pd.Series) -> "Mean":
+    ...         self.mean_ = y.groupby("symbol").mean()
+    ...         return self
+    >>> fitted = Mean().fit(bars["close"])
+    >>> file = io.BytesIO()
+    >>> whole, outcome = file.getvalue(), []
+    >>> for i in range(0, len(whole)):
+    ...     hurt = whole[:i] + bytes([whole[i] ^ 0xFF]) + whole[i + 1 :]
+    ...     try:
+    ...         same = load_state(io.BytesIO(hurt), key="0" * 32).mean_.equals(fitted.mean_)
+    ...         outcome.append("same" if same else "other")
+    ...     except StateError:
+    ...         outcome.append("refused")
+    """
 
 
 def _column(array: object, encode: Callable) -> tuple[object, pa.Array]:  # its type, its cells
@@ -217,7 +244,68 @@ def keepable(
     state: Callable[[object], dict] = _state_of,  # object -> what it holds, of values that can be kept
     build: Callable[[dict], object] | None = None,  # what it held -> object; None: from_state, or attributes are set
 ) -> type | str:  # the same
-    "Let a class be kept; used as a decorator, or called for a class of another library."
+    """Let a class be kept; used as a decorator, or called for a class of another library.
+
+    Parameters
+    ----------
+    kind : type | str
+        A class, or module:name of one whose library is only imported when it is needed.
+    state : Callable[[object], dict], default _state_of
+        Object -> what it holds, of values that can be kept.
+    build : Callable[[dict], object] | None, default None
+        What it held -> object; None: from_state, or attributes are set.
+
+    Returns
+    -------
+    type | str
+        The same.
+
+    Raises
+    ------
+    StateError
+        "a state of {...} would hide its {...}"
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.core.state import _frame, _made_frame, keepable
+    >>> sample = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close", "volume"]
+    ... )
+    >>> bars = as_panel(sample[sample["symbol"].isin(["AAPL", "KO", "XOM"])]).astype("float64")
+    >>> class Shelf:  # stands for the archive that is built below
+    ...     def __init__(self):
+    ...         self.files, self.known = [], {}
+    ...
+    ...     def put(self, columns):
+    ...         self.files.append(columns)
+    ...         return len(self.files) - 1
+    ...
+    ...     def __call__(self, value):
+    ...         return (
+    ...             type(value).__name__
+    ...             if hasattr(value, "dtype") or isinstance(value, (dict, pd.Index))
+    ...             else value
+    ...         )
+    >>> shelf = Shelf()
+    >>> described = _frame(bars, shelf)
+    >>> class Reader:  # gives back what the shelf holds
+    ...     take = staticmethod(lambda number: pa.table(shelf.files[number], names=list("ab")))
+    ...     known: dict = {}
+    ...
+    ...     def __call__(self, node):
+    ...         return node
+    >>> made = _made_frame(described | {"index": bars.index, "columns": bars.columns, "attrs": {}}, Reader())
+    >>> pd.testing.assert_frame_equal(made, bars)
+    >>> class Mean:
+    ...     def fit(self, y: pd.Series) -> "Mean":
+    ...         self.mean_ = y.groupby("symbol").mean()
+    ...         return self
+    >>> keepable(Mean)
+    """
     label = kind if isinstance(kind, str) else _label(kind)
 
     def default(held: dict) -> object:
@@ -393,7 +481,43 @@ def save_state(
     key: str = "",  # what load_state must be asked for
     known: Iterable[type] = (),  # further classes that may be kept: those the caller holds
 ) -> None:
-    "Write a value as an archive of JSON and Arrow; raise StateError for what would not come back as it was."
+    """Write a value as an archive of JSON and Arrow; raise StateError for what would not come back as it was.
+
+    Parameters
+    ----------
+    value : object
+        numbers, text, lists, tuples, dicts, sets, arrays, frames, and objects of known classes.
+    file : BinaryIO
+        Open for writing.
+    key : str, default ""
+        What load_state must be asked for.
+    known : Iterable[type], default ()
+        Further classes that may be kept: those the caller holds.
+
+    Raises
+    ------
+    StateError
+        For what would not come back as it was.
+
+    Examples
+    --------
+    >>> import io
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.core.state import save_state
+    >>> sample = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet", columns=["date", "symbol", "close", "volume"]
+    ... )
+    >>> bars = as_panel(sample[sample["symbol"].isin(["AAPL", "KO", "XOM"])]).astype("float64")
+    >>> class Mean:
+    ...     def fit(self, y: pd.Series) -> "Mean":
+    ...         self.mean_ = y.groupby("symbol").mean()
+    ...         return self
+    >>> fitted = Mean().fit(bars["close"])
+    >>> file = io.BytesIO()
+    >>> save_state(fitted, file, key="0" * 32)
+    """
     try:
         with zipfile.ZipFile(file, "w") as archive:
             _store(archive, "mimetype", STATE_MIME)
@@ -411,7 +535,35 @@ def load_state(
     key: str = "",  # as given to save_state
     known: Iterable[type] = (),  # further classes that may be made
 ) -> object:
-    "Read what save_state wrote, running nothing that the file brings; raise StateError for any other file."
+    """Read what save_state wrote, running nothing that the file brings; raise StateError for any other file.
+
+    Parameters
+    ----------
+    file : BinaryIO
+        Open for reading.
+    key : str, default ""
+        As given to save_state.
+    known : Iterable[type], default ()
+        Further classes that may be made.
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    StateError
+        For any other file.
+
+    Examples
+    --------
+    >>> import io
+    >>> from quantlab.core.state import load_state, save_state
+    >>> def there_and_back(value, **known):
+    ...     file = io.BytesIO()
+    ...     save_state(value, file, **known)
+    ...     return load_state(file, **known)
+    """
     try:
         with zipfile.ZipFile(file) as archive:
             if _load(archive, "mimetype") != STATE_MIME:

@@ -18,7 +18,32 @@ from .types import Interval
 def sessions(
     index: pd.MultiIndex,  # (date, symbol), of a panel
 ) -> pd.DatetimeIndex:  # sorted, unique
-    "Return the dates of a panel."
+    """Return the dates of a panel.
+
+    Parameters
+    ----------
+    index : pd.MultiIndex
+        (date, symbol), of a panel.
+
+    Returns
+    -------
+    pd.DatetimeIndex
+        sorted, unique.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.core.time import sessions
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw)
+    >>> calendar = sessions(panel.index)
+    """
     return grid(index).dates
 
 
@@ -27,7 +52,43 @@ def add_sessions(
     calendar: pd.DatetimeIndex,  # the sessions to count on, sorted and unique
     n: int,  # how many to go forward; negative goes back
 ) -> pd.DatetimeIndex:  # NaT where the calendar ends first
-    "Move dates by a number of sessions; raise PanelError for a date that is no session."
+    """Move dates by a number of sessions; raise PanelError for a date that is no session.
+
+    Parameters
+    ----------
+    dates : pd.DatetimeIndex
+        Each of them a session.
+    calendar : pd.DatetimeIndex
+        The sessions to count on, sorted and unique.
+    n : int
+        How many to go forward; negative goes back.
+
+    Returns
+    -------
+    pd.DatetimeIndex
+        NaT where the calendar ends first.
+
+    Raises
+    ------
+    PanelError
+        For a date that is no session.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.core.time import add_sessions, sessions
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw)
+    >>> calendar = sessions(panel.index)
+    >>> friday = pd.DatetimeIndex(["2010-01-15"])
+    >>> assert add_sessions(friday, calendar, 1)[0] == pd.Timestamp("2010-01-19")
+    """
     position = calendar.get_indexer(dates)
     if (position < 0).any():
         wrong = dates[position < 0][:5]
@@ -44,7 +105,33 @@ def add_sessions(
 def zone_of(
     dated: pd.DataFrame | pd.Series | pd.Index | pd.Timestamp,  # by date or (date, symbol); or dates, or one moment
 ) -> str | None:  # for example "UTC"; None: no time zone
-    "Return the time zone that something is dated in."
+    """Return the time zone that something is dated in.
+
+    Parameters
+    ----------
+    dated : pd.DataFrame | pd.Series | pd.Index | pd.Timestamp
+        By date or (date, symbol); or dates, or one moment.
+
+    Returns
+    -------
+    str | None
+        For example "UTC"; None: no time zone.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.core.time import zone_of
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw)
+    >>> hours = pd.Series(1.0, pd.date_range("2024-01-02 16:00", periods=2, freq="4h", tz="UTC"))
+    >>> assert (zone_of(hours), zone_of(panel), zone_of(pd.Timestamp("2024-01-02 16:00Z"))) == ("UTC", None, "UTC")
+    """
     if isinstance(dated, (pd.DataFrame, pd.Series)):
         plain = isinstance(dated, pd.Series) and isinstance(dated.dtype, (np.dtype, pd.DatetimeTZDtype))
         own = plain and dated.dtype.kind == "M"
@@ -58,7 +145,32 @@ def zone_of(
 def check_zones(
     **dated: pd.DataFrame | pd.Series | pd.Index | pd.Timestamp | None,  # by name, for the message; None is passed over
 ) -> None:
-    "Raise PanelError naming both sides where one has a time zone and another has none."
+    """Raise PanelError naming both sides where one has a time zone and another has none.
+
+    Parameters
+    ----------
+    **dated : pd.DataFrame | pd.Series | pd.Index | pd.Timestamp | None
+        By name, for the message; None is passed over.
+
+    Raises
+    ------
+    PanelError
+        Its message names both sides where one has a time zone and another has none.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.core.time import check_zones
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw)
+    >>> check_zones(returns=panel["close"], benchmark=panel, gate=None)
+    """
     zones = {name.replace("_", " "): zone_of(value) for name, value in dated.items() if value is not None}
     aware, naive = ([name for name, zone in zones.items() if (zone is None) == none] for none in (False, True))
     if aware and naive:
@@ -74,7 +186,49 @@ def as_of(
     dates: pd.DataFrame,  # column date (the decision), and symbol when values has one
     max_age: pd.Timedelta | None = None,  # older values count as unknown
 ) -> pd.DataFrame:  # dates' rows in their order, with the values known at each (NaN = nothing known yet)
-    "Join to each decision the last values published at or before it; raise DataError without known_at."
+    """Join to each decision the last values published at or before it; raise DataError without known_at.
+
+    Parameters
+    ----------
+    values : pd.DataFrame
+        Column known_at (timestamps), optional symbol, and the values.
+    dates : pd.DataFrame
+        Column date (the decision), and symbol when values has one.
+    max_age : pd.Timedelta | None, default None
+        Older values count as unknown.
+
+    Returns
+    -------
+    pd.DataFrame
+        dates' rows in their order, with the values known at each (NaN = nothing known yet).
+
+    Raises
+    ------
+    DataError
+        Without known_at.
+    PanelError
+        "{...} is dated in {...}, {...} without a time zone: nothing would match; intraday rows carry
+        their end in UTC (tz_localize), daily rows their session without a ..."
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.time import as_of
+    >>> earnings = pd.DataFrame(
+    ...     {
+    ...         "known_at": pd.to_datetime(["2024-01-25", "2024-04-28"]),
+    ...         "quarter": ["2023Q4", "2024Q1"],
+    ...         "eps": [2.1, 1.5],
+    ...     }
+    ... )
+    >>> decisions = pd.DataFrame({"date": pd.to_datetime(["2024-04-28", "2024-04-10", "2024-01-10"])})
+    >>> seen = as_of(earnings, decisions)
+    >>> seen
+            date   known_at quarter  eps
+    0 2024-04-28 2024-04-28  2024Q1  1.5
+    1 2024-04-10 2024-01-25  2023Q4  2.1
+    2 2024-01-10        NaT     NaN  NaN
+    """
     if "known_at" not in values.columns:
         raise DataError(
             f"the values have no column known_at (they have {list(values.columns)}); "
@@ -98,7 +252,35 @@ def end_stamps(
     starts: pd.DatetimeIndex,  # bar starts, with a time zone
     interval: Interval | str,  # "4h", "1h", "5min" or "1min"
 ) -> pd.DatetimeIndex:  # bar ends, UTC
-    "Turn the start stamps of intraday bars into end stamps in UTC; raise DataError without a time zone."
+    """Turn the start stamps of intraday bars into end stamps in UTC; raise DataError without a time zone.
+
+    Parameters
+    ----------
+    starts : pd.DatetimeIndex
+        Bar starts, with a time zone.
+    interval : Interval | str
+        "4h", "1h", "5min" or "1min".
+
+    Returns
+    -------
+    pd.DatetimeIndex
+        Bar ends, UTC.
+
+    Raises
+    ------
+    DataError
+        Without a time zone.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.time import end_stamps
+    >>> local = pd.DatetimeIndex(["2024-03-08 09:30", "2024-03-11 09:30"]).tz_localize("America/New_York")
+    >>> ends = end_stamps(local, "5min")
+    >>> ends
+    DatetimeIndex(['2024-03-08 14:35:00+00:00', '2024-03-11 13:35:00+00:00'],
+                  dtype='datetime64[us, UTC]', freq=None)
+    """
     interval = Interval(interval)
     if not interval.intraday:
         raise DataError("daily bars carry a session label, not an end stamp; use them as they are")
@@ -113,7 +295,52 @@ def end_stamps(
 def periods_per_year(
     dates: pd.DatetimeIndex,  # sessions, or bar ends with a zone; sorted and unique
 ) -> int:  # bars in a year; at least 1
-    "Measure how many bars a year holds; raise PanelError for fewer than two."
+    """Measure how many bars a year holds; raise PanelError for fewer than two.
+
+    Parameters
+    ----------
+    dates : pd.DatetimeIndex
+        sessions, or bar ends with a zone; sorted and unique.
+
+    Returns
+    -------
+    int
+        Bars in a year; at least 1.
+
+    Raises
+    ------
+    PanelError
+        For fewer than two.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.core.time import periods_per_year, sessions
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw)
+    >>> calendar = sessions(panel.index)
+    >>> spans = {
+    ...     "the sample": calendar, "its first ten weeks": calendar[:50], "its Fridays": calendar[calendar.day_of_week == 4],
+    ...     "crypto, daily": pd.date_range("2021-01-01", "2023-12-31"),
+    ...     "crypto, 4 hours": pd.date_range("2021-01-01 04:00", "2024-01-01", freq="4h", tz="UTC"),
+    ...     "month ends": pd.date_range("2015-01-31", periods=60, freq="ME"),
+    ... }  # fmt: skip
+    >>> years = pd.Series({name: periods_per_year(dates) for name, dates in spans.items()})
+    >>> years.to_frame("bars in a year")
+                         bars in a year
+    the sample                      252
+    its first ten weeks             252
+    its Fridays                      52
+    crypto, daily                   365
+    crypto, 4 hours                2190
+    month ends                       12
+    """
     if len(dates) < 2:
         raise PanelError(f"{len(dates)} dates do not say how many make a year; bring at least two, or say the number")
     step = pd.Series(dates).diff().median() / pd.Timedelta("1D")
@@ -133,7 +360,39 @@ def is_stray(
     names: np.ndarray,  # int64[dates]: how many names are there on each date
     dates: pd.DatetimeIndex,  # sessions, or bar ends with a zone; sorted and unique
 ) -> np.ndarray:  # bool[dates]; uses the dates after too
-    "Say on which dates almost nobody is there, compared with the dates around them."
+    """Say on which dates almost nobody is there, compared with the dates around them.
+
+    Parameters
+    ----------
+    names : np.ndarray
+        int64[dates]: how many names are there on each date.
+    dates : pd.DatetimeIndex
+        sessions, or bar ends with a zone; sorted and unique.
+
+    Returns
+    -------
+    np.ndarray
+        bool[dates]; uses the dates after too.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.time import is_stray
+    >>> days = pd.bdate_range("2024-01-08", periods=7).insert(5, pd.Timestamp("2024-01-13"))
+    >>> counts = pd.DataFrame({"names": [6, 6, 6, 6, 6, 1, 6, 6]}, index=days.rename("date"))
+    >>> counts["stray"] = is_stray(counts["names"], days)
+    >>> counts
+                names  stray
+    date
+    2024-01-08      6  False
+    2024-01-09      6  False
+    2024-01-10      6  False
+    2024-01-11      6  False
+    2024-01-12      6  False
+    2024-01-13      1   True
+    2024-01-15      6  False
+    2024-01-16      6  False
+    """
     count = pd.Series(names, dates, dtype="float64")
     intraday = dates.tz is not None
     usual = count.rolling("4D" if intraday else 11, center=True, min_periods=1).median()
@@ -147,7 +406,36 @@ def is_stray(
 def stray_dates(
     index: pd.MultiIndex,  # (date, symbol), of a panel
 ) -> pd.DatetimeIndex:  # sorted
-    "Find the dates of a panel on which almost nobody is there."
+    """Find the dates of a panel on which almost nobody is there.
+
+    Parameters
+    ----------
+    index : pd.MultiIndex
+        (date, symbol), of a panel.
+
+    Returns
+    -------
+    pd.DatetimeIndex
+        Sorted.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.core.time import check_zones, stray_dates
+    >>> raw = pd.read_parquet(
+    ...     root() / "data" / "sample" / "us_bars.parquet",
+    ...     columns=["date", "symbol", "close"],
+    ...     filters=[("symbol", "in", ["AAPL", "MSFT"])],
+    ... )
+    >>> panel = as_panel(raw)
+    >>> check_zones(returns=panel["close"], benchmark=panel, gate=None)
+    >>> six = pd.MultiIndex.from_product(
+    ...     [pd.bdate_range("2024-01-01", periods=15), list("ABCDEF")], names=["date", "symbol"]
+    ... )
+    >>> assert len(stray_dates(six)) == len(stray_dates(panel.index)) == 0
+    """
     at = grid(index)
     return at.dates[is_stray(np.bincount(at.row, minlength=len(at.dates)), at.dates)]
 
@@ -156,7 +444,32 @@ def check_stray(
     index: pd.MultiIndex,  # (date, symbol), of a panel
     name: str,  # what to call it in the message
 ) -> None:
-    "Raise PanelError naming the dates on which almost nobody is there."
+    """Raise PanelError naming the dates on which almost nobody is there.
+
+    Parameters
+    ----------
+    index : pd.MultiIndex
+        (date, symbol), of a panel.
+    name : str
+        What to call it in the message.
+
+    Raises
+    ------
+    PanelError
+        Its message names the dates on which almost nobody is there.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.time import check_stray
+    >>> six = pd.MultiIndex.from_product(
+    ...     [pd.bdate_range("2024-01-01", periods=15), list("ABCDEF")], names=["date", "symbol"]
+    ... )
+    >>> saturday = pd.MultiIndex.from_tuples([(pd.Timestamp("2024-01-13"), "A")], names=six.names)
+    >>> mixed = six.append(saturday).sort_values()
+    >>> show_error(lambda: check_stray(mixed, "predictions"))
+    """
     found = stray_dates(index)
     if len(found):
         names = index.get_level_values("symbol")[index.get_level_values("date") == found[0]]

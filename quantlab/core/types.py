@@ -20,19 +20,55 @@ from .errors import ConfigError, PanelError
 
 # %% ../../nbs/core/005_types.ipynb #f581fe2f
 class Side(StrEnum):
-    "Name the direction of an order."
+    """Name the direction of an order.
+
+    Attributes
+    ----------
+    BUY
+        "buy".
+    SELL
+        "sell".
+
+    Examples
+    --------
+    >>> from quantlab.core.types import Side
+    >>> assert Side("buy") is Side.BUY and Side.SELL.sign == -1
+    """
 
     BUY = "buy"
     SELL = "sell"
 
     @property
     def sign(self) -> int:  # +1 or -1
-        "Return the sign of the quantity that this side trades."
+        """Return the sign of the quantity that this side trades.
+
+        Returns
+        -------
+        int
+            +1 or -1.
+        """
         return 1 if self is Side.BUY else -1
 
 
 class OrderType(StrEnum):
-    "Name when and at which price an order may fill."
+    """Name when and at which price an order may fill.
+
+    Attributes
+    ----------
+    MARKET
+        Next open.
+    LIMIT
+        At the limit price or better.
+    STOP
+        Becomes a market order beyond the stop price.
+    CLOSE
+        Next close.
+
+    Examples
+    --------
+    >>> from quantlab.core.types import OrderType
+    >>> assert OrderType.LIMIT == "limit" and "iceberg" not in set(OrderType)
+    """
 
     MARKET = "market"  # next open
     LIMIT = "limit"  # at the limit price or better
@@ -41,7 +77,52 @@ class OrderType(StrEnum):
 
 # %% ../../nbs/core/005_types.ipynb #653d2768
 class Interval(StrEnum):
-    "Name the length of a bar."
+    """Name the length of a bar.
+
+    Attributes
+    ----------
+    MONTH
+        "1mo".
+    WEEK
+        "1w".
+    DAY
+        "1d".
+    H12
+        "12h".
+    H8
+        "8h".
+    H6
+        "6h".
+    H4
+        "4h".
+    H3
+        "3h".
+    H2
+        "2h".
+    H1
+        "1h".
+    MIN30
+        "30min".
+    MIN15
+        "15min".
+    MIN10
+        "10min".
+    MIN5
+        "5min".
+    MIN3
+        "3min".
+    MIN2
+        "2min".
+    MIN1
+        "1min".
+
+    Examples
+    --------
+    >>> from quantlab.core.types import Interval
+    >>> assert Interval("5min").intraday and not any(Interval(i).intraday for i in ("1d", "1w", "1mo"))
+    >>> assert [Interval(i).minutes for i in ("1mo", "1d", "12h", "1h", "30min", "1min")] == [0, 0, 720, 60, 30, 1]
+    >>> {i.value: i.minutes for i in Interval if i.intraday}
+    """
 
     MONTH = "1mo"
     WEEK = "1w"
@@ -63,18 +144,58 @@ class Interval(StrEnum):
 
     @property
     def intraday(self) -> bool:
-        "Say whether bars are stamped with a time (their end, UTC) instead of their last session."
+        """Say whether bars are stamped with a time (their end, UTC) instead of their last session.
+
+        Returns
+        -------
+        bool
+        """
         return self.minutes > 0
 
     @property
     def minutes(self) -> int:  # 0 for a day and longer: sessions, weeks and months differ in length
-        "Return the length of an intraday bar."
+        """Return the length of an intraday bar.
+
+        Returns
+        -------
+        int
+            0 for a day and longer: sessions, weeks and months differ in length.
+        """
         number, unit = int(self.value.rstrip("abcdefghijklmnopqrstuvwxyz")), self.value.lstrip("0123456789")
         return number * {"min": 1, "h": 60}.get(unit, 0)
 
 # %% ../../nbs/core/005_types.ipynb #a6621005
 class AssetClass(StrEnum):
-    "Name what kind of thing a symbol is."
+    """Name what kind of thing a symbol is.
+
+    Attributes
+    ----------
+    EQUITY
+        "equity".
+    ETF
+        "etf".
+    INDEX
+        "index".
+    CRYPTO
+        "crypto".
+    FX
+        "fx".
+    FUTURE
+        "future".
+    OPTION
+        "option".
+
+    Examples
+    --------
+    >>> from quantlab.core.types import AssetClass, Interval, OrderType, Side, Venue
+    >>> [kind.value for kind in OrderType]
+    >>> [f"{kind.__name__}: {', '.join(kind)}" for kind in (Side, OrderType, Interval, AssetClass, Venue)]
+    ['Side: buy, sell',
+     'OrderType: market, limit, stop, close',
+     'Interval: 1mo, 1w, 1d, 12h, 8h, 6h, 4h, 3h, 2h, 1h, 30min, 15min, 10min, 5min, 3min, 2min, 1min',
+     'AssetClass: equity, etf, index, crypto, fx, future, option',
+     'Venue: backtest, paper, exchange']
+    """
 
     EQUITY = "equity"
     ETF = "etf"
@@ -86,7 +207,28 @@ class AssetClass(StrEnum):
 
 
 class Venue(StrEnum):
-    "Name where an order goes."
+    """Name where an order goes.
+
+    Attributes
+    ----------
+    BACKTEST
+        "backtest".
+    PAPER
+        "paper".
+    EXCHANGE
+        "exchange".
+
+    Examples
+    --------
+    >>> from quantlab.core.types import AssetClass, Interval, OrderType, Side, Venue
+    >>> [kind.value for kind in OrderType]
+    >>> [f"{kind.__name__}: {', '.join(kind)}" for kind in (Side, OrderType, Interval, AssetClass, Venue)]
+    ['Side: buy, sell',
+     'OrderType: market, limit, stop, close',
+     'Interval: 1mo, 1w, 1d, 12h, 8h, 6h, 4h, 3h, 2h, 1h, 30min, 15min, 10min, 5min, 3min, 2min, 1min',
+     'AssetClass: equity, etf, index, crypto, fx, future, option',
+     'Venue: backtest, paper, exchange']
+    """
 
     BACKTEST = "backtest"
     PAPER = "paper"
@@ -103,7 +245,38 @@ _UNITS = {
 def as_interval(
     text: str,  # "15min", "1d"; or as others write it: "15m", "60min", "1wk", "daily"
 ) -> Interval:  # the length of a bar
-    "Read the length of a bar; raise ConfigError naming the lengths there are."
+    """Read the length of a bar; raise ConfigError naming the lengths there are.
+
+    Parameters
+    ----------
+    text : str
+        "15min", "1d"; or as others write it: "15m", "60min", "1wk", "daily".
+
+    Returns
+    -------
+    Interval
+        The length of a bar.
+
+    Raises
+    ------
+    ConfigError
+        Its message names the lengths there are.
+
+    Examples
+    --------
+    >>> from quantlab.core.types import as_interval
+    >>> spelt = ["15m", "60min", "1wk", "Daily", "4H", "1M", "1m", "120 minutes"]
+    >>> read = [as_interval(text) for text in spelt]
+    >>> dict(zip(spelt, map(str, read)))
+    {'15m': '15min',
+     '60min': '1h',
+     '1wk': '1w',
+     'Daily': '1d',
+     '4H': '4h',
+     '1M': '1mo',
+     '1m': '1min',
+     '120 minutes': '2h'}
+    """
     plain = _NAMED.get(text.strip(), _NAMED.get(text.strip().lower(), text.strip().lower()))
     found = re.fullmatch(r"(\d*)\s*([a-z]*)", plain)
     number, unit = found.groups() if found else ("", "")
@@ -125,7 +298,38 @@ def _require_finite(record: object, *names: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    "Hold one bar of one symbol, known at its close."
+    """Hold one bar of one symbol, known at its close.
+
+    Parameters
+    ----------
+    date : datetime
+        session (midnight, no zone) or bar end (UTC).
+    symbol : str
+        What is traded.
+    open : float
+        First price, in the currency of the listing.
+    high : float
+        Highest price.
+    low : float
+        Lowest price.
+    close : float
+        Last price.
+    volume : float
+        Shares.
+
+    Raises
+    ------
+    PanelError
+        "{__name__}.{name} is {value}; a record holds only finite numbers"
+        "bar {symbol} {date}: open and close must lie within [low, high]; check the source"
+
+    Examples
+    --------
+    >>> from datetime import datetime
+    >>> from quantlab.core.types import Bar
+    >>> day = datetime(2024, 1, 2)
+    >>> bar = Bar(day, "MSFT", 10.0, 11.0, 9.0, 10.5, 100.0)
+    """
 
     date: datetime  # session (midnight, no zone) or bar end (UTC)
     symbol: str  # what is traded
@@ -146,7 +350,25 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    "Hold one belief about one symbol, known at the close of its date."
+    """Hold one belief about one symbol, known at the close of its date.
+
+    Parameters
+    ----------
+    date : datetime
+        session, or bar end in UTC.
+    symbol : str
+        What it is about.
+    score : float
+        Higher is better.
+
+    Examples
+    --------
+    >>> from datetime import datetime
+    >>> from quantlab.core.types import Bar, Signal
+    >>> day = datetime(2024, 1, 2)
+    >>> bar = Bar(day, "MSFT", 10.0, 11.0, 9.0, 10.5, 100.0)
+    >>> assert bar.low <= bar.close <= bar.high and Signal(day, "MSFT", 0.5).score > 0
+    """
 
     date: datetime  # session, or bar end in UTC
     symbol: str  # what it is about
@@ -155,7 +377,34 @@ class Signal:
 # %% ../../nbs/core/005_types.ipynb #4218fd21
 @dataclass(frozen=True, slots=True)
 class Order:
-    "Hold one intention to trade, decided with what was known at `decided`."
+    """Hold one intention to trade, decided with what was known at `decided`.
+
+    Parameters
+    ----------
+    decided : datetime
+        Bar after which it was decided.
+    symbol : str
+        What is traded.
+    quantity : float
+        Signed shares.
+    type : OrderType, default OrderType.MARKET
+        When and at which price it may fill.
+    price : float | None, default None
+        Limit or stop price; None for market and close orders.
+
+    Raises
+    ------
+    PanelError
+        "{__name__}.{name} is {value}; a record holds only finite numbers"
+        "order {symbol}: a {type} order {...} price"
+
+    Examples
+    --------
+    >>> from datetime import datetime
+    >>> from quantlab.core.types import Order, OrderType
+    >>> day = datetime(2024, 1, 2)
+    >>> sold = Order(day, "MSFT", -2, OrderType.LIMIT, 10.0)
+    """
 
     decided: datetime  # bar after which it was decided
     symbol: str  # what is traded
@@ -174,13 +423,58 @@ class Order:
 
     @property
     def side(self) -> Side:
-        "Return the side that the sign of the quantity says."
+        """Return the side that the sign of the quantity says.
+
+        Returns
+        -------
+        Side
+            The side that the sign of the quantity says.
+
+        Examples
+        --------
+        >>> from datetime import datetime
+        >>> from quantlab.core.types import Fill, Order, OrderType, Side
+        >>> day = datetime(2024, 1, 2)
+        >>> sold = Order(day, "MSFT", -2, OrderType.LIMIT, 10.0)
+        >>> filled = Fill(day, day, "MSFT", sold.quantity, 10.0, commission=1.0)
+        >>> assert sold.side is Side.SELL and filled.cash_flow == 2 * 10 - 1
+        """
         return Side.BUY if self.quantity > 0 else Side.SELL
 
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    "Hold one execution; a row of the trades frame."
+    """Hold one execution; a row of the trades frame.
+
+    Parameters
+    ----------
+    date : datetime
+        Of the fill.
+    decided : datetime
+        Of the order.
+    symbol : str
+        What was traded.
+    quantity : float
+        Signed shares.
+    price : float
+        Paid or received, slippage included.
+    commission : float, default 0.0
+        money, >= 0.
+    slippage : float, default 0.0
+        Money lost against the reference price; already inside `price`.
+    reason : str, default ""
+        why, in words.
+
+    Examples
+    --------
+    >>> from datetime import datetime
+    >>> from quantlab.core.types import Fill, Order, OrderType
+    >>> day = datetime(2024, 1, 2)
+    >>> sold = Order(day, "MSFT", -2, OrderType.LIMIT, 10.0)
+    >>> filled = Fill(day, day, "MSFT", sold.quantity, 10.0, commission=1.0)
+    >>> filled.cash_flow
+    19.0
+    """
 
     date: datetime  # of the fill
     decided: datetime  # of the order
@@ -193,13 +487,43 @@ class Fill:
 
     @property
     def cash_flow(self) -> float:  # money; negative for a purchase
-        "Return what the fill does to the cash account."
+        """Return what the fill does to the cash account.
+
+        Returns
+        -------
+        float
+            Money; negative for a purchase.
+
+        Examples
+        --------
+        >>> from datetime import datetime
+        >>> from quantlab.core.types import Fill, Order, OrderType, Side
+        >>> day = datetime(2024, 1, 2)
+        >>> sold = Order(day, "MSFT", -2, OrderType.LIMIT, 10.0)
+        >>> filled = Fill(day, day, "MSFT", sold.quantity, 10.0, commission=1.0)
+        >>> assert sold.side is Side.SELL and filled.cash_flow == 2 * 10 - 1
+        """
         return -self.quantity * self.price - self.commission
 
 # %% ../../nbs/core/005_types.ipynb #e792c4e1
 @dataclass(frozen=True, slots=True)
 class PnL:
-    "Hold profit and loss in money."
+    """Hold profit and loss in money.
+
+    Parameters
+    ----------
+    realised : float, default 0.0
+        On what was closed.
+    unrealised : float, default 0.0
+        On what is open, at the last price.
+    commission : float, default 0.0
+        >= 0.
+
+    Examples
+    --------
+    >>> from quantlab.core.types import PnL
+    >>> assert PnL(225.0, 75.0, commission=3.0).net == 297.0
+    """
 
     realised: float = 0.0  # on what was closed
     unrealised: float = 0.0  # on what is open, at the last price
@@ -207,13 +531,44 @@ class PnL:
 
     @property
     def net(self) -> float:
-        "Return profit after commission."
+        """Return profit after commission.
+
+        Returns
+        -------
+        float
+            Profit after commission.
+        """
         return self.realised + self.unrealised - self.commission
 
 # %% ../../nbs/core/005_types.ipynb #23f78cb2
 @dataclass(frozen=True, slots=True)
 class Position:
-    "Hold a signed quantity of one symbol, what it cost, and what has been earned on it."
+    """Hold a signed quantity of one symbol, what it cost, and what has been earned on it.
+
+    Parameters
+    ----------
+    symbol : str
+        What is held.
+    quantity : float, default 0.0
+        Signed shares.
+    average_price : float, default 0.0
+        Paid for what is open.
+    realised : float, default 0.0
+        money, on what was closed.
+    commission : float, default 0.0
+        money, so far.
+
+    Examples
+    --------
+    >>> from datetime import datetime
+    >>> from quantlab.core.types import Fill, Position
+    >>> day = datetime(2024, 1, 2)
+    >>> position = Position("MSFT")
+    >>> for quantity, price in ((10, 100.0), (10, 110.0), (-15, 120.0)):
+    ...     position = position.after(Fill(day, day, "MSFT", quantity, price, commission=1.0))
+    >>> position
+    Position(symbol='MSFT', quantity=5.0, average_price=105.0, realised=225.0, commission=3.0)
+    """
 
     symbol: str  # what is held
     quantity: float = 0.0  # signed shares
@@ -225,7 +580,23 @@ class Position:
         self,
         fill: Fill,  # of the same symbol
     ) -> "Position":
-        "Return the position after a fill; raise PanelError for a fill in another symbol."
+        """Return the position after a fill; raise PanelError for a fill in another symbol.
+
+        Parameters
+        ----------
+        fill : Fill
+            Of the same symbol.
+
+        Returns
+        -------
+        Position
+            The position after a fill.
+
+        Raises
+        ------
+        PanelError
+            For a fill in another symbol.
+        """
         if fill.symbol != self.symbol:
             raise PanelError(
                 f"position {self.symbol} cannot take a fill in {fill.symbol}; "
@@ -246,27 +617,141 @@ class Position:
         self,
         price: float,  # the last price known
     ) -> PnL:
-        "Return realised and unrealised profit at a price."
+        """Return realised and unrealised profit at a price.
+
+        Parameters
+        ----------
+        price : float
+            The last price known.
+
+        Returns
+        -------
+        PnL
+            Realised and unrealised profit at a price.
+
+        Examples
+        --------
+        >>> from datetime import datetime
+        >>> from quantlab.core.types import Fill, Position
+        >>> day = datetime(2024, 1, 2)
+        >>> position = Position("MSFT")
+        >>> for quantity, price in ((10, 100.0), (10, 110.0), (-15, 120.0)):
+        ...     position = position.after(Fill(day, day, "MSFT", quantity, price, commission=1.0))
+        >>> assert position.pnl(120.0).net == 225 + 75 - 3
+        """
         return PnL(self.realised, self.quantity * (price - self.average_price), self.commission)
 
 # %% ../../nbs/core/005_types.ipynb #bb1bc349
 def record_names(
     kind: type,  # one of the records above
 ) -> tuple[str, ...]:  # in the order of the fields
-    "Return the field names of a record: the columns that its frame shares."
+    """Return the field names of a record: the columns that its frame shares.
+
+    Parameters
+    ----------
+    kind : type
+        One of the records above.
+
+    Returns
+    -------
+    tuple[str, ...]
+        In the order of the fields.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.types import Bar, record_names
+    >>> rows = pd.read_parquet(root() / "data" / "sample" / "us_bars.parquet", filters=[("symbol", "==", "MSFT")])
+    >>> numbers = ["open", "high", "low", "close", "volume"]
+    >>> rows = rows[["date", "symbol", *numbers]].astype({"symbol": "str"} | dict.fromkeys(numbers, float))
+    >>> assert record_names(Bar) == tuple(rows.columns)
+    """
     return tuple(field.name for field in fields(kind))
 
 
 def record_row(
     record: object,  # one of the records above
 ) -> dict[str, object]:  # field name -> value
-    "Return a record as a row for a frame."
+    """Return a record as a row for a frame.
+
+    Parameters
+    ----------
+    record : object
+        One of the records above.
+
+    Returns
+    -------
+    dict[str, object]
+        Field name -> value.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import root
+    >>> from quantlab.core.types import Bar, record_row
+    >>> rows = pd.read_parquet(root() / "data" / "sample" / "us_bars.parquet", filters=[("symbol", "==", "MSFT")])
+    >>> numbers = ["open", "high", "low", "close", "volume"]
+    >>> rows = rows[["date", "symbol", *numbers]].astype({"symbol": "str"} | dict.fromkeys(numbers, float))
+    >>> bars = [Bar(*row) for row in rows.head(250).itertuples(index=False)]
+    >>> record_row(bars[0])
+    {'date': Timestamp('2010-01-04 00:00:00'),
+     'symbol': 'MSFT',
+     'open': 30.6200008392334,
+     'high': 31.100000381469727,
+     'low': 30.59000015258789,
+     'close': 30.950000762939453,
+     'volume': 38409100.0}
+    """
     return asdict(record)
 
 # %% ../../nbs/core/005_types.ipynb #f941c9f2
 @dataclass(frozen=True)
 class MarketSpec:
-    "Say what a market is, to whoever counts its sessions, rounds its orders or pays its fees."
+    """Say what a market is, to whoever counts its sessions, rounds its orders or pays its fees.
+
+    Parameters
+    ----------
+    name : str
+        As recipes write it.
+    asset_class : AssetClass
+        What is traded.
+    calendar : str
+        Of its sessions: an ISO code such as XNYS, or 24/7.
+    sessions : int
+        In a year.
+    minutes : int
+        Of trading in a session.
+    interval : Interval, default Interval.DAY
+        Of its bars.
+    lot : float, default 0.0
+        shares, coins or contracts in the smallest order; 0: fractions.
+    tick : float, default 0.0
+        Smallest step of a price; 0: not stated.
+    multiplier : float, default 1.0
+        Money per point of price and contract.
+    commission_bps : float, default 0.0
+        Of traded value.
+    per_contract : float, default 0.0
+        Money per share, coin or contract traded, on top.
+    sell_tax_bps : float, default 0.0
+        Of what is sold.
+    borrow_bps : float, default 0.0
+        A year, on what is short.
+    funding_bps : float, default 0.0
+        A year, longs pay it to shorts; may be negative.
+
+    Raises
+    ------
+    ConfigError
+        "market {name}: {name} is {...}; give a number above 0"
+        "market {name}: {name} is {...}; give 0 or more"
+
+    Examples
+    --------
+    >>> from quantlab.core.types import AssetClass, MarketSpec
+    >>> silver = MarketSpec("silver", AssetClass.FUTURE, "CMES", 252, 1380, lot=1.0, tick=0.005, multiplier=5000.0)
+    """
 
     name: str  # as recipes write it
     asset_class: AssetClass  # what is traded
@@ -299,7 +784,30 @@ def bars_a_year(
     market: MarketSpec,  # which sessions
     interval: str = "",  # of the bars; empty: the market's own
 ) -> int:  # periods_per_year
-    "Return how many bars of a length a year of a market has."
+    """Return how many bars of a length a year of a market has.
+
+    Parameters
+    ----------
+    market : MarketSpec
+        Which sessions.
+    interval : str, default ""
+        Of the bars; empty: the market's own.
+
+    Returns
+    -------
+    int
+        periods_per_year.
+
+    Raises
+    ------
+    ConfigError
+        "there is no interval '{text}'; use one of {...}"
+
+    Examples
+    --------
+    >>> from quantlab.core.types import MARKETS, bars_a_year
+    >>> assert bars_a_year(MARKETS["us_equity"]) == 252 and bars_a_year(MARKETS["us_equity"], "1w") == 52
+    """
     length = as_interval(interval) if interval else market.interval
     if not length.intraday:
         return _BARS_A_YEAR.get(length, market.sessions)
@@ -329,7 +837,28 @@ MARKETS = {
 def market_spec(
     name: str,  # one of MARKETS
 ) -> MarketSpec:
-    "Look a market up; raise ConfigError naming those there are."
+    """Look a market up; raise ConfigError naming those there are.
+
+    Parameters
+    ----------
+    name : str
+        One of MARKETS.
+
+    Returns
+    -------
+    MarketSpec
+        What a market is, to whoever counts its sessions, rounds its orders or pays its fees.
+
+    Raises
+    ------
+    ConfigError
+        Its message names those there are.
+
+    Examples
+    --------
+    >>> from quantlab.core.types import market_spec, market_terms
+    >>> terms = market_terms(market_spec("us_index_future"))
+    """
     if name not in MARKETS:
         raise ConfigError(f"there is no market '{name}'; use one of {', '.join(MARKETS)}, or a MarketSpec of your own")
     return MARKETS[name]
@@ -338,7 +867,23 @@ def market_spec(
 def market_terms(
     market: MarketSpec,  # whose terms
 ) -> dict[str, float]:  # lot, in units of price; costs as an account takes them
-    "Return lot and costs for an account that trades units of price: a contract is `multiplier` of them."
+    """Return lot and costs for an account that trades units of price: a contract is `multiplier` of them.
+
+    Parameters
+    ----------
+    market : MarketSpec
+        Whose terms.
+
+    Returns
+    -------
+    dict[str, float]
+        lot, in units of price; costs as an account takes them.
+
+    Examples
+    --------
+    >>> from quantlab.core.types import market_spec, market_terms
+    >>> terms = market_terms(market_spec("us_index_future"))
+    """
     return {
         "lot": market.lot * market.multiplier,
         "commission_bps": market.commission_bps,
@@ -356,7 +901,31 @@ def _short(x: float) -> float:
 
 @dataclass(frozen=True)
 class SearchRange:
-    "Hold a range of numbers to search, ends included."
+    """Hold a range of numbers to search, ends included.
+
+    Parameters
+    ----------
+    low : int | float
+        Smallest value.
+    high : int | float
+        Largest value.
+    log : bool, default False
+        True: spaced by ratio.
+
+    Raises
+    ------
+    ConfigError
+        "{self} is no range; give low < high, and low > 0 for log"
+
+    Examples
+    --------
+    >>> from quantlab.core.types import SearchRange
+    >>> assert SearchRange(1, 100, log=True).points(3) == [1, 10, 100] and SearchRange(0.0, 1.0).points(3) == [
+    ...     0.0,
+    ...     0.5,
+    ...     1.0,
+    ... ]
+    """
 
     low: int | float  # smallest value
     high: int | float  # largest value
@@ -368,14 +937,31 @@ class SearchRange:
 
     @property
     def whole(self) -> bool:  # True: both ends are whole numbers
-        "Say whether the range has whole numbers only."
+        """Say whether the range has whole numbers only.
+
+        Returns
+        -------
+        bool
+            True: both ends are whole numbers.
+        """
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def points(
         self,
         n: int,  # how many
     ) -> list:  # at most n, rising
-        "Spread points evenly over the range."
+        """Spread points evenly over the range.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+
+        Returns
+        -------
+        list
+            At most n, rising.
+        """
         import numpy as np  # here, because refusals read this module without waiting for it
 
         spread = np.geomspace(self.low, self.high, n) if self.log else np.linspace(self.low, self.high, n)
@@ -386,7 +972,27 @@ class SearchRange:
         best: int | float,  # one of the points
         n: int,  # how many points there were
     ) -> "SearchRange":  # within this one
-        "Narrow the range to half the way from its best point to the neighbours."
+        """Narrow the range to half the way from its best point to the neighbours.
+
+        Parameters
+        ----------
+        best : int | float
+            One of the points.
+        n : int
+            How many points there were.
+
+        Returns
+        -------
+        SearchRange
+            Within this one.
+
+        Examples
+        --------
+        >>> from quantlab.core.types import SearchRange
+        >>> assert SearchRange(1, 100, log=True).around(10, 3) == SearchRange(3, 32, log=True) and SearchRange(
+        ...     0.0, 1.0
+        ... ).around(1.0, 5) == SearchRange(0.875, 1.0)
+        """
         step = (self.high / self.low) ** (0.5 / (n - 1)) if self.log else (self.high - self.low) * 0.5 / (n - 1)
         low, high = (best / step, best * step) if self.log else (best - step, best + step)
         low, high = max(low, self.low), min(high, self.high)
@@ -399,7 +1005,32 @@ def grid_of(
     space: Mapping[str, "SearchRange | Sequence"],  # setting -> range or choices
     points: int = 3,  # of each range
 ) -> list[dict]:  # setting -> value, the last setting fastest
-    "List every combination of settings."
+    """List every combination of settings.
+
+    Parameters
+    ----------
+    space : Mapping[str, 'SearchRange | Sequence']
+        Setting -> range or choices.
+    points : int, default 3
+        Of each range.
+
+    Returns
+    -------
+    list[dict]
+        Setting -> value, the last setting fastest.
+
+    Examples
+    --------
+    >>> from quantlab.core.types import SearchRange, grid_of
+    >>> space = {"top_k": [3, 10], "lookback": SearchRange(20, 60)}
+    >>> grid_of(space, 3)
+    [{'top_k': 3, 'lookback': 20},
+     {'top_k': 3, 'lookback': 40},
+     {'top_k': 3, 'lookback': 60},
+     {'top_k': 10, 'lookback': 20},
+     {'top_k': 10, 'lookback': 40},
+     {'top_k': 10, 'lookback': 60}]
+    """
     axes = [span.points(points) if isinstance(span, SearchRange) else list(span) for span in space.values()]
     return [dict(zip(space, values, strict=True)) for values in product(*axes)]
 
@@ -409,6 +1040,30 @@ def narrowed(
     best: Mapping[str, object],  # one of its combinations
     points: int,  # there were of each range
 ) -> dict:  # setting -> range or choices
-    "Return the space around its best combination."
+    """Return the space around its best combination.
+
+    Parameters
+    ----------
+    space : Mapping[str, 'SearchRange | Sequence']
+        Setting -> range or choices.
+    best : Mapping[str, object]
+        One of its combinations.
+    points : int
+        There were of each range.
+
+    Returns
+    -------
+    dict
+        Setting -> range or choices.
+
+    Examples
+    --------
+    >>> from quantlab.core.types import SearchRange, narrowed
+    >>> space = {"top_k": [3, 10], "lookback": SearchRange(20, 60)}
+    >>> assert narrowed(space, {"top_k": 10, "lookback": 40}, 3) == {
+    ...     "top_k": [3, 10],
+    ...     "lookback": SearchRange(30, 50),
+    ... }
+    """
     around = lambda span, name: span.around(best[name], points) if isinstance(span, SearchRange) else span
     return {name: around(span, name) for name, span in space.items()}

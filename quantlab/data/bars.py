@@ -29,7 +29,31 @@ def first_rows(
     wrong: np.ndarray,  # bool per row
     columns: Sequence[str],  # whose values are shown
 ) -> str:  # how many, and the first five
-    "Describe the offending rows of a frame."
+    """Describe the offending rows of a frame.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        With a (date, symbol) index, or with columns that say when and who.
+    wrong : np.ndarray
+        Bool per row.
+    columns : Sequence[str]
+        Whose values are shown.
+
+    Returns
+    -------
+    str
+        How many, and the first five.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import path
+    >>> from quantlab.data.bars import first_rows
+    >>> file = path("data", "sample") / "us_bars.parquet"
+    >>> raw = pd.read_parquet(file, filters=[("symbol", "in", ["GEN", "AAPL", "C"])])
+    >>> first_rows(raw, (raw["volume"] > 1.5e9).to_numpy(), ["volume"])
+    """
     rows = frame.loc[wrong]
     some = rows.head(5).reset_index()
     keys = [c for c in ("date", "time", "known_at", "start", "symbol") if c in some.columns]
@@ -51,7 +75,32 @@ def first_rows(
 def check_dates(
     dates: pd.DatetimeIndex,  # the sessions or bar ends of the bars
 ) -> None:
-    "Raise DataError unless dates are session labels without a zone or intraday ends in UTC."
+    """Raise DataError unless dates are session labels without a zone or intraday ends in UTC.
+
+    Parameters
+    ----------
+    dates : pd.DatetimeIndex
+        The sessions or bar ends of the bars.
+
+    Raises
+    ------
+    DataError
+        Unless dates are session labels without a zone or intraday ends in UTC.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import path
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.bars import check_dates
+    >>> file = path("data", "sample") / "us_bars.parquet"
+    >>> raw = pd.read_parquet(file, filters=[("symbol", "in", ["GEN", "AAPL", "C"])])
+    >>> around = raw[raw["symbol"] == "GEN"].set_index("date").loc["2019-12":"2020-03"]
+    >>> fig, ax = figure("GEN lost 40 % on 3 February 2020, or did it?", "", "close, USD")
+    >>> ax.plot(around["close"])
+    >>> ax.set_xticks(pd.date_range("2019-12-01", periods=5, freq="MS"))
+    >>> check_dates(pd.DatetimeIndex(["2024-01-02", "2024-01-03"]))
+    """
     if dates.tz is not None and str(dates.tz) != "UTC":
         raise DataError(f"date is in {dates.tz}; intraday bars carry their end in UTC: tz_convert('UTC')")
     late = dates[dates != dates.normalize()] if dates.tz is None else dates[:0]
@@ -63,7 +112,34 @@ def check_dates(
 
 # %% ../../nbs/data/100_bars.ipynb #30e4fa9b
 class Rule(NamedTuple):
-    "Name something that no row may do."
+    """Name something that no row may do.
+
+    Parameters
+    ----------
+    name : str
+        Said in the error.
+    columns : tuple[str, ...]
+        Looked at, and shown in the error.
+    broken : Callable[[pd.DataFrame], pd.Series]
+        Bool per row.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import path
+    >>> from quantlab.data.bars import BAR_COLUMNS, bar_rules
+    >>> file = path("data", "sample") / "us_bars.parquet"
+    >>> raw = pd.read_parquet(file, filters=[("symbol", "in", ["GEN", "AAPL", "C"])])
+    >>> gen = raw[raw["symbol"] == "GEN"].set_index("date").drop(columns="symbol").loc["2020-01-29":"2020-02-05"]
+    >>> rules = bar_rules([*BAR_COLUMNS, "adj"])
+    >>> broken = {rule.name: int(rule.broken(gen).sum()) for rule in rules}
+    >>> [rule.name for rule in rules][-5:]
+    ['adj is not positive',
+     'high < low',
+     'open is outside low..high',
+     'close is outside low..high',
+     'volume is negative or infinite']
+    """
 
     name: str  # said in the error
     columns: tuple[str, ...]  # looked at, and shown in the error
@@ -74,7 +150,27 @@ def price_rules(
     column: str,  # holds a number in every row
     also: tuple[str, ...] = (),  # columns to show beside it
 ) -> list[Rule]:
-    "State that a column is there, finite and above zero."
+    """State that a column is there, finite and above zero.
+
+    Parameters
+    ----------
+    column : str
+        Holds a number in every row.
+    also : tuple[str, ...], default ()
+        Columns to show beside it.
+
+    Returns
+    -------
+    list[Rule]
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import price_rules
+    >>> from quantlab.data.schemas import _schema, check
+    >>> positive = _schema("closes", numbers=["close"], rules=price_rules("close"))
+    >>> [check.error for check in [*positive.columns["close"].checks, *positive.checks]]
+    ['must hold numbers', 'close is missing or infinite', 'close is not positive']
+    """
     return [
         Rule(f"{column} is missing or infinite", (column, *also), lambda f: ~(f[column].abs() < np.inf)),
         Rule(f"{column} is not positive", (column,), lambda f: f[column] <= 0),
@@ -84,7 +180,34 @@ def price_rules(
 def bar_rules(
     columns: Sequence[str],  # the ones that the bars have
 ) -> list[Rule]:
-    "List what no bar may do; factors are asked about only where they are."
+    """List what no bar may do; factors are asked about only where they are.
+
+    Parameters
+    ----------
+    columns : Sequence[str]
+        The ones that the bars have.
+
+    Returns
+    -------
+    list[Rule]
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import path
+    >>> from quantlab.data.bars import BAR_COLUMNS, bar_rules
+    >>> file = path("data", "sample") / "us_bars.parquet"
+    >>> raw = pd.read_parquet(file, filters=[("symbol", "in", ["GEN", "AAPL", "C"])])
+    >>> gen = raw[raw["symbol"] == "GEN"].set_index("date").drop(columns="symbol").loc["2020-01-29":"2020-02-05"]
+    >>> rules = bar_rules([*BAR_COLUMNS, "adj"])
+    >>> broken = {rule.name: int(rule.broken(gen).sum()) for rule in rules}
+    >>> [rule.name for rule in rules][-5:]
+    ['adj is not positive',
+     'high < low',
+     'open is outside low..high',
+     'close is outside low..high',
+     'volume is negative or infinite']
+    """
     factors = [c for c in ("split", "adj") if c in columns]
     rules = [rule for c in _PRICES for rule in price_rules(c, ("volume",))] + [
         rule for c in factors for rule in price_rules(c)
@@ -112,7 +235,32 @@ def check_until(
     dates: pd.DatetimeIndex,  # the date of each row
     until: str | pd.Timestamp,  # the last moment that a row may be dated
 ) -> None:
-    "Raise DataError for rows dated later than a moment."
+    """Raise DataError for rows dated later than a moment.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        Whose rows are dated.
+    dates : pd.DatetimeIndex
+        The date of each row.
+    until : str | pd.Timestamp
+        The last moment that a row may be dated.
+
+    Raises
+    ------
+    DataError
+        For rows dated later than a moment.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import path
+    >>> from quantlab.data.bars import check_until
+    >>> file = path("data", "sample") / "us_bars.parquet"
+    >>> raw = pd.read_parquet(file, filters=[("symbol", "in", ["GEN", "AAPL", "C"])])
+    >>> gen = raw[raw["symbol"] == "GEN"].set_index("date").drop(columns="symbol").loc["2020-01-29":"2020-02-05"]
+    >>> check_until(gen.reset_index(), gen.index, "2020-02-05")
+    """
     until = pd.Timestamp(until)
     if until.tz is None and dates.tz is not None:
         raise DataError(
@@ -132,7 +280,53 @@ def check_bars(
     bars: pd.DataFrame,  # (date, symbol); open high low close volume, optional adj and split
     until: str | pd.Timestamp | None = None,  # no row may be dated later
 ) -> pd.DataFrame:  # the same object, untouched
-    "Return bars unchanged; raise PanelError for a frame that is no panel, DataError for impossible bars."
+    """Return bars unchanged; raise PanelError for a frame that is no panel, DataError for impossible bars.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol); open high low close volume, optional adj and split.
+    until : str | pd.Timestamp | None, default None
+        No row may be dated later.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same object, untouched.
+
+    Raises
+    ------
+    PanelError
+        For a frame that is no panel, DataError for impossible bars.
+    DataError
+        "date is in {tz}; intraday bars carry their end in UTC: tz_convert('UTC')"
+        "date has a time of day but no time zone, first: {...}; use plain dates for daily bars, UTC ends
+        for intraday bars"
+        "columns {text} do not hold numbers but {...}; convert them first"
+        "{name}: {...}; correct the source, or drop the rows and say so"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import path
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.data.bars import check_bars
+    >>> file = path("data", "sample") / "us_bars.parquet"
+    >>> raw = pd.read_parquet(file, filters=[("symbol", "in", ["GEN", "AAPL", "C"])])
+    >>> sample = as_panel(raw.assign(symbol=raw["symbol"].astype("str"))).astype("float64")
+    >>> check_bars(sample).tail(3)
+                             open        high         low       close      volume  \\
+    date       symbol
+    2023-12-29 AAPL    193.899994  194.399994  191.729996  192.529999  42628800.0
+               C        51.560001   51.610001   51.220001   51.439999  13147900.0
+               GEN      22.959999   22.980000   22.719999   22.820000   2132400.0
+
+                            adj
+    date       symbol
+    2023-12-29 AAPL    0.998726
+               C       0.990546
+               GEN     0.994137
+    """
     check_panel(bars, BAR_COLUMNS)
     check_dates(grid(bars.index).dates)
     text = [
@@ -187,7 +381,42 @@ def adjust(
     how: str = "total",  # "total": splits and dividends; "split": splits only; "none"
     as_of: str | pd.Timestamp | None = None,  # last date that may be known
 ) -> pd.DataFrame:  # adjusted bars; adj is then 1, split is gone
-    "Adjust prices; volume follows splits and ignores dividends. Raise DataError when a factor is missing."
+    """Adjust prices; volume follows splits and ignores dividends. Raise DataError when a factor is missing.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol); prices, adj and optionally split.
+    how : str, default "total"
+        "total": splits and dividends; "split": splits only; "none".
+    as_of : str | pd.Timestamp | None, default None
+        Last date that may be known.
+
+    Returns
+    -------
+    pd.DataFrame
+        Adjusted bars; adj is then 1, split is gone.
+
+    Raises
+    ------
+    DataError
+        When a factor is missing.
+    ConfigError
+        "how='{how}' is unknown; use 'total', 'split' or 'none'"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import path
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.data.bars import adjust
+    >>> file = path("data", "sample") / "us_bars.parquet"
+    >>> raw = pd.read_parquet(file, filters=[("symbol", "in", ["GEN", "AAPL", "C"])])
+    >>> sample = as_panel(raw.assign(symbol=raw["symbol"].astype("str"))).astype("float64")
+    >>> total = adjust(sample)
+    """
     if how not in ("total", "split", "none"):
         raise ConfigError(f"how='{how}' is unknown; use 'total', 'split' or 'none'")
     check_panel(bars, ["close"])
@@ -308,7 +537,60 @@ def read_bars(
     decimal: str = ".",  # decimal mark of a CSV
     until: str | pd.Timestamp | None = None,  # no row may be dated later
 ) -> pd.DataFrame:  # bars panel, float64
-    "Read and check a file of bars; raise DataError naming the first offending rows, repair nothing."
+    """Read and check a file of bars; raise DataError naming the first offending rows, repair nothing.
+
+    Parameters
+    ----------
+    file : str | Path
+        .parquet or .csv with date, symbol, open, high, low, close, volume, optional adj and split.
+    separator : str, default ","
+        Between the fields of a CSV.
+    decimal : str, default "."
+        Decimal mark of a CSV.
+    until : str | pd.Timestamp | None, default None
+        No row may be dated later.
+
+    Returns
+    -------
+    pd.DataFrame
+        Bars panel, float64.
+
+    Raises
+    ------
+    DataError
+        Its message names the first offending rows, repair nothing.
+    ConfigError
+        "separator and decimal are both '{decimal}'; they must differ"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        On duplicates and missing keys (see as_panel).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.config import path
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.data.bars import adjust, read_bars
+    >>> file = path("data", "sample") / "us_bars.parquet"
+    >>> raw = pd.read_parquet(file, filters=[("symbol", "in", ["GEN", "AAPL", "C"])])
+    >>> sample = as_panel(raw.assign(symbol=raw["symbol"].astype("str"))).astype("float64")
+    >>> total = adjust(sample)
+    >>> files = ["none.csv", "mine.xls", "half.parquet"]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     files = [Path(folder) / "bars.csv", Path(folder) / "bars.parquet"]
+    ...     total.reset_index().to_csv(files[0], index=False)
+    ...     total.reset_index().to_parquet(files[1])
+    ...     for file in files:
+    ...         pd.testing.assert_frame_equal(read_bars(file), total, check_exact=True)
+    ...     shape = read_bars(files[0]).shape
+    >>> def read_text(text, **form):
+    ...     with tempfile.TemporaryDirectory() as folder:
+    ...         file = Path(folder) / "mine.csv"
+    ...         file.write_text(text)
+    ...         return read_bars(file, **form)
+    """
     if separator == decimal:
         raise ConfigError(f"separator and decimal are both '{decimal}'; they must differ")
     file = Path(file)
@@ -331,7 +613,32 @@ def read_bars(
 def data_hash(
     frame: pd.DataFrame | pd.Series,  # any frame of numbers, texts and timestamps
 ) -> str:  # 16 hex digits
-    "Return a hash of a frame's content; equal content gives equal hashes on every machine."
+    """Return a hash of a frame's content; equal content gives equal hashes on every machine.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame | pd.Series
+        Any frame of numbers, texts and timestamps.
+
+    Returns
+    -------
+    str
+        16 hex digits.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.data.bars import data_hash
+    >>> small_panel = as_panel(
+    ...     pd.DataFrame({"date": ["2024-01-02"], "symbol": ["KO"], "open": [10.0], "close": [11.0]})
+    ... )
+    >>> assert (
+    ...     data_hash(small_panel)
+    ...     == data_hash(small_panel[["close", "open"]])
+    ...     == data_hash(small_panel.astype("float32"))
+    ... )
+    """
     frame = frame.to_frame() if isinstance(frame, pd.Series) else frame
     parts = [(f"index {i} {n}", frame.index.get_level_values(i)) for i, n in enumerate(frame.index.names)]
     parts += [(f"column {c}", frame[c]) for c in sorted(frame.columns, key=str)]
@@ -353,7 +660,28 @@ def data_hash(
 def symbol_coverage(
     bars: pd.DataFrame,  # (date, symbol)
 ) -> pd.DataFrame:  # by symbol: first and last date, rows, missing sessions between the two
-    "Count what each symbol has, against the sessions on which any symbol of the panel has a row."
+    """Count what each symbol has, against the sessions on which any symbol of the panel has a row.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol).
+
+    Returns
+    -------
+    pd.DataFrame
+        By symbol: first and last date, rows, missing sessions between the two.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.config import path
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.data.bars import symbol_coverage
+    >>> everyone = pd.read_parquet(path("data", "sample") / "us_bars.parquet", columns=["date", "symbol", "close"])
+    >>> found = symbol_coverage(as_panel(everyone.assign(symbol=everyone["symbol"].astype("str"))))
+    >>> found[found["last"] < found["last"].max()]
+    """
     at = grid(bars.index)
     _, first = np.unique(at.col, return_index=True)
     _, back = np.unique(at.col[::-1], return_index=True)

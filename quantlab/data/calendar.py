@@ -49,7 +49,42 @@ def schedule(
     end: str | pd.Timestamp,  # last day, inclusive
     settle: str | None = None,  # settlement in the exchange's time, "15:00"; None: sessions end at the close
 ) -> pd.DataFrame:  # by session (no zone): open, close, break_start, break_end (UTC; NaT = no break), half (bool)
-    "List the sessions of an exchange with their hours."
+    """List the sessions of an exchange with their hours.
+
+    Parameters
+    ----------
+    name : str
+        Of an exchange, e.g. "XNYS", "CMES", "24/7".
+    start : str | pd.Timestamp
+        First day, inclusive.
+    end : str | pd.Timestamp
+        Last day, inclusive.
+    settle : str | None, default None
+        Settlement in the exchange's time, "15:00"; None: sessions end at the close.
+
+    Returns
+    -------
+    pd.DataFrame
+        By session (no zone): open, close, break_start, break_end (UTC; NaT = no break), half (bool).
+
+    Raises
+    ------
+    ConfigError
+        "there is no calendar '{name}'; {...}"
+        "calendar {name} does not cover {first} to {last} ({error}); ask for fewer years"
+
+    Examples
+    --------
+    >>> from quantlab.data.calendar import schedule
+    >>> year = schedule("XNYS", "2025-01-01", "2025-12-31")
+    >>> year.loc["2025-11-24":"2025-11-28", ["open", "close", "half"]]
+                                    open                     close   half
+    session
+    2025-11-24 2025-11-24 14:30:00+00:00 2025-11-24 21:00:00+00:00  False
+    2025-11-25 2025-11-25 14:30:00+00:00 2025-11-25 21:00:00+00:00  False
+    2025-11-26 2025-11-26 14:30:00+00:00 2025-11-26 21:00:00+00:00  False
+    2025-11-28 2025-11-28 14:30:00+00:00 2025-11-28 18:00:00+00:00   True
+    """
     start, end = pd.Timestamp(start).tz_localize(None), pd.Timestamp(end).tz_localize(None)
     calendar = _calendar(name, start.year - 1, end.year)
     hours = calendar.schedule[["open", "close", "break_start", "break_end"]]
@@ -68,7 +103,36 @@ def exchange_sessions(
     start: str | pd.Timestamp,  # first day, inclusive
     end: str | pd.Timestamp,  # last day, inclusive
 ) -> pd.DatetimeIndex:  # midnight, no zone
-    "List the sessions of an exchange."
+    """List the sessions of an exchange.
+
+    Parameters
+    ----------
+    name : str
+        Of an exchange.
+    start : str | pd.Timestamp
+        First day, inclusive.
+    end : str | pd.Timestamp
+        Last day, inclusive.
+
+    Returns
+    -------
+    pd.DatetimeIndex
+        midnight, no zone.
+
+    Raises
+    ------
+    ConfigError
+        "there is no calendar '{name}'; {...}"
+        "calendar {name} does not cover {first} to {last} ({error}); ask for fewer years"
+
+    Examples
+    --------
+    >>> from quantlab.data.calendar import exchange_sessions
+    >>> assert (
+    ...     exchange_sessions("XNYS", "2025-07-04", "2025-07-06").empty
+    ...     and len(exchange_sessions("24/7", "2024-01-01", "2024-12-31")) == 366
+    ... )
+    """
     return schedule(name, start, end).index
 
 # %% ../../nbs/data/120_calendar.ipynb #8f5d1868
@@ -76,7 +140,40 @@ def next_session(
     dates: pd.DatetimeIndex,  # any days, no zone
     name: str,  # of an exchange
 ) -> pd.DatetimeIndex:  # the first session strictly after each
-    "Find the session after each date."
+    """Find the session after each date.
+
+    Parameters
+    ----------
+    dates : pd.DatetimeIndex
+        Any days, no zone.
+    name : str
+        Of an exchange.
+
+    Returns
+    -------
+    pd.DatetimeIndex
+        The first session strictly after each.
+
+    Raises
+    ------
+    ConfigError
+        "there is no calendar '{name}'; {...}"
+        "calendar {name} does not cover {first} to {last} ({error}); ask for fewer years"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.calendar import next_session, previous_session
+    >>> any_day = pd.DatetimeIndex(["2025-07-03", "2025-07-05", "2025-12-31"])
+    >>> moved = pd.DataFrame(
+    ...     {"previous": previous_session(any_day, "XNYS"), "next": next_session(any_day, "XNYS")}, index=any_day
+    ... )
+    >>> moved
+                 previous       next
+    2025-07-03 2025-07-02 2025-07-07
+    2025-07-05 2025-07-03 2025-07-07
+    2025-12-31 2025-12-30 2026-01-02
+    """
     if dates.empty:
         return dates
     days = exchange_sessions(name, dates.min(), dates.max() + pd.Timedelta(days=31))
@@ -87,7 +184,40 @@ def previous_session(
     dates: pd.DatetimeIndex,  # any days, no zone
     name: str,  # of an exchange
 ) -> pd.DatetimeIndex:  # the last session strictly before each day
-    "Find the session before each date."
+    """Find the session before each date.
+
+    Parameters
+    ----------
+    dates : pd.DatetimeIndex
+        Any days, no zone.
+    name : str
+        Of an exchange.
+
+    Returns
+    -------
+    pd.DatetimeIndex
+        The last session strictly before each day.
+
+    Raises
+    ------
+    ConfigError
+        "there is no calendar '{name}'; {...}"
+        "calendar {name} does not cover {first} to {last} ({error}); ask for fewer years"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.calendar import next_session, previous_session
+    >>> any_day = pd.DatetimeIndex(["2025-07-03", "2025-07-05", "2025-12-31"])
+    >>> moved = pd.DataFrame(
+    ...     {"previous": previous_session(any_day, "XNYS"), "next": next_session(any_day, "XNYS")}, index=any_day
+    ... )
+    >>> moved
+                 previous       next
+    2025-07-03 2025-07-02 2025-07-07
+    2025-07-05 2025-07-03 2025-07-07
+    2025-12-31 2025-12-30 2026-01-02
+    """
     if dates.empty:
         return dates
     days = exchange_sessions(name, dates.min() - pd.Timedelta(days=31), dates.max())
@@ -98,7 +228,43 @@ def session_of(
     ends: pd.DatetimeIndex,  # bar ends, UTC
     hours: pd.DataFrame,  # from schedule
 ) -> pd.DatetimeIndex:  # session of each bar; NaT = it ends outside trading hours
-    "Find the session that each bar belongs to; raise DataError for ends without a time zone."
+    """Find the session that each bar belongs to; raise DataError for ends without a time zone.
+
+    Parameters
+    ----------
+    ends : pd.DatetimeIndex
+        Bar ends, UTC.
+    hours : pd.DataFrame
+        From schedule.
+
+    Returns
+    -------
+    pd.DatetimeIndex
+        Session of each bar; NaT = it ends outside trading hours.
+
+    Raises
+    ------
+    DataError
+        For ends without a time zone.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.types import Interval
+    >>> from quantlab.data.calendar import _labels, schedule, session_of
+    >>> hours = schedule("XNYS", "2025-07-02", "2025-07-03")  # the second closes at 13:00
+    >>> ends = pd.DatetimeIndex(
+    ...     ["2025-07-02 13:35Z", "2025-07-02 20:00Z", "2025-07-02 20:05Z", "2025-07-03 17:00Z"]
+    ... )
+    >>> found = pd.DataFrame({"session": session_of(ends, hours)}, index=ends)
+    >>> found["4h"] = pd.Series(_labels(ends[[0, 1, 3]], hours, Interval.H4), index=ends[[0, 1, 3]])
+    >>> found
+                                 session                        4h
+    2025-07-02 13:35:00+00:00 2025-07-02 2025-07-02 17:30:00+00:00
+    2025-07-02 20:00:00+00:00 2025-07-02 2025-07-02 20:00:00+00:00
+    2025-07-02 20:05:00+00:00        NaT                       NaT
+    2025-07-03 17:00:00+00:00 2025-07-03 2025-07-03 17:00:00+00:00
+    """
     if ends.tz is None:
         raise DataError(
             "bar ends have no time zone; intraday bars carry their end in UTC: core.time.end_stamps makes it"
@@ -134,7 +300,35 @@ def bar_ends(
 ) -> (
     pd.DatetimeIndex
 ):  # sorted; bar ends in UTC, or sessions for daily bars; last sessions of weeks or months that hours reach past
-    "List every bar that a complete history has."
+    """List every bar that a complete history has.
+
+    Parameters
+    ----------
+    hours : pd.DataFrame
+        From schedule.
+    interval : Interval | str
+        Of the grid.
+
+    Returns
+    -------
+    pd.DatetimeIndex
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.calendar import bar_ends, schedule
+    >>> count = {
+    ...     name: len(bar_ends(schedule(name, "2025-11-24", "2025-11-30"), "1h"))
+    ...     for name in ("XNYS", "XLON", "XHKG", "CMES", "24/7")
+    ... }
+    >>> pd.Series(count, name="hourly bars in the week of Thanksgiving 2025").to_frame()
+          hourly bars in the week of Thanksgiving 2025
+    XNYS                                            25
+    XLON                                            45
+    XHKG                                            35
+    CMES                                           110
+    24/7                                           168
+    """
     interval = Interval(interval)
     if interval in _LONG:
         period = hours.index.to_period(_LONG[interval])
@@ -157,7 +351,42 @@ def expected_ends(
     start: str | pd.Timestamp,  # first bar end or session, inclusive
     end: str | pd.Timestamp,  # last bar end or session, inclusive
 ) -> pd.DatetimeIndex:  # as bar_ends
-    "List the bars of an exchange between two moments; raise DataError where bars of the interval are dated otherwise."
+    """List the bars of an exchange between two moments; raise DataError where bars of the interval are dated
+    otherwise.
+
+    Parameters
+    ----------
+    name : str
+        Of an exchange.
+    interval : Interval | str
+        Of the bars.
+    start : str | pd.Timestamp
+        First bar end or session, inclusive.
+    end : str | pd.Timestamp
+        Last bar end or session, inclusive.
+
+    Returns
+    -------
+    pd.DatetimeIndex
+        As bar_ends.
+
+    Raises
+    ------
+    DataError
+        Where bars of the interval are dated otherwise.
+    ConfigError
+        "there is no calendar '{name}'; {...}"
+        "calendar {name} does not cover {first} to {last} ({error}); ask for fewer years"
+
+    Examples
+    --------
+    >>> from quantlab.data.quality import expected_sessions, findings
+    >>> from quantlab.data.sample import sample_bars
+    >>> clean = sample_bars(["JPM", "MSFT", "XOM", "PFE", "C"], "2012-01-01", "2013-12-31")
+    >>> alone = clean.xs("XOM", level="symbol", drop_level=False)
+    >>> holed = alone.drop(alone.index[300])
+    >>> told = findings(holed, expected_sessions(holed, "XNYS"))
+    """
     if Interval(interval).intraday != (pd.Timestamp(start).tz is not None):
         raise DataError(
             f"bars of {interval} are dated {'in UTC' if Interval(interval).intraday else 'without a time zone'}, "
@@ -277,7 +506,75 @@ def resample(
     outside: str = "error",  # bars outside trading hours: "error" or "drop"
     until: pd.Timestamp | None = None,  # the source is complete up to here, UTC; None: its last bar end
 ) -> pd.DataFrame:  # (date, symbol); dates are bar ends in UTC, or sessions for "1d"
-    "Combine intraday bars inside each session, unfinished ones dropped; raise DataError for bars off the grid."
+    """Combine intraday bars inside each session, unfinished ones dropped; raise DataError for bars off the grid.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        intraday, (date, symbol), dates are bar ends in UTC.
+    interval : Interval | str
+        Of the bars.
+    to : Interval | str
+        Of the result; a multiple of interval, or "1d"; weeks and months: see weekly, monthly.
+    hours : pd.DataFrame
+        From schedule, covering the bars.
+    outside : str, default "error"
+        Bars outside trading hours: "error" or "drop".
+    until : pd.Timestamp | None, default None
+        The source is complete up to here, UTC; None: its last bar end.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol); dates are bar ends in UTC, or sessions for "1d".
+
+    Raises
+    ------
+    DataError
+        For bars off the grid.
+    ConfigError
+        "outside='{outside}' is unknown; use 'error' or 'drop'"
+        "resample combines bars inside a session; for {to} combine to '1d' first, then call {...}"
+        "bars of {interval} cannot be combined into {to}; take an intraday interval and a multiple of
+        it"
+    PanelError
+        For a frame that is no panel, DataError for impossible bars (see check_bars).
+        On duplicates and missing keys (see as_panel).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import as_panel
+    >>> from quantlab.data.calendar import bar_ends, resample, schedule
+    >>> ends = pd.DatetimeIndex(
+    ...     ["2025-07-02 13:35Z", "2025-07-02 20:00Z", "2025-07-02 20:05Z", "2025-07-03 17:00Z"]
+    ... )
+    >>> def minutes(ends, symbol="SPY"):
+    ...     "Make minute bars whose close counts up by one a minute, 100 shares each."
+    ...     close = np.arange(len(ends)) + 100.0
+    ...     table = {
+    ...         "date": ends,
+    ...         "symbol": symbol,
+    ...         "open": close - 0.5,
+    ...         "high": close + 1,
+    ...         "low": close - 1,
+    ...         "close": close,
+    ...         "volume": 100.0,
+    ...     }
+    ...     return as_panel(pd.DataFrame(table))
+    >>> friday = schedule("XNYS", "2025-11-28", "2025-11-28")
+    >>> ends = bar_ends(friday, "1min")
+    >>> whole = minutes(ends)
+    >>> holed = whole.drop(whole.index[1:8])  # 14:32 to 14:38 are missing
+    >>> five = resample(holed, "1min", "5min", friday)
+    >>> five.head(3)
+                                       open   high    low  close  volume
+    date                      symbol
+    2025-11-28 14:35:00+00:00 SPY      99.5  101.0   99.0  100.0   100.0
+    2025-11-28 14:40:00+00:00 SPY     107.5  110.0  107.0  109.0   200.0
+    2025-11-28 14:45:00+00:00 SPY     109.5  115.0  109.0  114.0   500.0
+    """
     interval, to = Interval(interval), Interval(to)
     if outside not in ("error", "drop"):
         raise ConfigError(f"outside='{outside}' is unknown; use 'error' or 'drop'")
@@ -338,7 +635,48 @@ def weekly(
     bars: pd.DataFrame,  # daily, (date, symbol)
     name: str,  # of their exchange
 ) -> pd.DataFrame:  # (date, symbol); date = the week's last session, at whose close the row is known
-    "Combine daily bars into weeks, dated by each week's last session; a running week is dropped."
+    """Combine daily bars into weeks, dated by each week's last session; a running week is dropped.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        daily, (date, symbol).
+    name : str
+        Of their exchange.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol); date = the week's last session, at whose close the row is known.
+
+    Raises
+    ------
+    PanelError
+        For a frame that is no panel, DataError for impossible bars (see check_bars).
+        On duplicates and missing keys (see as_panel).
+    DataError
+        "weekly and monthly need daily bars; resample them to '1d' first"
+        "{...} date(s) are no sessions of {name}, first: {...}; name the right calendar"
+        "columns {strange} have no rule to combine them; drop them and join them again as of the new
+        dates"
+    ConfigError
+        "there is no calendar '{name}'; {...}"
+        "calendar {name} does not cover {first} to {last} ({error}); ask for fewer years"
+
+    Examples
+    --------
+    >>> from quantlab.data.calendar import weekly
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL", "XOM"], "2010-03-15", "2010-04-14")
+    >>> weeks = weekly(bars, "XNYS")
+    >>> weeks.xs("AAPL", level="symbol")
+                  open    high     low   close        volume       adj
+    date
+    2010-03-19  8.0493  8.0875  7.8661  7.9375  2.292923e+09  0.846599
+    2010-03-26  7.8739  8.2839  7.8625  8.2464  2.839791e+09  0.846599
+    2010-04-01  8.3214  8.5261  8.2721  8.4275  2.101859e+09  0.846599
+    2010-04-09  8.3921  8.6400  8.3846  8.6354  2.667199e+09  0.846599
+    """
     return _longer(bars, name, Interval.WEEK)
 
 
@@ -346,7 +684,40 @@ def monthly(
     bars: pd.DataFrame,  # daily, (date, symbol)
     name: str,  # of their exchange
 ) -> pd.DataFrame:  # (date, symbol); date = the month's last session, at whose close the row is known
-    "Combine daily bars into months, dated by each month's last session; a running month is dropped."
+    """Combine daily bars into months, dated by each month's last session; a running month is dropped.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        daily, (date, symbol).
+    name : str
+        Of their exchange.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol); date = the month's last session, at whose close the row is known.
+
+    Raises
+    ------
+    PanelError
+        For a frame that is no panel, DataError for impossible bars (see check_bars).
+        On duplicates and missing keys (see as_panel).
+    DataError
+        "weekly and monthly need daily bars; resample them to '1d' first"
+        "{...} date(s) are no sessions of {name}, first: {...}; name the right calendar"
+        "columns {strange} have no rule to combine them; drop them and join them again as of the new
+        dates"
+    ConfigError
+        "there is no calendar '{name}'; {...}"
+        "calendar {name} does not cover {first} to {last} ({error}); ask for fewer years"
+
+    Examples
+    --------
+    >>> from quantlab.data.calendar import monthly
+    >>> from quantlab.data.sample import sample_bars
+    >>> months = monthly(sample_bars(["AAPL", "XOM"], "2010-03-15", "2010-05-14"), "XNYS")
+    """
     return _longer(bars, name, Interval.MONTH)
 
 # %% ../../nbs/data/120_calendar.ipynb #1f7b623b
@@ -354,6 +725,32 @@ def week_as_of(
     weeks: pd.DataFrame,  # from weekly, (date, symbol)
     index: pd.MultiIndex,  # (date, symbol) of the daily decisions
 ) -> pd.DataFrame:  # on that index: the last finished week's columns, and known_at
-    "Join to each day the last week that had ended at its close."
+    """Join to each day the last week that had ended at its close.
+
+    Parameters
+    ----------
+    weeks : pd.DataFrame
+        From weekly, (date, symbol).
+    index : pd.MultiIndex
+        (date, symbol) of the daily decisions.
+
+    Returns
+    -------
+    pd.DataFrame
+        On that index: the last finished week's columns, and known_at.
+
+    Raises
+    ------
+    DataError
+        Without known_at (see as_of).
+
+    Examples
+    --------
+    >>> from quantlab.data.calendar import week_as_of, weekly
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL", "XOM"], "2010-03-15", "2010-04-14")
+    >>> weeks = weekly(bars, "XNYS")
+    >>> seen = week_as_of(weeks, bars.index)
+    """
     values = weeks.reset_index().rename(columns={"date": "known_at"})
     return as_of(values, index.to_frame(index=False)).set_index(["date", "symbol"]).set_axis(index)

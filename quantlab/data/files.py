@@ -42,7 +42,33 @@ _REASONS = {
 def reason(
     error: Exception,  # of the file system, or of a library that read a file
 ) -> str:  # one line, without a number
-    "Say what went wrong and what to do."
+    """Say what went wrong and what to do.
+
+    Parameters
+    ----------
+    error : Exception
+        Of the file system, or of a library that read a file.
+
+    Returns
+    -------
+    str
+        One line, without a number.
+
+    Examples
+    --------
+    >>> import errno
+    >>> import pyarrow as pa
+    >>> import pandas as pd
+    >>> from quantlab.data.files import reason
+    >>> asked = {
+    ...     "a full disk": OSError(errno.ENOSPC, "No space left on device"),
+    ...     "a Parquet that is cut": pa.ArrowInvalid("Couldn't deserialize\\nfooter"),
+    ... }
+    >>> pd.Series({what: reason(error) for what, error in asked.items()}, name="is said as").to_frame()
+                                                                is said as
+    a full disk            the disk is full; free some space and try again
+    a Parquet that is cut                             Couldn't deserialize
+    """
     if not isinstance(error, OSError):
         return str(error).splitlines()[0]
     where = f"{display_path(error.filename)}: " if isinstance(error.filename, str) else ""
@@ -53,7 +79,33 @@ def reason(
 def plainly(
     doing: str,  # begins the message: "us/1d cannot be written"
 ) -> Iterator[None]:
-    "Raise an error of the file system again as a DataError of one line."
+    """Raise an error of the file system again as a DataError of one line.
+
+    Parameters
+    ----------
+    doing : str
+        Begins the message: "us/1d cannot be written".
+
+    Yields
+    ------
+    Iterator[None]
+
+    Raises
+    ------
+    DataError
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.files import plainly
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> here = Path(scratch.name).resolve()
+    >>> def occupied():
+    ...     with plainly("us/1d cannot be written"):
+    ...         (here / "file").write_text("")
+    ...         (here / "file" / "deeper").mkdir()
+    """
     try:
         yield
     except OSError as error:
@@ -73,7 +125,29 @@ def put(
     file: Path,  # replaced if it is there
     write: Callable,  # takes the open binary file
 ) -> None:
-    "Write a file so that it is whole or not there, even after a power cut; raise OSError and leave nothing behind."
+    """Write a file so that it is whole or not there, even after a power cut; raise OSError and leave nothing behind.
+
+    Parameters
+    ----------
+    file : Path
+        Replaced if it is there.
+    write : Callable
+        Takes the open binary file.
+
+    Raises
+    ------
+    OSError
+        And leave nothing behind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.files import put
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> here = Path(scratch.name).resolve()
+    >>> put(here / "note", lambda out: out.write(b"old"))
+    """
     if not file.parent.is_dir():
         file.parent.mkdir(parents=True, exist_ok=True)
         for folder in file.parent.parents[:4]:
@@ -97,7 +171,42 @@ def inside(
     folder: Path,  # resolved
     *names: str,  # of folders and of the file, plain names
 ) -> Path:  # below the folder
-    "Return a path below a folder; raise DataError when a name is none or a part of the path is a link."
+    """Return a path below a folder; raise DataError when a name is none or a part of the path is a link.
+
+    Parameters
+    ----------
+    folder : Path
+        Resolved.
+    *names : str
+        Of folders and of the file, plain names.
+
+    Returns
+    -------
+    Path
+        Below the folder.
+
+    Raises
+    ------
+    DataError
+        When a name is none or a part of the path is a link.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.files import inside, once, put
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> here = Path(scratch.name).resolve()
+    >>> put(here / "note", lambda out: out.write(b"old"))
+    >>> compared = []
+    >>> for _ in range(3):
+    ...     once(here / "note", compared.append)
+    >>> put(here / "note", lambda out: out.write(b"new"))
+    >>> once(here / "note", compared.append)
+    >>> (here / "link").symlink_to("/etc")
+    >>> assert "is a link" in show_error(lambda: inside(here, "link", "hostname"))
+    """
     for name in names:
         if not name or name in (".", "..") or re.search(r"[/\\\x00-\x1f]", name):
             raise DataError(f"{name!r} is no plain name of a file; nothing outside {display_path(folder)} is touched")
@@ -115,7 +224,37 @@ def once(
     file: Path,  # that is read
     compare: Callable[[Path], object],  # raises DataError when the content is not what it should be
 ) -> Path:  # the same
-    "Compare a file once per process, and again when it was touched; raise FileNotFoundError when it is gone."
+    """Compare a file once per process, and again when it was touched; raise FileNotFoundError when it is gone.
+
+    Parameters
+    ----------
+    file : Path
+        That is read.
+    compare : Callable[[Path], object]
+        Raises DataError when the content is not what it should be.
+
+    Returns
+    -------
+    Path
+        The same.
+
+    Raises
+    ------
+    FileNotFoundError
+        When it is gone.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.files import once, put
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> here = Path(scratch.name).resolve()
+    >>> put(here / "note", lambda out: out.write(b"old"))
+    >>> compared = []
+    >>> for _ in range(3):
+    ...     once(here / "note", compared.append)
+    """
     state = os.stat(file, follow_symlinks=False)
     seen = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
     if _TRUSTED.get(str(file)) != seen:
@@ -127,7 +266,26 @@ def once(
 def sha256(
     file: Path,  # that is read
 ) -> str:  # 64 hex digits
-    "Hash the bytes of a file."
+    """Hash the bytes of a file.
+
+    Parameters
+    ----------
+    file : Path
+        That is read.
+
+    Returns
+    -------
+    str
+        64 hex digits.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.store import Lake
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> lake = Lake(Path(scratch.name) / "lake")
+    """
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -152,7 +310,38 @@ def parquet_writer(
     bars: pd.DataFrame,  # (date, symbol), float64
     mark: str,  # hash of the content
 ) -> Callable:  # writes the file, for put
-    "Return the writer of a Parquet file."
+    """Return the writer of a Parquet file.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), float64.
+    mark : str
+        Hash of the content.
+
+    Returns
+    -------
+    Callable
+        Writes the file, for put.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.files import once, parquet_writer, put
+    >>> from quantlab.data.sample import sample_bars
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> here = Path(scratch.name).resolve()
+    >>> bars = sample_bars(start="2023-01-01")
+    >>> put(here / "note", lambda out: out.write(b"old"))
+    >>> compared = []
+    >>> for _ in range(3):
+    ...     once(here / "note", compared.append)
+    >>> put(here / "note", lambda out: out.write(b"new"))
+    >>> once(here / "note", compared.append)
+    >>> (here / "link").symlink_to("/etc")
+    >>> put(here / "year.parquet", parquet_writer(bars, "0123456789abcdef"))
+    """
     encoding = {"date": "DELTA_BINARY_PACKED"} | {c: "BYTE_STREAM_SPLIT" for c in bars.columns}
     options = {
         "compression": "lz4",
@@ -166,7 +355,37 @@ def parquet_writer(
 def mark_of(
     file: Path,  # that is read
 ) -> str | None:  # None: it has none, or it is no Parquet file
-    "Read the mark that parquet_writer left."
+    """Read the mark that parquet_writer left.
+
+    Parameters
+    ----------
+    file : Path
+        That is read.
+
+    Returns
+    -------
+    str | None
+        None: it has none, or it is no Parquet file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.files import mark_of, once, parquet_writer, put
+    >>> from quantlab.data.sample import sample_bars
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> here = Path(scratch.name).resolve()
+    >>> bars = sample_bars(start="2023-01-01")
+    >>> put(here / "note", lambda out: out.write(b"old"))
+    >>> compared = []
+    >>> for _ in range(3):
+    ...     once(here / "note", compared.append)
+    >>> put(here / "note", lambda out: out.write(b"new"))
+    >>> once(here / "note", compared.append)
+    >>> (here / "link").symlink_to("/etc")
+    >>> put(here / "year.parquet", parquet_writer(bars, "0123456789abcdef"))
+    >>> assert mark_of(here / "year.parquet") == "0123456789abcdef" and mark_of(here / "note") is None
+    """
     try:
         return (pq.read_schema(file).metadata or {}).get(_MARK, b"").decode() or None
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError):
@@ -176,7 +395,42 @@ def mark_of(
 def utc(
     moment: str | pd.Timestamp,  # without a zone: taken as UTC
 ) -> np.datetime64:  # in microseconds, without a zone
-    "Return a moment as a plain UTC stamp in microseconds."
+    """Return a moment as a plain UTC stamp in microseconds.
+
+    Parameters
+    ----------
+    moment : str | pd.Timestamp
+        Without a zone: taken as UTC.
+
+    Returns
+    -------
+    np.datetime64
+        In microseconds, without a zone.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.files import once, parquet_writer, put, read_slice, utc
+    >>> from quantlab.data.sample import sample_bars
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> here = Path(scratch.name).resolve()
+    >>> bars = sample_bars(start="2023-01-01")
+    >>> put(here / "note", lambda out: out.write(b"old"))
+    >>> compared = []
+    >>> for _ in range(3):
+    ...     once(here / "note", compared.append)
+    >>> put(here / "note", lambda out: out.write(b"new"))
+    >>> once(here / "note", compared.append)
+    >>> (here / "link").symlink_to("/etc")
+    >>> put(here / "year.parquet", parquet_writer(bars, "0123456789abcdef"))
+    >>> february = read_slice(here / "year.parquet", ["close"], utc("2023-02-01"), utc("2023-02-28"))
+    >>> february.slice(0, 3).to_pandas()
+            date symbol       close
+    0 2023-02-01   AAPL  145.429993
+    1 2023-02-01    ABT  111.820000
+    2 2023-02-01   ADBE  383.920013
+    """
     moment = pd.Timestamp(moment)
     return np.datetime64((moment if moment.tz is None else moment.tz_convert(None)).as_unit("us"), "us")
 
@@ -187,7 +441,48 @@ def read_slice(
     low: np.datetime64,  # first moment, inclusive, UTC
     high: np.datetime64,  # last moment, inclusive
 ) -> pa.Table:  # the rows between the two
-    "Read the row groups of a file that a range of dates touches."
+    """Read the row groups of a file that a range of dates touches.
+
+    Parameters
+    ----------
+    file : Path
+        Parquet, rows in order of time.
+    columns : list[str]
+        To read, besides date and symbol.
+    low : np.datetime64
+        First moment, inclusive, UTC.
+    high : np.datetime64
+        Last moment, inclusive.
+
+    Returns
+    -------
+    pa.Table
+        The rows between the two.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.files import once, parquet_writer, put, read_slice, utc
+    >>> from quantlab.data.sample import sample_bars
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> here = Path(scratch.name).resolve()
+    >>> bars = sample_bars(start="2023-01-01")
+    >>> put(here / "note", lambda out: out.write(b"old"))
+    >>> compared = []
+    >>> for _ in range(3):
+    ...     once(here / "note", compared.append)
+    >>> put(here / "note", lambda out: out.write(b"new"))
+    >>> once(here / "note", compared.append)
+    >>> (here / "link").symlink_to("/etc")
+    >>> put(here / "year.parquet", parquet_writer(bars, "0123456789abcdef"))
+    >>> february = read_slice(here / "year.parquet", ["close"], utc("2023-02-01"), utc("2023-02-28"))
+    >>> february.slice(0, 3).to_pandas()
+            date symbol       close
+    0 2023-02-01   AAPL  145.429993
+    1 2023-02-01    ABT  111.820000
+    2 2023-02-01   ADBE  383.920013
+    """
     source = pq.ParquetFile(file)
     spans = [source.metadata.row_group(g).column(0).statistics for g in range(source.num_row_groups)]
     touched = [g for g, s in enumerate(spans) if utc(s.min) <= high and utc(s.max) >= low]
@@ -204,7 +499,53 @@ def lay_panel(
     columns: list[str],  # of the tables
     zone: str | None,  # "UTC" for intraday bars
 ) -> pd.DataFrame:  # (date, symbol), float64
-    "Lay tables into one matrix and index it by codes."
+    """Lay tables into one matrix and index it by codes.
+
+    Parameters
+    ----------
+    tables : Iterable[pa.Table]
+        In the order of time; read one after the other.
+    size : int
+        Rows of all tables, or more.
+    names : pd.Index
+        The symbols wanted, sorted.
+    columns : list[str]
+        Of the tables.
+    zone : str | None
+        "UTC" for intraday bars.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol), float64.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.files import _arrow, lay_panel, once, parquet_writer, put
+    >>> from quantlab.data.sample import sample_bars
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> here = Path(scratch.name).resolve()
+    >>> bars = sample_bars(start="2023-01-01")
+    >>> put(here / "note", lambda out: out.write(b"old"))
+    >>> compared = []
+    >>> for _ in range(3):
+    ...     once(here / "note", compared.append)
+    >>> put(here / "note", lambda out: out.write(b"new"))
+    >>> once(here / "note", compared.append)
+    >>> (here / "link").symlink_to("/etc")
+    >>> put(here / "year.parquet", parquet_writer(bars, "0123456789abcdef"))
+    >>> halves = [_arrow(bars.loc["2023-02"]), _arrow(bars.loc["2023-03"])]
+    >>> some = lay_panel(halves, sum(map(len, halves)), pd.Index(["AAPL", "XOM"]), ["close"], None)
+    >>> some.head(3)
+                            close
+    date       symbol
+    2023-02-01 AAPL    145.429993
+               XOM     114.739998
+    2023-02-02 AAPL    150.820007
+    """
     end, values, codes, stamps = 0, np.empty((len(columns), size)), np.empty(size, "int32"), np.empty(size, "M8[us]")
     for table in tables:
         table = table.combine_chunks()
@@ -232,7 +573,43 @@ def read_panel(
     columns: list[str],  # to read, besides date and symbol
     zone: str | None,  # "UTC" for intraday bars
 ) -> pd.DataFrame:  # (date, symbol), float64
-    "Read all rows of one file."
+    """Read all rows of one file.
+
+    Parameters
+    ----------
+    file : Path
+        Parquet.
+    columns : list[str]
+        To read, besides date and symbol.
+    zone : str | None
+        "UTC" for intraday bars.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol), float64.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.files import once, parquet_writer, put, read_panel
+    >>> from quantlab.data.sample import sample_bars
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> here = Path(scratch.name).resolve()
+    >>> bars = sample_bars(start="2023-01-01")
+    >>> put(here / "note", lambda out: out.write(b"old"))
+    >>> compared = []
+    >>> for _ in range(3):
+    ...     once(here / "note", compared.append)
+    >>> put(here / "note", lambda out: out.write(b"new"))
+    >>> once(here / "note", compared.append)
+    >>> (here / "link").symlink_to("/etc")
+    >>> put(here / "year.parquet", parquet_writer(bars, "0123456789abcdef"))
+    >>> file = here / "year.parquet"
+    >>> pd.testing.assert_frame_equal(read_panel(file, list(bars.columns), None), bars, check_exact=True)
+    """
     table = pq.ParquetFile(file).read().unify_dictionaries()
     names = pd.Index(sorted(table["symbol"].unique().to_pylist()), dtype="str")
     return lay_panel([table], len(table), names, columns, zone)
@@ -244,7 +621,43 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 def plain_text(
     value: object,  # a cell, or the name of a column
 ) -> object:  # the same, unless it is a text that a spreadsheet would run
-    "Put an apostrophe before a text that begins like a formula."
+    """Put an apostrophe before a text that begins like a formula.
+
+    Parameters
+    ----------
+    value : object
+        A cell, or the name of a column.
+
+    Returns
+    -------
+    object
+        The same, unless it is a text that a spreadsheet would run.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.files import once, parquet_writer, put, read_panel, write_csv
+    >>> from quantlab.data.sample import sample_bars
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> here = Path(scratch.name).resolve()
+    >>> bars = sample_bars(start="2023-01-01")
+    >>> put(here / "note", lambda out: out.write(b"old"))
+    >>> compared = []
+    >>> for _ in range(3):
+    ...     once(here / "note", compared.append)
+    >>> put(here / "note", lambda out: out.write(b"new"))
+    >>> once(here / "note", compared.append)
+    >>> (here / "link").symlink_to("/etc")
+    >>> put(here / "year.parquet", parquet_writer(bars, "0123456789abcdef"))
+    >>> file = here / "year.parquet"
+    >>> pd.testing.assert_frame_equal(read_panel(file, list(bars.columns), None), bars, check_exact=True)
+    >>> risky = pd.DataFrame(
+    ...     {"symbol": ["=cmd|' /C calc'!A0", "-5", "@SUM(A1)", "BRK-B"], "return": [-0.1, 0.2, -0.3, 0.4]}
+    ... )
+    >>> write_csv(risky, here / "safe.csv")
+    """
     if isinstance(value, str) and re.match(r"[=+\-@\t\r\n＝＋－＠]", value) and not _NUMBER.fullmatch(value):
         return f"'{value}"
     return value
@@ -255,7 +668,47 @@ def write_csv(
     file: str | Path,  # must not exist
     formulas: bool = False,  # True: texts that begin like formulas stay as they are
 ) -> None:
-    "Write a frame as CSV, whole or not at all; raise DataError when the file is there or cannot be written."
+    """Write a frame as CSV, whole or not at all; raise DataError when the file is there or cannot be written.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        Its index is not written.
+    file : str | Path
+        Must not exist.
+    formulas : bool, default False
+        True: texts that begin like formulas stay as they are.
+
+    Raises
+    ------
+    DataError
+        When the file is there or cannot be written.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.files import once, parquet_writer, put, read_panel, write_csv
+    >>> from quantlab.data.sample import sample_bars
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> here = Path(scratch.name).resolve()
+    >>> bars = sample_bars(start="2023-01-01")
+    >>> put(here / "note", lambda out: out.write(b"old"))
+    >>> compared = []
+    >>> for _ in range(3):
+    ...     once(here / "note", compared.append)
+    >>> put(here / "note", lambda out: out.write(b"new"))
+    >>> once(here / "note", compared.append)
+    >>> (here / "link").symlink_to("/etc")
+    >>> put(here / "year.parquet", parquet_writer(bars, "0123456789abcdef"))
+    >>> file = here / "year.parquet"
+    >>> pd.testing.assert_frame_equal(read_panel(file, list(bars.columns), None), bars, check_exact=True)
+    >>> risky = pd.DataFrame(
+    ...     {"symbol": ["=cmd|' /C calc'!A0", "-5", "@SUM(A1)", "BRK-B"], "return": [-0.1, 0.2, -0.3, 0.4]}
+    ... )
+    >>> write_csv(risky, here / "safe.csv")
+    """
     file = Path(file)
     if os.path.lexists(file):
         raise DataError(f"{display_path(file)} exists; name another file or remove it yourself")

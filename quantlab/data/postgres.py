@@ -45,7 +45,30 @@ def table_sql(
     interval: Interval,  # of the bars
     columns: Sequence[str],  # of the bars
 ) -> str:  # one statement
-    "Write the statement that creates the table of a dataset and interval."
+    """Write the statement that creates the table of a dataset and interval.
+
+    Parameters
+    ----------
+    dataset : str
+        A name such as "us".
+    interval : Interval
+        Of the bars.
+    columns : Sequence[str]
+        Of the bars.
+
+    Returns
+    -------
+    str
+        One statement.
+
+    Examples
+    --------
+    >>> from quantlab.core.types import Interval
+    >>> from quantlab.data.postgres import table_sql
+    >>> assert "timestamptz" in table_sql("crypto", Interval.H4, ["close"]) and '"a""b" double' in table_sql(
+    ...     "us", Interval.DAY, ['a"b']
+    ... )
+    """
     stamp = "timestamptz" if interval.intraday else "timestamp"
     numbers = ", ".join(f"{_quote(c)} double precision" for c in columns)
     keys = f'date {stamp}, symbol text COLLATE "C"'
@@ -57,7 +80,34 @@ def upsert_sql(
     interval: Interval,  # of the bars
     columns: Sequence[str],  # of the bars
 ) -> str:  # one statement
-    "Write the statement that puts the rows of the table incoming over the stored ones."
+    """Write the statement that puts the rows of the table incoming over the stored ones.
+
+    Parameters
+    ----------
+    dataset : str
+        A name such as "us".
+    interval : Interval
+        Of the bars.
+    columns : Sequence[str]
+        Of the bars.
+
+    Returns
+    -------
+    str
+        One statement.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.types import Interval
+    >>> from quantlab.data.postgres import table_sql, upsert_sql
+    >>> pd.Series(
+    ...     {
+    ...         "create": table_sql("us", Interval.DAY, ["close", "adj"]),
+    ...         "upsert": upsert_sql("us", Interval.DAY, ["close", "adj"]),
+    ...     }
+    ... ).to_frame("SQL").style.set_properties(**{"text-align": "left", "white-space": "pre-wrap"})
+    """
     names = ", ".join(map(_quote, columns))
     news = ", ".join(f"{_quote(c)} = excluded.{_quote(c)}" for c in columns)
     into = f"INSERT INTO {_table(dataset, interval)} (date, symbol, {names}) SELECT date, symbol, {names} FROM incoming"
@@ -67,7 +117,31 @@ def upsert_sql(
 def to_text(
     bars: pd.DataFrame,  # (date, symbol), float64
 ) -> bytes:  # CSV without header; NaN is written as an empty field
-    "Write bars as PostgreSQL's COPY reads them."
+    """Write bars as PostgreSQL's COPY reads them.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), float64.
+
+    Returns
+    -------
+    bytes
+        CSV without header; NaN is written as an empty field.
+
+    References
+    ----------
+    .. [1] Steele and White (1990).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.postgres import from_text, to_text
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL", "MSFT", "C"], start="2022-01-01")
+    >>> hole = bars.assign(volume=bars["volume"].where(bars["volume"] > 1e7))
+    >>> pd.testing.assert_frame_equal(from_text(to_text(hole), hole.columns, None), hole, check_exact=True)
+    """
     table = pa.Table.from_pandas(bars.reset_index(), preserve_index=False)
     out = io.BytesIO()
     arrow_csv.write_csv(table, out, arrow_csv.WriteOptions(include_header=False))
@@ -79,7 +153,40 @@ def from_text(
     columns: Sequence[str],  # in the order of the text
     zone: str | None,  # "UTC" for intraday bars
 ) -> pd.DataFrame:  # (date, symbol), float64
-    "Read bars as PostgreSQL's COPY writes them."
+    """Read bars as PostgreSQL's COPY writes them.
+
+    Parameters
+    ----------
+    text : bytes
+        CSV without header: date, symbol, columns.
+    columns : Sequence[str]
+        In the order of the text.
+    zone : str | None
+        "UTC" for intraday bars.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol), float64.
+
+    Raises
+    ------
+    PanelError
+        On duplicates and missing keys (see as_panel).
+
+    References
+    ----------
+    .. [1] Steele and White (1990).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.postgres import from_text, to_text
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars(["AAPL", "MSFT", "C"], start="2022-01-01")
+    >>> hole = bars.assign(volume=bars["volume"].where(bars["volume"] > 1e7))
+    >>> pd.testing.assert_frame_equal(from_text(to_text(hole), hole.columns, None), hole, check_exact=True)
+    """
     types = {"date": pa.timestamp("us", zone), "symbol": pa.string()} | {c: pa.float64() for c in columns}
     if not text:
         table = pa.table({c: pa.array([], t) for c, t in types.items()})
@@ -95,7 +202,30 @@ def masked(
     text: str,  # a message
     dsn: str,  # the address that it may quote
 ) -> str:
-    "Put *** for the password of an address in a text."
+    """Put *** for the password of an address in a text.
+
+    Parameters
+    ----------
+    text : str
+        A message.
+    dsn : str
+        The address that it may quote.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from quantlab.data.postgres import masked
+    >>> for dsn in (
+    ...     "postgresql://quant:s3cret@db/x",
+    ...     "host=db password=s3cret",
+    ...     "host=db password='s3cret'",
+    ...     "postgres//quant:s3%63ret@db",
+    ... ):
+    ...     assert "s3" not in masked(f"cannot reach {dsn} with s3cret", dsn)
+    """
     found = re.findall(r"password\s*=\s*('(?:[^'\\]|\\.)*'|[^\s&]+)", dsn, re.IGNORECASE) + re.findall(
         r"//[^:/@\s]*:(.*)@", dsn
     )
@@ -296,12 +426,49 @@ class _Committed:
         self,
         dataset: str,  # a name such as "us"
     ) -> dict:  # version, hash, and by interval: columns, symbols, periods
-        "Return what is committed; raise DataError for a dataset that is not there."
+        """Return what is committed; raise DataError for a dataset that is not there.
+
+        Parameters
+        ----------
+        dataset : str
+            A name such as "us".
+
+        Returns
+        -------
+        dict
+            version, hash, and by interval: columns, symbols, periods.
+
+        Raises
+        ------
+        DataError
+            For a dataset that is not there.
+        ConfigError
+            "PostgreSQL needs psycopg; install quantlab with the extra [postgres]"
+            "the address of PostgreSQL cannot be read; write 'host=localhost dbname=quant' or
+            postgresql://user@host/quant"
+        """
         with _session(self.dsn, self.timeout) as connection:
             return _manifest(connection, dataset)
 
     def datasets(self) -> pd.DataFrame:  # dataset, interval, symbols, rows, first, last, hash
-        "List what is there, one row per dataset and interval."
+        """List what is there, one row per dataset and interval.
+
+        Returns
+        -------
+        pd.DataFrame
+            dataset, interval, symbols, rows, first, last, hash.
+
+        Raises
+        ------
+        ConfigError
+            "PostgreSQL needs psycopg; install quantlab with the extra [postgres]"
+            "the address of PostgreSQL cannot be read; write 'host=localhost dbname=quant' or
+            postgresql://user@host/quant"
+        DataError
+            "no PostgreSQL answers ({reason}); start the server, or mend [data] postgres in settings.ini"
+            "PostgreSQL refused ({...}); what was stored is as it was"
+            When it is damaged (see parsed).
+        """
         with _session(self.dsn, self.timeout) as connection:
             texts = dict(_manifests(connection))
             return listing(list(texts), lambda name: _parsed(texts[name], name))
@@ -310,13 +477,54 @@ class _Committed:
         self,
         query: str,  # one statement that reads; tables are named as in the lake, such as us_1d
     ) -> pd.DataFrame:  # the answer
-        "Answer a query in a transaction that cannot write; raise DataError when it fails."
+        """Answer a query in a transaction that cannot write; raise DataError when it fails.
+
+        Parameters
+        ----------
+        query : str
+            One statement that reads; tables are named as in the lake, such as us_1d.
+
+        Returns
+        -------
+        pd.DataFrame
+            The answer.
+
+        Raises
+        ------
+        DataError
+            When it fails.
+        ConfigError
+            "PostgreSQL needs psycopg; install quantlab with the extra [postgres]"
+            "the address of PostgreSQL cannot be read; write 'host=localhost dbname=quant' or
+            postgresql://user@host/quant"
+        """
         with _session(self.dsn, self.timeout) as connection:
             return _sql(connection, query)
 
 # %% ../../nbs/data/112_postgres.ipynb #c555491e
 class Postgres(_Committed):
-    "Keep bars in a PostgreSQL database; raise ConfigError where none is set."
+    """Keep bars in a PostgreSQL database; raise ConfigError where none is set.
+
+    Parameters
+    ----------
+    dsn : str | None, default None
+        "host=localhost dbname=quant"; None: the setting [data] postgres, refused when empty.
+    timeout : float, default 60.0
+        Seconds that a writer waits for another.
+
+    Raises
+    ------
+    ConfigError
+        When absent or malformed (see setting).
+        "no PostgreSQL is set; fill [data] postgres in settings.ini or $QUANTLAB_DATA_POSTGRES, such as
+        'host=localhost dbname=quant'"
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.postgres import Postgres
+    >>> show_error(lambda: Postgres(""))
+    """
 
     def __init__(
         self,
@@ -338,7 +546,57 @@ class Postgres(_Committed):
         bars: pd.DataFrame,  # (date, symbol), sessions or bar ends in UTC
         revise: bool = False,  # True: new rows replace stored ones whatever they say
     ) -> str:  # the dataset's hash: when it is returned, the rows are committed
-        "Upsert bars by (date, symbol); raise DataError for bars that cannot be, or that contradict the stored ones."
+        """Upsert bars by (date, symbol); raise DataError for bars that cannot be, or that contradict the stored ones.
+
+        Parameters
+        ----------
+        dataset : str
+            A name such as "us".
+        interval : str
+            "1d", "1h", "5min" ...
+        bars : pd.DataFrame
+            (date, symbol), sessions or bar ends in UTC.
+        revise : bool, default False
+            True: new rows replace stored ones whatever they say.
+
+        Returns
+        -------
+        str
+            The dataset's hash: when it is returned, the rows are committed.
+
+        Raises
+        ------
+        DataError
+            For bars that cannot be, or that contradict the stored ones.
+        ConfigError
+            Or DataError (see prepare).
+            "PostgreSQL needs psycopg; install quantlab with the extra [postgres]"
+            "the address of PostgreSQL cannot be read; write 'host=localhost dbname=quant' or
+            postgresql://user@host/quant"
+            Its message names the lengths there are (see as_interval).
+        PanelError
+            On duplicates and missing keys (see as_panel).
+
+        Examples
+        --------
+        >>> import os
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from quantlab.data.postgres import Postgres
+        >>> from quantlab.data.store import Lake, verify
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = Postgres() if os.environ.get("QUANTLAB_DATA_POSTGRES") else Lake(folder)
+        ...     content = store.write("demo_notebook", "1d", bars)
+        ...     assert content == Lake(folder).write("demo_notebook", "1d", bars)
+        ...     pd.testing.assert_frame_equal(store.read("demo_notebook"), bars, check_exact=True)
+        ...     assert verify(store, "demo_notebook")["rows"].sum() == len(bars)
+        ...     monthly = store.sql(
+        ...         "SELECT date_trunc('month', date) AS month, "
+        ...         "sum(close * volume) / 1e9 AS traded FROM demo_notebook_1d GROUP BY 1 ORDER BY 1"
+        ...     )
+        ...     listed = store.datasets()
+        >>> listed
+        """
         bars = prepare(dataset, interval, bars)
         with _session(self.dsn, self.timeout) as connection:
             _lock(connection, dataset, self.timeout)
@@ -353,7 +611,48 @@ class Postgres(_Committed):
         end: str | pd.Timestamp | None = None,  # last moment, inclusive
         columns: Sequence[str] | None = None,  # None: all
     ) -> pd.DataFrame:  # (date, symbol), float64
-        "Return the panel of some symbols between two moments; raise DataError for what is not there."
+        """Return the panel of some symbols between two moments; raise DataError for what is not there.
+
+        Parameters
+        ----------
+        dataset : str
+            A name such as "us".
+        interval : str, default "1d"
+            "1d", "1h", "5min" ...
+        symbols : Sequence[str] | None, default None
+            None: all; unknown ones have no rows.
+        start : str | pd.Timestamp | None, default None
+            First moment, inclusive.
+        end : str | pd.Timestamp | None, default None
+            Last moment, inclusive.
+        columns : Sequence[str] | None, default None
+            None: all.
+
+        Returns
+        -------
+        pd.DataFrame
+            (date, symbol), float64.
+
+        Raises
+        ------
+        DataError
+            For what is not there.
+        ConfigError
+            "PostgreSQL needs psycopg; install quantlab with the extra [postgres]"
+            "the address of PostgreSQL cannot be read; write 'host=localhost dbname=quant' or
+            postgresql://user@host/quant"
+            Its message names the lengths there are (see as_interval).
+        PanelError
+            On duplicates and missing keys (see as_panel).
+
+        Examples
+        --------
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.data.postgres import Postgres
+        >>> show_error(lambda: Postgres("host=127.0.0.1 port=9 dbname=nothing").read("us")).replace(
+        ...     "connection to server at ", ""
+        ... ).partition(";")[2]
+        """
         with _session(self.dsn, self.timeout) as connection:
             return _read(
                 connection, _manifest(connection, dataset), as_interval(interval), symbols, start, end, columns

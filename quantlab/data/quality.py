@@ -35,7 +35,33 @@ RULES = {
 
 # %% ../../nbs/data/125_quality.ipynb #5be5332e
 class Sheet(NamedTuple):
-    "Hold bars as arrays of dates x symbols, and what could not be laid out."
+    """Hold bars as arrays of dates x symbols, and what could not be laid out.
+
+    Parameters
+    ----------
+    dates : pd.DatetimeIndex
+        Of the rows and of the expected sessions, sorted, distinct.
+    symbols : pd.Index
+        Of the rows, sorted, distinct.
+    rows : np.ndarray
+        int64, how many rows the cell has.
+    session : np.ndarray
+        Bool by date.
+    alive : np.ndarray
+        bool, between a series' first and last row.
+    wide : dict[str, np.ndarray]
+        Of float64: total-return open high low close, and volume.
+    raw : pd.DataFrame
+        row, col and the columns, as numbers, in the order given.
+    unplaced : int
+        Rows without a key.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.quality import Sheet
+    >>> small = Sheet(pd.date_range("2024-01-01", periods=5), pd.Index(["A", "B", "C"]), *[None] * 6)
+    """
 
     dates: pd.DatetimeIndex  # of the rows and of the expected sessions, sorted, distinct
     symbols: pd.Index  # of the rows, sorted, distinct
@@ -68,7 +94,39 @@ def lay_out(
     bars: pd.DataFrame,  # any frame with date, symbol and bar columns
     sessions: pd.DatetimeIndex | None = None,  # the days, or bar ends, on which there should be a row
 ) -> Sheet:  # arrays of dates x symbols
-    "Lay rows out as dates x symbols; raise DataError where sessions have another zone than the dates."
+    """Lay rows out as dates x symbols; raise DataError where sessions have another zone than the dates.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        Any frame with date, symbol and bar columns.
+    sessions : pd.DatetimeIndex | None, default None
+        The days, or bar ends, on which there should be a row.
+
+    Returns
+    -------
+    Sheet
+        Arrays of dates x symbols.
+
+    Raises
+    ------
+    DataError
+        Where sessions have another zone than the dates.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.quality import _seams, lay_out
+    >>> from quantlab.data.sample import sample_bars
+    >>> joined = sample_bars(start="2019-10-01", end="2020-03-31")
+    >>> joined.loc[:"2019-12-31", "adj"] *= 1.02
+    >>> seams = pd.concat(_seams(lay_out(joined)))
+    >>> seams.head(3)
+       rule symbol       date     value                    note
+    0  seam   AAPL 2020-01-02  0.980392  with half of the names
+    1  seam    ABT 2020-01-02  0.980392  with half of the names
+    2  seam   ADBE 2020-01-02  0.980392  with half of the names
+    """
     raw = _numbers(bars)
     dates = pd.DatetimeIndex(raw["date"].dropna().unique()).sort_values()
     if sessions is not None and len(dates):
@@ -167,7 +225,36 @@ def ends(
     bars: pd.DataFrame,  # date, symbol and bar columns; any order
     group: int = 3,  # series that end on one date from which on it is the source that ended
 ) -> pd.DataFrame:  # by last date: series, kind ("censored" or "alone"), symbols
-    "List the dates before the last on which series end."
+    """List the dates before the last on which series end.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        date, symbol and bar columns; any order.
+    group : int, default 3
+        Series that end on one date from which on it is the source that ended.
+
+    Returns
+    -------
+    pd.DataFrame
+        By last date: series, kind ("censored" or "alone"), symbols.
+
+    Raises
+    ------
+    DataError
+        "columns {lacking} are missing; the frame has {there}; rename them first"
+        "sessions and the bars' dates must both have a time zone, or neither"
+
+    Examples
+    --------
+    >>> from quantlab.data.quality import ends
+    >>> from quantlab.data.sample import sample_bars
+    >>> six = ends(sample_bars())
+    >>> six
+                series      kind                        symbols
+    last
+    2018-07-18       6  censored  AABA, AET, APC, ARNC, DO, STI
+    """
     sheet = lay_out(bars)
     last, together = _ends(sheet)
     early = pd.DataFrame({"last": sheet.dates[last], "symbol": sheet.symbols.astype("str")})[together > 0]
@@ -339,7 +426,41 @@ def findings(
     stale: int = 3,  # equal bars in a row after the first
     group: int = 3,  # series that end on one date
 ) -> pd.DataFrame:  # rule, symbol, date, value, note; sorted by rule, symbol, date
-    "List what is wrong with bars, in hindsight; raise DataError for a frame that lacks a column."
+    """List what is wrong with bars, in hindsight; raise DataError for a frame that lacks a column.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        date, symbol and bar columns, optional adj and split; any order, any fault.
+    sessions : pd.DatetimeIndex | None, default None
+        When there should be a row; None: when half of the live series have one.
+    spike : float, default 0.2
+        Smallest move of a spike or split, decimal.
+    sigmas : float, default 10.0
+        And in usual moves of the series.
+    stale : int, default 3
+        Equal bars in a row after the first.
+    group : int, default 3
+        Series that end on one date.
+
+    Returns
+    -------
+    pd.DataFrame
+        rule, symbol, date, value, note; sorted by rule, symbol, date.
+
+    Raises
+    ------
+    DataError
+        For a frame that lacks a column.
+    ConfigError
+
+    Examples
+    --------
+    >>> from quantlab.data.quality import findings
+    >>> from quantlab.data.sample import sample_bars
+    >>> whole = sample_bars()
+    >>> found = findings(whole)
+    """
     limits = {"spike": (spike, 0.01), "sigmas": (sigmas, 1), "stale": (stale, 1), "group": (group, 2)}
     wrong = [
         f"{name}={value}, expected at least {least}" for name, (value, least) in limits.items() if not value >= least
@@ -372,7 +493,36 @@ def expected_sessions(
     calendar: str = "",  # exchange such as "XNYS", or "24/7"; empty: none
     interval: str = "1d",  # length of the bars
 ) -> pd.DatetimeIndex | None:  # session labels or bar ends, for findings; None: learned from the bars
-    "List when an exchange should have made a bar between the first and the last date."
+    """List when an exchange should have made a bar between the first and the last date.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        A date level or a column date.
+    calendar : str, default ""
+        Exchange such as "XNYS", or "24/7"; empty: none.
+    interval : str, default "1d"
+        Length of the bars.
+
+    Returns
+    -------
+    pd.DatetimeIndex | None
+        Session labels or bar ends, for findings; None: learned from the bars.
+
+    Raises
+    ------
+    DataError
+        Where bars of the interval are dated otherwise (see expected_ends).
+
+    Examples
+    --------
+    >>> from quantlab.data.quality import expected_sessions, findings
+    >>> from quantlab.data.sample import sample_bars
+    >>> clean = sample_bars(["JPM", "MSFT", "XOM", "PFE", "C"], "2012-01-01", "2013-12-31")
+    >>> alone = clean.xs("XOM", level="symbol", drop_level=False)
+    >>> holed = alone.drop(alone.index[300])
+    >>> told = findings(holed, expected_sessions(holed, "XNYS"))
+    """
     dates = bars["date"] if "date" in bars.columns else bars.index.get_level_values("date")
     dates = pd.to_datetime(dates, errors="coerce").dropna()
     return expected_ends(calendar, interval, dates.min(), dates.max()) if calendar and len(dates) else None
@@ -381,7 +531,27 @@ def expected_sessions(
 def count_findings(
     found: pd.DataFrame,  # from findings
 ) -> pd.DataFrame:  # by rule: findings, symbols, first, last, most (the symbol with most of them), meaning
-    "Count findings by rule; every rule has a row."
+    """Count findings by rule; every rule has a row.
+
+    Parameters
+    ----------
+    found : pd.DataFrame
+        From findings.
+
+    Returns
+    -------
+    pd.DataFrame
+        By rule: findings, symbols, first, last, most (the symbol with most of them), meaning.
+
+    Examples
+    --------
+    >>> from quantlab.data.quality import count_findings, findings
+    >>> from quantlab.data.sample import sample_bars
+    >>> whole = sample_bars()
+    >>> found = findings(whole)
+    >>> table = count_findings(found)
+    >>> table.drop(columns="meaning")
+    """
     by = found.groupby("rule", observed=False)
     most = (
         found.groupby(["rule", "symbol"], observed=True)

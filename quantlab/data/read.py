@@ -186,7 +186,67 @@ def get_bars(
     source=None,  # a store; None: the lake of the workspace; "sample": the committed sample
     missing: str = "error",  # or "skip": symbols that the dataset does not have
 ) -> pd.DataFrame:  # (date, symbol); known at the close of date
-    "Read bars, adjusted and as they were knowable; raise DataError for what the source cannot give."
+    """Read bars, adjusted and as they were knowable; raise DataError for what the source cannot give.
+
+    Parameters
+    ----------
+    symbols : Sequence[str] | str | None, default None
+        None: all, or all of the universe.
+    start : str | pd.Timestamp | None, default None
+        First date, inclusive.
+    end : str | pd.Timestamp | None, default None
+        Last date, inclusive.
+    interval : str, default "1d"
+        Of the bars: "1w", "1d", "1h", "5min" ...
+    adjust : str, default "split"
+        "none": as traded; "split"; "total": splits and dividends.
+    as_of : str | pd.Timestamp | None, default None
+        Nothing that became known later is used.
+    universe : pd.DataFrame | None, default None
+        Spells of membership: symbol, start, end; adds a column member.
+    dataset : str | None, default None
+        None: the only one with this interval.
+    source : default None
+        A store; None: the lake of the workspace; "sample": the committed sample.
+    missing : str, default "error"
+        Or "skip": symbols that the dataset does not have.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol); known at the close of date.
+
+    Raises
+    ------
+    DataError
+        For what the source cannot give.
+    ConfigError
+        Its message names the lengths there are (see as_interval).
+        "source is {source}; use 'sample', a store, or nothing for the lake of the workspace"
+        "adjust='{adjust}' is unknown; use 'none', 'split' or 'total'"
+        "missing='{missing}' is unknown; use 'error' or 'skip'"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.read import get_bars
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import Lake
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> lake = Lake(Path(scratch.name) / "lake")
+    >>> sample = sample_bars()
+    >>> lake.write("us", "1d", sample)
+    >>> then = get_bars("GEN", "2019-12-01", "2019-12-31", adjust="total", as_of="2019-12-31", source=lake)
+    >>> today = get_bars("GEN", "2019-12-01", "2019-12-31", adjust="total", source=lake)
+    >>> pd.DataFrame({"known then": then["close"], "known in 2024": today["close"]}).tail(3).round(2)
+                       known then  known in 2024
+    date       symbol
+    2019-12-27 GEN          25.60          13.43
+    2019-12-30 GEN          25.48          13.37
+    2019-12-31 GEN          25.52          13.39
+    """
     interval = as_interval(interval)
     source = _store(source)
     manifest = _dataset(source, dataset, interval)

@@ -74,7 +74,50 @@ def sample_bars(
     start: str | pd.Timestamp | None = None,  # first date, inclusive; None: 2010-01-04
     end: str | pd.Timestamp | None = None,  # last date, inclusive; None: 2023-12-29
 ) -> pd.DataFrame:  # (date, symbol); open high low close volume adj, float64; split-adjusted
-    "Load daily bars of 120 large US stocks; use data.bars.adjust for total-return prices."
+    """Load daily bars of 120 large US stocks; use data.bars.adjust for total-return prices.
+
+    Parameters
+    ----------
+    symbols : Sequence[str] | str | None, default None
+        None: all 120.
+    start : str | pd.Timestamp | None, default None
+        First date, inclusive; None: 2010-01-04.
+    end : str | pd.Timestamp | None, default None
+        Last date, inclusive; None: 2023-12-29.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol); open high low close volume adj, float64; split-adjusted.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+    DataError
+        "{...} does not exist; set [data] sample to a folder that holds it, or rebuild it with
+        data/sample/build.py"
+        "the sample has no {...}; {known}"
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import check_bars
+    >>> from quantlab.data.sample import sample_bars
+    >>> bars = sample_bars()
+    >>> check_bars(bars)
+    >>> bars.tail(3)
+                             open        high        low      close      volume  \\
+    date       symbol
+    2023-12-29 WMT      52.509998   52.693298  52.386700  52.549999  21948300.0
+               X        48.660000   48.950001  48.639999  48.650002   3616700.0
+               XOM     100.370003  100.589996  99.620003  99.980003  17741400.0
+
+                            adj
+    date       symbol
+    2023-12-29 WMT     1.000000
+               X       0.998922
+               XOM     0.990792
+    """
     return _panel("us_bars.parquet", symbols, start, end)
 
 # %% ../../nbs/data/105_sample.ipynb #dc8d456e
@@ -83,18 +126,111 @@ def sample_context(
     start: str | pd.Timestamp | None = None,  # first date, inclusive
     end: str | pd.Timestamp | None = None,  # last date, inclusive
 ) -> pd.DataFrame:  # (date, symbol); open high low close volume, float64; funds are adjusted for dividends
-    "Load daily bars of indices and funds; VIX is in percent a year and has no volume."
+    """Load daily bars of indices and funds; VIX is in percent a year and has no volume.
+
+    Parameters
+    ----------
+    symbols : Sequence[str] | str | None, default None
+        SPY QQQ IWM TLT GLD HYG GSPC VIX, sector funds XL*; None: all.
+    start : str | pd.Timestamp | None, default None
+        First date, inclusive.
+    end : str | pd.Timestamp | None, default None
+        Last date, inclusive.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol); open high low close volume, float64; funds are adjusted for dividends.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+    DataError
+        "{...} does not exist; set [data] sample to a folder that holds it, or rebuild it with
+        data/sample/build.py"
+        "the sample has no {...}; {known}"
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import check_bars
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> bars = sample_bars()
+    >>> check_bars(bars)
+    >>> context = check_bars(sample_context())
+    """
     return _panel("market_context.parquet", symbols, start, end)
 
 
 def sample_vix() -> pd.DataFrame:  # by date since 1990; open high low close, percent a year
-    "Load the Cboe's own VIX history, holidays and flaws included."
+    """Load the Cboe's own VIX history, holidays and flaws included.
+
+    Returns
+    -------
+    pd.DataFrame
+        By date since 1990; open high low close, percent a year.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+    DataError
+        "{...} does not exist; set [data] sample to a folder that holds it, or rebuild it with
+        data/sample/build.py"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import check_bars
+    >>> from quantlab.data.sample import sample_bars, sample_context, sample_vix
+    >>> bars = sample_bars()
+    >>> check_bars(bars)
+    >>> context = check_bars(sample_context())
+    >>> vix = sample_vix()
+    >>> here = context.xs("VIX", level="symbol")["close"]
+    >>> gap = (here - vix["close"].reindex(here.index)).abs()
+    >>> pd.Series(
+    ...     {
+    ...         "closes of VIX that differ between the two sources": (gap > 0.005).sum(),
+    ...         "Cboe days whose open lies outside low..high (1992-2006)": (
+    ...             (vix["open"] > vix["high"]) | (vix["open"] < vix["low"])
+    ...         ).sum(),
+    ...         "Cboe days that are no stock session, 2010-2023": len(
+    ...             vix.loc["2010":"2023"].index.difference(here.index)
+    ...         ),
+    ...     },
+    ...     name="count",
+    ... ).to_frame()
+                                                        count
+    closes of VIX that differ between the two sources       8
+    Cboe days whose open lies outside low..high (19...     47
+    Cboe days that are no stock session, 2010-2023         12
+    """
     table = pd.read_csv(_file("vix.csv"), parse_dates=["DATE"]).rename(columns=str.lower)
     return table.astype({"date": "datetime64[us]"}).set_index("date").astype("float64")
 
 # %% ../../nbs/data/105_sample.ipynb #3afe69e3
 def sample_members() -> pd.DataFrame:  # symbol, start, end (inclusive; NaT = still in at the source's end, 2025-07)
-    "Load the spells of S&P 500 membership, 1996 to July 2025."
+    """Load the spells of S&P 500 membership, 1996 to July 2025.
+
+    Returns
+    -------
+    pd.DataFrame
+        symbol, start, end (inclusive; NaT = still in at the source's end, 2025-07).
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+    DataError
+        "{...} does not exist; set [data] sample to a folder that holds it, or rebuild it with
+        data/sample/build.py"
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_members
+    >>> members = sample_members()
+    """
     blank = {"keep_default_na": False, "na_values": {"end_date": [""]}}  # a ticker NA is a ticker
     spells = pd.read_csv(_file("sp500_members.csv"), parse_dates=["start_date", "end_date"], **blank)
     ends = spells["end_date"] - pd.Timedelta(days=1)
@@ -110,7 +246,26 @@ _GICS += ("Telecommunication Services", "Telecommunications Services")  # until 
 
 
 def sample_sectors() -> pd.DataFrame:  # known_at, asof, symbol, name, sector, sub_industry (as in the source), valid
-    "Load dated snapshots of S&P 500 sectors; valid marks the rows whose sector is a GICS sector of its time."
+    """Load dated snapshots of S&P 500 sectors; valid marks the rows whose sector is a GICS sector of its time.
+
+    Returns
+    -------
+    pd.DataFrame
+        known_at, asof, symbol, name, sector, sub_industry (as in the source), valid.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+    DataError
+        "{...} does not exist; set [data] sample to a folder that holds it, or rebuild it with
+        data/sample/build.py"
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_sectors
+    >>> sectors = sample_sectors()
+    """
     out = pq.read_table(_file("sp500_sectors.parquet")).to_pandas()
     out = out.astype({c: "str" for c in ("symbol", "name", "sector", "sub_industry")})
     out.insert(0, "known_at", out["asof"] + pd.Timedelta(days=1))
@@ -120,7 +275,37 @@ def sample_sectors() -> pd.DataFrame:  # known_at, asof, symbol, name, sector, s
 def sample_book(
     symbol: str = "SIMA",  # or SIMB
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # messages and the best three levels after each, row by row; int64 but for time
-    "Load the messages of a simulated order book, in LOBSTER's columns and units, and the book after each of them."
+    """Load the messages of a simulated order book, in LOBSTER's columns and units, and the book after each of them.
+
+    Parameters
+    ----------
+    symbol : str, default "SIMA"
+        Or SIMB.
+
+    Returns
+    -------
+    tuple[pd.DataFrame, pd.DataFrame]
+        Messages and the best three levels after each, row by row; int64 but for time.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+    DataError
+        "{...} does not exist; set [data] sample to a folder that holds it, or rebuild it with
+        data/sample/build.py"
+        "the sample has no {...}; {known}"
+
+    References
+    ----------
+    .. [1] Smith, Farmer, Gillemot and Krishnamurthy (2003).
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_book
+    >>> messages, book = sample_book("SIMA")
+    >>> messages.join(book[["ask_price_1", "ask_size_1", "bid_price_1", "bid_size_1"]]).iloc[[20, 21, 22, 23, 24]]
+    """
     table = pq.read_table(_file("book_events.parquet")).to_pandas()
     names = pd.Index(table["symbol"].cat.categories, dtype="str")
     rows = table[table["symbol"].isin(names[_known(names, symbol)])].drop(columns=["symbol", "row"])
@@ -129,7 +314,45 @@ def sample_book(
 
 # %% ../../nbs/data/105_sample.ipynb #8c45dbd9
 def sample_options() -> pd.DataFrame:  # one row a contract, columns as a vendor names them; prices in dollars
-    "Load simulated quotes of index options at the close of 2026-01-30, eight expiries, a vendor's flaws included."
+    """Load simulated quotes of index options at the close of 2026-01-30, eight expiries, a vendor's flaws included.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row a contract, columns as a vendor names them; prices in dollars.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+    DataError
+        "{...} does not exist; set [data] sample to a folder that holds it, or rebuild it with
+        data/sample/build.py"
+
+    References
+    ----------
+    .. [1] Bates (1996, *Review of Financial Studies* 9, 69-107).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_options
+    >>> options = sample_options()
+    >>> pd.Series(
+    ...     {
+    ...         "contracts": len(options),
+    ...         "ask below bid": (options["ask"] < options["bid"]).sum(),
+    ...         "nobody bids": (options["bid"] == 0).sum(),
+    ...         "the vendor's implied volatility below 0.01 %": (options["impliedVolatility"] < 1e-4).sum(),
+    ...     },
+    ...     name="count",
+    ... ).to_frame()
+                                                  count
+    contracts                                      5808
+    ask below bid                                     2
+    nobody bids                                     267
+    the vendor's implied volatility below 0.01 %    540
+    """
     out = pq.read_table(_file("option_chain.parquet")).to_pandas()
     texts = out.astype({c: "str" for c in ("contractSymbol", "option_type")})
     return texts.astype({"lastTradeDate": "datetime64[us, UTC]", "expiration": "datetime64[us]"})

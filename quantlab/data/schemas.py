@@ -127,7 +127,27 @@ SCHEMAS = {
 def bars_schema(
     columns: Sequence[str] = BAR_COLUMNS,  # that the bars have
 ) -> pa.DataFrameSchema:
-    "Build the schema of bars, with rules for the factors that are there."
+    """Build the schema of bars, with rules for the factors that are there.
+
+    Parameters
+    ----------
+    columns : Sequence[str], default BAR_COLUMNS
+        That the bars have.
+
+    Returns
+    -------
+    pa.DataFrameSchema
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import BAR_COLUMNS
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.schemas import bars_schema
+    >>> bars = sample_bars(["AAPL", "C", "GEN"])
+    >>> with_factor, without = (len(bars_schema(columns).checks) for columns in (list(bars), BAR_COLUMNS))
+    >>> with_factor, without
+    (14, 12)
+    """
     factors = [c for c in ("split", "adj") if c in columns]
     return _schema("bars", [*BAR_COLUMNS, *factors], rules=bar_rules(columns))
 
@@ -152,7 +172,53 @@ def check(
     kind: str,  # "bars", "trades", "quotes", "options", "events", "reference" or "universe"
     until: str | pd.Timestamp | None = None,  # no row may be dated later; the door that imports passes the present
 ) -> pd.DataFrame:  # the same object, untouched
-    "Return a frame unchanged; raise DataError for the first rule that a row breaks."
+    """Return a frame unchanged; raise DataError for the first rule that a row breaks.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        From outside.
+    kind : str
+        "bars", "trades", "quotes", "options", "events", "reference" or "universe".
+    until : str | pd.Timestamp | None, default None
+        No row may be dated later; the door that imports passes the present.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same object, untouched.
+
+    Raises
+    ------
+    DataError
+        For the first rule that a row breaks.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+    ConfigError
+        "there is no kind '{kind}'; use one of {...}"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import price_rules
+    >>> from quantlab.data.sample import sample_bars, sample_members, sample_sectors
+    >>> from quantlab.data.schemas import SCHEMAS, _schema, check
+    >>> bars = sample_bars(["AAPL", "C", "GEN"])
+    >>> sectors, spells = sample_sectors(), sample_members()
+    >>> positive = _schema("closes", numbers=["close"], rules=price_rules("close"))
+    >>> [check.error for check in [*positive.columns["close"].checks, *positive.checks]]
+    >>> pd.Series(
+    ...     {kind: ", ".join(check.error for check in schema.checks) for kind, schema in SCHEMAS.items()},
+    ...     name="no row may",
+    ... ).to_frame()
+    >>> real = {"bars": bars, "reference": sectors, "universe": spells}
+    >>> assert all(check(frame, kind) is frame for kind, frame in real.items())
+    >>> pd.Series({kind: len(frame) for kind, frame in real.items()}, name="rows that passed").to_frame()
+               rows that passed
+    bars                  10566
+    reference             93103
+    universe               1230
+    """
     if kind == "bars":
         check_dates(grid(check_panel(frame, BAR_COLUMNS).index).dates)
     elif kind not in SCHEMAS:
@@ -207,7 +273,22 @@ def _touched(
 
 
 class Repaired(NamedTuple):
-    "Hold repaired bars and what was done to them."
+    """Hold repaired bars and what was done to them.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), checked.
+    steps : pd.DataFrame
+        By step, in order: rows taken, changed or moved.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.schemas import REPAIRS, repair_bars
+    >>> bars = sample_bars(["AAPL", "C", "GEN"])
+    >>> untouched = repair_bars(bars, list(REPAIRS))
+    """
 
     bars: pd.DataFrame  # (date, symbol), checked
     steps: pd.DataFrame  # by step, in order: rows taken, changed or moved
@@ -217,7 +298,38 @@ def repair_bars(
     frame: pd.DataFrame,  # bars with columns date and symbol or that index; may be unsorted, repeated, impossible
     steps: Sequence[str],  # names of REPAIRS, applied in this order
 ) -> Repaired:  # the bars, and rows touched by step
-    "Apply the named repairs and no other, count them, and check the result; raise DataError for what is left."
+    """Apply the named repairs and no other, count them, and check the result; raise DataError for what is left.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        Bars with columns date and symbol or that index; may be unsorted, repeated, impossible.
+    steps : Sequence[str]
+        Names of REPAIRS, applied in this order.
+
+    Returns
+    -------
+    Repaired
+        The bars, and rows touched by step.
+
+    Raises
+    ------
+    DataError
+        For what is left.
+    ConfigError
+        "there is no repair {unknown}; use {...}"
+        "there is no kind '{kind}'; use one of {...}"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        On duplicates and missing keys (see as_panel).
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.schemas import REPAIRS, repair_bars
+    >>> bars = sample_bars(["AAPL", "C", "GEN"])
+    >>> untouched = repair_bars(bars, list(REPAIRS))
+    """
     unknown = [step for step in steps if step not in REPAIRS]
     if unknown:
         raise ConfigError(f"there is no repair {unknown}; use {', '.join(REPAIRS)}")

@@ -59,7 +59,25 @@ def split_jumps(
 ) -> (
     pd.DataFrame
 ):  # (date, symbol): before (the last close), open, ratio (new shares for one old), proven (bool, by adj)
-    "List overnight moves that look like a split which the prices do not carry."
+    """List overnight moves that look like a split which the prices do not carry.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol); open, close and optional adj, on the level that is to be examined.
+
+    Returns
+    -------
+    pd.DataFrame
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.seams import split_jumps
+    >>> history = sample_bars()
+    >>> assert split_jumps(history).empty and split_jumps(adjust(history)).empty
+    """
     row, last = _large_moves(bars, 1.7)
     open_, close = bars["open"].to_numpy(), bars["close"].to_numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -76,7 +94,32 @@ def split_jumps(
 
 # %% ../../nbs/data/104_seams.ipynb #a10400016
 class Disagreement(DataError):
-    "Signal rows that two deliveries give differently, by no one ratio."
+    """Signal rows that two deliveries give differently, by no one ratio.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.vendors.download import Download, State
+    >>> class Memory:
+    ...     "Keep bars in memory: a sink for the examples."
+    ...
+    ...     def __init__(self):
+    ...         self.frames, self.received = {}, 0
+    ...
+    ...     def write(self, dataset, interval, frame, revise=False):
+    ...         old = self.frames.get((dataset, interval), frame.iloc[:0])
+    ...         self.frames[dataset, interval] = frame.combine_first(old)[frame.columns]
+    ...         self.received += len(frame)
+    ...
+    ...     def read(self, dataset, interval, symbols=None, start=None, end=None):
+    ...         frame = self.frames[dataset, interval].loc[start:end]
+    ...         return frame if symbols is None else frame[frame.index.get_level_values("symbol").isin(symbols)]
+    >>> def idle(seconds):
+    ...     "Wait for nothing."
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> some = Download(Memory(), State(folder / "some.json"), sleep=idle)
+    """
 
 
 _PRICES = ("open", "high", "low", "close")
@@ -157,7 +200,41 @@ def restatements(
     new: pd.DataFrame,  # (date, symbol), delivered bars, the same columns
     name: str = "",  # of the dataset, for the message
 ) -> pd.DataFrame:  # by symbol: ratios of price, volume, split and adj; symbols that agree are left out
-    "Compare the rows that two deliveries share; raise Disagreement where no ratio explains the difference."
+    """Compare the rows that two deliveries share; raise Disagreement where no ratio explains the difference.
+
+    Parameters
+    ----------
+    old : pd.DataFrame
+        (date, symbol), stored bars.
+    new : pd.DataFrame
+        (date, symbol), delivered bars, the same columns.
+    name : str, default ""
+        Of the dataset, for the message.
+
+    Returns
+    -------
+    pd.DataFrame
+        By symbol: ratios of price, volume, split and adj; symbols that agree are left out.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.seams import rebased, restatements
+    >>> bars = sample_bars(start="2023-10-01")
+    >>> msft = (
+    ...     bars.xs("MSFT", level="symbol", drop_level=False)
+    ...     .loc["2023-10-02":"2023-10-20", ["open", "high", "low", "close", "volume"]]
+    ...     .round(2)
+    ... )
+    >>> prices = ["open", "high", "low", "close"]
+    >>> first, second = msft.loc[:"2023-10-13"], msft.loc["2023-10-09":]
+    >>> second = second.assign(**(0.98 * second[prices]).round(2))
+    >>> moved = rebased(first, second, restatements(first, second))
+    >>> (moved["close"] / msft["close"]).describe()[["min", "max"]].round(4)
+    min    0.98
+    max    0.98
+    Name: close, dtype: float64
+    """
     hit, place = _shared(old, new)
     columns = [c for c in (*_PRICES, "split", "adj") if c in new.columns]
     was, now, col = old.iloc[place], new[hit], grid(new.index).col
@@ -191,7 +268,33 @@ def over(
     old: pd.DataFrame,  # (date, symbol)
     new: pd.DataFrame,  # the same columns
 ) -> pd.DataFrame:  # all rows; where both have one, the new one
-    "Put new rows over old ones, whatever either says."
+    """Put new rows over old ones, whatever either says.
+
+    Parameters
+    ----------
+    old : pd.DataFrame
+        (date, symbol).
+    new : pd.DataFrame
+        The same columns.
+
+    Returns
+    -------
+    pd.DataFrame
+        All rows; where both have one, the new one.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.seams import over
+    >>> written = sample_bars("KO", "2019-01-02", "2019-01-04")
+    >>> corrected = written.iloc[-1:].assign(close=47.0)
+    >>> over(written, corrected)["close"].to_frame()
+                           close
+    date       symbol
+    2019-01-02 KO      46.930000
+    2019-01-03 KO      46.639999
+    2019-01-04 KO      47.000000
+    """
     both = pd.concat([old, new])
     return both[~both.index.duplicated(keep="last")].sort_index()
 
@@ -201,7 +304,41 @@ def rebased(
     new: pd.DataFrame,  # (date, symbol), delivered
     ratios: pd.DataFrame,  # from restatements
 ) -> pd.DataFrame:  # (date, symbol): what to write over the stored rows
-    "Move the delivery that ends earlier to the level of the other, symbol by symbol."
+    """Move the delivery that ends earlier to the level of the other, symbol by symbol.
+
+    Parameters
+    ----------
+    history : pd.DataFrame
+        (date, symbol): all stored rows of the symbols in ratios.
+    new : pd.DataFrame
+        (date, symbol), delivered.
+    ratios : pd.DataFrame
+        From restatements.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol): what to write over the stored rows.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.seams import rebased, restatements
+    >>> bars = sample_bars(start="2023-10-01")
+    >>> msft = (
+    ...     bars.xs("MSFT", level="symbol", drop_level=False)
+    ...     .loc["2023-10-02":"2023-10-20", ["open", "high", "low", "close", "volume"]]
+    ...     .round(2)
+    ... )
+    >>> prices = ["open", "high", "low", "close"]
+    >>> first, second = msft.loc[:"2023-10-13"], msft.loc["2023-10-09":]
+    >>> second = second.assign(**(0.98 * second[prices]).round(2))
+    >>> moved = rebased(first, second, restatements(first, second))
+    >>> (moved["close"] / msft["close"]).describe()[["min", "max"]].round(4)
+    min    0.98
+    max    0.98
+    Name: close, dtype: float64
+    """
     held, come = (f.index.get_level_values("symbol") for f in (history, new))
     last = pd.DataFrame({"old": _last(history), "new": _last(new)}).reindex(ratios.index)
     behind = ratios.index[last["old"] > last["new"]]  # the delivery is the earlier one: what is stored stays
@@ -235,7 +372,32 @@ def settle(
     history: Callable[[list[str]], pd.DataFrame],  # reads all stored rows of some symbols
     name: str = "",  # of the dataset, for messages
 ) -> pd.DataFrame:  # (date, symbol): what to write over the stored rows
-    "Bring a delivery and what is stored to one level, with a warning; raise Disagreement where no ratio does."
+    """Bring a delivery and what is stored to one level, with a warning; raise Disagreement where no ratio does.
+
+    Parameters
+    ----------
+    old : pd.DataFrame
+        (date, symbol): stored rows between the first and the last date of new.
+    new : pd.DataFrame
+        (date, symbol), delivered, the same columns.
+    history : Callable[[list[str]], pd.DataFrame]
+        Reads all stored rows of some symbols.
+    name : str, default ""
+        Of the dataset, for messages.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol): what to write over the stored rows.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.store import Lake
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> lake = Lake(Path(scratch.name) / "lake")
+    """
     ratios = restatements(old, new, name) if len(old) else pd.DataFrame()
     if ratios.empty:
         return new
@@ -258,7 +420,40 @@ def upsert(
     new: pd.DataFrame,  # the same columns
     revise: bool = False,  # True: new rows replace old ones whatever they say
 ) -> pd.DataFrame:  # all rows, on one price level; where both have one, the new one
-    "Put new rows over old ones; raise Disagreement where they contradict each other."
+    """Put new rows over old ones; raise Disagreement where they contradict each other.
+
+    Parameters
+    ----------
+    old : pd.DataFrame
+        (date, symbol).
+    new : pd.DataFrame
+        The same columns.
+    revise : bool, default False
+        True: new rows replace old ones whatever they say.
+
+    Returns
+    -------
+    pd.DataFrame
+        All rows, on one price level; where both have one, the new one.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.seams import upsert
+    >>> bars = sample_bars(start="2023-10-01")
+    >>> msft = (
+    ...     bars.xs("MSFT", level="symbol", drop_level=False)
+    ...     .loc["2023-10-02":"2023-10-20", ["open", "high", "low", "close", "volume"]]
+    ...     .round(2)
+    ... )
+    >>> prices = ["open", "high", "low", "close"]
+    >>> first, second = msft.loc[:"2023-10-13"], msft.loc["2023-10-09":]
+    >>> second = second.assign(**(0.98 * second[prices]).round(2))
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     warnings.simplefilter("always")
+    ...     joined = upsert(first, second)
+    """
     if revise or old.empty or new.empty:
         return over(old, new)
     names = old.index.get_level_values("symbol")

@@ -54,7 +54,39 @@ def prepare(
     interval: str,  # "1d", "1h", "5min" ...
     bars: pd.DataFrame,  # (date, symbol)
 ) -> pd.DataFrame:  # the same rows, float64
-    "Check names, shape and bars before they are stored; raise ConfigError or DataError."
+    """Check names, shape and bars before they are stored; raise ConfigError or DataError.
+
+    Parameters
+    ----------
+    dataset : str
+        A name such as "us" or "crypto_spot".
+    interval : str
+        "1d", "1h", "5min" ...
+    bars : pd.DataFrame
+        (date, symbol).
+
+    Returns
+    -------
+    pd.DataFrame
+        The same rows, float64.
+
+    Raises
+    ------
+    ConfigError
+        Or DataError.
+    DataError
+        For the first rule that a row breaks (see check).
+        "columns {text} hold no numbers; the store keeps numbers by date and symbol: drop them"
+        "{dataset}/{interval}: the first row is dated {...}; daily bars carry plain dates, intraday bars
+        their end in UTC"
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import prepare
+    >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+    >>> assert prepare("us", "1d", bars.astype({"volume": "int64"})).equals(bars)
+    """
     if not _DATASET.fullmatch(dataset):
         raise ConfigError(
             f"'{dataset}' cannot name a dataset; use small letters, digits and underscores, such as 'us_daily'"
@@ -76,7 +108,33 @@ def periods(
     bars: pd.DataFrame,  # (date, symbol)
     interval: str,  # "1d", "1h", "5min" ...
 ) -> dict[str, pd.DataFrame]:  # "2024" or "2024-03" to its rows
-    "Cut bars into the pieces that are stored as one file each."
+    """Cut bars into the pieces that are stored as one file each.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol).
+    interval : str
+        "1d", "1h", "5min" ...
+
+    Returns
+    -------
+    dict[str, pd.DataFrame]
+        "2024" or "2024-03" to its rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import periods
+    >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+    >>> cut = periods(bars, "1d")
+    >>> pd.Series({name: len(piece) for name, piece in cut.items()}, name="rows").to_frame()
+           rows
+    2019  28728
+    2020  28842
+    2021  28728
+    """
     unit = "M" if 0 < Interval(interval).minutes <= 15 else "Y"
     dates = bars.index.get_level_values("date").as_unit("us").asi8.view("M8[us]").astype(f"M8[{unit}]")
     starts = np.flatnonzero(np.r_[True, dates[1:] != dates[:-1]]) if len(bars) else []
@@ -87,7 +145,33 @@ def periods(
 def entry(
     bars: pd.DataFrame,  # one period, not empty
 ) -> dict:  # rows, first, last, hash
-    "Describe the content of one period."
+    """Describe the content of one period.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        One period, not empty.
+
+    Returns
+    -------
+    dict
+        rows, first, last, hash.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import entry, periods, updated
+    >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+    >>> cut = periods(bars, "1d")
+    >>> pd.Series({name: len(piece) for name, piece in cut.items()}, name="rows").to_frame()
+    >>> whole = updated({}, "us", "1d", bars, {name: entry(piece) for name, piece in cut.items()})
+    >>> pd.DataFrame(whole["intervals"]["1d"]["periods"]).T
+           rows                first                 last              hash
+    2019  28728  2019-01-02T00:00:00  2019-12-31T00:00:00  cbf0d5a78333b3af
+    2020  28842  2020-01-02T00:00:00  2020-12-31T00:00:00  76b003502d8d728c
+    2021  28728  2021-01-04T00:00:00  2021-12-31T00:00:00  6c6265f2350dfca8
+    """
     dates = bars.index.get_level_values("date")
     return {"rows": len(bars), "first": dates[0].isoformat(), "last": dates[-1].isoformat(), "hash": data_hash(bars)}
 
@@ -107,7 +191,41 @@ def updated(
     bars: pd.DataFrame,  # what was written: its columns and symbols are added
     entries: dict[str, dict],  # the periods that were written
 ) -> dict:  # the manifest after
-    "Return the manifest of a dataset after a write."
+    """Return the manifest of a dataset after a write.
+
+    Parameters
+    ----------
+    manifest : dict
+        Of the dataset before; {} when it is new.
+    dataset : str
+        Its name.
+    interval : str
+        Of the bars that were written.
+    bars : pd.DataFrame
+        What was written: its columns and symbols are added.
+    entries : dict[str, dict]
+        The periods that were written.
+
+    Returns
+    -------
+    dict
+        The manifest after.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import entry, periods, updated
+    >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+    >>> cut = periods(bars, "1d")
+    >>> pd.Series({name: len(piece) for name, piece in cut.items()}, name="rows").to_frame()
+    >>> whole = updated({}, "us", "1d", bars, {name: entry(piece) for name, piece in cut.items()})
+    >>> pd.DataFrame(whole["intervals"]["1d"]["periods"]).T
+           rows                first                 last              hash
+    2019  28728  2019-01-02T00:00:00  2019-12-31T00:00:00  cbf0d5a78333b3af
+    2020  28842  2020-01-02T00:00:00  2020-12-31T00:00:00  76b003502d8d728c
+    2021  28728  2021-01-04T00:00:00  2021-12-31T00:00:00  6c6265f2350dfca8
+    """
     intervals = dict(manifest.get("intervals", {}))
     before = intervals.get(interval, {"columns": list(bars.columns), "symbols": [], "periods": {}})
     symbols = sorted({*before["symbols"], *bars.index.unique("symbol")})
@@ -174,7 +292,39 @@ def parsed(
     dataset: str,  # that it must speak of
     where: str,  # names the manifest in the message
 ) -> dict:  # the manifest
-    "Read a manifest; raise DataError when it is damaged."
+    """Read a manifest; raise DataError when it is damaged.
+
+    Parameters
+    ----------
+    text : str | bytes
+        JSON.
+    dataset : str
+        That it must speak of.
+    where : str
+        Names the manifest in the message.
+
+    Returns
+    -------
+    dict
+        The manifest.
+
+    Raises
+    ------
+    DataError
+        When it is damaged.
+
+    Examples
+    --------
+    >>> import json
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import entry, parsed, periods, updated
+    >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+    >>> cut = periods(bars, "1d")
+    >>> pd.Series({name: len(piece) for name, piece in cut.items()}, name="rows").to_frame()
+    >>> whole = updated({}, "us", "1d", bars, {name: entry(piece) for name, piece in cut.items()})
+    >>> assert parsed(json.dumps(whole), "us", "the manifest") == whole
+    """
     try:
         manifest = json.loads(text)
         fault = next(_faults(manifest, dataset), "")
@@ -192,7 +342,38 @@ def same_columns(
     interval: str,  # of the bars
     bars: pd.DataFrame,  # about to be written
 ) -> pd.DataFrame:  # the bars, in the stored order of columns
-    "Return bars with the columns of the stored ones; raise DataError when they have others."
+    """Return bars with the columns of the stored ones; raise DataError when they have others.
+
+    Parameters
+    ----------
+    manifest : dict
+        Of the dataset; {} when it is new.
+    interval : str
+        Of the bars.
+    bars : pd.DataFrame
+        About to be written.
+
+    Returns
+    -------
+    pd.DataFrame
+        The bars, in the stored order of columns.
+
+    Raises
+    ------
+    DataError
+        When they have others.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import entry, periods, same_columns, updated
+    >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+    >>> cut = periods(bars, "1d")
+    >>> pd.Series({name: len(piece) for name, piece in cut.items()}, name="rows").to_frame()
+    >>> whole = updated({}, "us", "1d", bars, {name: entry(piece) for name, piece in cut.items()})
+    >>> assert same_columns(whole, "1d", bars[bars.columns[::-1]]).columns.equals(bars.columns)
+    """
     stored = manifest.get("intervals", {}).get(interval, {"columns": list(bars.columns)})["columns"]
     if set(stored) != set(bars.columns):
         raise DataError(
@@ -206,7 +387,42 @@ def listing(
     names: Sequence[str],  # of datasets
     manifest: Callable[[str], dict],  # reads one; raises DataError for a damaged one
 ) -> pd.DataFrame:  # one row per dataset and interval; a damaged dataset has one row, and a column fault says why
-    "Tabulate what manifests say; first and last are ISO dates, of intraday bars in UTC."
+    """Tabulate what manifests say; first and last are ISO dates, of intraday bars in UTC.
+
+    Parameters
+    ----------
+    names : Sequence[str]
+        Of datasets.
+    manifest : Callable[[str], dict]
+        Reads one; raises DataError for a damaged one.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per dataset and interval; a damaged dataset has one row, and a column fault says why.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import entry, listing, periods, updated
+    >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+    >>> cut = periods(bars, "1d")
+    >>> pd.Series({name: len(piece) for name, piece in cut.items()}, name="rows").to_frame()
+    >>> whole = updated({}, "us", "1d", bars, {name: entry(piece) for name, piece in cut.items()})
+    >>> shorter = {
+    ...     "us": whole,
+    ...     "uk": {**whole, "dataset": "uk", "intervals": {"1d": whole["intervals"]["1d"] | {"symbols": ["VOD"]}}},
+    ... }
+    >>> listing(["uk", "us"], shorter.__getitem__)
+      dataset interval  symbols   rows                first                 last  \\
+    0      uk       1d        1  86298  2019-01-02T00:00:00  2021-12-31T00:00:00
+    1      us       1d      114  86298  2019-01-02T00:00:00  2021-12-31T00:00:00
+
+                   hash
+    0  75e0ea52786ad2a4
+    1  75e0ea52786ad2a4
+    """
     rows = []
     for name in names:
         try:
@@ -335,7 +551,33 @@ def selection(
     interval: Interval,  # that is read
     columns: Sequence[str] | None,  # None: all
 ) -> tuple[dict, list[str]]:  # what the manifest says of the interval; the columns to read
-    "Return what a reader asked for; raise DataError when the dataset does not have it."
+    """Return what a reader asked for; raise DataError when the dataset does not have it.
+
+    Parameters
+    ----------
+    manifest : dict
+        Of one dataset.
+    interval : Interval
+        That is read.
+    columns : Sequence[str] | None
+        None: all.
+
+    Returns
+    -------
+    tuple[dict, list[str]]
+        What the manifest says of the interval; the columns to read.
+
+    Raises
+    ------
+    DataError
+        When the dataset does not have it.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.postgres import Postgres
+    >>> show_error(lambda: Postgres(""))
+    """
     part = manifest["intervals"].get(interval)
     if part is None:
         raise DataError(f"'{manifest['dataset']}' has no bars of {interval}; it has {', '.join(manifest['intervals'])}")
@@ -587,23 +829,140 @@ class _Committed:
         self,
         dataset: str,  # a name such as "us"
     ) -> dict:  # version, hash, and by interval: columns, symbols, periods
-        "Return what is committed; raise DataError for a dataset that is not there or whose manifest is damaged."
+        """Return what is committed; raise DataError for a dataset that is not there or whose manifest is damaged.
+
+        Parameters
+        ----------
+        dataset : str
+            A name such as "us".
+
+        Returns
+        -------
+        dict
+            version, hash, and by interval: columns, symbols, periods.
+
+        Raises
+        ------
+        DataError
+            For a dataset that is not there or whose manifest is damaged.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.data.store import Lake
+        >>> scratch = tempfile.TemporaryDirectory()
+        >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+        >>> lake = Lake(Path(scratch.name) / "lake")
+        >>> first = lake.write("us", "1d", bars)
+        >>> assert lake.write("us", "1d", bars) == first and lake.manifest("us")["version"] == 1  # the same call twice
+        """
         return _manifest(self.folder, dataset)
 
     def datasets(self) -> pd.DataFrame:  # dataset, interval, symbols, rows, first, last, hash
-        "List what is there, one row per dataset and interval; a damaged dataset is named in a column fault."
+        """List what is there, one row per dataset and interval; a damaged dataset is named in a column fault.
+
+        Returns
+        -------
+        pd.DataFrame
+            dataset, interval, symbols, rows, first, last, hash.
+
+        Raises
+        ------
+        DataError
+            "{...} is a file, where the folder of the lake is meant; set [data] lake to a folder"
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.data.store import Lake
+        >>> scratch = tempfile.TemporaryDirectory()
+        >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+        >>> lake = Lake(Path(scratch.name) / "lake")
+        >>> pd.testing.assert_frame_equal(lake.read("us"), bars, check_exact=True)
+        >>> lake.datasets()
+          dataset interval  symbols   rows                first                 last  \\
+        0      us       1d      114  86298  2019-01-02T00:00:00  2021-12-31T00:00:00
+
+                       hash
+        0  75e0ea52786ad2a4
+        """
         return listing(_names(self.folder), self.manifest)
 
     def sql(
         self,
         query: str,  # one SELECT in DuckDB's dialect; each dataset and interval is a view, such as us_1d
     ) -> pd.DataFrame:  # the answer
-        "Answer a query through DuckDB, which sees nothing else; raise DataError when it fails."
+        """Answer a query through DuckDB, which sees nothing else; raise DataError when it fails.
+
+        Parameters
+        ----------
+        query : str
+            One SELECT in DuckDB's dialect; each dataset and interval is a view, such as us_1d.
+
+        Returns
+        -------
+        pd.DataFrame
+            The answer.
+
+        Raises
+        ------
+        DataError
+            When it fails.
+        FileNotFoundError
+            When it is gone (see once).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.data.store import Lake
+        >>> scratch = tempfile.TemporaryDirectory()
+        >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+        >>> lake = Lake(Path(scratch.name) / "lake")
+        >>> pd.testing.assert_frame_equal(lake.read("us"), bars, check_exact=True)
+        >>> answer = lake.sql(
+        ...     "SELECT symbol, max(high) AS top, "
+        ...     "count(*) AS n FROM us_1d WHERE date >= '2021-01-01' GROUP BY symbol ORDER BY top DESC LIMIT 3"
+        ... )
+        >>> answer
+          symbol         top    n
+        0   ADBE  699.539978  252
+        1   COST  571.489990  252
+        2    UNH  509.230011  252
+        """
         return _sql(self.folder, query)
 
 # %% ../../nbs/data/110_store.ipynb #f85c43b7
 class Lake(_Committed):
-    "Keep bars as Parquet files under one folder."
+    """Keep bars as Parquet files under one folder.
+
+    Parameters
+    ----------
+    folder : str | Path | None, default None
+        None: the setting [data] lake.
+    timeout : float, default 60.0
+        Seconds that a writer waits for another.
+
+    Raises
+    ------
+    ConfigError
+        For an address (see path).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.store import Lake
+    >>> scratch = tempfile.TemporaryDirectory()
+    >>> lake = Lake(Path(scratch.name) / "lake")
+    """
 
     def __init__(
         self,
@@ -620,7 +979,48 @@ class Lake(_Committed):
         bars: pd.DataFrame,  # (date, symbol), sessions or bar ends in UTC
         revise: bool = False,  # True: new rows replace stored ones whatever they say
     ) -> str:  # the dataset's hash: when it is returned, the rows are committed
-        "Upsert bars by (date, symbol); raise DataError for bars that cannot be, or that contradict the stored ones."
+        """Upsert bars by (date, symbol); raise DataError for bars that cannot be, or that contradict the stored ones.
+
+        Parameters
+        ----------
+        dataset : str
+            A name such as "us".
+        interval : str
+            "1d", "1h", "5min" ...
+        bars : pd.DataFrame
+            (date, symbol), sessions or bar ends in UTC.
+        revise : bool, default False
+            True: new rows replace stored ones whatever they say.
+
+        Returns
+        -------
+        str
+            The dataset's hash: when it is returned, the rows are committed.
+
+        Raises
+        ------
+        DataError
+            For bars that cannot be, or that contradict the stored ones.
+        ConfigError
+            "'{dataset}' cannot name a dataset; use small letters, digits and underscores, such as
+            'us_daily'"
+            Its message names the lengths there are (see as_interval).
+        FileNotFoundError
+            When it is gone (see once).
+        OSError
+            And leave nothing behind (see put).
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.data.store import Lake
+        >>> scratch = tempfile.TemporaryDirectory()
+        >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+        >>> lake = Lake(Path(scratch.name) / "lake")
+        >>> first = lake.write("us", "1d", bars)
+        """
         bars = prepare(dataset, interval, bars)
         return _write(self.folder, dataset, as_interval(interval), bars, revise, self.timeout)
 
@@ -633,7 +1033,47 @@ class Lake(_Committed):
         end: str | pd.Timestamp | None = None,  # last moment, inclusive
         columns: Sequence[str] | None = None,  # None: all
     ) -> pd.DataFrame:  # (date, symbol), float64
-        "Return the panel of some symbols between two moments; raise DataError for what is not there or damaged."
+        """Return the panel of some symbols between two moments; raise DataError for what is not there or damaged.
+
+        Parameters
+        ----------
+        dataset : str
+            A name such as "us".
+        interval : str, default "1d"
+            "1d", "1h", "5min" ...
+        symbols : Sequence[str] | None, default None
+            None: all; unknown ones have no rows.
+        start : str | pd.Timestamp | None, default None
+            First moment, inclusive.
+        end : str | pd.Timestamp | None, default None
+            Last moment, inclusive.
+        columns : Sequence[str] | None, default None
+            None: all.
+
+        Returns
+        -------
+        pd.DataFrame
+            (date, symbol), float64.
+
+        Raises
+        ------
+        DataError
+            For what is not there or damaged.
+        ConfigError
+            Its message names the lengths there are (see as_interval).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.data.store import Lake
+        >>> scratch = tempfile.TemporaryDirectory()
+        >>> bars = sample_bars(start="2019-01-01", end="2021-12-31")
+        >>> lake = Lake(Path(scratch.name) / "lake")
+        >>> pd.testing.assert_frame_equal(lake.read("us"), bars, check_exact=True)
+        """
         asked = {"interval": as_interval(interval), "symbols": symbols, "start": start, "end": end, "columns": columns}
         return _steady(partial(self.manifest, dataset), dataset, partial(_read, self.folder, **asked))
 
@@ -642,7 +1082,39 @@ def verify(
     store,  # a Lake, or what has its five calls
     dataset: str,  # a name such as "us"
 ) -> pd.DataFrame:  # interval, period, rows
-    "Hash all rows again; raise DataError for the first period that is not what the manifest says."
+    """Hash all rows again; raise DataError for the first period that is not what the manifest says.
+
+    Parameters
+    ----------
+    store
+        A Lake, or what has its five calls.
+    dataset : str
+        A name such as "us".
+
+    Returns
+    -------
+    pd.DataFrame
+        interval, period, rows.
+
+    Raises
+    ------
+    DataError
+        For the first period that is not what the manifest says.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import Lake, verify
+    >>> three = sample_bars(["AAPL", "KO", "XOM"], "2019-01-01", "2020-12-31")
+    >>> other = Lake(tempfile.mkdtemp())
+    >>> other.write("three", "1d", three)
+    >>> checked = verify(other, "three")
+    >>> checked
+      interval period  rows
+    0       1d   2019   756
+    1       1d   2020   759
+    """
     rows = []
     for interval, part in store.manifest(dataset)["intervals"].items():
         for period, claimed in part["periods"].items():

@@ -46,7 +46,35 @@ def garch_volatility(
     alpha: float,  # weight of the last squared move
     beta: float,  # weight of the last variance, alpha + beta < 1
 ) -> np.ndarray:  # [n]; the volatility of session t, known before its shock
-    "Run a GARCH(1,1) recursion from its long-run variance (Bollerslev 1986)."
+    """Run a GARCH(1,1) recursion from its long-run variance (Bollerslev 1986).
+
+    Parameters
+    ----------
+    shocks : np.ndarray
+        [n], standard normal.
+    omega : float
+        Variance.
+    alpha : float
+        Weight of the last squared move.
+    beta : float
+        Weight of the last variance, alpha + beta < 1.
+
+    Returns
+    -------
+    np.ndarray
+        [n]; the volatility of session t, known before its shock.
+
+    References
+    ----------
+    .. [1] Bollerslev (1986).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.data.synth import GARCH, garch_volatility
+    >>> z = np.random.default_rng(7).standard_normal(200_000)
+    >>> made_volatility = garch_volatility(z, **GARCH)
+    """
     if len(shocks) < 2:
         return np.full(len(shocks), np.sqrt(omega / (1 - alpha - beta)))
     _, variance = ArchGarch().simulate(
@@ -59,7 +87,29 @@ def rank_ic_of(
     rho: float,  # correlation of two normals, -1..1
     n: int,  # symbols, at least 2
 ) -> float:
-    "Return the expected Spearman correlation of n independent normal pairs (Moran 1948)."
+    """Return the expected Spearman correlation of n independent normal pairs (Moran 1948).
+
+    Parameters
+    ----------
+    rho : float
+        Correlation of two normals, -1..1.
+    n : int
+        symbols, at least 2.
+
+    Returns
+    -------
+    float
+        The expected Spearman correlation of n independent normal pairs (Moran 1948).
+
+    References
+    ----------
+    .. [1] Moran (1948).
+
+    Examples
+    --------
+    >>> from quantlab.data.synth import rank_ic_of
+    >>> assert abs(rank_ic_of(0.5, 2) - 1 / 3) < 1e-12 and abs(rank_ic_of(1.0, 50) - 1) < 1e-12
+    """
     return float(6 / (np.pi * (n + 1)) * (np.arcsin(rho) + (n - 2) * np.arcsin(rho / 2)))
 
 
@@ -67,7 +117,43 @@ def correlation_of(
     ic: float,  # expected rank IC, -1..1
     n: int,  # symbols, at least 2
 ) -> float:
-    "Return the correlation whose expected rank IC among n symbols is ic."
+    """Return the correlation whose expected rank IC among n symbols is ic.
+
+    Parameters
+    ----------
+    ic : float
+        Expected rank IC, -1..1.
+    n : int
+        symbols, at least 2.
+
+    Returns
+    -------
+    float
+        The correlation whose expected rank IC among n symbols is ic.
+
+    References
+    ----------
+    .. [1] Moran (1948).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.synth import correlation_of, rank_ic_of
+    >>> assert all(
+    ...     abs(rank_ic_of(correlation_of(ic, n), n) - ic) < 1e-12
+    ...     for ic in (-0.9, 0.0, 0.05, 0.999)
+    ...     for n in (2, 3, 50)
+    ... )
+    >>> pd.Series(
+    ...     {f"{n} symbols": correlation_of(0.05, n) for n in (2, 10, 50, 500)},
+    ...     name="correlation for a rank IC of 0.05",
+    ... ).round(4).to_frame()
+                 correlation for a rank IC of 0.05
+    2 symbols                               0.0785
+    10 symbols                              0.0576
+    50 symbols                              0.0534
+    500 symbols                             0.0525
+    """
     return 0.0 if ic == 0 else float(brentq(lambda rho: rank_ic_of(rho, n) - ic, -1.0, 1.0, xtol=1e-14))
 
 # %% ../../nbs/data/128_synth.ipynb #c1775d0d
@@ -129,7 +215,31 @@ def _bars(
 # %% ../../nbs/data/128_synth.ipynb #ad3bc144
 @dataclass(frozen=True)
 class SynthMarket:
-    "Hold a made-up market and its truth."
+    """Hold a made-up market and its truth.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol); open high low close volume adj.
+    features : pd.DataFrame
+        (date, symbol); factor, noise_1, noise_2, ...
+    regime : pd.Series
+        By date; the true state, "calm" throughout without regimes.
+    truth : dict[str, float]
+        ic, correlation, step, horizon, persistence, n_symbols, n_dates, n_noise, seed; the drift.
+    market : pd.DataFrame
+        By date; the true common log return from this open to the next, and its volatility.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import check_panel
+    >>> from quantlab.data.bars import check_bars
+    >>> from quantlab.data.synth import synth_market
+    >>> made = synth_market()
+    >>> check_bars(made.bars)
+    >>> check_panel(made.features)
+    >>> made.bars.head()
+    """
 
     bars: pd.DataFrame  # (date, symbol); open high low close volume adj
     features: pd.DataFrame  # (date, symbol); factor, noise_1, noise_2, ...
@@ -194,7 +304,53 @@ def synth_market(
     drift: dict[str, float] | None = None,  # by feature: by how many of its standard deviations it moves; None: nothing
     drift_from: int = 0,  # the first session that has moved, counted from 0
 ) -> SynthMarket:
-    "Make a market with a planted factor; raise ConfigError for what cannot be planted."
+    """Make a market with a planted factor; raise ConfigError for what cannot be planted.
+
+    Parameters
+    ----------
+    n_symbols : int, default 50
+        At least 1; 2 when something is planted.
+    n_dates : int, default 750
+        sessions, at least 1.
+    ic : float, default 0.05
+        Expected rank IC of factor with the open-to-open return over horizon; 0 plants nothing.
+    horizon : int, default 1
+        Sessions of that return, at least 1.
+    persistence : float, default 0.0
+        Of all features from one session to the next, 0 <= phi < 1.
+    n_noise : int, default 4
+        Features that mean nothing.
+    seed : int, default 0
+        Of every random stream; the same seed gives the same market.
+    regimes : bool | str, default True
+        Three volatility states of the market, or one; "garch": one, clustered.
+    calendar : str, default "weekdays"
+        Or "24/7".
+    drift : dict[str, float] | None, default None
+        By feature: by how many of its standard deviations it moves; None: nothing.
+    drift_from : int, default 0
+        The first session that has moved, counted from 0.
+
+    Returns
+    -------
+    SynthMarket
+        A made-up market and its truth.
+
+    Raises
+    ------
+    ConfigError
+        For what cannot be planted.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import check_panel
+    >>> from quantlab.data.bars import check_bars
+    >>> from quantlab.data.synth import synth_market
+    >>> made = synth_market()
+    >>> check_bars(made.bars)
+    >>> check_panel(made.features)
+    >>> made.bars.head()
+    """
     asked = {"n_symbols": n_symbols, "n_dates": n_dates, "n_noise": n_noise, "seed": seed}
     _check_asked(asked, ic, horizon, persistence, regimes, calendar)
     rho = correlation_of(ic, n_symbols)
@@ -225,7 +381,57 @@ def expected_ic_decay(
     truth: dict[str, float],  # of a SynthMarket
     horizons: list[int],  # sessions, each at least 1
 ) -> pd.Series:  # by horizon
-    "Return the expected rank IC of the planted factor over any horizon."
+    """Return the expected rank IC of the planted factor over any horizon.
+
+    Parameters
+    ----------
+    truth : dict[str, float]
+        Of a SynthMarket.
+    horizons : list[int]
+        sessions, each at least 1.
+
+    Returns
+    -------
+    pd.Series
+        By horizon.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dataclasses import replace
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.data.synth import GARCH, expected_ic_decay, garch_volatility, synth_market
+    >>> from scipy.stats import rankdata
+    >>> market = sample_context("SPY")["close"].droplevel("symbol").pct_change()
+    >>> z = np.random.default_rng(7).standard_normal(200_000)
+    >>> made_volatility = garch_volatility(z, **GARCH)
+    >>> fat = (made_volatility * z) ** 4
+    >>> a, b = GARCH["alpha"], GARCH["beta"]
+    >>> seen = fat.mean() / ((made_volatility * z) ** 2).mean() ** 2
+    >>> made = synth_market()
+    >>> opens, closes = (np.log(to_wide(made.bars[c]).to_numpy()) for c in ("open", "close"))
+    >>> def measured_ic(market, column="factor"):
+    ...     h = market.truth["horizon"]
+    ...     opens = to_wide(market.bars["open"]).to_numpy()
+    ...     score = to_wide(market.features[column]).to_numpy()[: -h - 1]
+    ...     y = opens[h + 1 :] / opens[1:-h] - 1
+    ...     centred = [(r - r.mean(axis=1, keepdims=True)) for r in (rankdata(score, axis=1), rankdata(y, axis=1))]
+    ...     a, b = centred
+    ...     return ((a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))).mean()
+    >>> horizons = [1, 2, 3, 5, 10, 20, 40]
+    >>> fig, ax = figure(
+    ...     "A persistent signal is worth most over the horizon on which it lives", "horizon, sessions", "rank IC"
+    ... )
+    >>> for phi, color in ((0.0, COLORS[0]), (0.9, COLORS[1])):
+    ...     market = synth_market(60, 1500, ic=0.1, horizon=5, persistence=phi, seed=7)
+    ...     seen = [measured_ic(replace(market, truth=market.truth | {"horizon": h})) for h in horizons]
+    ...     true = expected_ic_decay(market.truth, horizons)
+    ...     ax.plot(true, color=color, label=f"expected, persistence {phi}")
+    ...     ax.plot(horizons, seen, "o", color=color, label="measured")
+    ...     assert abs(true[5] - 0.1) < 1e-12 and (seen - true).abs().max() < 0.02
+    """
     sums, step = {h: _sums(h, truth["persistence"]) for h in horizons}, truth["step"]
     rho = {h: step * a / np.sqrt(step**2 * b + (1 - step**2) * h) for h, (a, b) in sums.items()}
     return pd.Series(
@@ -268,7 +474,35 @@ def synth_minutes(
 ) -> tuple[
     pd.DataFrame, pd.DataFrame
 ]:  # 1-minute bars by (end UTC, symbol); truth by (date, symbol): high_at, low_at, volatility
-    "Lay 1-minute bars through daily ones that they add up to; raise ConfigError for more minutes than a day has."
+    """Lay 1-minute bars through daily ones that they add up to; raise ConfigError for more minutes than a day has.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol); daily bars, valid.
+    minutes : int, default 390
+        Of a session, 1 to 1440.
+    opens : str, default "14:30"
+        Time of the open, UTC.
+    seed : int, default 0
+        Of the path; the same seed gives the same minutes.
+
+    Returns
+    -------
+    tuple[pd.DataFrame, pd.DataFrame]
+        1-minute bars by (end UTC, symbol); truth by (date, symbol): high_at, low_at, volatility.
+
+    Raises
+    ------
+    ConfigError
+        For more minutes than a day has.
+
+    Examples
+    --------
+    >>> from quantlab.data.synth import synth_market, synth_minutes
+    >>> many = synth_market(10, 60, ic=0.0, seed=3).bars
+    >>> fine, plan = synth_minutes(many, seed=3)
+    """
     if not 1 <= minutes <= 1440:
         raise ConfigError(f"minutes={minutes}, expected 1 to 1440")
     rng = np.random.default_rng([seed, 5])
@@ -299,7 +533,34 @@ def synth_coins(
     persistence: float = 0.97,  # of the drift from bar to bar, 0 <= phi < 1
     seed: int = 7,  # the same seed gives the same market
 ) -> SynthMarket:  # bars by (end of the bar in UTC, coin), from 2020-01-01 on
-    "Make 4-hour bars of three coins with a slow drift; raise ConfigError for what cannot be planted."
+    """Make 4-hour bars of three coins with a slow drift; raise ConfigError for what cannot be planted.
+
+    Parameters
+    ----------
+    n : int, default 3000
+        Bars of each coin; 2,190 are a year.
+    ic : float, default 0.15
+        Expected rank IC of the hidden drift with the open-to-open return over a day; 0: none.
+    persistence : float, default 0.97
+        Of the drift from bar to bar, 0 <= phi < 1.
+    seed : int, default 7
+        The same seed gives the same market.
+
+    Returns
+    -------
+    SynthMarket
+        Bars by (end of the bar in UTC, coin), from 2020-01-01 on.
+
+    Raises
+    ------
+    ConfigError
+        For what cannot be planted.
+
+    Examples
+    --------
+    >>> from quantlab.data.synth import synth_coins
+    >>> coins = synth_coins()
+    """
     made = synth_market(len(COINS), n, ic, 6, persistence, 0, seed, calendar="24/7")
     ends = pd.date_range("2020-01-01 04:00", periods=n, freq="4h", tz="UTC", unit="us", name="date")
     named = pd.MultiIndex.from_product([ends, COINS], names=["date", "symbol"])
@@ -318,7 +579,54 @@ def synth_fills(
 ) -> tuple[
     pd.DataFrame, dict[str, float]
 ]:  # row number: date, symbol, quantity (signed), mid, price, volatility, participation; truth
-    "Draw fills whose spread and impact are known; raise DataError for bars too short to have a volatility."
+    """Draw fills whose spread and impact are known; raise DataError for bars too short to have a volatility.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol); at least two rows of a series to have a volatility.
+    n : int, default 1000
+        fills, drawn with replacement from rows with volume.
+    spread_bps : float, default 10.0
+        Of the price.
+    impact : float, default 0.7
+        Y, in daily volatilities.
+    noise_bps : float, default 20.0
+        Standard deviation of what is neither.
+    seed : int, default 0
+        Of the draw; the same seed gives the same fills.
+
+    Returns
+    -------
+    tuple[pd.DataFrame, dict[str, float]]
+        Row number: date, symbol, quantity (signed), mid, price, volatility, participation; truth.
+
+    Raises
+    ------
+    DataError
+        For bars too short to have a volatility.
+
+    References
+    ----------
+    .. [1] Almgren et al. (2005).
+    .. [2] Tóth et al. (2011).
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import check_panel, to_wide
+    >>> from quantlab.core.plot import COLORS, figure, shade
+    >>> from quantlab.data.bars import check_bars
+    >>> from quantlab.data.synth import synth_fills, synth_market
+    >>> made = synth_market()
+    >>> check_bars(made.bars)
+    >>> check_panel(made.features)
+    >>> fig, ax = figure(
+    ...     "Thirty months of a made-up market: four stocks and the true turbulent spells", "", "close"
+    ... )
+    >>> ax.plot(to_wide(made.bars["close"]).iloc[::10, :4], lw=0.9)
+    >>> shade(ax, made.regime == "turbulent", color=COLORS[1], label="turbulent")
+    >>> fills, cost_truth = synth_fills(made.bars, n=5000, seed=4)
+    """
     volatility = (
         np.log(bars["close"])
         .groupby(level="symbol")
@@ -364,7 +672,65 @@ def synth_damage(
     spikes: int = 0,  # bars at half their price, at most one a symbol
     seed: int = 0,  # of the damage; the same seed gives the same faults
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # bars; truth: rule, symbol, date (the last one of what stops), value
-    "Spoil bars and say how; raise ConfigError for damage that the panel cannot take."
+    """Spoil bars and say how; raise ConfigError for damage that the panel cannot take.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol); every symbol on every date, at least 60 dates.
+    missing : float, default 0.0
+        Share of rows taken out, away from ends and other faults.
+    delisted : float, default 0.0
+        Share of symbols that stop, each on a date of its own.
+    censored : float, default 0.0
+        Share of symbols that stop together, on one date.
+    spikes : int, default 0
+        Bars at half their price, at most one a symbol.
+    seed : int, default 0
+        Of the damage; the same seed gives the same faults.
+
+    Returns
+    -------
+    tuple[pd.DataFrame, pd.DataFrame]
+        Bars; truth: rule, symbol, date (the last one of what stops), value.
+
+    Raises
+    ------
+    ConfigError
+        For damage that the panel cannot take.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import check_panel, to_wide
+    >>> from quantlab.core.plot import COLORS, figure, shade
+    >>> from quantlab.data.bars import check_bars
+    >>> from quantlab.data.quality import findings
+    >>> from quantlab.data.synth import synth_damage, synth_market
+    >>> made = synth_market()
+    >>> check_bars(made.bars)
+    >>> check_panel(made.features)
+    >>> fig, ax = figure(
+    ...     "Thirty months of a made-up market: four stocks and the true turbulent spells", "", "close"
+    ... )
+    >>> ax.plot(to_wide(made.bars["close"]).iloc[::10, :4], lw=0.9)
+    >>> shade(ax, made.regime == "turbulent", color=COLORS[1], label="turbulent")
+    >>> spoilt, done = synth_damage(made.bars, missing=0.002, delisted=0.1, censored=0.12, spikes=12, seed=5)
+    >>> listed = findings(spoilt).astype({"rule": "str"})
+    >>> keys = ["rule", "symbol", "date"]
+    >>> for rule in ("spike", "ends_together"):
+    ...     assert (
+    ...         listed.loc[listed["rule"] == rule, keys]
+    ...         .reset_index(drop=True)
+    ...         .equals(done.loc[done["rule"] == rule, keys].reset_index(drop=True))
+    ...     )
+    >>> done.groupby("rule")["value"].agg(["size", "sum"])
+                   size   sum
+    rule
+    delisted          5   5.0
+    ends_together     6  36.0
+    missing          75  75.0
+    spike            12  -6.0
+    """
     at, rng = grid(bars.index), np.random.default_rng([seed, 7])
     n, width = len(at.dates), len(at.symbols)
     dead, ended = round(delisted * width), round(censored * width)

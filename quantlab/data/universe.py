@@ -20,7 +20,32 @@ def known_spells(
     spells: pd.DataFrame,  # symbol, start, end (inclusive; NaT = still in)
     when: str | pd.Timestamp,  # the last day that may be known
 ) -> pd.DataFrame:  # the spells begun by then; later ends are NaT
-    "Return the spells as they stood on a day."
+    """Return the spells as they stood on a day.
+
+    Parameters
+    ----------
+    spells : pd.DataFrame
+        symbol, start, end (inclusive; NaT = still in).
+    when : str | pd.Timestamp
+        The last day that may be known.
+
+    Returns
+    -------
+    pd.DataFrame
+        The spells begun by then; later ends are NaT.
+
+    Raises
+    ------
+    DataError
+        For the first rule that a row breaks (see check).
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_members
+    >>> from quantlab.data.universe import known_spells
+    >>> spells = sample_members()
+    >>> gone = known_spells(spells, "2005-06-30")
+    """
     begun = check(spells, "universe")[spells["start"] <= pd.Timestamp(when)]
     return begun.assign(end=begun["end"].where(begun["end"] < pd.Timestamp(when)))
 
@@ -30,7 +55,34 @@ def members(
     start: str | pd.Timestamp,  # a day
     end: str | pd.Timestamp | None = None,  # through this day; None: on the first day alone
 ) -> list[str]:  # sorted
-    "List who was in on a day, or at any time between two days."
+    """List who was in on a day, or at any time between two days.
+
+    Parameters
+    ----------
+    spells : pd.DataFrame
+        symbol, start, end.
+    start : str | pd.Timestamp
+        A day.
+    end : str | pd.Timestamp | None, default None
+        Through this day; None: on the first day alone.
+
+    Returns
+    -------
+    list[str]
+        Sorted.
+
+    Raises
+    ------
+    DataError
+        For the first rule that a row breaks (see check).
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_members
+    >>> from quantlab.data.universe import members
+    >>> spells = sample_members()
+    >>> assert len(members(spells, "2010-01-04")) == 499
+    """
     start = pd.Timestamp(start)
     end = start if end is None else pd.Timestamp(end)
     inside = (check(spells, "universe")["start"] <= end) & (spells["end"].isna() | (spells["end"] >= start))
@@ -41,7 +93,54 @@ def member_mask(
     spells: pd.DataFrame,  # symbol, start, end
     index: pd.MultiIndex,  # (date, symbol), of a panel
 ) -> pd.Series:  # bool on exactly that index
-    "Mark the rows whose symbol was in on their date."
+    """Mark the rows whose symbol was in on their date.
+
+    Parameters
+    ----------
+    spells : pd.DataFrame
+        symbol, start, end.
+    index : pd.MultiIndex
+        (date, symbol), of a panel.
+
+    Returns
+    -------
+    pd.Series
+        Bool on exactly that index.
+
+    Raises
+    ------
+    DataError
+        For the first rule that a row breaks (see check).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.data.sample import sample_bars, sample_members
+    >>> from quantlab.data.universe import member_mask, members
+    >>> spells = sample_members()
+    >>> first, last = (set(members(spells, day)) for day in ("2005-01-03", "2025-01-02"))
+    >>> fig, ax = figure(
+    ...     f"Of {len(first)} members of January 2005, {len(first & last)} were members twenty years later",
+    ...     "",
+    ...     "names",
+    ... )
+    >>> days = pd.date_range("2005-01-03", "2025-01-02", freq="QS")
+    >>> ax.plot(days, [len(members(spells, day)) for day in days], label="members")
+    >>> ax.plot(
+    ...     days,
+    ...     [len(first & set(members(spells, day))) for day in days],
+    ...     label="members of January 2005 among them",
+    ... )
+    >>> bars = sample_bars(["DD", "KSS", "AAPL"])
+    >>> mask = member_mask(spells, bars.index)
+    >>> mask.groupby(level="symbol").mean().to_frame("share of sessions in the index")
+            share of sessions in the index
+    symbol
+    AAPL                          1.000000
+    DD                            0.875639
+    KSS                           0.765758
+    """
     at = grid(index)
     days = at.dates.tz_localize(None).normalize() if at.dates.tz is not None else at.dates
     inside = np.zeros((len(days), len(at.symbols)), dtype=bool)
@@ -58,7 +157,35 @@ def sectors_asof(
     index: pd.MultiIndex,  # (date, symbol), of a panel; daily
     snapshots: pd.DataFrame | None = None,  # known_at, symbol, sector; None: the sample's
 ) -> pd.Series:  # str on exactly that index; missing where nothing was known
-    "Return the sector that each row's symbol was known to be in."
+    """Return the sector that each row's symbol was known to be in.
+
+    Parameters
+    ----------
+    index : pd.MultiIndex
+        (date, symbol), of a panel; daily.
+    snapshots : pd.DataFrame | None, default None
+        known_at, symbol, sector; None: the sample's.
+
+    Returns
+    -------
+    pd.Series
+        Str on exactly that index; missing where nothing was known.
+
+    Raises
+    ------
+    DataError
+        For the first rule that a row breaks (see check).
+        Without known_at (see as_of).
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.universe import sectors_asof
+    >>> yearly = sample_bars(["AAPL", "CMCSA", "DIS", "GOOGL"], start="2012-01-01")
+    >>> known = sectors_asof(yearly.index)
+    """
     if snapshots is None:
         known = sample_sectors()
         snapshots = known[known["valid"]]
@@ -73,7 +200,37 @@ def series_ends(
     many: int = 5,  # series that end on one day, from which on the source is to blame
     alive: int = 5,  # a series is alive when it ends within this many sessions of the panel's end
 ) -> pd.DataFrame:  # by symbol: last (date), together (series that end on it), status
-    "Tell series that are alive from the delisted, whose end is known, and the censored, whose source stops."
+    """Tell series that are alive from the delisted, whose end is known, and the censored, whose source stops.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol).
+    many : int, default 5
+        Series that end on one day, from which on the source is to blame.
+    alive : int, default 5
+        A series is alive when it ends within this many sessions of the panel's end.
+
+    Returns
+    -------
+    pd.DataFrame
+        By symbol: last (date), together (series that end on it), status.
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.universe import series_ends
+    >>> ends = series_ends(sample_bars())
+    >>> ends[ends["status"] != "alive"]
+                 last  together    status
+    symbol
+    AABA   2018-07-18         6  censored
+    AET    2018-07-18         6  censored
+    APC    2018-07-18         6  censored
+    ARNC   2018-07-18         6  censored
+    DO     2018-07-18         6  censored
+    STI    2018-07-18         6  censored
+    """
     last = symbol_coverage(bars)["last"]
     sessions = pd.DatetimeIndex(np.unique(bars.index.get_level_values("date")))
     together = last.map(last.value_counts()).astype("int64")

@@ -25,7 +25,47 @@ def split_readings(
     values: pd.Series,  # the column, float64; rows by symbol and date
     symbols: np.ndarray,  # of the rows
 ) -> dict[str, pd.Series]:  # reading -> split factor
-    "List what a split column can mean by its values alone."
+    """List what a split column can mean by its values alone.
+
+    Parameters
+    ----------
+    values : pd.Series
+        The column, float64; rows by symbol and date.
+    symbols : np.ndarray
+        Of the rows.
+
+    Returns
+    -------
+    dict[str, pd.Series]
+        Reading -> split factor.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.importer.actions import split_readings
+    >>> days = pd.MultiIndex.from_product(
+    ...     [pd.to_datetime(["2014-06-05", "2014-06-06", "2014-06-09", "2014-06-10"]), ["AAPL"]],
+    ...     names=["date", "symbol"],
+    ... )
+    >>> columns = pd.DataFrame(
+    ...     {
+    ...         "ratio of the event": [1, 1, 7, 1.0],
+    ...         "Yahoo's event": [0, 0, 7, 0.0],
+    ...         "factor": [1 / 7, 1 / 7, 1, 1],
+    ...         "divisor": [7, 7, 1, 1.0],
+    ...     },
+    ...     index=days,
+    ... )
+    >>> who = days.get_level_values("symbol").to_numpy()
+    >>> by_hand = split_readings(columns["ratio of the event"], who)
+    >>> pd.DataFrame(by_hand)
+                       none     event  factor   divisor
+    date       symbol
+    2014-06-05 AAPL     1.0  0.142857     1.0  1.000000
+    2014-06-06 AAPL     1.0  0.142857     1.0  1.000000
+    2014-06-09 AAPL     1.0  1.000000     7.0  0.142857
+    2014-06-10 AAPL     1.0  1.000000     1.0  1.000000
+    """
     values, ones = values.fillna(0.0), pd.Series(1.0, index=values.index)
     plain = values.isin([0.0, 1.0])
     readings = {"none": ones}
@@ -93,7 +133,59 @@ def read_split(
     name: str,  # of the column, for messages
     told: str | None = None,  # a reading; None: the prices decide
 ) -> tuple[str | None, pd.Series]:  # the reading (None: no event in the rows), split
-    "Read a column of splits and check it against the price; raise DataError for what contradicts or is undecided."
+    """Read a column of splits and check it against the price; raise DataError for what contradicts or is undecided.
+
+    Parameters
+    ----------
+    close : pd.Series
+        As in the file; index (date, symbol), rows by symbol and date.
+    values : pd.Series
+        The column, same index.
+    name : str
+        Of the column, for messages.
+    told : str | None, default None
+        A reading; None: the prices decide.
+
+    Returns
+    -------
+    tuple[str | None, pd.Series]
+        The reading (None: no event in the rows), split.
+
+    Raises
+    ------
+    DataError
+        For what contradicts or is undecided.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.importer.actions import READINGS, _moves, read_split, split_readings
+    >>> days = pd.MultiIndex.from_product(
+    ...     [pd.to_datetime(["2014-06-05", "2014-06-06", "2014-06-09", "2014-06-10"]), ["AAPL"]],
+    ...     names=["date", "symbol"],
+    ... )
+    >>> traded = pd.Series([647.35, 645.57, 93.70, 94.25], index=days, name="close")
+    >>> columns = pd.DataFrame(
+    ...     {
+    ...         "ratio of the event": [1, 1, 7, 1.0],
+    ...         "Yahoo's event": [0, 0, 7, 0.0],
+    ...         "factor": [1 / 7, 1 / 7, 1, 1],
+    ...         "divisor": [7, 7, 1, 1.0],
+    ...     },
+    ...     index=days,
+    ... )
+    >>> who = days.get_level_values("symbol").to_numpy()
+    >>> by_hand = split_readings(columns["ratio of the event"], who)
+    >>> adds = pd.DataFrame({reading: _moves(split, who) for reading, split in by_hand.items()})
+    >>> found = {label: read_split(traded, columns[label], label) for label in columns}
+    >>> assert [reading for reading, _ in found.values()] == ["event", "event", "factor", "divisor"]
+    >>> pd.Series({label: READINGS[reading] for label, (reading, _) in found.items()}, name="read as").to_frame()
+                                                  read as
+    ratio of the event  the ratio of the event on its day
+    Yahoo's event       the ratio of the event on its day
+    factor               a factor to multiply prices with
+    divisor                           a divisor of prices
+    """
     symbols = close.index.get_level_values("symbol").to_numpy()
     readings = split_readings(values, symbols)
     if told and told not in readings:
@@ -130,7 +222,78 @@ def cash_factor(
     cash: pd.Series,  # money per share on the day without it, in the file's prices
     name: str,  # of the column, for messages
 ) -> pd.Series:  # adj: total-return price = close x split x adj
-    "Turn amounts of cash into a factor; raise DataError for amounts that are none."
+    """Turn amounts of cash into a factor; raise DataError for amounts that are none.
+
+    Parameters
+    ----------
+    close : pd.Series
+        As in the file; index (date, symbol), rows by symbol and date.
+    split : pd.Series
+        Same index.
+    cash : pd.Series
+        Money per share on the day without it, in the file's prices.
+    name : str
+        Of the column, for messages.
+
+    Returns
+    -------
+    pd.Series
+        adj: total-return price = close x split x adj.
+
+    Raises
+    ------
+    DataError
+        For amounts that are none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.importer.actions import READINGS, _moves, cash_factor, read_split, split_readings
+    >>> days = pd.MultiIndex.from_product(
+    ...     [pd.to_datetime(["2014-06-05", "2014-06-06", "2014-06-09", "2014-06-10"]), ["AAPL"]],
+    ...     names=["date", "symbol"],
+    ... )
+    >>> traded = pd.Series([647.35, 645.57, 93.70, 94.25], index=days, name="close")
+    >>> columns = pd.DataFrame(
+    ...     {
+    ...         "ratio of the event": [1, 1, 7, 1.0],
+    ...         "Yahoo's event": [0, 0, 7, 0.0],
+    ...         "factor": [1 / 7, 1 / 7, 1, 1],
+    ...         "divisor": [7, 7, 1, 1.0],
+    ...     },
+    ...     index=days,
+    ... )
+    >>> who = days.get_level_values("symbol").to_numpy()
+    >>> by_hand = split_readings(columns["ratio of the event"], who)
+    >>> adds = pd.DataFrame({reading: _moves(split, who) for reading, split in by_hand.items()})
+    >>> found = {label: read_split(traded, columns[label], label) for label in columns}
+    >>> assert all(np.allclose(split, [1 / 7, 1 / 7, 1, 1]) for _, split in found.values())
+    >>> assert [reading for reading, _ in found.values()] == ["event", "event", "factor", "divisor"]
+    >>> pd.Series({label: READINGS[reading] for label, (reading, _) in found.items()}, name="read as").to_frame()
+    >>> fig, ax = figure(
+    ...     "Read as a factor, the event of seven leaves the fall and adds a second one",
+    ...     "session",
+    ...     "close, dollars as of the last day",
+    ... )
+    >>> for label, split in (("event", by_hand["event"]), ("factor", by_hand["factor"])):
+    ...     ax.plot(
+    ...         [f"{d:%d %b}" for d in days.get_level_values("date")],
+    ...         traded * split / split.iloc[-1],
+    ...         marker="o",
+    ...         label=f"read as {label}",
+    ...     )
+    >>> paid = pd.Series([0, 0, 0, 0.94], index=days)
+    >>> adj = cash_factor(traded, by_hand["event"], paid, "divCash")
+    >>> adj.rename("adj").to_frame()
+                            adj
+    date       symbol
+    2014-06-05 AAPL    0.989968
+    2014-06-06 AAPL    0.989968
+    2014-06-09 AAPL    0.989968
+    2014-06-10 AAPL    1.000000
+    """
     symbols, cash = close.index.get_level_values("symbol").to_numpy(), cash.fillna(0.0)
     if (cash < 0).any() or (cash != 0).mean() > 0.5:
         raise DataError(
@@ -157,7 +320,70 @@ def take_splits(
     name: str,  # of its column, for messages
     told: str | None = None,  # "none": take no split out
 ) -> tuple[pd.Series, pd.Series]:  # split, adj; their product is total up to a scale
-    "Part a total-return factor into splits and dividends; raise DataError where the price contradicts it."
+    """Part a total-return factor into splits and dividends; raise DataError where the price contradicts it.
+
+    Parameters
+    ----------
+    close : pd.Series
+        As in the file; index (date, symbol), rows by symbol and date.
+    total : pd.Series
+        Adjusted close / close, or a factor given as such.
+    name : str
+        Of its column, for messages.
+    told : str | None, default None
+        "none": take no split out.
+
+    Returns
+    -------
+    tuple[pd.Series, pd.Series]
+        split, adj; their product is total up to a scale.
+
+    Raises
+    ------
+    DataError
+        Where the price contradicts it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import figure
+    >>> from quantlab.importer.actions import READINGS, _moves, read_split, split_readings, take_splits
+    >>> days = pd.MultiIndex.from_product(
+    ...     [pd.to_datetime(["2014-06-05", "2014-06-06", "2014-06-09", "2014-06-10"]), ["AAPL"]],
+    ...     names=["date", "symbol"],
+    ... )
+    >>> traded = pd.Series([647.35, 645.57, 93.70, 94.25], index=days, name="close")
+    >>> columns = pd.DataFrame(
+    ...     {
+    ...         "ratio of the event": [1, 1, 7, 1.0],
+    ...         "Yahoo's event": [0, 0, 7, 0.0],
+    ...         "factor": [1 / 7, 1 / 7, 1, 1],
+    ...         "divisor": [7, 7, 1, 1.0],
+    ...     },
+    ...     index=days,
+    ... )
+    >>> who = days.get_level_values("symbol").to_numpy()
+    >>> by_hand = split_readings(columns["ratio of the event"], who)
+    >>> adds = pd.DataFrame({reading: _moves(split, who) for reading, split in by_hand.items()})
+    >>> found = {label: read_split(traded, columns[label], label) for label in columns}
+    >>> assert all(np.allclose(split, [1 / 7, 1 / 7, 1, 1]) for _, split in found.values())
+    >>> assert [reading for reading, _ in found.values()] == ["event", "event", "factor", "divisor"]
+    >>> pd.Series({label: READINGS[reading] for label, (reading, _) in found.items()}, name="read as").to_frame()
+    >>> fig, ax = figure(
+    ...     "Read as a factor, the event of seven leaves the fall and adds a second one",
+    ...     "session",
+    ...     "close, dollars as of the last day",
+    ... )
+    >>> for label, split in (("event", by_hand["event"]), ("factor", by_hand["factor"])):
+    ...     ax.plot(
+    ...         [f"{d:%d %b}" for d in days.get_level_values("date")],
+    ...         traded * split / split.iloc[-1],
+    ...         marker="o",
+    ...         label=f"read as {label}",
+    ...     )
+    >>> split, rest = take_splits(traded, pd.Series([0.14, 0.14, 0.98, 0.99], index=days), "adjClose")
+    """
     symbols = close.index.get_level_values("symbol").to_numpy()
     jump, move = _moves(total, symbols), _moves(close, symbols)
     wrong = (jump.abs() > np.log(1.25)) & ((jump + move).abs() > np.maximum(_JUMP, 0.75 * jump.abs()))
@@ -226,7 +452,59 @@ def apply_actions(
 ) -> tuple[
     pd.DataFrame, str | None, list[str]
 ]:  # bars with split and adj where they are known; the reading of splits; what was done
-    "Turn a vendor's columns of splits and dividends into our factors; raise DataError for what contradicts the prices."
+    """Turn a vendor's columns of splits and dividends into our factors; raise DataError for what contradicts the
+    prices.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        Panel of bars, prices as in the file.
+    given : dict[str, pd.Series]
+        Of split, dividend, adj_close, adj: what the file has, float64, same index.
+    names : dict[str, str]
+        Our name -> the file's, for messages.
+    told : str | None, default None
+        A reading of the splits; None: the prices decide.
+    dividends : str | None, default None
+        "cash": the prices do not hold them; "none": leave them out.
+
+    Returns
+    -------
+    tuple[pd.DataFrame, str | None, list[str]]
+        Bars with split and adj where they are known; the reading of splits; what was done.
+
+    Raises
+    ------
+    DataError
+        For what contradicts the prices.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.importer.actions import apply_actions
+    >>> days = pd.MultiIndex.from_product(
+    ...     [pd.to_datetime(["2014-06-05", "2014-06-06", "2014-06-09", "2014-06-10"]), ["AAPL"]],
+    ...     names=["date", "symbol"],
+    ... )
+    >>> traded = pd.Series([647.35, 645.57, 93.70, 94.25], index=days, name="close")
+    >>> columns = pd.DataFrame(
+    ...     {
+    ...         "ratio of the event": [1, 1, 7, 1.0],
+    ...         "Yahoo's event": [0, 0, 7, 0.0],
+    ...         "factor": [1 / 7, 1 / 7, 1, 1],
+    ...         "divisor": [7, 7, 1, 1.0],
+    ...     },
+    ...     index=days,
+    ... )
+    >>> paid = pd.Series([0, 0, 0, 0.94], index=days)
+    >>> bars = traded.to_frame()
+    >>> made, reading, said = apply_actions(
+    ...     bars,
+    ...     {"split": columns["ratio of the event"], "dividend": paid},
+    ...     {"split": "splitFactor", "dividend": "divCash"},
+    ... )
+    >>> said
+    """
     order = bars.index if not given else bars.sort_index(level=["symbol", "date"]).index
     given, close = {ours: values.loc[order] for ours, values in given.items()}, bars["close"].loc[order]
     split, adj, reading, said = None, None, None, []

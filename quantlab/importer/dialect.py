@@ -32,7 +32,35 @@ _KINDS = {".csv": "text", ".tsv": "text", ".txt": "text", ".parquet": "parquet",
 def kind_of(
     file: Path,  # its name is looked at, not its contents
 ) -> tuple[str, str]:  # "text", "parquet", "excel" or "" (unknown); the name without its endings
-    "Say what a file is by its name."
+    """Say what a file is by its name.
+
+    Parameters
+    ----------
+    file : Path
+        Its name is looked at, not its contents.
+
+    Returns
+    -------
+    tuple[str, str]
+        "text", "parquet", "excel" or "" (unknown); the name without its endings.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pathlib import Path
+    >>> from quantlab.importer.dialect import kind_of
+    >>> names = ["AAPL.csv", "GOOG.CSV", "BRK.B.csv.gz", "eurusd.zip", "bars.Parquet", "notes.md", "book.xlsx"]
+    >>> assert [kind_of(Path(n)) for n in names][:3] == [("text", "AAPL"), ("text", "GOOG"), ("text", "BRK.B")]
+    >>> pd.DataFrame([kind_of(Path(n)) for n in names], index=names, columns=["kind", "name"])
+                     kind      name
+    AAPL.csv         text      AAPL
+    GOOG.CSV         text      GOOG
+    BRK.B.csv.gz     text     BRK.B
+    eurusd.zip       text    eurusd
+    bars.Parquet  parquet      bars
+    notes.md               notes.md
+    book.xlsx       excel      book
+    """
     name, packed = file.name, False
     while Path(name).suffix.lower() in (".gz", ".zip"):
         name, packed = name[: -len(Path(name).suffix)], True
@@ -44,7 +72,31 @@ def find_encoding(
     data: bytes,  # of a text
     name: str,  # of the file, for messages
 ) -> str:  # name of a codec
-    "Find the encoding of a text; raise DataError for what is neither UTF-8 nor marked."
+    """Find the encoding of a text; raise DataError for what is neither UTF-8 nor marked.
+
+    Parameters
+    ----------
+    data : bytes
+        Of a text.
+    name : str
+        Of the file, for messages.
+
+    Returns
+    -------
+    str
+        Name of a codec.
+
+    Raises
+    ------
+    DataError
+        For what is neither UTF-8 nor marked.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.importer.dialect import find_encoding
+    >>> assert "not UTF-8" in show_error(lambda: find_encoding("Kürs".encode("latin-1"), "hand"))
+    """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     try:
@@ -57,7 +109,37 @@ def find_encoding(
 def read_text(
     file: Path,  # plain, .gz, or .zip with one file in it
 ) -> tuple[str, str]:  # the text with plain line ends, the encoding
-    "Unpack and decode a text; raise DataError for what is broken or holds characters that no table has."
+    """Unpack and decode a text; raise DataError for what is broken or holds characters that no table has.
+
+    Parameters
+    ----------
+    file : Path
+        plain, .gz, or .zip with one file in it.
+
+    Returns
+    -------
+    tuple[str, str]
+        The text with plain line ends, the encoding.
+
+    Raises
+    ------
+    DataError
+        For what is broken or holds characters that no table has.
+
+    Examples
+    --------
+    >>> import gzip
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.importer.dialect import read_text
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> table = bars.reset_index().drop(columns="adj").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    >>> table.to_csv(folder / "kurse.csv", sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    >>> (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "kurse.csv").read_bytes()))
+    >>> assert read_text(folder / "packed.csv.gz") == read_text(folder / "kurse.csv")
+    """
     name = display_path(file)
     try:
         data = file.read_bytes()
@@ -96,7 +178,39 @@ def find_separator(
     text: str,  # of a file, decoded
     name: str,  # of the file, for messages
 ) -> tuple[str, str]:  # one of , ; tab |, and the quote
-    "Find how lines are cut into fields; raise DataError where nothing cuts them."
+    """Find how lines are cut into fields; raise DataError where nothing cuts them.
+
+    Parameters
+    ----------
+    text : str
+        Of a file, decoded.
+    name : str
+        Of the file, for messages.
+
+    Returns
+    -------
+    tuple[str, str]
+        One of , ; tab |, and the quote.
+
+    Raises
+    ------
+    DataError
+        Where nothing cuts them.
+
+    Examples
+    --------
+    >>> import gzip
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.importer.dialect import find_separator, read_text
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> table = bars.reset_index().drop(columns="adj").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    >>> table.to_csv(folder / "kurse.csv", sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    >>> (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "kurse.csv").read_bytes()))
+    >>> assert find_separator(read_text(folder / "kurse.csv")[0], "kurse.csv") == (";", '"')
+    """
     head = text[: 1 << 17]
     head = head[: head.rfind("\n") + 1] if len(head) < len(text) else head
     with tempfile.TemporaryDirectory() as folder:
@@ -115,7 +229,30 @@ def find_separator(
 
 # %% ../../nbs/importer/131_dialect.ipynb #6862c1bc
 class Head(NamedTuple):
-    "Hold what stands above the rows."
+    """Hold what stands above the rows.
+
+    Parameters
+    ----------
+    skip : int
+        rows (of a text: lines) before the first bar.
+    names : list
+        Of the columns: text, or pairs of text where a second line names tickers; empty: there is no
+        header.
+    said : list[str]
+        What was passed over.
+
+    Examples
+    --------
+    >>> import csv
+    >>> import io
+    >>> from quantlab.importer.dialect import Head, find_head
+    >>> def head_of(text):
+    ...     reader = csv.reader(io.StringIO(text))
+    ...     return find_head([(reader.line_num, row) for row in reader], "hand")
+    >>> assert head_of("# from the exchange\\ndate,open,close\\n2024-01-02,1,2\\n") == Head(
+    ...     2, ["date", "open", "close"], ["line 1 is passed over: # from the exchange"]
+    ... )
+    """
 
     skip: int  # rows (of a text: lines) before the first bar
     names: list  # of the columns: text, or pairs of text where a second line names tickers; empty: there is no header
@@ -134,7 +271,37 @@ def find_head(
     rows: list[tuple[int, list[str]]],  # the first rows with the number of lines up to each
     name: str,  # of the file, for messages
 ) -> Head:
-    "Find the header; raise DataError where its fields are not those of the rows."
+    """Find the header; raise DataError where its fields are not those of the rows.
+
+    Parameters
+    ----------
+    rows : list[tuple[int, list[str]]]
+        The first rows with the number of lines up to each.
+    name : str
+        Of the file, for messages.
+
+    Returns
+    -------
+    Head
+        What stands above the rows.
+
+    Raises
+    ------
+    DataError
+        Where its fields are not those of the rows.
+
+    Examples
+    --------
+    >>> import csv
+    >>> import io
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.importer.dialect import find_head
+    >>> def head_of(text):
+    ...     reader = csv.reader(io.StringIO(text))
+    ...     return find_head([(reader.line_num, row) for row in reader], "hand")
+    >>> show_error(lambda: head_of("date,open,high,close\\n2024-01-02,1,2,1,5\\n2024-01-03,1,2,1,5\\n"))
+    'DataError: hand: a line has 4 fields and the rows have 5: date|open|high|close; correct that line'
+    """
     rows = [(line, [cell.strip() for cell in row]) for line, row in rows if any(cell.strip() for cell in row)]
     sizes = pd.Series([len(row) for _, row in rows if len(row) > 1])
     width = int(sizes.mode().max()) if len(sizes) else 1
@@ -168,7 +335,61 @@ def find_head(
 
 # %% ../../nbs/importer/131_dialect.ipynb #c8730a48
 class Raw(NamedTuple):
-    "Hold a file as it is stored."
+    """Hold a file as it is stored.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        Every cell of a text is text.
+    separator : str
+        Of a text, else empty.
+    encoding : str
+        Of a text, else empty.
+    said : list[str]
+        What was passed over or turned.
+
+    Examples
+    --------
+    >>> import gzip
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.importer.dialect import read_raw
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> table = bars.reset_index().drop(columns="adj").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    >>> table.to_csv(folder / "kurse.csv", sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    >>> (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "kurse.csv").read_bytes()))
+    >>> wide = pd.DataFrame(
+    ...     {
+    ...         ("Close", "KO"): [1.0, 2.0],
+    ...         ("Open", "KO"): [1.0, 2.0],
+    ...         ("High", "KO"): [1.0, 2.0],
+    ...         ("Close", "PEP"): [5.0, np.nan],
+    ...     },
+    ...     index=["2024-01-02", "2024-01-03"],
+    ... )
+    >>> with pd.ExcelWriter(folder / "book.xlsx") as book:
+    ...     bars.reset_index().head(3).to_excel(book, sheet_name="prices", index=False)
+    ...     pd.DataFrame({"note": ["made by hand"]}).to_excel(book, sheet_name="notes", index=False)
+    >>> bars.to_parquet(folder / "bars.parquet")
+    >>> wide.set_axis([str(c) for c in wide.columns], axis=1).assign(**{"('Low', 'KO')": 1.0}).to_parquet(
+    ...     folder / "pairs.parquet"
+    ... )
+    >>> raw = read_raw(folder / "kurse.csv")
+    >>> raw.frame.head(3)
+             date symbol                open                high  \\
+    0  18.12.2023   AAPL  196,08999633789062   196,6300048828125
+    1  18.12.2023    XOM  102,12999725341797  103,11000061035156
+    2  19.12.2023   AAPL  196,16000366210938   196,9499969482422
+
+                      low               close      volume
+    0  194,38999938964844  195,88999938964844  55751900,0
+    1   101,5199966430664   101,6500015258789  21610400,0
+    2  195,88999938964844  196,94000244140625  40714100,0
+    """
 
     frame: pd.DataFrame  # every cell of a text is text
     separator: str  # of a text, else empty
@@ -323,7 +544,67 @@ def _parquet(
 def read_raw(
     file: Path,  # text, plain or packed; .parquet; .xlsx
 ) -> Raw:
-    "Load a file without interpreting it; raise DataError where it is missing, empty or broken."
+    """Load a file without interpreting it; raise DataError where it is missing, empty or broken.
+
+    Parameters
+    ----------
+    file : Path
+        text, plain or packed; .parquet; .xlsx.
+
+    Returns
+    -------
+    Raw
+        A file as it is stored.
+
+    Raises
+    ------
+    DataError
+        Where it is missing, empty or broken.
+    ConfigError
+        "{name} is an Excel file, which needs openpyxl: pip install -e '.[excel]', or save it as CSV"
+
+    Examples
+    --------
+    >>> import gzip
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.importer.dialect import read_raw
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> table = bars.reset_index().drop(columns="adj").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    >>> table.to_csv(folder / "kurse.csv", sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    >>> (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "kurse.csv").read_bytes()))
+    >>> wide = pd.DataFrame(
+    ...     {
+    ...         ("Close", "KO"): [1.0, 2.0],
+    ...         ("Open", "KO"): [1.0, 2.0],
+    ...         ("High", "KO"): [1.0, 2.0],
+    ...         ("Close", "PEP"): [5.0, np.nan],
+    ...     },
+    ...     index=["2024-01-02", "2024-01-03"],
+    ... )
+    >>> with pd.ExcelWriter(folder / "book.xlsx") as book:
+    ...     bars.reset_index().head(3).to_excel(book, sheet_name="prices", index=False)
+    ...     pd.DataFrame({"note": ["made by hand"]}).to_excel(book, sheet_name="notes", index=False)
+    >>> bars.to_parquet(folder / "bars.parquet")
+    >>> wide.set_axis([str(c) for c in wide.columns], axis=1).assign(**{"('Low', 'KO')": 1.0}).to_parquet(
+    ...     folder / "pairs.parquet"
+    ... )
+    >>> raw = read_raw(folder / "kurse.csv")
+    >>> raw.frame.head(3)
+             date symbol                open                high  \\
+    0  18.12.2023   AAPL  196,08999633789062   196,6300048828125
+    1  18.12.2023    XOM  102,12999725341797  103,11000061035156
+    2  19.12.2023   AAPL  196,16000366210938   196,9499969482422
+
+                      low               close      volume
+    0  194,38999938964844  195,88999938964844  55751900,0
+    1   101,5199966430664   101,6500015258789  21610400,0
+    2  195,88999938964844  196,94000244140625  40714100,0
+    """
     name = display_path(file)
     if not file.is_file():
         raise DataError(f"{name} {'is a folder' if file.is_dir() else 'does not exist'}; check the path")
@@ -368,7 +649,61 @@ def find_decimal(
     cells: pd.Series,  # text of all number columns
     name: str,  # of the file, for messages
 ) -> tuple[str | None, str | None]:  # decimal and thousands mark; (None, None): cannot be known
-    "Find which mark is decimal; raise DataError for a file that uses both."
+    """Find which mark is decimal; raise DataError for a file that uses both.
+
+    Parameters
+    ----------
+    cells : pd.Series
+        Text of all number columns.
+    name : str
+        Of the file, for messages.
+
+    Returns
+    -------
+    tuple[str | None, str | None]
+        Decimal and thousands mark; (None, None): cannot be known.
+
+    Raises
+    ------
+    DataError
+        For a file that uses both.
+
+    Examples
+    --------
+    >>> import gzip
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.importer.dialect import find_decimal
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> table = bars.reset_index().drop(columns="adj").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    >>> table.to_csv(folder / "kurse.csv", sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    >>> (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "kurse.csv").read_bytes()))
+    >>> with pd.ExcelWriter(folder / "book.xlsx") as book:
+    ...     bars.reset_index().head(3).to_excel(book, sheet_name="prices", index=False)
+    ...     pd.DataFrame({"note": ["made by hand"]}).to_excel(book, sheet_name="notes", index=False)
+    >>> by_hand = {
+    ...     "1.234,56": (",", "."),
+    ...     "1,234.56": (".", ","),
+    ...     "$1,234.56": (".", ","),
+    ...     "12,5": (",", None),
+    ...     "0,125": (",", None),  # no thousand starts with a zero
+    ...     "1,234": (None, None),
+    ...     "1234": (".", None),
+    ... }
+    >>> found = {text: find_decimal(pd.Series([text, "7"]), "hand") for text in by_hand}
+    >>> pd.DataFrame(found, index=["decimal mark", "thousands mark"]).T
+              decimal mark thousands mark
+    1.234,56             ,              .
+    1,234.56             .              ,
+    $1,234.56            .              ,
+    12,5                 ,            NaN
+    0,125                ,            NaN
+    1,234             None           None
+    1234                 .            NaN
+    """
     cells = _bare(cells).str.replace(r"\s*[KMBTkmbt%]$", "", regex=True)
     cells = cells[cells.str.fullmatch(r"[-+]?[\d.,]+")]
     marks = cells.str.replace(r"[^.,]", "", regex=True)
@@ -399,7 +734,52 @@ def read_numbers(
     name: str,  # of the file, for messages
     scaled: bool = False,  # True: 57.32K is 57,320
 ) -> pd.Series:  # float64; empty cells are NaN
-    "Read a column of numbers; raise DataError naming the rows that are none."
+    """Read a column of numbers; raise DataError naming the rows that are none.
+
+    Parameters
+    ----------
+    column : pd.Series
+        text, numbers or objects.
+    decimal : str
+        Mark.
+    thousands : str | None
+        Mark.
+    name : str
+        Of the file, for messages.
+    scaled : bool, default False
+        True: 57.32K is 57,320.
+
+    Returns
+    -------
+    pd.Series
+        float64; empty cells are NaN.
+
+    Raises
+    ------
+    DataError
+        Its message names the rows that are none.
+
+    Examples
+    --------
+    >>> import gzip
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.importer.dialect import read_numbers
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> table = bars.reset_index().drop(columns="adj").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    >>> table.to_csv(folder / "kurse.csv", sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    >>> (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "kurse.csv").read_bytes()))
+    >>> with pd.ExcelWriter(folder / "book.xlsx") as book:
+    ...     bars.reset_index().head(3).to_excel(book, sheet_name="prices", index=False)
+    ...     pd.DataFrame({"note": ["made by hand"]}).to_excel(book, sheet_name="notes", index=False)
+    >>> assert read_numbers(pd.Series(["1.234,56", " -7 ", "", "1 234,5"]), ",", ".", "hand").tolist()[::3] == [
+    ...     1234.56,
+    ...     1234.5,
+    ... ]
+    """
     if pd.api.types.is_bool_dtype(column):
         raise DataError(f"{name}: {column.name} holds true and false, no numbers; correct the mapping or the file")
     if pd.api.types.is_numeric_dtype(column):
@@ -482,7 +862,39 @@ def read_dates(
     column: pd.Series,  # text, numbers or timestamps
     form: str,  # a strptime format, "timestamps", or a name of special forms
 ) -> pd.Series:  # timestamps, with a zone where the form has one; NaT where it does not fit
-    "Read dates in one form."
+    """Read dates in one form.
+
+    Parameters
+    ----------
+    column : pd.Series
+        text, numbers or timestamps.
+    form : str
+        A strptime format, "timestamps", or a name of special forms.
+
+    Returns
+    -------
+    pd.Series
+        timestamps, with a zone where the form has one; NaT where it does not fit.
+
+    Examples
+    --------
+    >>> import gzip
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.importer.dialect import read_dates
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> table = bars.reset_index().drop(columns="adj").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    >>> table.to_csv(folder / "kurse.csv", sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    >>> (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "kurse.csv").read_bytes()))
+    >>> with pd.ExcelWriter(folder / "book.xlsx") as book:
+    ...     bars.reset_index().head(3).to_excel(book, sheet_name="prices", index=False)
+    ...     pd.DataFrame({"note": ["made by hand"]}).to_excel(book, sheet_name="notes", index=False)
+    >>> odd = pd.Series(["2024-01-31", "2024-1-31", "31.01.2024"])
+    >>> assert read_dates(odd, "%Y-%m-%d").notna().tolist() == [True, False, False]
+    """
     if form == "timestamps":
         return column
     text = column.astype("str").str.strip()
@@ -511,7 +923,38 @@ def wall_dates(
     column: pd.Series,  # text, numbers or timestamps
     form: str,  # of read_dates
 ) -> pd.Series:  # naive: the clock as it is written; epochs in UTC
-    "Read dates as the clock on the wall that wrote them."
+    """Read dates as the clock on the wall that wrote them.
+
+    Parameters
+    ----------
+    column : pd.Series
+        text, numbers or timestamps.
+    form : str
+        Of read_dates.
+
+    Returns
+    -------
+    pd.Series
+        naive: the clock as it is written; epochs in UTC.
+
+    Examples
+    --------
+    >>> import gzip
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.importer.dialect import wall_dates
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> table = bars.reset_index().drop(columns="adj").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    >>> table.to_csv(folder / "kurse.csv", sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    >>> (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "kurse.csv").read_bytes()))
+    >>> with pd.ExcelWriter(folder / "book.xlsx") as book:
+    ...     bars.reset_index().head(3).to_excel(book, sheet_name="prices", index=False)
+    ...     pd.DataFrame({"note": ["made by hand"]}).to_excel(book, sheet_name="notes", index=False)
+    >>> assert wall_dates(pd.Series(["2024-03-08 16:00:00-05:00"]), "offset")[0] == pd.Timestamp("2024-03-08 16:00")
+    """
     if form == "offset":
         text = column.astype("str").str.strip().str.replace(_OFFSET + "$", "", regex=True)
         return pd.to_datetime(text, format="ISO8601", errors="coerce")
@@ -523,7 +966,25 @@ def zone_of_form(
     form: str | None,  # of read_dates; None: unknown
     column: pd.Series | None = None,  # of timestamps
 ) -> str | None:  # "UTC" where stamps are absolute; None: they carry no zone
-    "Say in which zone a form writes its stamps."
+    """Say in which zone a form writes its stamps.
+
+    Parameters
+    ----------
+    form : str | None
+        Of read_dates; None: unknown.
+    column : pd.Series | None, default None
+        Of timestamps.
+
+    Returns
+    -------
+    str | None
+        "UTC" where stamps are absolute; None: they carry no zone.
+
+    Examples
+    --------
+    >>> from quantlab.importer.dialect import zone_of_form
+    >>> assert zone_of_form("%Y%m%d") is None
+    """
     if form == "timestamps" and column is not None and pd.api.types.is_datetime64_any_dtype(column):
         return None if column.dt.tz is None else "UTC"
     if form in ("offset", "label", *_EPOCHS):
@@ -535,7 +996,36 @@ def zone_of_form(
 def date_forms(
     column: pd.Series,  # text, numbers or timestamps
 ) -> list[str]:  # every form that fits all of it; where none does, those that fit half of it
-    "List the forms in which a column can be read as dates."
+    """List the forms in which a column can be read as dates.
+
+    Parameters
+    ----------
+    column : pd.Series
+        text, numbers or timestamps.
+
+    Returns
+    -------
+    list[str]
+        Every form that fits all of it; where none does, those that fit half of it.
+
+    Examples
+    --------
+    >>> import gzip
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.importer.dialect import date_forms
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> table = bars.reset_index().drop(columns="adj").assign(date=lambda t: t["date"].dt.strftime("%d.%m.%Y"))
+    >>> table.to_csv(folder / "kurse.csv", sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    >>> (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "kurse.csv").read_bytes()))
+    >>> with pd.ExcelWriter(folder / "book.xlsx") as book:
+    ...     bars.reset_index().head(3).to_excel(book, sheet_name="prices", index=False)
+    ...     pd.DataFrame({"note": ["made by hand"]}).to_excel(book, sheet_name="notes", index=False)
+    >>> assert date_forms(pd.Series(["03/04/2024", "04/13/2024"])) == ["%m/%d/%Y"]
+    """
     if pd.api.types.is_datetime64_any_dtype(column):
         return ["timestamps"]
     text = pd.Series(column.astype("str").str.strip().unique(), dtype="str")

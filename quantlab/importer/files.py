@@ -44,7 +44,58 @@ def _why(interval: str | None, spacing: Decision | None) -> str:
 # %% ../../nbs/importer/132_files.ipynb #b8a3cde8
 @dataclass(frozen=True)
 class Mapping:
-    "Hold how a file is to be read: guessed, shown, and confirmed by being passed on."
+    """Hold how a file is to be read: guessed, shown, and confirmed by being passed on.
+
+    Parameters
+    ----------
+    columns : dict[str, str]
+        Our name -> the file's.
+    known_by : dict[str, str]
+        Our name -> "name", "contents" or "told".
+    samples : dict[str, str]
+        The file's column -> its first values.
+    separator : str, default ","
+        Between the fields of a text; empty where the file is no text.
+    encoding : str, default "utf-8"
+        Of a text, by Python's name; empty where the file is no text.
+    decimal : str | None, default "."
+        Mark before the decimals; None: cannot be known.
+    thousands : str | None, default None
+        Mark between groups of digits; None: there is none, or it cannot be known.
+    date_form : str | None, default None
+        Of dialect.read_dates.
+    date_forms : tuple[str, ...], default ()
+        All that fit.
+    symbol : str | None, default None
+        Where no column has it; {stem} stands for the file's name.
+    interval : str | None, default None
+        Of core.types; None: the stamps do not decide.
+    spacing : Decision | None, default None
+        What the stamps say of the interval; None: their dates cannot be read yet.
+    zone : str | None, default None
+        Of intraday stamps; "UTC" where they carry their own.
+    stamps : str | None, default None
+        "start" or "end": what stamps mark.
+    split : str | None, default None
+        A reading of data.actions, where the prices do not show it.
+    dividends : str | None, default None
+        "cash": the prices do not hold them; "none": leave the column out.
+    said : tuple[str, ...], default ()
+        What was passed over, and what is missing.
+
+    Examples
+    --------
+    >>> from quantlab.importer.files import Mapping
+    >>> samples = {"Day": "02/01 | 03/01", "Last": "10,5 | 10,6", "Note": "x | y"}
+    >>> hand = Mapping(
+    ...     {"date": "Day", "close": "Last"}, {"date": "contents", "close": "told"}, samples, interval="1d"
+    ... )
+    >>> hand.table()
+                     column  known by   first values
+    date                Day  contents  02/01 | 03/01
+    close              Last      told    10,5 | 10,6
+    (not imported 1)   Note                    x | y
+    """
 
     columns: dict[str, str]  # our name -> the file's
     known_by: dict[str, str]  # our name -> "name", "contents" or "told"
@@ -65,14 +116,34 @@ class Mapping:
     said: tuple[str, ...] = ()  # what was passed over, and what is missing
 
     def table(self) -> pd.DataFrame:  # by our name; then what is not imported
-        "Show column by column what is believed, why, and the first values."
+        """Show column by column what is believed, why, and the first values.
+
+        Returns
+        -------
+        pd.DataFrame
+            By our name; then what is not imported.
+        """
         rows = {ours: (their, self.known_by[ours], self.samples[their]) for ours, their in self.columns.items()}
         spare = [c for c in self.samples if c not in self.columns.values()]
         rows |= {f"(not imported {i})": (c, "", self.samples[c]) for i, c in enumerate(spare, 1)}
         return pd.DataFrame.from_dict(rows, orient="index", columns=["column", "known by", "first values"])
 
     def lines(self) -> list[str]:
-        "Say what the table cannot show: dates, interval and its reason, what is missing."
+        """Say what the table cannot show: dates, interval and its reason, what is missing.
+
+        Returns
+        -------
+        list[str]
+
+        Examples
+        --------
+        >>> from quantlab.importer.files import Mapping
+        >>> samples = {"Day": "02/01 | 03/01", "Last": "10,5 | 10,6", "Note": "x | y"}
+        >>> hand = Mapping(
+        ...     {"date": "Day", "close": "Last"}, {"date": "contents", "close": "told"}, samples, interval="1d"
+        ... )
+        >>> assert hand.lines() == ["dates: unknown", "interval: 1d (told)"]
+        """
         why = _why(self.interval, self.spacing)
         out = [f"dates: {self.date_form or 'unknown'}", f"interval: {self.interval or 'undecided'}{why}"]
         if self.interval and Interval(self.interval).intraday:
@@ -84,7 +155,27 @@ class Mapping:
 def open_questions(
     mapping: Mapping,  # guessed, or corrected
 ) -> dict[str, str]:  # what is to be told (a field, or "column close") -> the question; empty: ready to import
-    "List what must be answered before a file can be imported."
+    """List what must be answered before a file can be imported.
+
+    Parameters
+    ----------
+    mapping : Mapping
+        guessed, or corrected.
+
+    Returns
+    -------
+    dict[str, str]
+        What is to be told (a field, or "column close") -> the question; empty: ready to import.
+
+    Examples
+    --------
+    >>> from quantlab.importer.files import Mapping, open_questions
+    >>> samples = {"Day": "02/01 | 03/01", "Last": "10,5 | 10,6", "Note": "x | y"}
+    >>> hand = Mapping(
+    ...     {"date": "Day", "close": "Last"}, {"date": "contents", "close": "told"}, samples, interval="1d"
+    ... )
+    >>> assert list(open_questions(hand)) == ["column open", "column high", "column low", "date_form", "symbol"]
+    """
     has, asked = mapping.columns, {}
     for ours in [c for c in ("date", "open", "high", "low", "close") if c not in has]:
         asked[f"column {ours}"] = f"which column is {ours}? columns={{'{ours}': ...}}, one of {list(mapping.samples)}"
@@ -112,7 +203,32 @@ def open_questions(
 def questions(
     mapping: Mapping,  # guessed, or corrected
 ) -> list[str]:  # empty: ready to import
-    "List the open questions."
+    """List the open questions.
+
+    Parameters
+    ----------
+    mapping : Mapping
+        guessed, or corrected.
+
+    Returns
+    -------
+    list[str]
+        empty: ready to import.
+
+    Examples
+    --------
+    >>> from quantlab.importer.files import Mapping, questions
+    >>> samples = {"Day": "02/01 | 03/01", "Last": "10,5 | 10,6", "Note": "x | y"}
+    >>> hand = Mapping(
+    ...     {"date": "Day", "close": "Last"}, {"date": "contents", "close": "told"}, samples, interval="1d"
+    ... )
+    >>> questions(hand)
+    ["which column is open? columns={'open': ...}, one of ['Day', 'Last', 'Note']",
+     "which column is high? columns={'high': ...}, one of ['Day', 'Last', 'Note']",
+     "which column is low? columns={'low': ...}, one of ['Day', 'Last', 'Note']",
+     'how are dates like 02/01 written? date_form=a strptime format',
+     "whose bars are these? symbol='AAPL', or symbol='{stem}' for the file's name"]
+    """
     return list(open_questions(mapping).values())
 
 # %% ../../nbs/importer/132_files.ipynb #e34deeeb
@@ -270,7 +386,62 @@ def guess_columns(
     columns: dict[str, str] | None = None,  # our name -> the file's, where you know better; "none": no column
     date_form: str | None = None,  # how dates are written, where you know better
 ) -> Mapping:  # look at .table(), .lines() and questions(mapping); correct it with dataclasses.replace
-    "Look at a file and say how it seems to be written; import nothing."
+    """Look at a file and say how it seems to be written; import nothing.
+
+    Parameters
+    ----------
+    file : str | Path
+        text, plain or packed; .parquet; .xlsx.
+    columns : dict[str, str] | None, default None
+        Our name -> the file's, where you know better; "none": no column.
+    date_form : str | None, default None
+        How dates are written, where you know better.
+
+    Returns
+    -------
+    Mapping
+        Look at .table(), .lines() and questions(mapping); correct it with dataclasses.replace.
+
+    Raises
+    ------
+    DataError
+        Where it is missing, empty or broken (see read_raw).
+        "{name}: {strange} does not exist; the file has {header}, our names are {...}"
+        "{name}: {ours} could be any of {fits}; say which: columns={'{ours}': '{...}'}, in a shell
+        --column {ours}={...}"
+        For a file that uses both (see find_decimal).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.importer.files import guess_columns
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> bars = sample_bars(["AAPL", "XOM"], "2023-12-18", "2023-12-29")
+    >>> def german(frame, name="kurse.csv", day="%d.%m.%Y"):
+    ...     "Write bars with semicolons, decimal commas and a byte-order mark."
+    ...     table = frame.reset_index().assign(date=lambda t: t["date"].dt.strftime(day))
+    ...     table = (
+    ...         table.rename(columns={"symbol": "Ticker", "volume": "Vol."})
+    ...         .rename(columns=str.title)
+    ...         .drop(columns="Adj")
+    ...     )
+    ...     table.to_csv(folder / name, sep=";", decimal=",", index=False, encoding="utf-8-sig")
+    ...     return folder / name
+    >>> kurse = german(bars)
+    >>> guess = guess_columns(kurse)
+    >>> print("\\n".join(guess.lines()))
+    >>> guess.table()
+            column known by                                       first values
+    date      Date     name               18.12.2023 | 18.12.2023 | 19.12.2023
+    symbol  Ticker     name                                  AAPL | XOM | AAPL
+    open      Open     name  196,08999633789062 | 102,12999725341797 | 196,...
+    high      High     name  196,6300048828125 | 103,11000061035156 | 196,9...
+    low        Low     name  194,38999938964844 | 101,5199966430664 | 195,8...
+    close    Close     name  195,88999938964844 | 101,6500015258789 | 196,9...
+    volume    Vol.     name               55751900,0 | 21610400,0 | 40714100,0
+    """
     file, told = Path(file), columns or {}
     raw, name = read_raw(file), display_path(file)
     frame, said = raw.frame, list(raw.said)
@@ -384,7 +555,31 @@ def check_symbols(
     symbols: pd.Series,  # text, one per row
     name: str,  # of the file, for messages
 ) -> pd.Series:  # the same, without blanks around
-    "Return symbols without blanks around them; raise DataError naming the row of one that cannot be stored."
+    """Return symbols without blanks around them; raise DataError naming the row of one that cannot be stored.
+
+    Parameters
+    ----------
+    symbols : pd.Series
+        text, one per row.
+    name : str
+        Of the file, for messages.
+
+    Returns
+    -------
+    pd.Series
+        The same, without blanks around.
+
+    Raises
+    ------
+    DataError
+        Its message names the row of one that cannot be stored.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.importer.files import check_symbols
+    >>> assert check_symbols(pd.Series([" KO", "BRK.B"]), "hand.csv").tolist() == ["KO", "BRK.B"]
+    """
     missing, plain = symbols.isna(), symbols.astype("str").str.strip()
     rules = {
         "is empty": missing | (plain == ""),
@@ -594,7 +789,55 @@ def import_file(
     mapping: Mapping,  # from guess_columns, looked at
     repair: Sequence[str] = (),  # names of data.schemas.REPAIRS, in order; none unless asked for
 ) -> pd.DataFrame:  # bars panel, float64; attrs: interval, said, splits (their reading), repairs (rows touched by step)
-    "Read a file the way a mapping says and check it; raise DataError for what cannot be."
+    """Read a file the way a mapping says and check it; raise DataError for what cannot be.
+
+    Parameters
+    ----------
+    file : str | Path
+        text, plain or packed; .parquet; .xlsx.
+    mapping : Mapping
+        From guess_columns, looked at.
+    repair : Sequence[str], default ()
+        Names of data.schemas.REPAIRS, in order; none unless asked for.
+
+    Returns
+    -------
+    pd.DataFrame
+        Bars panel, float64; attrs: interval, said, splits (their reading), repairs (rows touched by
+        step).
+
+    Raises
+    ------
+    DataError
+        For what cannot be.
+    PanelError
+        For a frame that is no panel, DataError for impossible bars (see check_bars).
+        On duplicates and missing keys (see as_panel).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.importer.files import guess_columns, import_file
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> year = sample_bars(["AAPL", "XOM"], "2023-01-01", "2023-12-29")
+    >>> for symbol, rows in year.groupby(level="symbol"):
+    ...     yahoo = rows.droplevel("symbol").rename(columns=str.title).rename_axis("Date")
+    ...     yahoo.assign(**{"Adj Close": yahoo["Close"] * yahoo["Adj"]}).drop(columns="Adj").to_csv(
+    ...         folder / f"{symbol}.csv"
+    ...     )
+    >>> (folder / "hand.csv").write_text("Date,Open,High,Low,Close,Adj Close,Volume\\n2024-01-02,9,12,8,10,5,100\\n")
+    >>> (folder / "split.csv").write_text(
+    ...     "date,close,high,low,open,volume,divCash,splitFactor\\n"
+    ...     "2014-06-05,647.35,649.37,642.61,646.20,1e7,0,1\\n2014-06-06,645.57,651.26,644.47,649.90,1e7,0,1\\n"
+    ...     "2014-06-09,93.70,93.88,91.75,92.70,7e7,0,7\\n2014-06-10,94.25,95.05,93.57,94.73,6e7,0.47,1\\n"
+    ... )
+    >>> apple = import_file(folder / "split.csv", guess_columns(folder / "split.csv"))
+    >>> apple.attrs["said"]
+    ['splits: splitFactor is the ratio of the event on its day',
+     'dividends: adj is made of the cash in divCash']
+    """
     file, said = Path(file), []
     name = display_path(file)
     table, frame, mapping = _table(file, mapping, said)

@@ -20,7 +20,42 @@ from .files import Mapping, check_symbols, import_file
 
 # %% ../../nbs/importer/135_folder.ipynb #89baf860
 class Found(NamedTuple):
-    "Hold what a place has."
+    """Hold what a place has.
+
+    Parameters
+    ----------
+    files : list[Path]
+        Of bars, sorted.
+    left : dict[str, str]
+        What is left out -> why.
+
+    Examples
+    --------
+    >>> import gzip
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.importer.folder import find_files
+    >>> folder = Path(tempfile.mkdtemp()) / "year"
+    >>> folder.mkdir()
+    >>> year = sample_bars(["AAPL", "KO", "XOM"], "2023-01-01", "2023-12-29")
+    >>> text = {name: part.droplevel("symbol").to_csv() for name, part in year.groupby(level="symbol")}
+    >>> (folder / "AAPL.csv").write_text(text["AAPL"])
+    >>> (folder / "KO.CSV").write_text(text["KO"].replace(",", ";"))
+    >>> (folder / "XOM.csv.gz").write_bytes(gzip.compress(text["XOM"].encode()))
+    >>> (
+    ...     (folder / "notes.md").write_text("from the archive"),
+    ...     (folder / "MSFT.csv.part").write_text("2023"),
+    ...     (folder / "old").mkdir(),
+    ... )
+    >>> found = find_files(folder)
+    >>> pd.Series(found.left, name="left out because").to_frame()
+                                                    left out because
+    MSFT.csv.part  none of .csv .tsv .txt .parquet .xlsx, nor one...
+    notes.md       none of .csv .tsv .txt .parquet .xlsx, nor one...
+    old                                a folder; import it by itself
+    """
 
     files: list[Path]  # of bars, sorted
     left: dict[str, str]  # what is left out -> why
@@ -29,7 +64,50 @@ class Found(NamedTuple):
 def find_files(
     place: str | Path,  # a file, or a folder with files in it
 ) -> Found:
-    "List the bar files of a place and what is left out; raise DataError when there is none."
+    """List the bar files of a place and what is left out; raise DataError when there is none.
+
+    Parameters
+    ----------
+    place : str | Path
+        A file, or a folder with files in it.
+
+    Returns
+    -------
+    Found
+        What a place has.
+
+    Raises
+    ------
+    DataError
+        When there is none.
+
+    Examples
+    --------
+    >>> import gzip
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.importer.folder import find_files
+    >>> folder = Path(tempfile.mkdtemp()) / "year"
+    >>> folder.mkdir()
+    >>> year = sample_bars(["AAPL", "KO", "XOM"], "2023-01-01", "2023-12-29")
+    >>> text = {name: part.droplevel("symbol").to_csv() for name, part in year.groupby(level="symbol")}
+    >>> (folder / "AAPL.csv").write_text(text["AAPL"])
+    >>> (folder / "KO.CSV").write_text(text["KO"].replace(",", ";"))
+    >>> (folder / "XOM.csv.gz").write_bytes(gzip.compress(text["XOM"].encode()))
+    >>> (
+    ...     (folder / "notes.md").write_text("from the archive"),
+    ...     (folder / "MSFT.csv.part").write_text("2023"),
+    ...     (folder / "old").mkdir(),
+    ... )
+    >>> found = find_files(folder)
+    >>> pd.Series(found.left, name="left out because").to_frame()
+                                                    left out because
+    MSFT.csv.part  none of .csv .tsv .txt .parquet .xlsx, nor one...
+    notes.md       none of .csv .tsv .txt .parquet .xlsx, nor one...
+    old                                a folder; import it by itself
+    """
     place = Path(place)
     if not place.exists():
         raise DataError(f"{display_path(place)} does not exist; check the path")
@@ -97,7 +175,55 @@ def import_files(
 ) -> (
     pd.DataFrame
 ):  # bars panel; attrs: interval, said (line -> files), repairs (rows touched by step, all files together)
-    "Read files that are written alike into one panel; raise DataError naming the file that is not."
+    """Read files that are written alike into one panel; raise DataError naming the file that is not.
+
+    Parameters
+    ----------
+    files : Sequence[str | Path]
+        Written alike.
+    mapping : Mapping
+        From guess_columns of one of them, looked at.
+    repair : Sequence[str], default ()
+        Of import_file.
+    progress : Callable[[int, int, str], None] | None, default None
+        Called with files done, how many, the next name.
+
+    Returns
+    -------
+    pd.DataFrame
+
+    Raises
+    ------
+    DataError
+        Its message names the file that is not.
+    PanelError
+        On duplicates and missing keys (see as_panel).
+
+    Examples
+    --------
+    >>> import gzip
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.importer.files import guess_columns
+    >>> from quantlab.importer.folder import find_files, import_files
+    >>> folder = Path(tempfile.mkdtemp()) / "year"
+    >>> folder.mkdir()
+    >>> year = sample_bars(["AAPL", "KO", "XOM"], "2023-01-01", "2023-12-29")
+    >>> text = {name: part.droplevel("symbol").to_csv() for name, part in year.groupby(level="symbol")}
+    >>> (folder / "AAPL.csv").write_text(text["AAPL"])
+    >>> (folder / "KO.CSV").write_text(text["KO"].replace(",", ";"))
+    >>> (folder / "XOM.csv.gz").write_bytes(gzip.compress(text["XOM"].encode()))
+    >>> (
+    ...     (folder / "notes.md").write_text("from the archive"),
+    ...     (folder / "MSFT.csv.part").write_text("2023"),
+    ...     (folder / "old").mkdir(),
+    ... )
+    >>> found = find_files(folder)
+    >>> first = guess_columns(found.files[0])
+    >>> pd.testing.assert_frame_equal(import_files(found.files, first), year)
+    """
     panels, said, counts = [], {}, pd.Series(dtype="int64")
     for number, file in enumerate(files):
         if progress:

@@ -16,7 +16,34 @@ from ..core.types import Interval
 
 # %% ../../nbs/importer/130_spacing.ipynb #72fff8b5
 class Decision(NamedTuple):
-    "Hold what the stamps of a file say about the length of its bars."
+    """Hold what the stamps of a file say about the length of its bars.
+
+    Parameters
+    ----------
+    interval : str | None
+        Of core.types; None: the stamps do not decide.
+    why : str
+        One sentence.
+    stamps : str | None, default None
+        "start" or "end": what the stamps mark; None: they do not say.
+    asks : bool, default False
+        True: what the stamps mark must be told before bars can be dated.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.importer.spacing import find_interval
+    >>> days = pd.bdate_range("2024-03-04", "2024-03-08")
+    >>> hourly = pd.Series(
+    ...     [
+    ...         d + pd.Timedelta(clock)
+    ...         for d in days
+    ...         for clock in ("9h30min", "10h", "11h", "12h", "13h", "14h", "15h")
+    ...     ]
+    ... )
+    >>> decided = find_interval(hourly)
+    >>> decided
+    """
 
     interval: str | None  # of core.types; None: the stamps do not decide
     why: str  # one sentence
@@ -200,7 +227,35 @@ def find_interval(
     dates: pd.Series,  # naive stamps as they are written, in any order
     symbols: pd.Series | None = None,  # whose bar each is; None: one symbol
 ) -> Decision:
-    "Decide how long bars are from the distances between their stamps."
+    """Decide how long bars are from the distances between their stamps.
+
+    Parameters
+    ----------
+    dates : pd.Series
+        Naive stamps as they are written, in any order.
+    symbols : pd.Series | None, default None
+        Whose bar each is; None: one symbol.
+
+    Returns
+    -------
+    Decision
+        What the stamps of a file say about the length of its bars.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.importer.spacing import find_interval
+    >>> days = pd.bdate_range("2024-03-04", "2024-03-08")
+    >>> hourly = pd.Series(
+    ...     [
+    ...         d + pd.Timedelta(clock)
+    ...         for d in days
+    ...         for clock in ("9h30min", "10h", "11h", "12h", "13h", "14h", "15h")
+    ...     ]
+    ... )
+    >>> decided = find_interval(hourly)
+    >>> decided
+    """
     dates = dates.dt.tz_localize(None) if dates.dt.tz is not None else dates
     rows = _steps(dates, pd.Series("", index=dates.index) if symbols is None else symbols)
     steps = rows["step"].dropna()
@@ -228,7 +283,69 @@ def sessions_of(
     interval: str,  # "1d", "1w" or "1mo"
     stamps: str | None = None,  # "start" or "end", where it was told or found
 ) -> pd.Series:  # sessions, midnight; the row is known at their close
-    "Date bars of a day and longer by the session at whose close they are known."
+    """Date bars of a day and longer by the session at whose close they are known.
+
+    Parameters
+    ----------
+    dates : pd.Series
+        Naive stamps as written.
+    interval : str
+        "1d", "1w" or "1mo".
+    stamps : str | None, default None
+        "start" or "end", where it was told or found.
+
+    Returns
+    -------
+    pd.Series
+        sessions, midnight; the row is known at their close.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.calendar import bar_ends, schedule
+    >>> from quantlab.importer.spacing import _long, _short, _steps, find_interval, sessions_of
+    >>> days = pd.bdate_range("2024-03-04", "2024-03-08")
+    >>> hourly = pd.Series(
+    ...     [
+    ...         d + pd.Timedelta(clock)
+    ...         for d in days
+    ...         for clock in ("9h30min", "10h", "11h", "12h", "13h", "14h", "15h")
+    ...     ]
+    ... )
+    >>> days_apart = {"days": [1.0, 1, 1, 1, 3], "weeks": [7.0, 7, 6, 8], "years": [365.0, 366]}
+    >>> decided = {
+    ...     name: _long(pd.Series(pd.date_range("2024-01-01", periods=len(steps))), pd.Series(steps))
+    ...     for name, steps in days_apart.items()
+    ... }
+    >>> assert [d.interval for d in decided.values()] == ["1d", "1w", None]
+    >>> pd.Series({name: d.why for name, d in decided.items()}, name="why").to_frame()
+    >>> pairs = [
+    ...     pd.Series(pd.to_datetime([f"2024-03-0{d} {t}" for d in (4, 5, 6) for t in times]))
+    ...     for times in (["09:30", "10:00"], ["09:30", "09:35"])
+    ... ]
+    >>> thin = pd.Series(
+    ...     pd.to_datetime(
+    ...         [f"2024-03-04 {t}" for t in ("09:30", "09:35", "09:45", "09:50", "10:10", "10:25", "10:30")]
+    ...     )
+    ... )
+    >>> answers = [_short(_steps(stamps, pd.Series("", index=stamps.index))) for stamps in (hourly, thin)]
+    >>> hours = schedule("XNYS", "2024-06-24", "2024-07-12")  # with a half day and a holiday
+    >>> found = {}
+    >>> for interval in ("1min", "5min", "15min", "30min", "1h", "2h", "3h", "4h", "6h"):
+    ...     ends = bar_ends(hours, interval)
+    ...     opens = hours["open"].iloc[hours["close"].searchsorted(ends)].to_numpy()
+    ...     starts = (
+    ...         pd.Series(ends).shift().where(lambda before, opens=opens: before > opens, opens)
+    ...     )  # a bar starts where the one before it ends
+    ...     found[interval] = {
+    ...         kind: find_interval(pd.Series(stamps)).interval
+    ...         for kind, stamps in (("ends", ends), ("starts", starts))
+    ...     }
+    >>> mondays = pd.Series(pd.date_range("2024-01-01", periods=5, freq="7D"))
+    >>> assert find_interval(mondays)[::2] == ("1w", "start") and sessions_of(mondays, "1w", "start").iloc[
+    ...     0
+    ... ] == pd.Timestamp("2024-01-07")
+    """
     day, midnight = pd.Timedelta(days=1), dates.dt.normalize()
     if interval == "1d":
         monday, friday, saturday, sunday = _week(dates)
@@ -255,7 +372,39 @@ def check_told(
     interval: str,  # as the user said
     name: str,  # of the file, for messages
 ) -> None:
-    "Raise DataError where stamps cannot be those of an interval that was told."
+    """Raise DataError where stamps cannot be those of an interval that was told.
+
+    Parameters
+    ----------
+    dates : pd.Series
+        Naive stamps as written.
+    symbols : pd.Series | None
+        Whose bar each is; None: one symbol.
+    interval : str
+        As the user said.
+    name : str
+        Of the file, for messages.
+
+    Raises
+    ------
+    DataError
+        Where stamps cannot be those of an interval that was told.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.importer.spacing import check_told
+    >>> days = pd.bdate_range("2024-03-04", "2024-03-08")
+    >>> hourly = pd.Series(
+    ...     [
+    ...         d + pd.Timedelta(clock)
+    ...         for d in days
+    ...         for clock in ("9h30min", "10h", "11h", "12h", "13h", "14h", "15h")
+    ...     ]
+    ... )
+    >>> assert "overlap" in show_error(lambda: check_told(hourly, None, "4h", "hours.csv"))
+    """
     dates = dates.dt.tz_localize(None) if dates.dt.tz is not None else dates
     rows = _steps(dates, pd.Series("", index=dates.index) if symbols is None else symbols)
     length, inside = Interval(interval).minutes, rows.loc[rows["inside"], "step"]

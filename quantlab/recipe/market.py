@@ -16,6 +16,7 @@ import pandas as pd
 from ..core.config import root
 from ..core.errors import ConfigError, DataError
 from ..core.time import periods_per_year, stray_dates
+from ..core.types import MARKETS
 from ..data.bars import adjust, data_hash, read_bars
 from ..data.sample import sample_bars, sample_context
 from .spec import Recipe
@@ -334,6 +335,7 @@ def load_market(
     interval: str = "",  # of the bars, where a dataset has several: 1d, 4h, 5min ...
     index: str = "",  # of the market: a symbol of the universe, or of a Qlib store
     posts: str = "",  # beside the bars: sample, synth, lake:NAME or a file; tone, doubt and posts become columns
+    calendar: str = "",  # of the exchange with which daily bars close, for posts; XNYS for the sample
 ) -> MarketData:
     """Read and adjust bars; raise ConfigError or DataError when what was asked is not there.
 
@@ -355,6 +357,8 @@ def load_market(
         Of the market: a symbol of the universe, or of a Qlib store.
     posts : str, default ""
         Beside the bars: sample, synth, lake:NAME or a file; tone, doubt and posts become columns.
+    calendar : str, default ""
+        Of the exchange with which daily bars close, for posts; XNYS for the sample.
 
     Returns
     -------
@@ -388,13 +392,17 @@ def load_market(
         from quantlab.altdata.sources import posts_by_bar  # brings VADER and MinHash, which bars alone do not need
 
         raw = raw[symbols.isin(names)]
-        raw = raw.join(posts_by_bar(posts, raw.index))  # of all dates: what a close knew does not hang on the period
+        raw = raw[~raw.index.get_level_values("date").isin(stray_dates(raw.index))]
+        calendar = calendar or ("XNYS" if data == "sample" else "")
+        raw = raw.join(posts_by_bar(posts, raw.index, calendar))  # of all dates: the period moves nothing
         dates, symbols = (raw.index.get_level_values(level) for level in ("date", "symbol"))
     chosen = raw[(dates >= first) & (dates <= last) & symbols.isin(names)]
     if chosen.empty:
         raise DataError(
             f"no bars between {start} and {end}; the data runs from {dates.min():%Y-%m-%d} to {dates.max():%Y-%m-%d}"
         )
+    if posts and not (chosen["posts"] > 0).any():
+        raise ConfigError(f"data.posts: {posts} has no posts between {start} and {end}; name another source, or none")
     stray = stray_dates(chosen.index)
     chosen = chosen[~chosen.index.get_level_values("date").isin(stray)]
     bars = chosen.assign(amount=chosen["close"] * chosen["volume"])
@@ -447,7 +455,8 @@ def market_bars(
      'DataError: data.universe: 1 symbol has bars, and a recipe chooses among names; name more']
     """
     d = recipe.data
-    market = load_market(d.source, d.universe, d.start, as_of or d.end, d.interval, d.index, d.posts)
+    calendar = MARKETS[d.market].calendar if d.market else ""
+    market = load_market(d.source, d.universe, d.start, as_of or d.end, d.interval, d.index, d.posts, calendar)
     if (names := market.bars.index.unique("symbol").size) < 2:
         raise DataError(f"data.universe: {names} symbol has bars, and a recipe chooses among names; name more")
     return market._replace(periods_per_year=d.periods_per_year or market.periods_per_year)

@@ -31,7 +31,26 @@ _SECRET_NAME = re.compile(r"(?i)(key|token|secret|password|passwd)$")
 def redact_request(
     text: object,  # an error, an address
 ) -> str:
-    "Return a text without the secrets in it."
+    """Return a text without the secrets in it.
+
+    Parameters
+    ----------
+    text : object
+        An error, an address.
+
+    Returns
+    -------
+    str
+        A text without the secrets in it.
+
+    Examples
+    --------
+    >>> from quantlab.vendors.base import redact_request
+    >>> assert (
+    ...     redact_request("https://me:pass@host/v2?symbol=KO&apiKey=abc123&page=2")
+    ...     == "https://***@host/v2?symbol=KO&apiKey=***&page=2"
+    ... )
+    """
     shown = str(text)
     for name, value in os.environ.items():
         if len(value) >= 8 and _SECRET_NAME.search(name):
@@ -40,7 +59,22 @@ def redact_request(
 
 # %% ../../nbs/vendors/130_base.ipynb #d49f28f8
 class TemporaryError(DataError):
-    "Signal a failure that may pass: a limit, a time-out, half a page."
+    """Signal a failure that may pass: a limit, a time-out, half a page.
+
+    Parameters
+    ----------
+    message : str
+        Shown without the secrets in it.
+    wait : float | None, default None
+        seconds, as the vendor asked (Retry-After); None: it did not.
+
+    Examples
+    --------
+    >>> from quantlab.vendors.base import TemporaryError
+    >>> limit = TemporaryError("429 at https://api.host/bars?apiKey=abc123", wait=5)
+    >>> str(limit)
+    '429 at https://api.host/bars?apiKey=***'
+    """
 
     def __init__(
         self,
@@ -52,7 +86,43 @@ class TemporaryError(DataError):
 
 # %% ../../nbs/vendors/130_base.ipynb #c6d2695a
 class Vendor(Protocol):
-    "Describe a source of bars."
+    """Describe a source of bars.
+
+    Attributes
+    ----------
+    name : str
+        Of the dataset in the sink.
+    calendar : str
+        Of data.calendar, e.g. "XNYS" or "24/7".
+    intervals : tuple[str, ...]
+        What it serves.
+    per_second : float
+        Requests it allows.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.vendors.download import Download, State
+    >>> class Memory:
+    ...     "Keep bars in memory: a sink for the examples."
+    ...
+    ...     def __init__(self):
+    ...         self.frames, self.received = {}, 0
+    ...
+    ...     def write(self, dataset, interval, frame, revise=False):
+    ...         old = self.frames.get((dataset, interval), frame.iloc[:0])
+    ...         self.frames[dataset, interval] = frame.combine_first(old)[frame.columns]
+    ...         self.received += len(frame)
+    ...
+    ...     def read(self, dataset, interval, symbols=None, start=None, end=None):
+    ...         frame = self.frames[dataset, interval].loc[start:end]
+    ...         return frame if symbols is None else frame[frame.index.get_level_values("symbol").isin(symbols)]
+    >>> def idle(seconds):
+    ...     "Wait for nothing."
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> some = Download(Memory(), State(folder / "some.json"), sleep=idle)
+    """
 
     name: str  # of the dataset in the sink
     calendar: str  # of data.calendar, e.g. "XNYS" or "24/7"
@@ -66,11 +136,98 @@ class Vendor(Protocol):
         end: pd.Timestamp,  # last date, inclusive
         interval: str,  # one of intervals
     ) -> Iterator[pd.DataFrame]:  # (date, symbol)
-        "Yield bars panels of one symbol in order of date, one request each, dated within start and end."
+        """Yield bars panels of one symbol in order of date, one request each, dated within start and end.
+
+        Parameters
+        ----------
+        symbol : str
+            As the vendor names it.
+        start : pd.Timestamp
+            First date, inclusive: a session, or a bar end in UTC.
+        end : pd.Timestamp
+            Last date, inclusive.
+        interval : str
+            One of intervals.
+
+        Returns
+        -------
+        Iterator[pd.DataFrame]
+            (date, symbol).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.data.sample import sample_bars
+        >>> class Clock:
+        ...     "Pass time only when somebody sleeps."
+        ...
+        ...     def __init__(self):
+        ...         self.seconds, self.naps = 0.0, []
+        ...
+        ...     def __call__(self):
+        ...         return self.seconds
+        ...
+        ...     def sleep(self, seconds):
+        ...         self.naps.append(seconds)
+        ...         self.seconds += seconds
+        >>> class Sample:
+        ...     "Serve sample bars in pages, and fail as told."
+        ...
+        ...     name, calendar, intervals, per_second = "sample", "XNYS", ("1d",), 2.0
+        ...
+        ...     def __init__(self, clock, failures=()):
+        ...         self.clock, self.failures, self.requests = clock, dict(failures), []
+        ...
+        ...     def pages(self, symbol, start, end, interval):
+        ...         bars = sample_bars(symbol, start, end)
+        ...         for first in range(0, len(bars), 100):
+        ...             self.requests.append((self.clock(), symbol))
+        ...             failure = self.failures.pop(len(self.requests), None)
+        ...             if failure:
+        ...                 raise failure
+        ...             yield bars.iloc[first : first + 100]
+        >>> next(Sample(Clock()).pages("AAPL", pd.Timestamp("2012-01-03"), pd.Timestamp("2013-12-31"), "1d")).tail(3)
+                                open       high        low      close       volume  \\
+        date       symbol
+        2012-05-22 AAPL    20.341101  20.495701  19.735001  19.891800  694870400.0
+        2012-05-23 AAPL    19.910700  20.457100  19.758200  20.377100  584897600.0
+        2012-05-24 AAPL    20.566799  20.589300  20.043900  20.190001  496230000.0
+
+                                adj
+        date       symbol
+        2012-05-22 AAPL    0.846599
+        2012-05-23 AAPL    0.846599
+        2012-05-24 AAPL    0.846599
+        """
 
 
 class Sink(Protocol):
-    "Describe a store of bars, such as data.store's lake."
+    """Describe a store of bars, such as data.store's lake.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.vendors.download import Download, State
+    >>> class Memory:
+    ...     "Keep bars in memory: a sink for the examples."
+    ...
+    ...     def __init__(self):
+    ...         self.frames, self.received = {}, 0
+    ...
+    ...     def write(self, dataset, interval, frame, revise=False):
+    ...         old = self.frames.get((dataset, interval), frame.iloc[:0])
+    ...         self.frames[dataset, interval] = frame.combine_first(old)[frame.columns]
+    ...         self.received += len(frame)
+    ...
+    ...     def read(self, dataset, interval, symbols=None, start=None, end=None):
+    ...         frame = self.frames[dataset, interval].loc[start:end]
+    ...         return frame if symbols is None else frame[frame.index.get_level_values("symbol").isin(symbols)]
+    >>> def idle(seconds):
+    ...     "Wait for nothing."
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> some = Download(Memory(), State(folder / "some.json"), sleep=idle)
+    """
 
     def write(
         self,
@@ -79,7 +236,24 @@ class Sink(Protocol):
         frame: pd.DataFrame,  # (date, symbol)
         revise: bool = False,  # True: replace stored rows, whatever they say
     ) -> object:  # nothing that is used
-        "Add rows to those that agree; raise Disagreement for those that do not."
+        """Add rows to those that agree; raise Disagreement for those that do not.
+
+        Parameters
+        ----------
+        dataset : str
+            Name.
+        interval : str
+            Of the bars.
+        frame : pd.DataFrame
+            (date, symbol).
+        revise : bool, default False
+            True: replace stored rows, whatever they say.
+
+        Returns
+        -------
+        object
+            Nothing that is used.
+        """
 
     def read(
         self,
@@ -89,11 +263,58 @@ class Sink(Protocol):
         start: object = None,  # first date, inclusive
         end: object = None,  # last date, inclusive
     ) -> pd.DataFrame:  # (date, symbol)
-        "Return the rows as a panel."
+        """Return the rows as a panel.
+
+        Parameters
+        ----------
+        dataset : str
+            Name.
+        interval : str
+            Of the bars.
+        symbols : Sequence[str] | None, default None
+            None: all.
+        start : object, default None
+            First date, inclusive.
+        end : object, default None
+            Last date, inclusive.
+
+        Returns
+        -------
+        pd.DataFrame
+            (date, symbol).
+        """
 
 # %% ../../nbs/vendors/130_base.ipynb #b534b083
 class Pace:
-    "Sleep before each call as long as a rate limit asks."
+    """Sleep before each call as long as a rate limit asks.
+
+    Parameters
+    ----------
+    per_second : float
+        Calls allowed.
+    sleep : Callable[[float], None], default time.sleep
+        Takes seconds.
+    clock : Callable[[], float], default time.monotonic
+        Seconds.
+
+    Examples
+    --------
+    >>> from quantlab.vendors.base import Pace
+    >>> class Clock:
+    ...     "Pass time only when somebody sleeps."
+    ...
+    ...     def __init__(self):
+    ...         self.seconds, self.naps = 0.0, []
+    ...
+    ...     def __call__(self):
+    ...         return self.seconds
+    ...
+    ...     def sleep(self, seconds):
+    ...         self.naps.append(seconds)
+    ...         self.seconds += seconds
+    >>> clock = Clock()
+    >>> pace = Pace(2.0, clock.sleep, clock)
+    """
 
     def __init__(
         self,
@@ -155,7 +376,69 @@ def fetch(
     pace: Pace,  # called before each request
     attempts: int = 6,  # per page, before a TemporaryError is passed on
 ) -> Iterator[pd.DataFrame]:  # (date, symbol), in order of date; the edge row of a page may come twice
-    "Yield checked pages, asking again after temporary failures; raise DataError for what will not pass."
+    """Yield checked pages, asking again after temporary failures; raise DataError for what will not pass.
+
+    Parameters
+    ----------
+    vendor : Vendor
+        Who is asked.
+    symbol : str
+        As the vendor names it.
+    start : pd.Timestamp
+        First date, inclusive.
+    end : pd.Timestamp
+        Last date, inclusive.
+    interval : str
+        One of the vendor's.
+    pace : Pace
+        Called before each request.
+    attempts : int, default 6
+        Per page, before a TemporaryError is passed on.
+
+    Yields
+    ------
+    Iterator[pd.DataFrame]
+        (date, symbol), in order of date; the edge row of a page may come twice.
+
+    Raises
+    ------
+    DataError
+        For what will not pass.
+    PanelError
+        For a frame that is no panel, DataError for impossible bars (see check_bars).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.vendors.base import Pace, fetch
+    >>> class Clock:
+    ...     "Pass time only when somebody sleeps."
+    ...
+    ...     def __init__(self):
+    ...         self.seconds, self.naps = 0.0, []
+    ...
+    ...     def __call__(self):
+    ...         return self.seconds
+    ...
+    ...     def sleep(self, seconds):
+    ...         self.naps.append(seconds)
+    ...         self.seconds += seconds
+    >>> clock = Clock()
+    >>> clock.seconds += 10
+    >>> def collect(vendor, clock, symbol="AAPL", start="2012-01-03", end="2013-12-31", **options):
+    ...     "Fetch all pages of a symbol."
+    ...     return list(
+    ...         fetch(
+    ...             vendor,
+    ...             symbol,
+    ...             pd.Timestamp(start),
+    ...             pd.Timestamp(end),
+    ...             "1d",
+    ...             Pace(vendor.per_second, clock.sleep, clock),
+    ...             **options,
+    ...         )
+    ...     )
+    """
     retry = Retrying(
         retry=retry_if_exception_type(TemporaryError),
         stop=stop_after_attempt(attempts),

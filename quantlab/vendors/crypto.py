@@ -82,7 +82,31 @@ def _to_ms(
 
 # %% ../../nbs/vendors/138_crypto.ipynb #42514b91
 class Crypto:
-    "Serve bars of a crypto exchange through ccxt; raise ConfigError without it, or for an exchange it has not."
+    """Serve bars of a crypto exchange through ccxt; raise ConfigError without it, or for an exchange it has not.
+
+    Parameters
+    ----------
+    exchange : str, default "binance"
+        A name of ccxt, others are refused; also the dataset's.
+    per_second : float, default 5.0
+        Requests.
+    limit : int, default 1000
+        Bars a page; no more than the exchange gives.
+    client : object, default None
+        A ccxt exchange of your own.
+
+    Raises
+    ------
+    ConfigError
+        "ccxt is not installed; pip install -e '.[vendors]'"
+        "ccxt knows no exchange '{exchange}'; see ccxt.exchanges"
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.vendors.crypto import Crypto
+    >>> show_error(lambda: Crypto("mtgox"))
+    """
 
     calendar, intervals = "24/7", tuple(_TIMEFRAMES)
 
@@ -109,7 +133,43 @@ class Crypto:
         end: pd.Timestamp,  # last date, inclusive
         interval: str,  # one of intervals
     ) -> Iterator[pd.DataFrame]:  # (date, symbol)
-        "Yield bars panels of one symbol in order of date, one request each; raise TemporaryError for what may pass."
+        """Yield bars panels of one symbol in order of date, one request each; raise TemporaryError for what may pass.
+
+        Parameters
+        ----------
+        symbol : str
+            As ccxt names it: "BTC/USDT".
+        start : pd.Timestamp
+            First date, inclusive: a session, or a bar end in UTC.
+        end : pd.Timestamp
+            Last date, inclusive.
+        interval : str
+            One of intervals.
+
+        Yields
+        ------
+        Iterator[pd.DataFrame]
+            (date, symbol).
+
+        Raises
+        ------
+        TemporaryError
+            For what may pass.
+        DataError
+        PanelError
+            On duplicates and missing keys (see as_panel).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.vendors.crypto import Crypto
+        >>> vendor = Crypto(client=client, limit=40)
+        >>> pages = list(
+        ...     vendor.pages(
+        ...         "BTC/USDT", pd.Timestamp("2024-03-01 04:00", tz="UTC"), pd.Timestamp("2024-03-31", tz="UTC"), "4h"
+        ...     )
+        ... )
+        """
         kind = Interval(interval)
         step = pd.Timedelta(days=1) if kind is Interval.DAY else pd.Timedelta(kind.value)
         shift = step if kind.intraday else pd.Timedelta(0)

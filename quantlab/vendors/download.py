@@ -58,7 +58,29 @@ def _merged(spans: list[tuple]) -> list[tuple]:  # sorted and disjoint
 
 # %% ../../nbs/vendors/133_download.ipynb #40a8ebb5
 class State:
-    "Remember which spans of dates are stored; raise DataError for a file that is damaged."
+    """Remember which spans of dates are stored; raise DataError for a file that is damaged.
+
+    Parameters
+    ----------
+    file : str | Path
+        JSON; made on the first write, refused when it is damaged.
+
+    Raises
+    ------
+    DataError
+        "{...} is no JSON ({error}); delete it: the next run asks for all rows again and stores none
+        twice"
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.vendors.download import State, _save
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _save({"us/1d": {"KO": []}}, folder / "kept.json")
+    >>> (folder / "half.json").write_text('{"us/1d": {"KO"')
+    >>> state = State(folder / "state.json")
+    """
 
     def __init__(
         self,
@@ -73,7 +95,41 @@ class State:
         interval: str,  # of the bars
         symbol: str,  # in that dataset
     ) -> list[tuple[pd.Timestamp, pd.Timestamp]]:  # first and last date of each
-        "List the spans that are stored, sorted and disjoint."
+        """List the spans that are stored, sorted and disjoint.
+
+        Parameters
+        ----------
+        dataset : str
+            Name.
+        interval : str
+            Of the bars.
+        symbol : str
+            In that dataset.
+
+        Returns
+        -------
+        list[tuple[pd.Timestamp, pd.Timestamp]]
+            First and last date of each.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.vendors.download import State, _save
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _save({"us/1d": {"KO": []}}, folder / "kept.json")
+        >>> (folder / "half.json").write_text('{"us/1d": {"KO"')
+        >>> day = pd.Timestamp
+        >>> state = State(folder / "state.json")
+        >>> for month in ("2024-01", "2024-03", "2024-02"):
+        ...     state.add("sample", "1d", "KO", day(f"{month}-01"), day(f"{month}-01") + pd.Timedelta(days=20))
+        >>> spans = State(folder / "state.json").done("sample", "1d", "KO")
+        >>> pd.DataFrame(spans, columns=["start", "end"])
+               start        end
+        0 2024-01-01 2024-02-21
+        1 2024-03-01 2024-03-21
+        """
         return [
             (pd.Timestamp(a), pd.Timestamp(b)) for a, b in self.spans.get(f"{dataset}/{interval}", {}).get(symbol, [])
         ]
@@ -86,7 +142,35 @@ class State:
         start: pd.Timestamp,  # first date, inclusive
         end: pd.Timestamp,  # last date, inclusive
     ) -> None:
-        "Add a span, merge it with those it touches, and write the file."
+        """Add a span, merge it with those it touches, and write the file.
+
+        Parameters
+        ----------
+        dataset : str
+            Name.
+        interval : str
+            Of the bars.
+        symbol : str
+            In that dataset.
+        start : pd.Timestamp
+            First date, inclusive.
+        end : pd.Timestamp
+            Last date, inclusive.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from quantlab.vendors.download import State, _save
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _save({"us/1d": {"KO": []}}, folder / "kept.json")
+        >>> (folder / "half.json").write_text('{"us/1d": {"KO"')
+        >>> day = pd.Timestamp
+        >>> state = State(folder / "state.json")
+        >>> for month in ("2024-01", "2024-03", "2024-02"):
+        ...     state.add("sample", "1d", "KO", day(f"{month}-01"), day(f"{month}-01") + pd.Timedelta(days=20))
+        """
         merged = _merged([*self.done(dataset, interval, symbol), (start, end)])
         self.spans.setdefault(f"{dataset}/{interval}", {})[symbol] = [[a.isoformat(), b.isoformat()] for a, b in merged]
         _save(self.spans, self.file)
@@ -97,7 +181,43 @@ def missing_spans(
     start: pd.Timestamp,  # first date that is wanted
     end: pd.Timestamp,  # last date that is wanted
 ) -> list[tuple[pd.Timestamp, pd.Timestamp]]:  # each shares its edge with the stored span beside it
-    "List the parts of a span that are not stored."
+    """List the parts of a span that are not stored.
+
+    Parameters
+    ----------
+    done : list[tuple[pd.Timestamp, pd.Timestamp]]
+        Sorted and disjoint.
+    start : pd.Timestamp
+        First date that is wanted.
+    end : pd.Timestamp
+        Last date that is wanted.
+
+    Returns
+    -------
+    list[tuple[pd.Timestamp, pd.Timestamp]]
+        Each shares its edge with the stored span beside it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.vendors.download import State, _save, missing_spans
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _save({"us/1d": {"KO": []}}, folder / "kept.json")
+    >>> (folder / "half.json").write_text('{"us/1d": {"KO"')
+    >>> day = pd.Timestamp
+    >>> state = State(folder / "state.json")
+    >>> for month in ("2024-01", "2024-03", "2024-02"):
+    ...     state.add("sample", "1d", "KO", day(f"{month}-01"), day(f"{month}-01") + pd.Timedelta(days=20))
+    >>> state.add("sample", "1d", "KO", day("2024-01-15"), day("2024-02-10"))
+    >>> spans = State(folder / "state.json").done("sample", "1d", "KO")
+    >>> left = missing_spans(spans, day("2023-12-01"), day("2024-03-10"))
+    >>> pd.DataFrame(left, columns=["start", "end"])
+           start        end
+    0 2023-12-01 2024-01-01
+    1 2024-02-21 2024-03-01
+    """
     touching = [(a, b) for a, b in done if b >= start and a <= end]
     parts, at = [], start
     for a, b in touching:
@@ -123,7 +243,39 @@ def last_finished(
     interval: str,  # of the bars
     now: pd.Timestamp,  # UTC
 ) -> pd.Timestamp:  # session label, or bar end in UTC
-    "Find the last bar that has ended."
+    """Find the last bar that has ended.
+
+    Parameters
+    ----------
+    calendar : str
+        name, e.g. "XNYS".
+    interval : str
+        Of the bars.
+    now : pd.Timestamp
+        UTC.
+
+    Returns
+    -------
+    pd.Timestamp
+        Session label, or bar end in UTC.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.vendors.download import State, _save, last_finished
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _save({"us/1d": {"KO": []}}, folder / "kept.json")
+    >>> (folder / "half.json").write_text('{"us/1d": {"KO"')
+    >>> day = pd.Timestamp
+    >>> state = State(folder / "state.json")
+    >>> for month in ("2024-01", "2024-03", "2024-02"):
+    ...     state.add("sample", "1d", "KO", day(f"{month}-01"), day(f"{month}-01") + pd.Timedelta(days=20))
+    >>> state.add("sample", "1d", "KO", day("2024-01-15"), day("2024-02-10"))
+    >>> five_to_four = pd.Timestamp("2024-07-03 16:55", tz="UTC")  # a half day closes at 17:00 UTC
+    >>> assert last_finished("XNYS", "1d", five_to_four) == day("2024-07-02")
+    """
     days = (75, 45) if Interval(interval) in (Interval.WEEK, Interval.MONTH) else (15, 1)
     hours = schedule(calendar, now - pd.Timedelta(days=days[0]), now + pd.Timedelta(days=days[1]))
     ends = bar_ends(hours, interval)
@@ -228,7 +380,34 @@ class _Job:
         gaps: pd.DataFrame,  # of find_gaps
         interval: str = "1d",  # one of the vendor's
     ) -> pd.DataFrame:  # by symbol: rows and pages received
-        "Ask once more for the rows of find_gaps, whatever the state says; raise DataError as backfill does."
+        """Ask once more for the rows of find_gaps, whatever the state says; raise DataError as backfill does.
+
+        Parameters
+        ----------
+        vendor : Vendor
+            Who is asked.
+        gaps : pd.DataFrame
+            Of find_gaps.
+        interval : str, default "1d"
+            One of the vendor's.
+
+        Returns
+        -------
+        pd.DataFrame
+            By symbol: rows and pages received.
+
+        Raises
+        ------
+        DataError
+            As backfill does.
+
+        Examples
+        --------
+        >>> from quantlab.vendors.download import Download, State, find_gaps
+        >>> holed = Memory()
+        >>> gaps = find_gaps(holed.read("sample", "1d"), "XNYS", "1d", "2012-01-01", "2013-12-31")
+        >>> Download(holed, State(folder / "fill.json"), sleep=idle).fill(vendor, gaps)
+        """
         parts = {s: list(zip(rows["start"], rows["end"], strict=True)) for s, rows in gaps.groupby("symbol")}
         return self._run(vendor, parts, interval)
 
@@ -246,7 +425,49 @@ class _Job:
 # %% ../../nbs/vendors/133_download.ipynb #b73e9728
 @dataclass(frozen=True)
 class Download(_Job):
-    "Bring a vendor's bars into a sink: patient, resumable, once."
+    """Bring a vendor's bars into a sink: patient, resumable, once.
+
+    Parameters
+    ----------
+    sink : Sink
+        Store that receives the bars.
+    state : State
+        Which spans it holds already.
+    attempts : int, default 6
+        Per page.
+    progress : Callable[[str, int, int], None] | None, default None
+        Called with symbol, its number, how many.
+    sleep : Callable[[float], None], default time.sleep
+        Takes seconds.
+    clock : Callable[[], float], default time.monotonic
+        seconds, for the pace.
+    now : Callable[[], pd.Timestamp], default lambda: pd.Timestamp.now("UTC")
+        The moment, in UTC: which bars have ended.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.vendors.download import Download, State
+    >>> class Memory:
+    ...     "Keep bars in memory: a sink for the examples."
+    ...
+    ...     def __init__(self):
+    ...         self.frames, self.received = {}, 0
+    ...
+    ...     def write(self, dataset, interval, frame, revise=False):
+    ...         old = self.frames.get((dataset, interval), frame.iloc[:0])
+    ...         self.frames[dataset, interval] = frame.combine_first(old)[frame.columns]
+    ...         self.received += len(frame)
+    ...
+    ...     def read(self, dataset, interval, symbols=None, start=None, end=None):
+    ...         frame = self.frames[dataset, interval].loc[start:end]
+    ...         return frame if symbols is None else frame[frame.index.get_level_values("symbol").isin(symbols)]
+    >>> def idle(seconds):
+    ...     "Wait for nothing."
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> some = Download(Memory(), State(folder / "some.json"), sleep=idle)
+    """
 
     sink: Sink  # store that receives the bars
     state: State  # which spans it holds already
@@ -264,7 +485,37 @@ class Download(_Job):
         end: object,  # last date, inclusive; a bar that is still running is not asked for
         interval: str = "1d",  # one of the vendor's
     ) -> pd.DataFrame:  # by symbol: rows and pages received
-        "Store the bars between two dates, skipping what is stored; raise DataError where the vendor fails or refuses."
+        """Store the bars between two dates, skipping what is stored; raise DataError where the vendor fails or
+        refuses.
+
+        Parameters
+        ----------
+        vendor : Vendor
+            Who is asked.
+        symbols : Sequence[str]
+            As the vendor names them.
+        start : object
+            First date, inclusive; anything pandas reads as a timestamp.
+        end : object
+            Last date, inclusive; a bar that is still running is not asked for.
+        interval : str, default "1d"
+            One of the vendor's.
+
+        Returns
+        -------
+        pd.DataFrame
+            By symbol: rows and pages received.
+
+        Raises
+        ------
+        DataError
+            Where the vendor fails or refuses.
+
+        Examples
+        --------
+        >>> for title, vendor in {"backfill": first, "again": second, "once more": third}.items():
+        ...     run(title, vendor, lambda job, v=vendor: job.backfill(v, ["AAPL", "KO"], "2012-01-03", "2013-12-31"))
+        """
         last = min(_bound(end, interval), self._latest(vendor, interval))
         done = {s: self.state.done(vendor.name, interval, s) for s in symbols}
         return self._run(
@@ -278,7 +529,40 @@ class Download(_Job):
         end: object,  # last date, inclusive
         interval: str = "1d",  # one of the vendor's
     ) -> pd.DataFrame:  # by symbol: rows and pages received
-        "Store what has come since the last time, up to a date; raise ConfigError for symbols never fetched."
+        """Store what has come since the last time, up to a date; raise ConfigError for symbols never fetched.
+
+        Parameters
+        ----------
+        vendor : Vendor
+            Who is asked.
+        symbols : Sequence[str]
+            That were fetched before.
+        end : object
+            Last date, inclusive.
+        interval : str, default "1d"
+            One of the vendor's.
+
+        Returns
+        -------
+        pd.DataFrame
+            By symbol: rows and pages received.
+
+        Raises
+        ------
+        ConfigError
+            For symbols never fetched.
+
+        Examples
+        --------
+        >>> class Restated(Sample):
+        ...     "Serve the sample after a dividend of one per cent: every factor is lower."
+        ...
+        ...     def pages(self, symbol, start, end, interval):
+        ...         for page in super().pages(symbol, start, end, interval):
+        ...             yield page.assign(adj=page["adj"] * 0.99)
+        >>> week, later = Sample(), Restated()
+        >>> run("a week later", week, lambda job: job.refresh(week, ["AAPL"], "2014-01-10"))
+        """
         last = min(_bound(end, interval), self._latest(vendor, interval))
         done = {s: self.state.done(vendor.name, interval, s) for s in symbols}
         new = [s for s, spans in done.items() if not spans]
@@ -297,7 +581,43 @@ def find_gaps(
     end: object,  # last date that should be there
     symbols: Sequence[str] | None = None,  # None: those of bars
 ) -> pd.DataFrame:  # symbol, start, end, bars (how many are missing in a row), where ("before", "inside", "after")
-    "List the runs of bars that the calendar has and the panel does not."
+    """List the runs of bars that the calendar has and the panel does not.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol), what is stored.
+    calendar : str
+        name, e.g. "XNYS".
+    interval : str
+        Of the bars.
+    start : object
+        First date that should be there.
+    end : object
+        Last date that should be there.
+    symbols : Sequence[str] | None, default None
+        None: those of bars.
+
+    Returns
+    -------
+    pd.DataFrame
+        symbol, start, end, bars (how many are missing in a row), where ("before", "inside", "after").
+
+    Raises
+    ------
+    DataError
+        Where bars of the interval are dated otherwise (see expected_ends).
+
+    Examples
+    --------
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.vendors.download import find_gaps
+    >>> july = sample_bars("KO", "2012-07-02", "2012-07-13").iloc[[0, 1, 4, 5, 6, 7, 8]]
+    >>> find_gaps(july, "XNYS", "1d", "2012-07-02", "2012-07-16")
+      symbol      start        end  bars   where
+    0     KO 2012-07-05 2012-07-06     2  inside
+    1     KO 2012-07-16 2012-07-16     1   after
+    """
     start, end = _bound(start, interval), _bound(end, interval)
     expected = expected_ends(calendar, interval, start, end)
     dates = bars.index.get_level_values("date")

@@ -56,7 +56,71 @@ def front_contracts(
     roll: str = "volume",  # or "calendar"
     days: int = 5,  # of calendar: weekdays before the end from which the next contract is held
 ) -> pd.Series:  # by session: the contract held through it, decided two closes before its own
-    "Name the contract in front on each session; never one behind the last."
+    """Name the contract in front on each session; never one behind the last.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        Panel of contracts: volume; known at the close.
+    expiries : pd.Series
+        Contract -> last trading day, as listed.
+    roll : str, default "volume"
+        Or "calendar".
+    days : int, default 5
+        Of calendar: weekdays before the end from which the next contract is held.
+
+    Returns
+    -------
+    pd.Series
+        By session: the contract held through it, decided two closes before its own.
+
+    Raises
+    ------
+    ConfigError
+        "roll is {roll} and days {days}; give one of {...} and at least 1 weekday"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "bars of contracts need rows and a column volume; give those of single contracts"
+    DataError
+        "no expiry is known of {...} ({...} in all); add them to expiries"
+        "{...} end on one day; give one root's contracts"
+        "no contract is left on {...}: {...} ends on {...}; add later contracts, or end the bars before"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.vendors.futures import front_contracts
+    >>> spy = (
+    ...     sample_context("SPY").droplevel("symbol").loc["2018":"2020", ["open", "high", "low", "close", "volume"]]
+    ... )
+    >>> thirds = pd.date_range("2018-03-01", "2021-03-31", freq="WOM-3FRI")
+    >>> thirds = thirds[thirds.month % 3 == 0]
+    >>> expiries = pd.Series(thirds, [f"ES{d:%y%m}" for d in thirds], name="expiry").rename_axis("symbol")
+    >>> def contract_bars(name, expiry):
+    ...     "Price one contract by its carry, from half a year before its end."
+    ...     own = spy[(spy.index <= expiry) & (spy.index > expiry - pd.Timedelta(days=190))]
+    ...     left = np.asarray((expiry - own.index).days)
+    ...     priced = own[["open", "high", "low", "close"]].mul(np.exp(0.04 * left / 365), axis=0)
+    ...     share = np.where(left < 5, 0.1, np.where(left < 95, 0.9, 0.2))  # of the day's volume
+    ...     return priced.assign(volume=own["volume"] * share, symbol=name).set_index("symbol", append=True)
+    >>> contracts = pd.concat([contract_bars(*pair) for pair in expiries.items()]).sort_index()
+    >>> fig, ax = figure(
+    ...     "Each contract falls to the index as it ends: pasted together they jump at every roll", "", "close"
+    ... )
+    >>> for k, name in enumerate(expiries.index[:6]):
+    ...     ax.plot(contracts.xs(name, level="symbol")["close"][:"2019-06"], color=COLORS[k % len(COLORS)], lw=1)
+    >>> front = front_contracts(contracts, expiries)
+    >>> front[front != front.shift()].head(4).to_frame()
+               contract
+    date
+    2018-01-02   ES1803
+    2018-03-14   ES1806
+    2018-06-13   ES1809
+    2018-09-19   ES1812
+    """
     order = _check_contracts(bars, expiries, roll, days)
     volume = bars["volume"].unstack("symbol").reindex(columns=order.index)
     dates, traded = volume.index, volume.fillna(0.0).to_numpy()
@@ -83,7 +147,51 @@ _PRICES = ["open", "high", "low", "close"]
 
 @dataclass(frozen=True, eq=False)
 class ContinuousFuture:
-    "Hold one history of many contracts, and how it was made."
+    """Hold one history of many contracts, and how it was made.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol): open high low close volume; with ratio also adj, 1 on the last session.
+    contracts : pd.Series
+        By session: whose bar it is.
+    rolls : pd.DataFrame
+        By last session of the old contract: old, new, ratio and difference of their closes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.vendors.futures import continuous_future
+    >>> spy = (
+    ...     sample_context("SPY").droplevel("symbol").loc["2018":"2020", ["open", "high", "low", "close", "volume"]]
+    ... )
+    >>> thirds = pd.date_range("2018-03-01", "2021-03-31", freq="WOM-3FRI")
+    >>> thirds = thirds[thirds.month % 3 == 0]
+    >>> expiries = pd.Series(thirds, [f"ES{d:%y%m}" for d in thirds], name="expiry").rename_axis("symbol")
+    >>> def contract_bars(name, expiry):
+    ...     "Price one contract by its carry, from half a year before its end."
+    ...     own = spy[(spy.index <= expiry) & (spy.index > expiry - pd.Timedelta(days=190))]
+    ...     left = np.asarray((expiry - own.index).days)
+    ...     priced = own[["open", "high", "low", "close"]].mul(np.exp(0.04 * left / 365), axis=0)
+    ...     share = np.where(left < 5, 0.1, np.where(left < 95, 0.9, 0.2))  # of the day's volume
+    ...     return priced.assign(volume=own["volume"] * share, symbol=name).set_index("symbol", append=True)
+    >>> contracts = pd.concat([contract_bars(*pair) for pair in expiries.items()]).sort_index()
+    >>> fig, ax = figure(
+    ...     "Each contract falls to the index as it ends: pasted together they jump at every roll", "", "close"
+    ... )
+    >>> for k, name in enumerate(expiries.index[:6]):
+    ...     ax.plot(contracts.xs(name, level="symbol")["close"][:"2019-06"], color=COLORS[k % len(COLORS)], lw=1)
+    >>> then = continuous_future(contracts, expiries, "ES", as_of="2019-06-28").bars
+    >>> then.tail(3).round(3)
+                          open     high      low    close      volume  adj
+    date       symbol
+    2019-06-26 ES      266.598  267.109  265.318  265.428  46426410.0  1.0
+    2019-06-27 ES      266.166  266.852  265.783  266.340  36319680.0  1.0
+    2019-06-28 ES      267.298  268.184  266.777  267.681  53415810.0  1.0
+    """
 
     bars: pd.DataFrame  # (date, symbol): open high low close volume; with ratio also adj, 1 on the last session
     contracts: pd.Series  # by session: whose bar it is
@@ -118,7 +226,74 @@ def continuous_future(
     adjustment: str = "ratio",  # or "difference", "none"
     as_of: str | pd.Timestamp | None = None,  # last date that may be known; None: all
 ) -> ContinuousFuture:
-    "Join contracts into one history; raise ConfigError or DataError where that cannot be done honestly."
+    """Join contracts into one history; raise ConfigError or DataError where that cannot be done honestly.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        Panel of single contracts: open high low close volume; known at the close.
+    expiries : pd.Series
+        Contract -> last trading day, as listed.
+    symbol : str
+        Of the result, such as ES.
+    roll : str, default "volume"
+        Or "calendar".
+    days : int, default 5
+        Of calendar: weekdays before the end.
+    adjustment : str, default "ratio"
+        Or "difference", "none".
+    as_of : str | pd.Timestamp | None, default None
+        Last date that may be known; None: all.
+
+    Returns
+    -------
+    ContinuousFuture
+        One history of many contracts, and how it was made.
+
+    Raises
+    ------
+    ConfigError
+        Where that cannot be done honestly.
+    DataError
+        Where that cannot be done honestly.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "bars of contracts need rows and a column volume; give those of single contracts"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.sample import sample_context
+    >>> from quantlab.vendors.futures import continuous_future
+    >>> spy = (
+    ...     sample_context("SPY").droplevel("symbol").loc["2018":"2020", ["open", "high", "low", "close", "volume"]]
+    ... )
+    >>> thirds = pd.date_range("2018-03-01", "2021-03-31", freq="WOM-3FRI")
+    >>> thirds = thirds[thirds.month % 3 == 0]
+    >>> expiries = pd.Series(thirds, [f"ES{d:%y%m}" for d in thirds], name="expiry").rename_axis("symbol")
+    >>> def contract_bars(name, expiry):
+    ...     "Price one contract by its carry, from half a year before its end."
+    ...     own = spy[(spy.index <= expiry) & (spy.index > expiry - pd.Timedelta(days=190))]
+    ...     left = np.asarray((expiry - own.index).days)
+    ...     priced = own[["open", "high", "low", "close"]].mul(np.exp(0.04 * left / 365), axis=0)
+    ...     share = np.where(left < 5, 0.1, np.where(left < 95, 0.9, 0.2))  # of the day's volume
+    ...     return priced.assign(volume=own["volume"] * share, symbol=name).set_index("symbol", append=True)
+    >>> contracts = pd.concat([contract_bars(*pair) for pair in expiries.items()]).sort_index()
+    >>> fig, ax = figure(
+    ...     "Each contract falls to the index as it ends: pasted together they jump at every roll", "", "close"
+    ... )
+    >>> for k, name in enumerate(expiries.index[:6]):
+    ...     ax.plot(contracts.xs(name, level="symbol")["close"][:"2019-06"], color=COLORS[k % len(COLORS)], lw=1)
+    >>> then = continuous_future(contracts, expiries, "ES", as_of="2019-06-28").bars
+    >>> then.tail(3).round(3)
+                          open     high      low    close      volume  adj
+    date       symbol
+    2019-06-26 ES      266.598  267.109  265.318  265.428  46426410.0  1.0
+    2019-06-27 ES      266.166  266.852  265.783  266.340  36319680.0  1.0
+    2019-06-28 ES      267.298  268.184  266.777  267.681  53415810.0  1.0
+    """
     if adjustment not in ADJUSTMENTS:
         raise ConfigError(f"adjustment is {adjustment!r}; give one of {', '.join(ADJUSTMENTS)}")
     known = bars if as_of is None else bars[bars.index.get_level_values("date") <= pd.Timestamp(as_of)]

@@ -104,7 +104,40 @@ class _Service:
 
 # %% ../../nbs/vendors/142_nasdaq.ipynb #e5395f0e
 class Nasdaq(_Service):
-    "Serve daily bars of a price table of Nasdaq Data Link; raise ConfigError for a code that is none."
+    """Serve daily bars of a price table of Nasdaq Data Link; raise ConfigError for a code that is none.
+
+    Parameters
+    ----------
+    code : str, default "SHARADAR/SEP"
+        Of the table, or refused; "WIKI/{symbol}": a data set of each symbol.
+    per_second : float, default 5.0
+        requests, above 0 or refused.
+    url : str, default "https://data.nasdaq.com"
+        Of the service.
+    pace : Callable[[], None] | None, default None
+        Called before each request; None: waits as per_second asks.
+
+    Raises
+    ------
+    ConfigError
+        "code='{code}' is none; write PUBLISHER/TABLE as 'SHARADAR/SEP', or 'WIKI/{symbol}' for a data
+        set of each symbol"
+        "per_second is {per_second}; give a number above 0"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.vendors.nasdaq import Nasdaq, _table
+    >>> rows = [["KO", "2012-01-04", "35.0"], ["KO", "2012-01-03", "34.5"]]
+    >>> table = _table(["ticker", "date", "Adj. Close"], rows, "KO")
+    >>> tables = [Nasdaq(), Nasdaq("WIKI/{symbol}", per_second=1)]
+    >>> pd.DataFrame(
+    ...     [{"table": table.code, "dataset": table.name, "per second": table.per_second} for table in tables]
+    ... )
+               table              dataset  per second
+    0   SHARADAR/SEP  nasdaq_sharadar_sep         5.0
+    1  WIKI/{symbol}          nasdaq_wiki         1.0
+    """
 
     calendar, intervals = "XNYS", ("1d",)
 
@@ -132,7 +165,41 @@ class Nasdaq(_Service):
         end: pd.Timestamp,  # last date, inclusive
         interval: str,  # one of intervals
     ) -> Iterator[pd.DataFrame]:  # (date, symbol)
-        "Yield one bars panel of a symbol; raise TemporaryError for what may pass, DataError for what will not."
+        """Yield one bars panel of a symbol; raise TemporaryError for what may pass, DataError for what will not.
+
+        Parameters
+        ----------
+        symbol : str
+            As the table names it.
+        start : pd.Timestamp
+            First date, inclusive: a session, or a bar end in UTC.
+        end : pd.Timestamp
+            Last date, inclusive.
+        interval : str
+            One of intervals.
+
+        Yields
+        ------
+        Iterator[pd.DataFrame]
+            (date, symbol).
+
+        Raises
+        ------
+        TemporaryError
+            For what may pass, DataError for what will not.
+        PanelError
+            On duplicates and missing keys (see as_panel).
+        DataError
+            "{code} has columns {...}; bars need {...} with closeadj and closeunadj, or with split_ratio and
+            adj_close: name another table"
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.vendors.nasdaq import Nasdaq
+        >>> old = Nasdaq("WIKI/{symbol}", url=server.url, pace=lambda: None)
+        >>> same = pd.concat(old.pages("KO", *span, "1d"))
+        """
         table = _table(*self._rows(symbol, f"{start:%Y-%m-%d}", f"{end:%Y-%m-%d}"), symbol)
         if len(table) and not (table["date"].iloc[0] >= start and table["date"].iloc[-1] <= end):
             first, last = table["date"].iloc[0], table["date"].iloc[-1]

@@ -166,7 +166,41 @@ class _Service:
 
 # %% ../../nbs/vendors/140_polygon.ipynb #411abf9d
 class Polygon(_Service):
-    "Serve bars of US stocks from Polygon's aggregates; raise ConfigError for a pace of nothing."
+    """Serve bars of US stocks from Polygon's aggregates; raise ConfigError for a pace of nothing.
+
+    Parameters
+    ----------
+    adjusted : bool, default False
+        Prices adjusted for splits by Polygon; False: as traded, with split.
+    per_second : float, default 5 / 60
+        requests, above 0 or refused; the free plan's five a minute.
+    url : str, default "https://api.polygon.io"
+        Of the service.
+    pace : Callable[[], None] | None, default None
+        Called before each request; None: waits as per_second asks.
+
+    Raises
+    ------
+    ConfigError
+        "per_second is {per_second}; give a number above 0, such as 5 / 60 for the free plan"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.vendors.polygon import Polygon
+    >>> plans = {
+    ...     "free": Polygon(),
+    ...     "paid": Polygon(per_second=100),
+    ...     "paid, adjusted": Polygon(True, per_second=100),
+    ... }
+    >>> pd.DataFrame(
+    ...     {plan: {"name": v.name, "requests a minute": round(60 * v.per_second)} for plan, v in plans.items()}
+    ... ).T
+                                name requests a minute
+    free                     polygon                 5
+    paid                     polygon              6000
+    paid, adjusted  polygon_adjusted              6000
+    """
 
     calendar, intervals = "XNYS", tuple(_STEPS)
 
@@ -189,7 +223,38 @@ class Polygon(_Service):
         end: pd.Timestamp,  # last date, inclusive
         interval: str,  # one of intervals
     ) -> Iterator[pd.DataFrame]:  # (date, symbol)
-        "Yield bars panels of one symbol by date; raise TemporaryError for what may pass, DataError for the rest."
+        """Yield bars panels of one symbol by date; raise TemporaryError for what may pass, DataError for the rest.
+
+        Parameters
+        ----------
+        symbol : str
+            As Polygon names it: "KO", "BRK.B".
+        start : pd.Timestamp
+            First date, inclusive: a session, or a bar end in UTC.
+        end : pd.Timestamp
+            Last date, inclusive.
+        interval : str
+            One of intervals.
+
+        Yields
+        ------
+        Iterator[pd.DataFrame]
+            (date, symbol).
+
+        Raises
+        ------
+        TemporaryError
+            For what may pass, DataError for the rest.
+        DataError
+            For ends without a time zone (see session_of).
+        PanelError
+            On duplicates and missing keys (see as_panel).
+
+        Examples
+        --------
+        >>> from quantlab.core.errors import show_error
+        >>> show_error(lambda: list(vendor.pages("KO", *span, "1d")))
+        """
         kind = Interval(interval)
         first, last = _span(kind, start, end)
         path = f"/v2/aggs/ticker/{quote(symbol, safe='')}/range/{_STEPS[interval]}/{first}/{last}"

@@ -19,7 +19,20 @@ from .web import get_json
 
 # %% ../../nbs/vendors/148_provider.ipynb #1b5fd3c4
 class Provider:
-    "Serve daily bars of a small JSON service."
+    """Serve daily bars of a small JSON service.
+
+    Parameters
+    ----------
+    url : str
+        Of the service, e.g. "http://127.0.0.1:8000".
+
+    Examples
+    --------
+    >>> from quantlab.vendors.provider import Provider
+    >>> local = Provider("http://127.0.0.1:8000")
+    >>> {"dataset": local.name, "calendar": local.calendar, "requests a second": local.per_second}
+    {'dataset': 'provider', 'calendar': 'XNYS', 'requests a second': 5.0}
+    """
 
     name, calendar, intervals, per_second = "provider", "XNYS", ("1d",), 5.0
 
@@ -36,7 +49,38 @@ class Provider:
         end: pd.Timestamp,  # last date, inclusive
         interval: str,  # one of intervals
     ) -> Iterator[pd.DataFrame]:  # (date, symbol)
-        "Yield bars panels of one symbol in order of date, one request each; raise TemporaryError for an old answer."
+        """Yield bars panels of one symbol in order of date, one request each; raise TemporaryError for an old answer.
+
+        Parameters
+        ----------
+        symbol : str
+            As the service names it.
+        start : pd.Timestamp
+            First date, inclusive: a session, or a bar end in UTC.
+        end : pd.Timestamp
+            Last date, inclusive.
+        interval : str
+            One of intervals.
+
+        Yields
+        ------
+        Iterator[pd.DataFrame]
+            (date, symbol).
+
+        Raises
+        ------
+        TemporaryError
+            For an old answer.
+        PanelError
+            On duplicates and missing keys (see as_panel).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.vendors.provider import find_provider
+        >>> mine = find_provider("mine", url=server.url)
+        >>> got = pd.concat(mine.pages("KO", pd.Timestamp("2012-01-03"), pd.Timestamp("2012-01-31"), "1d"))
+        """
         page, reached = 0, start - pd.Timedelta(days=1)
         while page is not None:
             query = {"symbol": symbol, "start": f"{start:%Y-%m-%d}", "end": f"{end:%Y-%m-%d}", "page": page}
@@ -68,7 +112,22 @@ def _where(point: EntryPoint) -> str:
 
 
 def providers() -> dict[str, str]:  # name -> "module:name of package"
-    "List the providers that can be found by name, ours and those of installed packages."
+    """List the providers that can be found by name, ours and those of installed packages.
+
+    Returns
+    -------
+    dict[str, str]
+        Name -> "module:name of package".
+
+    Examples
+    --------
+    >>> from quantlab.vendors.provider import providers
+    >>> providers()
+    {'crypto': 'quantlab.vendors.crypto:Crypto of quantlab',
+     'nasdaq': 'quantlab.vendors.nasdaq:Nasdaq of quantlab',
+     'polygon': 'quantlab.vendors.polygon:Polygon of quantlab',
+     'yahoo': 'quantlab.vendors.yahoo:Yahoo of quantlab'}
+    """
     found = {name: f"{value} of quantlab" for name, value in _OWN.items()}
     for point in sorted(entry_points(group=GROUP), key=lambda p: (p.name, p.value)):
         if _OWN.get(point.name) != point.value:
@@ -82,7 +141,31 @@ def find_provider(
     name: str,  # "yahoo", "polygon", or one that an installed package serves
     **options: object,  # of its class
 ) -> object:  # a Vendor
-    "Make a provider by its name; raise ConfigError where there is none, or it is no vendor."
+    """Make a provider by its name; raise ConfigError where there is none, or it is no vendor.
+
+    Parameters
+    ----------
+    name : str
+        "yahoo", "polygon", or one that an installed package serves.
+    **options : object
+        Of its class.
+
+    Returns
+    -------
+    object
+        A Vendor.
+
+    Raises
+    ------
+    ConfigError
+        Where there is none, or it is no vendor.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.vendors.provider import find_provider
+    >>> show_error(lambda: find_provider("bloomberg"))
+    """
     known, points = (
         providers(),
         {p.value: p for p in entry_points(group=GROUP) if p.name == name and _OWN.get(name) != p.value},

@@ -68,7 +68,44 @@ def read_members(
     folder: str | Path,  # of the store
     market: str = "all",  # a file of its instruments
 ) -> pd.DataFrame:  # symbol, start, end (inclusive); of a store of minutes in its own zone
-    "Read the spells of a Qlib market; raise DataError for one that is not there or has no dates."
+    """Read the spells of a Qlib market; raise DataError for one that is not there or has no dates.
+
+    Parameters
+    ----------
+    folder : str | Path
+        Of the store.
+    market : str, default "all"
+        A file of its instruments.
+
+    Returns
+    -------
+    pd.DataFrame
+        symbol, start, end (inclusive); of a store of minutes in its own zone.
+
+    Raises
+    ------
+    DataError
+        For one that is not there or has no dates.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.vendors.qlib import read_members
+    >>> from quantlab.vendors.qlib_write import write_qlib
+    >>> names = ["AAPL", "BAC", "KO", "WFC", "XOM"]
+    >>> bars = sample_bars(names, "2012-01-03", "2013-12-31")
+    >>> holed = bars.drop([(pd.Timestamp("2012-01-03"), "KO"), (pd.Timestamp("2012-01-05"), "KO")])
+    >>> home = Path(tempfile.mkdtemp())
+    >>> store = write_qlib(
+    ...     holed,
+    ...     home / "us",
+    ...     {"few": pd.DataFrame({"symbol": ["KO"], "start": ["2012-01-04"], "end": ["2012-01-10"]})},
+    ... )
+    >>> assert len(read_members(store)) == 5 and read_members(store, "few")["end"][0] == pd.Timestamp("2012-01-10")
+    """
     place = Path(folder) / "instruments"
     file = next((f for f in (place / f"{market}.txt", place / f"{market.lower()}.txt") if f.is_file()), None)
     if file is None:
@@ -383,7 +420,61 @@ def qlib_traits(
     zone: str | None = None,  # as in read_qlib
     stamps: str | None = None,  # as in read_qlib
 ) -> dict[str, str]:  # by trait
-    "Say how a store was built, as far as its files and some 50 of its symbols show it."
+    """Say how a store was built, as far as its files and some 50 of its symbols show it.
+
+    Parameters
+    ----------
+    folder : str | Path
+        Of a store.
+    interval : str, default "1d"
+        Or "1min", "5min".
+    zone : str | None, default None
+        As in read_qlib.
+    stamps : str | None, default None
+        As in read_qlib.
+
+    Returns
+    -------
+    dict[str, str]
+        By trait.
+
+    Raises
+    ------
+    ConfigError
+        For one that a Qlib store does not have (see store_interval).
+        Unless the stamps of intraday bars are told, and those of daily bars are not (see check_stamps).
+    DataError
+        "{...} does not exist; {hint}"
+        "{...} holds a line that is no date ({error}); write one ISO date a line"
+        "{...} is not a list of increasing dates without a zone; positions in the other files rest on
+        it: restore it"
+        "{...} and {entry} are one symbol to Qlib, which reads lower case alone; remove one"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.vendors.qlib import qlib_traits
+    >>> from quantlab.vendors.qlib_write import write_qlib
+    >>> names = ["AAPL", "BAC", "KO", "WFC", "XOM"]
+    >>> bars = sample_bars(names, "2012-01-03", "2013-12-31")
+    >>> holed = bars.drop([(pd.Timestamp("2012-01-03"), "KO"), (pd.Timestamp("2012-01-05"), "KO")])
+    >>> home = Path(tempfile.mkdtemp())
+    >>> store = write_qlib(
+    ...     holed,
+    ...     home / "us",
+    ...     {"few": pd.DataFrame({"symbol": ["KO"], "start": ["2012-01-04"], "end": ["2012-01-10"]})},
+    ... )
+    >>> qlib_traits(store)
+    {'calendar': '502 from 2012-01-03 to 2013-12-31',
+     'folders': '5',
+     'members without folders': 'none',
+     'volume': 'the values do not tell',
+     'change': 'the return of the close, as Qlib has it',
+     'suspended': 'no flat bars without volume'}
+    """
     store = _open(folder, interval, zone, stamps)
     listed = {
         f.stem: read_members(folder, f.stem)["symbol"].unique()
@@ -502,7 +593,81 @@ def read_qlib(
     suspended: str | None = None,  # flat bars without volume: "drop" or "keep"; None: a store full of them is refused
     gaps: bool | None = None,  # keep the sessions that a name misses as rows without values; None: for a market
 ) -> pd.DataFrame:  # (date, symbol), float64; intraday bars dated by their end in UTC
-    "Read bars, or any fields, of a Qlib store; raise DataError for what it does not have or means otherwise."
+    """Read bars, or any fields, of a Qlib store; raise DataError for what it does not have or means otherwise.
+
+    Parameters
+    ----------
+    folder : str | Path
+        Of the store.
+    symbols : Sequence[str] | str | None, default None
+        Names; a market: all its names, and a column member; None: all.
+    fields : Sequence[str] | None, default None
+        None: open high low close volume factor.
+    start : str | pd.Timestamp | None, default None
+        First session, inclusive.
+    end : str | pd.Timestamp | None, default None
+        Last session, inclusive.
+    prices : str, default "adjusted"
+        As Qlib holds them; or "traded", with adj.
+    skip_missing : bool, default False
+        Leave out symbols that have no values.
+    check : bool, default True
+        False: return bars that cannot be, as they are.
+    warm_up : int, default 0
+        Sessions before start that are read too, for windows.
+    interval : str, default "1d"
+        Or "1min", "5min"; Qlib's names too.
+    zone : str | None, default None
+        Of the stamps of minutes: "Asia/Shanghai".
+    stamps : str | None, default None
+        What those mark: "start" of the bar, or "end".
+    volume : str | None, default None
+        "adjusted" or "raw"; None: as Qlib has it, and refused where the values say otherwise.
+    change : str | None, default None
+        "decimal" or "percent"; None: likewise.
+    suspended : str | None, default None
+        Flat bars without volume: "drop" or "keep"; None: a store full of them is refused.
+    gaps : bool | None, default None
+        Keep the sessions that a name misses as rows without values; None: for a market.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol), float64; intraday bars dated by their end in UTC.
+
+    Raises
+    ------
+    DataError
+        For what it does not have or means otherwise.
+    ConfigError
+        "{name}='{value}' is unknown; use {...}"
+        "prices='traded' gives all bar columns; leave fields out"
+        "volume and suspended are about whole bars, and single fields come as they are; leave fields
+        out"
+        For one that a Qlib store does not have (see store_interval).
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        For a frame that is no panel, DataError for impossible bars (see check_bars).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.vendors.qlib import read_qlib
+    >>> from quantlab.vendors.qlib_write import write_qlib
+    >>> january = sample_bars(["KO", "XOM"], "2012-01-03", "2012-01-31")
+    >>> read_qlib(write_qlib(january, Path(tempfile.mkdtemp()) / "january"), ["KO"]).head(2)
+                            open       high        low      close      volume  \\
+    date       symbol
+    2012-01-03 KO      24.143854  24.336592  24.126644  24.140411  22720440.0
+    2012-01-04 KO      24.061253  24.116320  23.920141  23.988974  20686008.0
+
+                         factor
+    date       symbol
+    2012-01-03 KO      0.688349
+    2012-01-04 KO      0.688349
+    """
     _check_arguments(prices, fields, volume, change, suspended)
     store = _open(folder, interval, zone, stamps)
     spells, span = _wanted(store, symbols, skip_missing), _span(store, start, end, warm_up)

@@ -28,7 +28,32 @@ _UNREADABLE = {"NA", "NAN", "NULL", "NONE", "N/A", "#N/A"}  # Qlib's reader take
 def store_interval(
     name: str,  # ours or Qlib's: "1d" or "day", "1min", "5min", "1h" or "60min"
 ) -> tuple[Interval, str]:  # ours, and the one in Qlib's file names
-    "Read the name of an interval; raise ConfigError for one that a Qlib store does not have."
+    """Read the name of an interval; raise ConfigError for one that a Qlib store does not have.
+
+    Parameters
+    ----------
+    name : str
+        Ours or Qlib's: "1d" or "day", "1min", "5min", "1h" or "60min".
+
+    Returns
+    -------
+    tuple[Interval, str]
+        ours, and the one in Qlib's file names.
+
+    Raises
+    ------
+    ConfigError
+        For one that a Qlib store does not have.
+
+    Examples
+    --------
+    >>> from quantlab.core.types import Interval
+    >>> from quantlab.vendors.qlib_write import store_interval
+    >>> assert (
+    ...     store_interval("1d") == store_interval("day") == (Interval.DAY, "day")
+    ...     and store_interval("1h")[1] == "60min"
+    ... )
+    """
     theirs = {i: f"{i.minutes}min" if i.intraday else "day" for i in Interval if i.intraday or i is Interval.DAY}
     found = [(i, freq) for i, freq in theirs.items() if name in (i.value, freq)]
     if not found:
@@ -39,7 +64,24 @@ def store_interval(
 def symbol_folder(
     symbol: str,  # as in the lists of instruments
 ) -> str:  # in lower case
-    "Name the folder of a symbol in a store."
+    """Name the folder of a symbol in a store.
+
+    Parameters
+    ----------
+    symbol : str
+        As in the lists of instruments.
+
+    Returns
+    -------
+    str
+        In lower case.
+
+    Examples
+    --------
+    >>> from quantlab.vendors.qlib_write import symbol_folder
+    >>> [symbol_folder(symbol) for symbol in ("KO", "BRK.B", "CON")]
+    ['ko', 'brk.b', '_qlib_con']
+    """
     return f"_qlib_{symbol.lower()}" if symbol.lower() in _RESERVED else symbol.lower()
 
 # %% ../../nbs/vendors/132_qlib_write.ipynb #204280a5
@@ -48,7 +90,28 @@ def check_stamps(
     stamps: str | None,  # what they mark: "start" or "end" of a bar
     interval: Interval,  # of the bars
 ) -> None:
-    "Raise ConfigError unless the stamps of intraday bars are told, and those of daily bars are not."
+    """Raise ConfigError unless the stamps of intraday bars are told, and those of daily bars are not.
+
+    Parameters
+    ----------
+    zone : str | None
+        Of the store's stamps: "Asia/Shanghai".
+    stamps : str | None
+        What they mark: "start" or "end" of a bar.
+    interval : Interval
+        Of the bars.
+
+    Raises
+    ------
+    ConfigError
+        Unless the stamps of intraday bars are told, and those of daily bars are not.
+
+    Examples
+    --------
+    >>> from quantlab.core.types import Interval
+    >>> from quantlab.vendors.qlib_write import check_stamps
+    >>> check_stamps("America/New_York", "start", Interval.MIN5)
+    """
     if interval.intraday and (zone is None or stamps not in ("start", "end")):
         raise ConfigError(
             f"Qlib's stamps of {interval} bars carry neither zone nor meaning; "
@@ -150,7 +213,56 @@ def write_qlib(
     zone: str | None = None,  # of the stamps of minutes: "Asia/Shanghai"
     stamps: str | None = None,  # what those mark: "start" of the bar, as Qlib's own data, or "end"
 ) -> Path:  # the folder, for qlib.init(provider_uri=...)
-    "Write bars as a Qlib store; raise DataError for bars it cannot hold."
+    """Write bars as a Qlib store; raise DataError for bars it cannot hold.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol); adj and split, where they are, become Qlib's factor.
+    folder : str | Path
+        Of the store; must not exist yet.
+    markets : dict[str, pd.DataFrame] | None, default None
+        Name -> symbol, start, end: further lists of instruments.
+    interval : str, default "1d"
+        Of the bars; "5min" or "1min" make a store of minutes.
+    zone : str | None, default None
+        Of the stamps of minutes: "Asia/Shanghai".
+    stamps : str | None, default None
+        What those mark: "start" of the bar, as Qlib's own data, or "end".
+
+    Returns
+    -------
+    Path
+        The folder, for qlib.init(provider_uri=...).
+
+    Raises
+    ------
+    DataError
+        For bars it cannot hold.
+    ConfigError
+        "interval='{name}' is unknown; Qlib stores have {...}"
+        "Qlib's stamps of {interval} bars carry neither zone nor meaning; pass zone=, such as
+        'Asia/Shanghai', and stamps='start' or 'end'"
+        "zone='{zone}' is unknown; name one as 'Asia/Shanghai'"
+        "daily bars are dated by session; leave zone and stamps out"
+    PanelError
+        For a frame that is no panel, DataError for impossible bars (see check_bars).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.vendors.qlib_write import _write_values, write_qlib
+    >>> names = ["AAPL", "BAC", "KO", "WFC", "XOM"]
+    >>> bars = sample_bars(names, "2012-01-03", "2013-12-31")
+    >>> home = Path(tempfile.mkdtemp())
+    >>> _write_values(home / "hand", pd.DataFrame({"close": [10.0, 11.0]}), np.array([3, 5]), "day")
+    >>> holed = bars.drop([(pd.Timestamp("2012-01-03"), "KO"), (pd.Timestamp("2012-01-05"), "KO")])
+    >>> store = write_qlib(holed, home / "us")
+    """
     (kind, freq), folder = store_interval(interval), Path(folder)
     dates = check_bars(bars).index.get_level_values("date")
     check_stamps(zone, stamps, kind)

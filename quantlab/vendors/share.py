@@ -19,7 +19,24 @@ from ..core.errors import ConfigError, DataError
 
 # %% ../../nbs/vendors/149_share.ipynb #55666b61
 class SharedLake(NamedTuple):
-    "Say which lake a checkout means."
+    """Say which lake a checkout means.
+
+    Parameters
+    ----------
+    md5 : str
+        Of the whole folder.
+    files : int
+        In it.
+    size : int
+        Bytes.
+    file : Path
+        That git keeps.
+
+    Examples
+    --------
+    >>> from quantlab.vendors.share import shared_lake
+    >>> shared_lake()  # of this checkout: its lake is not shared
+    """
 
     md5: str  # of the whole folder
     files: int  # in it
@@ -28,7 +45,27 @@ class SharedLake(NamedTuple):
 
 
 def shared_lake() -> SharedLake | None:  # None: nothing was shared here
-    "Read which lake this checkout means; raise DataError for a file that says nothing, ConfigError as _lake does."
+    """Read which lake this checkout means; raise DataError for a file that says nothing, ConfigError as _lake does.
+
+    Returns
+    -------
+    SharedLake | None
+        None: nothing was shared here.
+
+    Raises
+    ------
+    DataError
+        For a file that says nothing, ConfigError as _lake does.
+    ConfigError
+        For an address (see path).
+        When there is none (see root).
+        "the lake {name} is outside of the workspace; share that folder with DVC by hand"
+
+    Examples
+    --------
+    >>> from quantlab.vendors.share import shared_lake
+    >>> shared_lake()  # of this checkout: its lake is not shared
+    """
     return _told() if _kept().is_file() else None
 
 
@@ -55,7 +92,27 @@ def _lake() -> Path:
 
 # %% ../../nbs/vendors/149_share.ipynb #087b19ec
 def find_dvc() -> str:  # its path
-    "Return the program dvc, beside this Python or on the PATH; raise ConfigError where there is none."
+    """Return the program dvc, beside this Python or on the PATH; raise ConfigError where there is none.
+
+    Returns
+    -------
+    str
+        Its path.
+
+    Raises
+    ------
+    ConfigError
+        Where there is none.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.vendors.share import find_dvc
+    >>> from unittest.mock import patch
+    >>> with patch("shutil.which", lambda *given, **more: None):
+    ...     refused = show_error(find_dvc)
+    >>> refused
+    """
     beside = shutil.which("dvc", path=str(Path(sys.executable).parent))
     found = beside or shutil.which("dvc")
     if found is None:
@@ -93,7 +150,59 @@ def _prepare() -> None:
 def share_lake(
     remote: str = "",  # where to: a folder, or an address of DVC such as s3://bucket/path; empty: as before
 ) -> SharedLake:
-    "Send the lake to a remote and name it in a file for git; raise DataError where there is no lake, or no remote."
+    """Send the lake to a remote and name it in a file for git; raise DataError where there is no lake, or no remote.
+
+    Parameters
+    ----------
+    remote : str, default ""
+        Where to: a folder, or an address of DVC such as s3://bucket/path; empty: as before.
+
+    Returns
+    -------
+    SharedLake
+        Which lake a checkout means.
+
+    Raises
+    ------
+    DataError
+        Where there is no lake, or no remote.
+    ConfigError
+        For an address (see path).
+        When there is none (see root).
+        "the lake {name} is outside of the workspace; share that folder with DVC by hand"
+        "sharing the lake needs the program dvc, and none is here; pip install "quantlab[dvc]", or put
+        one of another environment on the PATH"
+
+    Examples
+    --------
+    >>> import os
+    >>> import shutil
+    >>> import sys
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import Lake
+    >>> from quantlab.vendors.share import fetch_lake, find_dvc, share_lake
+    >>> from unittest.mock import patch
+    >>> with patch("shutil.which", lambda *given, **more: None):
+    ...     refused = show_error(find_dvc)
+    >>> work = tempfile.TemporaryDirectory()
+    >>> one, two = (Path(work.name) / name for name in ("one", "two"))
+    >>> bars, same = sample_bars(["AAPL", "KO", "XOM"], "2020-01-02", "2020-03-31"), None
+    >>> if shutil.which("dvc") or shutil.which("dvc", path=str(Path(sys.executable).parent)):
+    ...     for home in (one, two):
+    ...         home.mkdir()
+    ...         (home / "settings.ini").write_text("[research]\\n[data]\\nlake = lake\\n")
+    ...     with patch.dict(os.environ, {"QUANTLAB_ROOT": str(one)}):
+    ...         Lake().write("us", "1d", bars)
+    ...         sent = share_lake(str(Path(work.name) / "remote"))
+    ...     shutil.copytree(one / ".dvc", two / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    ...     shutil.copy(one / "lake.dvc", two)
+    ...     with patch.dict(os.environ, {"QUANTLAB_ROOT": str(two)}):
+    ...         assert fetch_lake().md5 == sent.md5
+    ...         same = Lake().read("us").equals(bars)
+    """
     folder = _lake()
     if not folder.is_dir() or not any(folder.iterdir()):
         raise DataError(f"{display_path(folder)} holds nothing to share; import or refresh bars first")
@@ -108,7 +217,54 @@ def share_lake(
 
 
 def fetch_lake() -> SharedLake:
-    "Bring the lake that this checkout means; raise DataError where none is meant, or what is here was never shared."
+    """Bring the lake that this checkout means; raise DataError where none is meant, or what is here was never shared.
+
+    Returns
+    -------
+    SharedLake
+        Which lake a checkout means.
+
+    Raises
+    ------
+    DataError
+        Where none is meant, or what is here was never shared.
+    ConfigError
+        For an address (see path).
+        When there is none (see root).
+        "the lake {name} is outside of the workspace; share that folder with DVC by hand"
+        "sharing the lake needs the program dvc, and none is here; pip install "quantlab[dvc]", or put
+        one of another environment on the PATH"
+
+    Examples
+    --------
+    >>> import os
+    >>> import shutil
+    >>> import sys
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.data.store import Lake
+    >>> from quantlab.vendors.share import fetch_lake, find_dvc, share_lake
+    >>> from unittest.mock import patch
+    >>> with patch("shutil.which", lambda *given, **more: None):
+    ...     refused = show_error(find_dvc)
+    >>> work = tempfile.TemporaryDirectory()
+    >>> one, two = (Path(work.name) / name for name in ("one", "two"))
+    >>> bars, same = sample_bars(["AAPL", "KO", "XOM"], "2020-01-02", "2020-03-31"), None
+    >>> if shutil.which("dvc") or shutil.which("dvc", path=str(Path(sys.executable).parent)):
+    ...     for home in (one, two):
+    ...         home.mkdir()
+    ...         (home / "settings.ini").write_text("[research]\\n[data]\\nlake = lake\\n")
+    ...     with patch.dict(os.environ, {"QUANTLAB_ROOT": str(one)}):
+    ...         Lake().write("us", "1d", bars)
+    ...         sent = share_lake(str(Path(work.name) / "remote"))
+    ...     shutil.copytree(one / ".dvc", two / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    ...     shutil.copy(one / "lake.dvc", two)
+    ...     with patch.dict(os.environ, {"QUANTLAB_ROOT": str(two)}):
+    ...         assert fetch_lake().md5 == sent.md5
+    ...         same = Lake().read("us").equals(bars)
+    """
     meant = shared_lake()
     if meant is None:
         raise DataError("this checkout names no shared lake; whoever has it runs quantlab data share, and commits")

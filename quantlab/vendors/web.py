@@ -58,7 +58,42 @@ def get_json(
     headers: dict[str, str] | None = None,  # such as a key; then no redirect is followed
     limit: int = 2**25,  # bytes of the answer, 1 or more
 ) -> object:  # what the JSON holds
-    "Ask for a JSON document; raise TemporaryError for what may pass, DataError or ConfigError for what will not."
+    """Ask for a JSON document; raise TemporaryError for what may pass, DataError or ConfigError for what will not.
+
+    Parameters
+    ----------
+    url : str
+        Of the document.
+    params : dict[str, object]
+        Of the query; a next page's address may hold its own.
+    timeout : float, default 20.0
+        Seconds.
+    headers : dict[str, str] | None, default None
+        Such as a key; then no redirect is followed.
+    limit : int, default 2**25
+        Bytes of the answer, 1 or more.
+
+    Returns
+    -------
+    object
+        What the JSON holds.
+
+    Raises
+    ------
+    TemporaryError
+        For what may pass, DataError or ConfigError for what will not.
+    ConfigError
+        "limit is {limit} bytes; give 1 or more"
+    DataError
+
+    Examples
+    --------
+    >>> from quantlab.vendors.web import get_json
+    >>> get_json(
+    ...     'data:application/json,{"symbol": "KO", "close": [35.1, 35.3]}', {}
+    ... )  # an address that is its own document
+    {'symbol': 'KO', 'close': [35.1, 35.3]}
+    """
     if limit < 1:
         raise ConfigError(f"limit is {limit} bytes; give 1 or more")
     opener = build_opener(_Stay) if headers else build_opener()
@@ -86,7 +121,30 @@ def get_json(
 def secret(
     name: str,  # of a variable of the environment
 ) -> str:  # without blanks around it
-    "Return a key; raise ConfigError where it is not set."
+    """Return a key; raise ConfigError where it is not set.
+
+    Parameters
+    ----------
+    name : str
+        Of a variable of the environment.
+
+    Returns
+    -------
+    str
+        Without blanks around it.
+
+    Raises
+    ------
+    ConfigError
+        Where it is not set.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.vendors.web import secret
+    >>> show_error(lambda: secret("MINE_API_KEY"))
+    "ConfigError: MINE_API_KEY is not set; put the provider's key into the environment (never into a notebook)"
+    """
     value = os.environ.get(name, "").strip()
     if not value:
         raise ConfigError(f"{name} is not set; put the provider's key into the environment (never into a notebook)")
@@ -98,7 +156,29 @@ def later_product(
     days: Sequence[pd.Timestamp],  # of the events, in any order
     factors: Sequence[float],  # what each does to the prices before its day
 ) -> np.ndarray:  # float64 for each row: the product over the events after it
-    "Turn events into a factor that is 1 after the last of them."
+    """Turn events into a factor that is 1 after the last of them.
+
+    Parameters
+    ----------
+    dates : pd.DatetimeIndex
+        Of the rows, sorted.
+    days : Sequence[pd.Timestamp]
+        Of the events, in any order.
+    factors : Sequence[float]
+        What each does to the prices before its day.
+
+    Returns
+    -------
+    np.ndarray
+        float64 for each row: the product over the events after it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.vendors.web import later_product
+    >>> week = pd.date_range("2024-01-01", periods=5, unit="us")
+    >>> assert later_product(week, [week[2], week[4]], [1 / 2, 1 / 3]).tolist() == [1 / 6, 1 / 6, 1 / 3, 1 / 3, 1]
+    """
     order = np.argsort(pd.DatetimeIndex(days).asi8, kind="stable")
     days, factors = pd.DatetimeIndex(days).as_unit("us")[order], np.asarray(factors, dtype="float64")[order]
     tail = np.append(np.cumprod(factors[::-1])[::-1], 1.0)
@@ -110,7 +190,43 @@ def dividend_product(
     days: Sequence[pd.Timestamp],  # ex-days
     cash: Sequence[float],  # for a share, adjusted for splits as the closes are
 ) -> np.ndarray:  # float64 for each row
-    "Turn dividends into the factor adj; raise DataError for one as large as the price before it."
+    """Turn dividends into the factor adj; raise DataError for one as large as the price before it.
+
+    Parameters
+    ----------
+    close : pd.Series
+        By date, sorted, adjusted for splits.
+    days : Sequence[pd.Timestamp]
+        Ex-days.
+    cash : Sequence[float]
+        For a share, adjusted for splits as the closes are.
+
+    Returns
+    -------
+    np.ndarray
+        float64 for each row.
+
+    Raises
+    ------
+    DataError
+        For one as large as the price before it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.vendors.web import dividend_product, later_product
+    >>> days = pd.date_range("2024-01-01", periods=4, unit="us")
+    >>> raw = pd.Series([100.0, 102, 50, 49], index=days)
+    >>> split = later_product(days, [days[2]], [1 / 2])
+    >>> adj = dividend_product(raw * split, [days[3]], [1.0])
+    >>> total = (raw * split * adj).pct_change()
+    >>> pd.DataFrame({"raw": raw, "split": split, "adj": adj, "return of the holder": total})
+                  raw  split   adj  return of the holder
+    2024-01-01  100.0    0.5  0.98                   NaN
+    2024-01-02  102.0    0.5  0.98              0.020000
+    2024-01-03   50.0    1.0  0.98             -0.019608
+    2024-01-04   49.0    1.0  1.00              0.000000
+    """
     paid = (
         pd.Series(np.asarray(cash, dtype="float64"), index=pd.DatetimeIndex(days).as_unit("us")).groupby(level=0).sum()
     )

@@ -122,7 +122,34 @@ def _chart(
 
 # %% ../../nbs/vendors/136_yahoo.ipynb #450fe24f
 class Yahoo:
-    "Serve bars of Yahoo's charts, daily ones with the total-return factor adj; raise ConfigError without yfinance."
+    """Serve bars of Yahoo's charts, daily ones with the total-return factor adj; raise ConfigError without yfinance.
+
+    Parameters
+    ----------
+    calendar : str, default "XNYS"
+        Of the symbols; one adapter per exchange.
+    per_second : float, default 1.0
+        Requests.
+    session : object, default None
+        Of requests or curl_cffi; None: yfinance's own, refused where it is not installed.
+
+    Raises
+    ------
+    ConfigError
+        "yfinance is not installed; pip install -e '.[vendors]'"
+
+    Examples
+    --------
+    >>> import requests
+    >>> from quantlab.vendors.yahoo import Yahoo
+    >>> from urllib.parse import urlsplit
+    >>> class Local(requests.Session):
+    ...     "Send what is meant for Yahoo to the server here."
+    ...
+    ...     def request(self, method, url, **options):
+    ...         return super().request(method, server.url + urlsplit(url).path, **options)
+    >>> vendor = Yahoo(session=Local(), per_second=10)
+    """
 
     name, intervals = "yahoo", tuple(_STEPS)
 
@@ -145,7 +172,62 @@ class Yahoo:
         end: pd.Timestamp,  # last date, inclusive
         interval: str,  # one of intervals
     ) -> Iterator[pd.DataFrame]:  # (date, symbol)
-        "Yield bars panels of one symbol in order of date, one request each; raise TemporaryError for what may pass."
+        """Yield bars panels of one symbol in order of date, one request each; raise TemporaryError for what may pass.
+
+        Parameters
+        ----------
+        symbol : str
+            As Yahoo names it: "KO", "BRK-B".
+        start : pd.Timestamp
+            First date, inclusive: a session, or a bar end in UTC.
+        end : pd.Timestamp
+            Last date, inclusive.
+        interval : str
+            One of intervals.
+
+        Yields
+        ------
+        Iterator[pd.DataFrame]
+            (date, symbol).
+
+        Raises
+        ------
+        TemporaryError
+            For what may pass.
+        DataError
+            "Yahoo sent JSON nested too deep to read for {symbol}; is a proxy in between?"
+        PanelError
+            On duplicates and missing keys (see as_panel).
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import requests
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.vendors.yahoo import Yahoo
+        >>> from urllib.parse import urlsplit
+        >>> class Local(requests.Session):
+        ...     "Send what is meant for Yahoo to the server here."
+        ...
+        ...     def request(self, method, url, **options):
+        ...         return super().request(method, server.url + urlsplit(url).path, **options)
+        >>> vendor = Yahoo(session=Local(), per_second=10)
+        >>> span = pd.Timestamp("2012-01-03"), pd.Timestamp("2013-12-31")
+        >>> bars = pd.concat(vendor.pages("KO", *span, "1d"))
+        >>> pd.testing.assert_frame_equal(bars, sample_bars("KO", *span), rtol=1e-12)
+        >>> bars.tail(3)
+                                open       high        low      close      volume  \\
+        date       symbol
+        2013-12-27 KO      40.689999  40.790001  40.529999  40.660000   6762200.0
+        2013-12-30 KO      40.770000  41.139999  40.759998  41.090000  10927500.0
+        2013-12-31 KO      41.130001  41.389999  40.980000  41.310001  11729200.0
+
+                                adj
+        date       symbol
+        2013-12-27 KO      0.728027
+        2013-12-30 KO      0.728027
+        2013-12-31 KO      0.728027
+        """
         kind, day = Interval(interval), pd.Timedelta(days=1)
         at = start
         while at <= end:
