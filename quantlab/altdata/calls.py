@@ -189,7 +189,7 @@ def _when(value: object, where: str) -> tuple[pd.Timestamp, pd.Timestamp, bool]:
         raise DataError(f"{shown}, without a time zone; {spelling}")
     return at, day, False
 
-
+# %% ../../nbs/altdata/163_calls.ipynb #c05468b2
 def read_transcript(
     file: str | Path,  # .txt with a head of Symbol and Date, or .json
     closes: pd.Series | None = None,  # closing instants by session label, where no instant of publication is told
