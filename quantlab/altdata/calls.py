@@ -168,7 +168,7 @@ def _when(value: object, where: str, closes: pd.Series | None) -> tuple[pd.Times
         known = known_next_close(pd.DatetimeIndex([at]).as_unit("us"), closes).iloc[0]
         if known is not pd.NaT:
             return at.tz_localize("UTC").as_unit("us"), known.as_unit("us")
-        raise DataError(f"{where} is dated {value}, and closes hold no session after it; give more")
+        raise DataError(f"{where} is dated {value}, and closes do not hold the session after it; give more")
     if at is pd.NaT or at.tz is None:
         raise DataError(f"{where} is dated {str(value)[:40]!r}, without a time zone; write one, or give closes= for a day")
     return (at.tz_convert("UTC").as_unit("us"),) * 2

@@ -30,6 +30,12 @@ def _where(events: pd.DataFrame, wrong: np.ndarray) -> str:
     return f"in {int(wrong.sum())} row(s), first: {named}"
 
 
+def _rounded_up(instants: pd.Series) -> pd.Series:  # datetime64[us, UTC]
+    "Bring instants to microseconds of UTC; what lies between two is known at the later."
+    instants = instants.dt.tz_convert("UTC")
+    return (instants.dt.ceil("us") if instants.dt.unit == "ns" else instants).dt.as_unit("us")
+
+
 def _instants(events: pd.DataFrame, column: str, name: str) -> pd.Series:  # datetime64[us, UTC]
     "Return a column of instants in UTC; raise DataError where it has no zone or a hole."
     values = events[column]
@@ -43,22 +49,28 @@ def _instants(events: pd.DataFrame, column: str, name: str) -> pd.Series:  # dat
     if values.isna().any():
         raise DataError(f"{name}: {column} is missing {_where(events, values.isna().to_numpy())}; "
                         "drop what was never dated, or date it by known_next_close")
-    return values.dt.tz_convert("UTC").dt.as_unit("us")
+    return _rounded_up(values)
 
 
 def _text(events: pd.DataFrame, column: str, name: str) -> pd.Series:
-    "Return a column of text; raise DataError where it is missing or empty."
+    "Return a column of text; raise DataError where it is missing or blank, or a symbol has blanks around it."
     text = events[column] if events[column].dtype == "str" else events[column].astype("str")
     missing = (events[column].isna() | (text == "")).to_numpy()
     if missing.any():
         raise DataError(f"{name}: {column} is missing {_where(events, missing)}; fill it or drop the rows")
+    if column != "id":
+        blank = [t for t in text.unique() if not t.strip() or (column == "symbol" and t != t.strip())]
+        if blank:
+            wrong = text.isin(blank).to_numpy()
+            raise DataError(f"{name}: {column} {blank[0]!r} is blank or has blanks around it {_where(events, wrong)}; "
+                            "strip it or drop the rows")
     return text
 
 
 def _revisions(events: pd.DataFrame, name: str) -> pd.Series:  # int64
     "Return the revisions; raise DataError for anything but whole numbers from 0."
     numbers = pd.to_numeric(events["revision"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    wrong = ~((numbers >= 0) & (numbers == np.floor(numbers)) & np.isfinite(numbers))
+    wrong = ~((numbers >= 0) & (numbers == np.floor(numbers)) & (numbers < 2**53))
     if wrong.any():
         raise DataError(f"{name}: revision is no whole number from 0 {_where(events, wrong)}; number the statements")
     return pd.Series(numbers.astype("int64"), events.index)
@@ -176,6 +188,8 @@ def check_events(
     1         0  r174      0.20
     2         0  r047      0.03
     """
+    if not isinstance(events, pd.DataFrame):
+        raise DataError(f"{name} are a {type(events).__name__}, not a frame; give columns {EVENT_COLUMNS}")
     missing = [c for c in EVENT_COLUMNS if c not in events.columns]
     if missing:
         raise DataError(f"{name} have no column {missing}, they have {list(events.columns)}; add them")
@@ -198,6 +212,8 @@ def check_events(
 # %% ../../nbs/altdata/150_events.ipynb #83b5e0a8
 def _labels_of(dates: pd.Index | pd.Series) -> pd.DatetimeIndex:  # sorted, unique, in microseconds
     "Return session labels of dates or of a panel's index; raise DataError for what is no date."
+    if isinstance(dates, (str, pd.DataFrame)) or not isinstance(dates, Iterable):
+        raise DataError(f"dates are a {type(dates).__name__}; pass the index of the bars, bars.index")
     dates = sessions(dates) if isinstance(dates, pd.MultiIndex) else pd.Index(dates)
     if not isinstance(dates, pd.DatetimeIndex):
         if len(dates):
@@ -213,7 +229,8 @@ def session_closes(
     dates: pd.Index,  # sessions (no zone) or bar ends (with a zone); or a panel's (date, symbol)
     calendar: str = "XNYS",  # of the exchange; not read for bar ends
 ) -> pd.Series:  # by date, sorted and unique: the close in UTC; named by the calendar, "24/7" for bar ends
-    """Return the instant at which the row of each date is known; raise DataError for a date that is no session.
+    """Return the instant at which each date's row is known; raise DataError for no session, ConfigError for no
+    calendar.
 
     Parameters
     ----------
@@ -230,7 +247,9 @@ def session_closes(
     Raises
     ------
     DataError
-        For a date that is no session.
+        For no session, ConfigError for no calendar.
+    ConfigError
+        "calendar={calendar} is no name; give one such as 'XNYS'"
 
     Examples
     --------
@@ -249,6 +268,8 @@ def session_closes(
     2025-12-01 2025-12-01 21:00:00+00:00
     """
     labels = _labels_of(dates)
+    if not isinstance(calendar, str):
+        raise ConfigError(f"calendar={calendar!r} is no name; give one such as 'XNYS'")
     if labels.tz is not None:
         return pd.Series(labels, index=labels, name="24/7")
     if labels.empty:
@@ -269,8 +290,10 @@ def _check_closes(closes: pd.Series) -> pd.Series:
         raise DataError("closes are no instants with a time zone; make them with session_closes(bars.index)")
     if closes.hasnans or not (closes.is_monotonic_increasing and closes.is_unique):
         raise DataError("closes are missing, repeated or out of order; make them with session_closes(bars.index)")
-    if not closes.index.is_monotonic_increasing:
-        raise DataError("the dates of closes are out of order; make them with session_closes(bars.index)")
+    if not isinstance(closes.index, pd.DatetimeIndex):
+        raise DataError("closes have no dates as index; make them with session_closes(bars.index)")
+    if not (closes.index.is_monotonic_increasing and closes.index.is_unique):
+        raise DataError("the dates of closes are repeated or out of order; make them with session_closes(bars.index)")
     return closes
 
 
@@ -295,7 +318,7 @@ def _places(known_at: pd.Series, closes: pd.Series) -> np.ndarray:  # int64; -1 
         raise DataError(f"known_at holds {known_at.dtype}, which says no time zone; pass check_events(events)")
     if closes.empty or known_at.empty:
         return np.full(len(known_at), len(closes))
-    place = np.searchsorted(_micros(closes), _micros(known_at), side="left")
+    place = np.searchsorted(_micros(closes), _micros(_rounded_up(known_at)), side="left")
     place[known_at.isna().to_numpy()] = len(closes)
     return np.where((known_at <= _reach(closes)).to_numpy(), -1, place)
 
@@ -324,7 +347,7 @@ def event_sessions(
         "known_at holds {dtype}, which says no time zone; pass check_events(events)"
         "closes are no instants with a time zone; make them with session_closes(bars.index)"
         "closes are missing, repeated or out of order; make them with session_closes(bars.index)"
-        "the dates of closes are out of order; make them with session_closes(bars.index)"
+        "closes have no dates as index; make them with session_closes(bars.index)"
 
     Examples
     --------
@@ -372,9 +395,9 @@ def event_coverage(
     ------
     DataError
         "known_at holds {dtype}, which says no time zone; pass check_events(events)"
+        "{name} are a {__name__}, not a frame; give columns {EVENT_COLUMNS}"
         "{name} have no column {missing}, they have {...}; add them"
         "{name} have columns {...} twice; drop one"
-        "{name}: {column} is missing {...}; fill it or drop the rows"
 
     Examples
     --------
@@ -413,7 +436,7 @@ def event_coverage(
 def known_next_close(
     dates: pd.Series | pd.DatetimeIndex,  # days without a zone: all that is known of the publication
     closes: pd.Series,  # from session_closes, reaching past the dates
-) -> pd.Series:  # on dates' index: the close of the session after each day, UTC; NaT past the last
+) -> pd.Series:  # on dates' index, UTC: the first close after each day is over everywhere; NaT outside the closes
     """Date by the close of the next session what says only its day; raise DataError for dates with a zone or missing.
 
     Parameters
@@ -426,7 +449,7 @@ def known_next_close(
     Returns
     -------
     pd.Series
-        On dates' index: the close of the session after each day, UTC; NaT past the last.
+        On dates' index, UTC: the first close after each day is over everywhere; NaT outside the closes.
 
     Raises
     ------
@@ -453,10 +476,14 @@ def known_next_close(
             f"dates hold {days.dtype} with {int(days.isna().sum())} missing; give days without a zone, all there"
         )
     days = days.dt.as_unit("us").dt.normalize()
-    if closes.index.tz is None:
-        place = closes.index.searchsorted(days, side="right")
+    if closes.index.tz is None:  # a day ends last at UTC-12, at noon of the next day in UTC
+        over = (days + pd.Timedelta(hours=36)).dt.tz_localize("UTC")
+        place = np.maximum(closes.searchsorted(over, side="left"), closes.index.searchsorted(days, side="right"))
     else:  # the end of the next day in UTC, whatever the zone of the date
-        place = closes.index.searchsorted((days + pd.Timedelta(days=2)).dt.tz_localize("UTC"), side="left")
+        over = (days + pd.Timedelta(days=2)).dt.tz_localize("UTC")
+        place = closes.searchsorted(over, side="left")
+    if len(closes):
+        place = np.where((over <= _reach(closes)).to_numpy(), len(closes), place)  # of a session before the first
     padded = pd.Series([*closes, pd.NaT], dtype="datetime64[us, UTC]")
     return padded.iloc[place].set_axis(days.index).rename("known_at")
 
@@ -470,7 +497,7 @@ def current_events(
     events: pd.DataFrame,  # as check_events
     as_of: str | pd.Timestamp,  # instant with a time zone
 ) -> pd.DataFrame:  # one row per fact known by then: its latest revision; ordered as check_events
-    """Return what was known at an instant; raise DataError for an instant without a zone.
+    """Return what was known at an instant; raise DataError for what is no instant or has no zone.
 
     Parameters
     ----------
@@ -487,7 +514,7 @@ def current_events(
     Raises
     ------
     DataError
-        For an instant without a zone.
+        For what is no instant or has no zone.
 
     Examples
     --------
@@ -521,7 +548,10 @@ def current_events(
     >>> both = pd.concat([amended, filed])
     >>> assert current_events(both, "2025-11-26 21:00Z")["surprise"].tolist() == [0.5]
     """
-    instant = pd.Timestamp(as_of)
+    try:
+        instant = pd.Timestamp(as_of)
+    except (ValueError, TypeError):
+        raise DataError(f"as_of={as_of!r} is no time; give an instant such as 2025-11-28 18:00+00:00") from None
     if instant is pd.NaT or instant.tz is None:
         raise DataError(f"as_of={as_of} says no time zone; give an instant such as 2025-11-28 18:00+00:00")
     checked = check_events(events)
@@ -547,10 +577,10 @@ def restated(
     Raises
     ------
     DataError
+        "{name} are a {__name__}, not a frame; give columns {EVENT_COLUMNS}"
         "{name} have no column {missing}, they have {...}; add them"
         "{name} have columns {...} twice; drop one"
         "{name}: {column} is missing {...}; fill it or drop the rows"
-        "{name}: revision is no whole number from 0 {...}; number the statements"
 
     Examples
     --------
@@ -622,6 +652,12 @@ def _rows(
     return pd.MultiIndex(levels, [row, col], names=["date", "symbol"], verify_integrity=False), place
 
 # %% ../../nbs/altdata/150_events.ipynb #8d226974
+def _newest(events: pd.DataFrame, there: np.ndarray) -> np.ndarray:  # bool by row
+    "Mark statements, of those there, about no older fact than any that was known before of the symbol."
+    at = np.where(there, _micros(events["event_time"]), np.iinfo("int64").min)
+    return there & (at == pd.Series(at).groupby(events["symbol"].to_numpy()).cummax().to_numpy())
+
+
 def _entered(
     events: pd.DataFrame,  # in order of known_at
     column: str,
@@ -631,9 +667,7 @@ def _entered(
 ) -> np.ndarray:  # float64[n]
     "Bring one column to the rows of a panel."
     values = np.ones(len(events)) if how == "count" else _numbers(events, column)
-    there = events[column].notna().to_numpy()
     out = np.full(n, np.nan)
-    cells, values = cells[there], values[there]
     if how == "last":
         out[cells] = values  # of equal cells the last one stands
         return out
@@ -642,11 +676,26 @@ def _entered(
     return out
 
 # %% ../../nbs/altdata/150_events.ipynb #88700064
+def _panel_names(columns: object, how: str, symbols: object, have: list) -> tuple[list[str], list[str] | None]:
+    "Return columns and symbols as lists; raise ConfigError for what names none."
+    columns = [columns] if isinstance(columns, str) else columns
+    listed = list(columns) if isinstance(columns, Iterable) else []
+    if how not in ("last", "sum", "count") or not listed or any(not isinstance(c, str) or c not in have for c in listed):
+        known = f"columns {columns} of {have}"
+        raise ConfigError(f"how={how!r}, {known}: use how='last', 'sum' or 'count' and columns that are there")
+    if symbols is None:
+        return listed, None
+    names = list(symbols) if isinstance(symbols, Iterable) and not isinstance(symbols, str) else [None]
+    if any(not isinstance(s, str) for s in names):
+        raise ConfigError(f"symbols={symbols!r}: give a list of texts, such as ['AAPL'], or None")
+    return listed, names
+
+
 def event_panel(
     events: pd.DataFrame,  # as check_events
     closes: pd.Series,  # from session_closes
     columns: str | Sequence[str],  # of values
-    how: str = "last",  # "last" number of the session, "sum" of them, or "count" of those that are there
+    how: str = "last",  # "last" number, of the newest fact; "sum" of them, or "count" of those that are there
     symbols: Iterable[str] | None = None,  # a row for each on every date; None: those of the events, from their first
 ) -> pd.DataFrame:  # (date, symbol), float64; NaN where a session brought nothing
     """Put values on the sessions they enter; raise DataError or ConfigError for what is no number, or another how.
@@ -660,7 +709,7 @@ def event_panel(
     columns : str | Sequence[str]
         Of values.
     how : str, default "last"
-        "last" number of the session, "sum" of them, or "count" of those that are there.
+        "last" number, of the newest fact; "sum" of them, or "count" of those that are there.
     symbols : Iterable[str] | None, default None
         A row for each on every date; None: those of the events, from their first.
 
@@ -712,24 +761,23 @@ def event_panel(
     >>> told = event_panel(both, closes, "surprise")
     >>> told
     """
-    columns = [columns] if isinstance(columns, str) else list(columns)
     checked = check_events(events)
-    if how not in ("last", "sum", "count") or not columns or any(c not in checked for c in columns):
-        known = f"columns {columns} of {list(checked.columns)}"
-        raise ConfigError(f"how={how!r}, {known}: use how='last', 'sum' or 'count' and columns that are there")
+    columns, wanted = _panel_names(columns, how, symbols, list(checked.columns))
     place = _places(checked["known_at"], _check_closes(closes))
     inside = (place >= 0) & (place < len(closes))
-    checked, place = checked[inside], place[inside]
-    if (checked["revision"] > 0).any():
-        spoken = _latest(checked, [_facts(checked), place])
-        checked, place = checked[spoken], place[spoken]
-    names = pd.Index(sorted(set(checked["symbol"].unique() if symbols is None else symbols)), dtype="str")
+    names = pd.Index(sorted(set(checked["symbol"][inside].unique() if wanted is None else wanted)), dtype="str")
     col = names.get_indexer(checked["symbol"])
-    checked, place, col = checked[col >= 0], place[col >= 0], col[col >= 0]
+    inside &= col >= 0
+    if (checked["revision"] > 0).any():
+        inside &= _latest(checked, [_facts(checked), place])
+    there = {c: checked[c].notna().to_numpy() for c in columns}
+    heard = {c: (_newest(checked, t) if how == "last" else t)[inside] for c, t in there.items()}
+    checked, place, col = checked[inside], place[inside], col[inside]
     first = np.zeros(len(names), dtype="int64")
-    if symbols is None:
+    if wanted is None:
         first = np.full(len(names), len(closes))
         np.minimum.at(first, col, place)
     index, at = _rows(first, closes, names)
     cells = at[place * len(names) + col] if len(place) else place
-    return pd.DataFrame({c: _entered(checked, c, cells, len(index), how) for c in columns}, index=index)
+    told = {c: _entered(checked[h], c, cells[h], len(index), how) for c, h in heard.items()}
+    return pd.DataFrame(told, index=index)

@@ -325,7 +325,7 @@ def _amended(
 
 # %% ../../nbs/altdata/155_filings.ipynb #8e644701
 def _filing_known(filings: pd.DataFrame, closes: pd.Series | None) -> pd.Series:  # UTC
-    "Say when each filing was known; raise DataError where the closes end before that."
+    "Say when each filing was known; raise DataError where the closes do not reach there."
     known, dated = filings["accepted"].copy(), filings["accepted"].isna()
     if dated.any():
         days = filings.loc[dated, "filed"]
@@ -333,7 +333,7 @@ def _filing_known(filings: pd.DataFrame, closes: pd.Series | None) -> pd.Series:
             reach = exchange_sessions("XNYS", days.min(), days.max() + pd.Timedelta(days=14))
             closes = session_closes(reach)
         known[dated] = known_next_close(days, closes)
-        _refuse(filings, known.isna(), "no session follows it in closes; give later closes, or none for New York's")
+        _refuse(filings, known.isna(), "no session follows it in closes; give closes that begin before and end after, or none for New York's")
     return known
 
 

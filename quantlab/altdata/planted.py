@@ -553,7 +553,7 @@ def build_sample_posts() -> pd.DataFrame:  # posts frame
         "lead is {lead} and persistence {persistence}; give -1 <= lead <= 1, with ahead where it is not
         0, and 0 <= persistence < 1"
     DataError
-        For a date that is no session (see session_closes).
+        For no session, ConfigError for no calendar (see session_closes).
         For a missing column, a naive time, an impossible reach or tone (see check_posts).
 
     Examples

@@ -247,15 +247,41 @@ class _Feed:
 
         Examples
         --------
-        >>> from quantlab.altdata.social import PostPage, _Feed
-        >>> page = [{"user": {"name": "ann"}}]
-        >>> class Pair(_Feed):
-        ...     "Serve two empty pages."
-        ...
-        ...     def page(self, token):
-        ...         return PostPage([], 2 if token is None else None)
-        >>> [page.next for page in Pair().pages()]
-        [2, None]
+        >>> import json
+        >>> import pandas as pd
+        >>> from quantlab.altdata.social import JsonFeed
+        >>> first = pd.Timestamp("2024-03-04 14:00", tz="UTC")
+        >>> said = [
+        ...     "calm morning",
+        ...     "$BTC looks strong",
+        ...     "selling my $BTC",
+        ...     "nothing new",
+        ...     "$ETH and $BTC up",
+        ...     "$ETH down",
+        ...     "$BTC flat",
+        ... ]
+        >>> shown = [
+        ...     {
+        ...         "name": f"t3_{n}",
+        ...         "title": text,
+        ...         "author": f"user{n % 3}",
+        ...         "score": 10 * n,
+        ...         "created_utc": first.timestamp() + 600 * n,
+        ...     }
+        ...     for n, text in enumerate(said)
+        ... ]
+        >>> fields = {"id": "name", "symbol": "author", "event_time": "created_utc", "text": "title"}
+        >>> plain = JsonFeed(
+        ...     "mine", "data:application/json," + json.dumps({"posts": shown}), fields, "posts", per_second=1e6
+        ... )
+        >>> (page,) = plain.pages()
+        >>> page.rows[0]
+        {'id': 't3_0',
+         'symbols': ['user0'],
+         'event_time': Timestamp('2024-03-04 14:00:00+0000', tz='UTC'),
+         'author': None,
+         'reach': nan,
+         'text': 'calm morning'}
         """
         asked = []
         while True:
@@ -1009,7 +1035,8 @@ def read_posts(
         known = known_next_close(at, closes)
         at = at.dt.tz_localize("UTC")
         if known.isna().any():
-            raise DataError(f"closes end {closes.index[-1]}, before the session after {text[known.isna()].iloc[0]}; give more")
+            raise DataError(f"closes do not hold the session after {int(known.isna().sum())} of {len(text)} days, "
+                            f"first {text[known.isna()].iloc[0]}; give more closes, or leave those rows out")
     else:
         at = _zoned(raw["event_time"], f"event_time of {display_path(file)}", zone)
         known = _zoned(raw["known_at"], f"known_at of {display_path(file)}", zone) if "known_at" in raw else at

@@ -122,7 +122,7 @@ def source_posts(
     ConfigError
         Where it is not there, DataError for posts that cannot be.
     DataError
-        For a date that is no session (see session_closes).
+        For no session, ConfigError for no calendar (see session_closes).
         Where the file or a symbol is not there (see sample_posts).
         For a missing column or zone, a broken line, or a date without closes (see read_posts).
 
@@ -210,7 +210,7 @@ def posts_by_bar(
     ConfigError
         For a source without posts on these names.
     DataError
-        For a date that is no session (see session_closes).
+        For no session, ConfigError for no calendar (see session_closes).
         Where the file or a symbol is not there (see sample_posts).
         For a missing column or zone, a broken line, or a date without closes (see read_posts).
 

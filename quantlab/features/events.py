@@ -16,6 +16,12 @@ from ..core.panel import grid, to_wide
 from .base import PRESENT, Feature
 
 # %% ../../nbs/features/236_events.ipynb #cb3512b2
+def _check_lookback(lookback: object) -> None:
+    "Raise ConfigError for what is no whole number of sessions from 1."
+    if isinstance(lookback, (bool, np.bool_)) or not isinstance(lookback, (int, np.integer)) or lookback < 1:
+        raise ConfigError(f"lookback={lookback!r}: count the sessions, 1 or more")
+
+
 def _chosen(
     events: pd.DataFrame,
     kind: str | None,
@@ -26,9 +32,8 @@ def _chosen(
     from quantlab.altdata.events import check_events  # brings the exchanges' calendars
 
     checked = check_events(events)
-    if not isinstance(lookback, (int, np.integer)) or lookback < 1:
-        raise ConfigError(f"lookback={lookback!r}: count the sessions, 1 or more")
-    if column not in checked:
+    _check_lookback(lookback)
+    if not isinstance(column, str) or column not in checked:
         raise ConfigError(f"the events have no column {column!r}, they have {list(checked.columns)}; name one of them")
     return checked if kind is None else checked[checked["kind"] == kind].reset_index(drop=True)
 
@@ -91,7 +96,7 @@ def event_count(
     DataError
         Its message names the first row that cannot be true (see check_events).
         For what is no number, or another how (see event_panel).
-        For a date that is no session (see session_closes).
+        For no session, ConfigError for no calendar (see session_closes).
 
     Examples
     --------
@@ -128,6 +133,7 @@ def event_count(
     Name: event_count_63, dtype: float64
     """
     chosen = _chosen(events, kind, lookback)
+    chosen = chosen[chosen["revision"] == 0].reset_index(drop=True)
 
     def formula(bars: pd.DataFrame) -> pd.DataFrame:
         told = _on_bars(chosen, bars, calendar, "revision", "count").fillna(0.0)
@@ -167,7 +173,7 @@ def days_since_event(
     DataError
         Its message names the first row that cannot be true (see check_events).
         For what is no number, or another how (see event_panel).
-        For a date that is no session (see session_closes).
+        For no session, ConfigError for no calendar (see session_closes).
 
     References
     ----------
@@ -256,7 +262,7 @@ def event_value(
     DataError
         Its message names the first row that cannot be true (see check_events).
         For what is no number, or another how (see event_panel).
-        For a date that is no session (see session_closes).
+        For no session, ConfigError for no calendar (see session_closes).
 
     Examples
     --------
@@ -298,7 +304,8 @@ def event_value(
     2012-04-26   12.30     11.900641
     """
     chosen = _chosen(events, kind, lookback, column)
-    if half_life is not None and not 0 < half_life < math.inf:
+    number = isinstance(half_life, (int, float, np.number)) and not isinstance(half_life, bool)
+    if half_life is not None and not (number and 0 < half_life < math.inf):
         raise ConfigError(f"half_life={half_life!r}: give a number of sessions above 0, or None")
 
     def formula(bars: pd.DataFrame) -> pd.DataFrame:
@@ -365,8 +372,7 @@ def text_tone(
     AAPL            0.6      4.007333
     KO              0.5      0.405465
     """
-    if lookback < 1:
-        raise ConfigError(f"lookback={lookback!r}: count the sessions, 1 or more")
+    _check_lookback(lookback)
     name = f"text_tone_{lookback}"
 
     def formula(bars: pd.DataFrame) -> pd.DataFrame:
@@ -423,8 +429,7 @@ def text_posts(
     AAPL            0.6      4.007333
     KO              0.5      0.405465
     """
-    if lookback < 1:
-        raise ConfigError(f"lookback={lookback!r}: count the sessions, 1 or more")
+    _check_lookback(lookback)
     name = f"text_posts_{lookback}"
 
     def formula(bars: pd.DataFrame) -> pd.DataFrame:
