@@ -503,7 +503,7 @@ def check_event_times(
     universe: pd.MultiIndex | None = None,  # (date, symbol): members at that time, those who left later among them
     earlier: pd.DataFrame | None = None,  # an earlier copy of the events, to see what was rewritten since
 ) -> list[Verdict]:  # of each check: dated by the day, amended value, hours, embargo, survivors, rewritten
-    """Search events for the marks of a wrong known_at; raise DataError for frames that are none, ConfigError for
+    """Search events for marks of a wrong known_at; raise DataError for frames that are none, ConfigError for
     options.
 
     Parameters

@@ -680,7 +680,7 @@ def _panel_names(columns: object, how: str, symbols: object, have: list) -> tupl
     "Return columns and symbols as lists; raise ConfigError for what names none."
     columns = [columns] if isinstance(columns, str) else columns
     listed = list(columns) if isinstance(columns, Iterable) else []
-    if how not in ("last", "sum", "count") or not listed or any(not isinstance(c, str) or c not in have for c in listed):
+    if how not in ("last", "sum", "count") or not listed or not all(isinstance(c, str) and c in have for c in listed):
         known = f"columns {columns} of {have}"
         raise ConfigError(f"how={how!r}, {known}: use how='last', 'sum' or 'count' and columns that are there")
     if symbols is None:
