@@ -6,7 +6,9 @@
 __all__ = ['audit_events', 'check_event_times']
 
 # %% ../../nbs/altdata/152_event_audit.ipynb #22b289ee
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -96,6 +98,7 @@ class _Maker:
     name: str
     refused: str = ""
     runs: int = 0  # compared so far
+    heard: bool = False  # whether other events ever changed what it says
     found: list = field(default_factory=list)  # (date, column, size, change, session of the cut)
 
     def __post_init__(self) -> None:
@@ -120,6 +123,7 @@ class _Maker:
         said = self.tried(other)
         if said is None:
             return
+        self.heard = self.heard or not said.equals(true)
         before = until(true, end)
         self.runs += int(len(before) > 0)
         place = _first_move(until(said, end), before)
@@ -170,13 +174,32 @@ def _minute_law(
     return None
 
 # %% ../../nbs/altdata/152_event_audit.ipynb #49c6f4f1
+def _odd(
+    known: pd.Series,  # UTC
+    closes: pd.Series,
+) -> np.ndarray:  # int64, positions
+    "Find half days and changes of clocks, where events lie between a session's close and that of its neighbours."
+    if closes.index.tz is not None or len(closes) < 2:
+        return np.array([], dtype="int64")
+    label = pd.Series(closes.index.tz_localize("UTC"), closes.index)
+    lag = closes - label  # of the close since the session's midnight, in UTC
+    before, after = lag.shift().fillna(lag), lag.shift(-1).fillna(lag)
+    late = (before < lag) & (before == before.shift())  # the clocks went back; not the day after a half day
+    first = lag.where(~late, before)
+    last = pd.concat([lag, before, after], axis=1).max(axis=1).where(~late, lag)
+    times = np.sort(known.to_numpy(dtype="datetime64[us]"))
+    edges = [(label + at).to_numpy(dtype="datetime64[us]") for at in (first, last)]
+    count = np.searchsorted(times, edges[1], side="right") - np.searchsorted(times, edges[0], side="right")
+    return np.flatnonzero(count[:-1] > 0)  # nothing is dated after the last
+
+
 def _cuts(
     events: pd.DataFrame,  # checked
     closes: pd.Series,
     cuts: int,
     since: pd.Timestamp,  # first date of which the maker says anything
 ) -> np.ndarray:  # int64, positions
-    "Choose sessions for the cuts, most of them where events wait behind the close."
+    "Choose sessions for the cuts: where events wait behind the close, and all on which the close is another."
     known, happened = events["known_at"], events["event_time"]
     told = event_sessions(known, closes).dropna()
     n, first = len(closes), closes.index.searchsorted(max(since, told.iloc[0]) if len(told) else since)
@@ -186,7 +209,8 @@ def _cuts(
     hot = np.flatnonzero((stake > 0) & (np.arange(n - 1) >= first))
     some = hot[np.linspace(0, len(hot) - 1, -(-2 * cuts // 3)).astype(int)] if len(hot) else []
     even = np.linspace(min(first + (n - first) // 4, n - 2), n - 2, cuts - len(some)).astype(int)
-    return np.unique(np.concatenate([some, even])).astype(int)
+    odd = _odd(known, closes)
+    return np.unique(np.concatenate([some, even, odd[odd >= first]])).astype(int)
 
 
 def _first_say(run: _Maker, events: pd.DataFrame) -> tuple[pd.DataFrame | None, str]:
@@ -214,6 +238,9 @@ def _event_verdict(run: _Maker, cuts: int, n: int, law: list[tuple[int, int]], e
     refused = f" (refused in part: {run.refused})" if run.refused else ""
     if not run.runs:
         return Verdict(NOT_ASSESSED, run.name, f"it says nothing before any cut; use more events{refused}", cuts=cuts)
+    if not (run.heard or law):
+        reason = f"no event changes what it says; pass a maker that reads the events it is given{refused}"
+        return Verdict(NOT_ASSESSED, run.name, reason, cuts=cuts, examined=share)
     prompt = [m for m in law if m[1] == 0]  # in a warm-up an event shows later, for another reason
     wrong = [m for m in prompt if m[0] != 1] if prompt else law
     if exact and (wrong or not prompt):
@@ -233,7 +260,7 @@ def audit_events(
     events: pd.DataFrame,  # as check_events; enough of them for make to give numbers
     closes: pd.Series,  # from session_closes: of the dates that make uses
     name: str | None = None,  # how the verdict calls the function
-    cuts: int = 6,  # sessions behind whose close the events are changed
+    cuts: int = 6,  # sessions behind whose close the events are changed, beside those whose close is another
     exact: bool = True,  # a minute across the close has to move the entry by exactly one session; False: not too soon
 ) -> Verdict:  # PASS, LEAK with column and first date, or NOT_ASSESSED
     """Change what is known later and say whether anything dated before moves; raise ConfigError without closes.
@@ -249,7 +276,7 @@ def audit_events(
     name : str | None, default None
         How the verdict calls the function.
     cuts : int, default 6
-        Sessions behind whose close the events are changed.
+        Sessions behind whose close the events are changed, beside those whose close is another.
     exact : bool, default True
         A minute across the close has to move the entry by exactly one session; False: not too soon.
 
@@ -364,13 +391,23 @@ def _amended_values(events: pd.DataFrame) -> Verdict:
     return _marked("amended value", events, wrong, "revisions known at the instant of what they revise", "revision")
 
 
+def _span(hours: object) -> tuple[pd.Timedelta, pd.Timedelta]:  # since midnight
+    "Return hours as times of the day; raise ConfigError for what is no span of one."
+    with suppress(ValueError, TypeError):
+        if not isinstance(hours, str) and all(re.fullmatch(r"\d\d:\d\d", h) for h in hours):
+            first, last = (pd.Timedelta(f"{h}:00") for h in hours)
+            if first < last <= pd.Timedelta(days=1) and all(h[3:] < "60" for h in hours):
+                return first, last
+    raise ConfigError(f'hours={hours!r}: give the first and the last of one day, as ("06:00", "22:00")')
+
+
 def _opening_hours(events: pd.DataFrame, hours: tuple[str, str] | None, zone: str) -> Verdict:
     "Look for instants at which the source does not publish."
     if hours is None:
         return Verdict(NOT_ASSESSED, "hours", 'no hours are given; for EDGAR hours=("06:00", "22:00")')
     clock = events["known_at"].dt.tz_convert(zone)
     time = clock.dt.tz_localize(None) - clock.dt.tz_localize(None).dt.normalize()
-    first, last = (pd.Timedelta(f"{h}:00") for h in hours)
+    first, last = _span(hours)
     wrong = ((time < first) | (time > last + _MINUTE)).to_numpy()
     words = f"known outside {hours[0]}-{hours[1]} {zone}: their zone may be another"
     return _marked("hours", events, wrong, words, least=_SHARE / 5)
@@ -388,13 +425,19 @@ def _rewritten(events: pd.DataFrame, earlier: pd.DataFrame | None) -> Verdict:
     "Look for statements that an earlier copy of the data tells otherwise."
     if earlier is None:
         return Verdict(NOT_ASSESSED, "rewritten", "no earlier copy of these events is given")
-    key = [*_named(events), "revision"]
     old = check_events(earlier, "earlier events")
+    if old.empty:
+        return Verdict(NOT_ASSESSED, "rewritten", "the earlier copy holds no events")
+    if ("id" in events) != ("id" in old):
+        return Verdict(NOT_ASSESSED, "rewritten", "only one of the copies has the column id, by which events are named")
+    key = [*_named(events), "revision"]
     shared = [c for c in events if c in old and c not in key]
     both = old[key + shared].merge(events[key + shared], on=key, how="left", suffixes=("", "_now"), indicator=True)
     wrong = (both["_merge"] == "left_only").to_numpy()
     for c in shared:
         wrong = wrong | ~((both[c] == both[f"{c}_now"]) | (both[c].isna() & both[f"{c}_now"].isna())).to_numpy()
+    if not wrong.any() and not set(_values(events)) & set(_values(old)):
+        return Verdict(NOT_ASSESSED, "rewritten", "the earlier copy shares no column of values with these events")
     return _marked("rewritten", old, wrong, "told otherwise by the earlier copy, or gone since", "values")
 
 # %% ../../nbs/altdata/152_event_audit.ipynb #ba9966d3
@@ -437,15 +480,31 @@ def _survivors(events: pd.DataFrame, universe: pd.MultiIndex | None) -> Verdict:
     return Verdict(LEAK, "survivors", words, "symbol", left["max"].min().tz_localize(None))
 
 # %% ../../nbs/altdata/152_event_audit.ipynb #a78ec0a8
+def _wait(embargo: object, zone: object) -> pd.Timedelta | None:
+    "Return the embargo; raise ConfigError for one that is no time, or a zone that is none."
+    try:
+        pd.Timestamp(0, tz="UTC").tz_convert(zone if zone and isinstance(zone, str) else "no zone")
+    except (ValueError, TypeError, KeyError, OSError):
+        raise ConfigError(f'zone={zone!r} is no time zone; give one such as "America/New_York"') from None
+    if embargo is None:
+        return None
+    with suppress(ValueError, TypeError):
+        wait = pd.NaT if isinstance(embargo, (int, float)) else pd.Timedelta(embargo)
+        if wait >= pd.Timedelta(0):
+            return wait
+    raise ConfigError(f'embargo={embargo!r}: give a time from 0, such as "30min" or pd.Timedelta(hours=1)')
+
+
 def check_event_times(
     events: pd.DataFrame,  # as check_events
     hours: tuple[str, str] | None = None,  # in which the source publishes, in zone; EDGAR: ("06:00", "22:00")
     zone: str = "America/New_York",  # of the source
-    embargo: pd.Timedelta | None = None,  # least time from an event to its publication
+    embargo: str | pd.Timedelta | None = None,  # least time from an event to its publication, as "30min"
     universe: pd.MultiIndex | None = None,  # (date, symbol): members at that time, those who left later among them
     earlier: pd.DataFrame | None = None,  # an earlier copy of the events, to see what was rewritten since
 ) -> list[Verdict]:  # of each check: dated by the day, amended value, hours, embargo, survivors, rewritten
-    """Search events for the marks of a wrong known_at or a chosen sample; raise DataError for frames that are none.
+    """Search events for marks of a wrong known_at; raise DataError for frames that are none, ConfigError for
+    options.
 
     Parameters
     ----------
@@ -455,8 +514,8 @@ def check_event_times(
         In which the source publishes, in zone; EDGAR: ("06:00", "22:00").
     zone : str, default "America/New_York"
         Of the source.
-    embargo : pd.Timedelta | None, default None
-        Least time from an event to its publication.
+    embargo : str | pd.Timedelta | None, default None
+        Least time from an event to its publication, as "30min".
     universe : pd.MultiIndex | None, default None
         (date, symbol): members at that time, those who left later among them.
     earlier : pd.DataFrame | None, default None
@@ -470,7 +529,11 @@ def check_event_times(
     Raises
     ------
     DataError
-        For frames that are none.
+        For frames that are none, ConfigError for options.
+    ConfigError
+        "hours={hours}: give the first and the last of one day, as ("06:00", "22:00")"
+        "zone={zone} is no time zone; give one such as "America/New_York""
+        "embargo={embargo}: give a time from 0, such as "30min" or pd.Timedelta(hours=1)"
 
     Examples
     --------
@@ -484,6 +547,9 @@ def check_event_times(
     >>> [str(v) for v in clean]
     """
     checked = check_events(events)
+    if hours is not None:
+        _span(hours)
+    embargo = _wait(embargo, zone)
     if checked.empty:
         return [Verdict(NOT_ASSESSED, "events", "there are none")]
     return [

@@ -680,14 +680,13 @@ def _panel_names(columns: object, how: str, symbols: object, have: list) -> tupl
     "Return columns and symbols as lists; raise ConfigError for what names none."
     columns = [columns] if isinstance(columns, str) else columns
     listed = list(columns) if isinstance(columns, Iterable) else []
-    there = bool(listed) and all(isinstance(c, str) and c in have for c in listed)
-    if how not in ("last", "sum", "count") or not there:
+    if how not in ("last", "sum", "count") or not listed or not all(isinstance(c, str) and c in have for c in listed):
         known = f"columns {columns} of {have}"
         raise ConfigError(f"how={how!r}, {known}: use how='last', 'sum' or 'count' and columns that are there")
     if symbols is None:
         return listed, None
-    names = list(symbols) if isinstance(symbols, Iterable) and not isinstance(symbols, str) else []
-    if isinstance(symbols, str) or not isinstance(symbols, Iterable) or any(not isinstance(s, str) for s in names):
+    names = list(symbols) if isinstance(symbols, Iterable) and not isinstance(symbols, str) else [None]
+    if any(not isinstance(s, str) for s in names):
         raise ConfigError(f"symbols={symbols!r}: give a list of texts, such as ['AAPL'], or None")
     return listed, names
 

@@ -333,8 +333,7 @@ def _filing_known(filings: pd.DataFrame, closes: pd.Series | None) -> pd.Series:
             reach = exchange_sessions("XNYS", days.min(), days.max() + pd.Timedelta(days=14))
             closes = session_closes(reach)
         known[dated] = known_next_close(days, closes)
-        what = "no session follows it in closes; give closes that begin before and end after, or none for New York's"
-        _refuse(filings, known.isna(), what)
+        _refuse(filings, known.isna(), "no session follows it in closes; give closes that begin before and end after, or none for New York's")
     return known
 
 

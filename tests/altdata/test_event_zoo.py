@@ -71,7 +71,7 @@ def test_what_cannot_be_assessed_says_why(events):
         "failed": lambda e: 1 / 0,
         "differ": lambda e: last(e) + rng.normal(),
         "no numbers": lambda e: last(e) * np.nan,
-        "no single event": lambda e: pd.DataFrame({"x": 1.0}, index=CLOSES.index.rename("date")),
+        "no event changes": lambda e: pd.DataFrame({"x": 1.0}, index=CLOSES.index.rename("date")),
     }
     for words, make in makers.items():
         verdict = audit_events(make, events, CLOSES, cuts=2)
@@ -135,3 +135,53 @@ def test_one_silent_leaver_is_no_leak():
         source="s", kind="k", revision=0
     )
     assert check_event_times(table, universe=universe)[4].status == PASS
+
+
+def test_a_maker_that_ignores_half_days_or_the_clocks_is_caught():
+    from quantlab.data.calendar import exchange_sessions
+
+    closes = session_closes(exchange_sessions("XNYS", "2024-10-07", "2025-08-29"))
+    label = pd.Series(closes.index, closes.index)
+    four = (label + pd.Timedelta(hours=16)).dt.tz_localize("America/New_York").dt.tz_convert("UTC").rename("own")
+    winter = (label + pd.Timedelta(hours=21)).dt.tz_localize("UTC").rename("own")  # 16:00 in New York, in winter
+    rng = np.random.default_rng(0)
+    some = closes.iloc[rng.integers(1, len(closes) - 2, 500)].reset_index(drop=True)
+    half = (some - some.dt.normalize()) < pd.Timedelta(hours=20)
+    wait = np.where(half, -30, rng.choice([-90, -20, 70, 150], 500))  # nothing in the hour behind a close
+    quiet = some + pd.to_timedelta(wait, unit="min")
+    gap = [closes["2024-11-29"], closes["2025-03-10"]]  # the half day, and the first session after the clocks went on
+    for wrong, close in ((four, gap[0]), (winter, gap[1])):
+        known = pd.concat([quiet, pd.Series([close + pd.Timedelta(minutes=40)])], ignore_index=True)
+        posts = pd.DataFrame({"event_time": known, "known_at": known, "symbol": rng.choice(["A", "B"], 501)})
+        posts = posts.assign(
+            source="p", kind="post", revision=0, id=np.arange(501).astype("str"), x=rng.normal(size=501)
+        )
+        verdict = audit_events(lambda e, w=wrong: event_panel(e, w, "x"), posts, closes, cuts=3)
+        assert verdict.status == LEAK and (wrong is winter or verdict.date == pd.Timestamp(close.date())), verdict
+        assert audit_events(lambda e: event_panel(e, closes, "x"), posts, closes, cuts=3).status == PASS
+
+
+def test_a_maker_that_never_reads_its_events_is_not_assessed(events):
+    fixed = last(events)
+    for exact in (True, False):
+        verdict = audit_events(lambda e: fixed, events, CLOSES, cuts=2, exact=exact)
+        assert verdict.status == NOT_ASSESSED and "no event changes what it says" in verdict.reason, verdict
+
+
+def test_a_copy_with_nothing_to_compare_is_not_assessed(events):
+    for earlier in (events[:0], events.drop(columns=["x", "received_at"]), events.drop(columns="id").head(1)):
+        assert check_event_times(events, earlier=earlier)[-1].status == NOT_ASSESSED
+    gone = events.drop(columns=["x", "received_at"]).assign(id=lambda e: e["id"] + "gone")
+    assert check_event_times(events, earlier=gone)[-1].status == LEAK
+
+
+def test_options_of_the_checks_are_named(events):
+    hours = [("22:00", "06:00"), ("25:00", "26:00"), ("a", "b"), ("06:00",), "06:00", 5, ("06:70", "22:00")]
+    wrong = [{"hours": h} for h in hours] + [{"zone": z} for z in ("Mars", None, 5)]
+    wrong += [{"embargo": e} for e in ("soon", "-1d", 5, pd.NaT, [])]
+    for options in wrong:
+        for frame in (events, events[:0]):
+            with pytest.raises(ConfigError, match=next(iter(options))):
+                check_event_times(frame, **options)
+    told = [check_event_times(events, embargo=e)[3] for e in ("1d", pd.Timedelta(days=1))]
+    assert told[0] == told[1] and told[0].status == LEAK
