@@ -25,7 +25,9 @@ _TURN = re.compile(r"^(?P<name>[^\W\d_][\w.'’ -]{0,58}?)\s+(?:--|–|—)\s+(?
 _COLON = re.compile(r"^(?P<name>(?:[A-Z][\w.'’-]{0,30}\s?){1,5}(?:\((?P<title>[^)]{2,80})\))?):(?:\s+(?P<said>.*))?$")
 _PREPARED = re.compile(r"^\W*(?:prepared remarks|presentation|management discussion(?: section)?)\W*$", re.I)
 _QUESTIONS = re.compile(r"^\W*(?:questions?(?:[ -]and[ -]| ?& ?)answers?(?: session| section)?|q ?& ?a)\W*$", re.I)
-_FIRST = re.compile(r"\b(?:first question (?:comes|is|will)|question[- ]and[- ]answer session|take our first question)", re.I)
+_FIRST = re.compile(
+    r"\b(?:first question (?:comes|is|will)|question[- ]and[- ]answer session|take our first question)", re.I
+)
 _SEGMENT = ["section", "speaker", "title", "role", "text"]
 
 
@@ -89,12 +91,11 @@ def split_call(
     >>> from quantlab.altdata.calls import split_call
     >>> from quantlab.core.errors import show_error
     >>> show_error(lambda: split_call("once upon a time there was a company"))
-    "DataError: nobody speaks in 36 characters; lines such as 'Jane Roe -- Chief Executive Officer' do"
     """
     table = pd.DataFrame(_turns(text.splitlines()), columns=["section", "speaker", "title", "text"])
     table["text"] = [" ".join(" ".join(part).split()) for part in table["text"]]
     if not (table["speaker"] != "").any():
-        raise DataError(f"nobody speaks in {len(text)} characters; lines such as 'Jane Roe -- Chief Executive Officer' do")
+        raise DataError(f"nobody speaks in {len(text)} characters; write 'Jane Roe -- Chief Executive Officer'")
     if not (table["section"] == "questions").any():
         told = (table["speaker"].str.lower() == "operator") & table["text"].str.contains(_FIRST)
         if told.any():
@@ -120,13 +121,8 @@ class Transcript(NamedTuple):
 
     Examples
     --------
-    >>> from pathlib import Path
-    >>> from quantlab.altdata.calls import read_transcript
-    >>> from quantlab.core.errors import show_error
-    >>> from tempfile import TemporaryDirectory
-    >>> work = TemporaryDirectory()
-    >>> folder = Path(work.name)
-    >>> show_error(lambda: read_transcript(folder / "bad.txt")).replace(str(folder / "bad.txt"), "bad.txt")
+    >>> from quantlab.altdata.calls import Transcript
+    >>> assert Transcript._fields[0] == "symbol"
     """
 
     symbol: str
@@ -139,14 +135,14 @@ class Transcript(NamedTuple):
 _HEAD = re.compile(r"^\s*(symbol|ticker|date|event_time|known_at|published)\s*:\s*(.+?)\s*$", re.I)
 _NAMES = {"ticker": "symbol", "date": "event_time", "published": "known_at"}
 
-
+# %% ../../nbs/altdata/163_calls.ipynb #19ec351f
 def _parsed(file: Path) -> dict[str, object]:  # symbol, event_time, known_at where there, text or segments
     "Read a transcript's fields; raise DataError for a file that cannot be read."
     try:
         body = file.read_text(encoding="utf-8-sig")
         raw = json.loads(body) if file.suffix == ".json" else None
     except (OSError, UnicodeError, ValueError, RecursionError) as error:
-        raise DataError(f"{display_path(file)} cannot be read ({type(error).__name__}); give UTF-8 text or JSON") from None
+        raise DataError(f"{display_path(file)} cannot be read ({type(error).__name__}); give UTF-8") from None
     if raw is not None:
         if not isinstance(raw, dict):
             raise DataError(f"{display_path(file)} holds a {type(raw).__name__}; give one object a file")
@@ -158,34 +154,54 @@ def _parsed(file: Path) -> dict[str, object]:  # symbol, event_time, known_at wh
     return found | {"text": "\n".join(lines)}
 
 
-def _when(value: object, where: str, closes: pd.Series | None) -> tuple[pd.Timestamp, pd.Timestamp]:  # of it, known
-    "Read an instant, or a day that is known at the next close."
+_WHEN = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ]\d\d.*)?")
+
+
+def _next_close(day: pd.Timestamp, where: str, closes: pd.Series | None) -> pd.Timestamp:  # UTC
+    "Return the close of the session after a day; raise DataError where closes do not hold it."
+    if closes is None:
+        raise DataError(
+            f"{where} says of {day:%Y-%m-%d} no instant at which its text was there, with a time zone; "
+            "add 'Published: 2024-05-02T21:30-04:00' (known_at in JSON), or give closes= for the close after that day"
+        )
+    known = known_next_close(pd.DatetimeIndex([day]).as_unit("us"), closes).iloc[0]
+    if known is pd.NaT:
+        raise DataError(f"{where} is dated {day:%Y-%m-%d}, and closes do not hold the session after it; give more")
+    return known.as_unit("us")
+
+
+def _when(value: object, where: str) -> tuple[pd.Timestamp, pd.Timestamp, bool]:  # UTC, its day as written, no clock
+    "Read an instant or a day; raise DataError for another spelling, or a clock without a zone."
+    text = str(value).strip()
+    shown, spelling = f"{where} is dated {text[:40]!r}", "write 2024-05-02 or 2024-05-02T17:00-04:00"
+    if not (match := _WHEN.fullmatch(text)):
+        raise DataError(f"{shown}, a spelling that is not read; {spelling}")
     try:
-        at = pd.Timestamp(value)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{where} is dated {str(value)[:40]!r}, which is no time ({type(error).__name__})") from None
-    if at is not pd.NaT and re.fullmatch(r"\d{4}-\d\d-\d\d", str(value).strip()) and closes is not None:
-        known = known_next_close(pd.DatetimeIndex([at]).as_unit("us"), closes).iloc[0]
-        if known is not pd.NaT:
-            return at.tz_localize("UTC").as_unit("us"), known.as_unit("us")
-        raise DataError(f"{where} is dated {value}, and closes do not hold the session after it; give more")
-    if at is pd.NaT or at.tz is None:
-        raise DataError(f"{where} is dated {str(value)[:40]!r}, without a time zone; write one, or give closes= for a day")
-    return (at.tz_convert("UTC").as_unit("us"),) * 2
+        at, day = pd.Timestamp(text), pd.Timestamp(match[1])
+        at = at.tz_convert("UTC").as_unit("us") if at.tz is not None else at
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataError(f"{shown}, which is no time ({type(error).__name__}); {spelling}") from None
+    if not 1900 <= day.year <= 2200:
+        raise DataError(f"{shown}, a year that cannot be; {spelling}")
+    if text == match[1]:
+        return day.tz_localize("UTC").as_unit("us"), day, True
+    if at.tz is None:
+        raise DataError(f"{shown}, without a time zone; {spelling}")
+    return at, day, False
 
-
+# %% ../../nbs/altdata/163_calls.ipynb #c05468b2
 def read_transcript(
     file: str | Path,  # .txt with a head of Symbol and Date, or .json
-    closes: pd.Series | None = None,  # closing instants by session label, where only a day is known
+    closes: pd.Series | None = None,  # closing instants by session label, where no instant of publication is told
 ) -> Transcript:
-    """Read a call; raise DataError for a file without symbol, time or speech, or with a time that names no zone.
+    """Read a call; raise DataError for a file without symbol, time or speech, or a time without zone or closes.
 
     Parameters
     ----------
     file : str | Path
         .txt with a head of Symbol and Date, or .json.
     closes : pd.Series | None, default None
-        Closing instants by session label, where only a day is known.
+        Closing instants by session label, where no instant of publication is told.
 
     Returns
     -------
@@ -195,7 +211,7 @@ def read_transcript(
     Raises
     ------
     DataError
-        For a file without symbol, time or speech, or with a time that names no zone.
+        For a file without symbol, time or speech, or a time without zone or closes.
 
     Examples
     --------
@@ -203,23 +219,59 @@ def read_transcript(
     >>> from quantlab.altdata.calls import read_transcript
     >>> from quantlab.core.errors import show_error
     >>> from tempfile import TemporaryDirectory
+    >>> SPRING = \"\"\"
+    ... Symbol: ACME
+    ... Date: 2024-05-02T17:00:00-04:00
+    ... Published: 2024-05-02T21:30:00-04:00
+    ...
+    ... Prepared Remarks
+    ...
+    ... Operator
+    ... Good afternoon and welcome to the Acme call. Please go ahead.
+    ...
+    ... Jane Roe -- Chief Executive Officer
+    ... Thank you. We had a great quarter. Orders were strong and our teams delivered excellent results.
+    ... We are confident.
+    ...
+    ... John Doe -- Chief Financial Officer
+    ... Revenue grew nine percent. Margins improved.
+    ...
+    ... Questions and Answers
+    ...
+    ... Operator
+    ... Our first question comes from Ann Poe with Big Bank.
+    ...
+    ... Ann Poe -- Big Bank -- Analyst
+    ... I am worried about the weak demand in Europe. Is it a problem?
+    ...
+    ... Jane Roe -- Chief Executive Officer
+    ... It may be difficult, and the outcome is uncertain. We could see a loss there.
+    ... \"\"\"
+    >>> body = SPRING.split("\\n\\n", 1)[1]
     >>> work = TemporaryDirectory()
     >>> folder = Path(work.name)
-    >>> show_error(lambda: read_transcript(folder / "bad.txt")).replace(str(folder / "bad.txt"), "bad.txt")
+    >>> bad, told = folder / "bad.txt", []
+    >>> for line in ("Date: 2024-05-02 17:00", "Date: May 2, 2024", "Date: 2024-05-02T17:00-04:00"):
+    ...     bad.write_text(f"Symbol: ACME\\n{line}\\n\\n{body}")
+    ...     told.append(show_error(lambda: read_transcript(bad)).replace(str(bad), "bad.txt"))
     """
     file = Path(file)
     raw = _parsed(file)
     if not isinstance(raw.get("symbol"), str) or not raw["symbol"].strip() or "event_time" not in raw:
         raise DataError(f"{display_path(file)} names no symbol or no date; begin it with 'Symbol: ...' and 'Date: ...'")
-    event_time, known = _when(raw["event_time"], display_path(file), closes)
-    if raw.get("known_at"):
-        known = max(event_time, _when(raw["known_at"], display_path(file), closes)[1])
+    where = display_path(file)
+    event_time, day, _ = _when(raw["event_time"], where)
+    known, day, alone = _when(raw["known_at"], where) if raw.get("known_at") else (event_time, day, True)
+    known = max(event_time, _next_close(day, where, closes) if alone else known)
     segments = raw.get("segments")
     if segments is None:
         turns = split_call(str(raw.get("text") or ""))
     else:
-        turns = _segments(segments, display_path(file))
+        turns = _segments(segments, where)
     return Transcript(raw["symbol"].strip(), event_time, known, file.stem, turns)
+
+
+_ASKED = re.compile(r"(?<![a-z])(?:q|qa|qna|questions?)(?![a-z\d])", re.I)  # in the name of a section
 
 
 def _segments(segments: object, where: str) -> pd.DataFrame:
@@ -229,7 +281,7 @@ def _segments(segments: object, where: str) -> pd.DataFrame:
         raise DataError(f"{where} has segments that are no list of objects with a text; mend it")
     rows = [[str(s.get(name) or "") for name in ("section", "speaker", "title", "text", "role")] for s in segments]
     table = pd.DataFrame(rows, columns=["section", "speaker", "title", "text", "role"])
-    table["section"] = np.where(table["section"].str.contains("q", case=False), "questions", "prepared")
+    table["section"] = np.where(table["section"].str.contains(_ASKED), "questions", "prepared")
     known = table["role"].isin(["operator", "executive", "analyst"])
     return table.assign(role=table["role"].where(known, _roles(table)))[_SEGMENT]
 
@@ -266,7 +318,7 @@ def _read(turns: pd.DataFrame, lexicon: Lexicon | None) -> pd.DataFrame:  # a ro
 def call_tone(
     turns: pd.DataFrame,  # section, speaker, title, role, text
     lexicon: Lexicon | None = None,  # the user's Loughran-McDonald list; None: VADER and a few hedging words
-) -> pd.Series:  # tone, tone_prepared, tone_questions, tone_answers in [-1, 1]; uncertainty, a share; n_words; NaN: none
+) -> pd.Series:  # tone, tone_prepared, tone_questions, tone_answers in [-1, 1]; uncertainty (share), n_words; NaN: none
     """Read the tone of a call by part, and how much the executives hedge.
 
     Parameters
@@ -279,8 +331,8 @@ def call_tone(
     Returns
     -------
     pd.Series
-        tone, tone_prepared, tone_questions, tone_answers in [-1, 1]; uncertainty, a share; n_words;
-        NaN: none.
+        tone, tone_prepared, tone_questions, tone_answers in [-1, 1]; uncertainty (share), n_words; NaN:
+        none.
 
     Raises
     ------
@@ -298,6 +350,7 @@ def call_tone(
     >>> SPRING = \"\"\"
     ... Symbol: ACME
     ... Date: 2024-05-02T17:00:00-04:00
+    ... Published: 2024-05-02T21:30:00-04:00
     ...
     ... Prepared Remarks
     ...
@@ -414,17 +467,16 @@ def call_events(
 
 def read_transcripts(
     folder: str | Path,  # with .txt and .json files
-    closes: pd.Series | None = None,  # closing instants by session label, where only a day is known
+    closes: pd.Series | None = None,  # closing instants by session label, where no instant of publication is told
 ) -> list[Transcript]:  # in order of the files' names
-    """Read all calls of a folder; raise ConfigError for a folder that is not there, DataError for a file that is no
-    call.
+    """Read all calls of a folder; raise ConfigError where there is none, DataError for a file that is no call.
 
     Parameters
     ----------
     folder : str | Path
         With .txt and .json files.
     closes : pd.Series | None, default None
-        Closing instants by session label, where only a day is known.
+        Closing instants by session label, where no instant of publication is told.
 
     Returns
     -------
@@ -434,12 +486,12 @@ def read_transcripts(
     Raises
     ------
     ConfigError
-        For a folder that is not there, DataError for a file that is no call.
+        Where there is none, DataError for a file that is no call.
     DataError
-        "{...} cannot be read ({__name__}); give UTF-8 text or JSON"
+        "{...} cannot be read ({__name__}); give UTF-8"
         "{...} holds a {__name__}; give one object a file"
         "{...} names no symbol or no date; begin it with 'Symbol: ...' and 'Date: ...'"
-        "{where} is dated {...}, which is no time ({__name__})"
+        "{shown}, a spelling that is not read; {spelling}"
 
     Examples
     --------

@@ -503,8 +503,7 @@ def check_event_times(
     universe: pd.MultiIndex | None = None,  # (date, symbol): members at that time, those who left later among them
     earlier: pd.DataFrame | None = None,  # an earlier copy of the events, to see what was rewritten since
 ) -> list[Verdict]:  # of each check: dated by the day, amended value, hours, embargo, survivors, rewritten
-    """Search events for marks of a wrong known_at; raise DataError for frames that are none, ConfigError for
-    options.
+    """Search events for marks of a wrong known_at; raise DataError for a frame that is none, ConfigError for options.
 
     Parameters
     ----------
@@ -529,7 +528,7 @@ def check_event_times(
     Raises
     ------
     DataError
-        For frames that are none, ConfigError for options.
+        For a frame that is none, ConfigError for options.
     ConfigError
         "hours={hours}: give the first and the last of one day, as ("06:00", "22:00")"
         "zone={zone} is no time zone; give one such as "America/New_York""

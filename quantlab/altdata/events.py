@@ -685,8 +685,8 @@ def _panel_names(columns: object, how: str, symbols: object, have: list) -> tupl
         raise ConfigError(f"how={how!r}, {known}: use how='last', 'sum' or 'count' and columns that are there")
     if symbols is None:
         return listed, None
-    names = list(symbols) if isinstance(symbols, Iterable) and not isinstance(symbols, str) else [None]
-    if any(not isinstance(s, str) for s in names):
+    names = list(symbols) if isinstance(symbols, Iterable) and not isinstance(symbols, str) else []
+    if isinstance(symbols, str) or not isinstance(symbols, Iterable) or any(not isinstance(s, str) for s in names):
         raise ConfigError(f"symbols={symbols!r}: give a list of texts, such as ['AAPL'], or None")
     return listed, names
 

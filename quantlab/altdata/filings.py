@@ -333,7 +333,8 @@ def _filing_known(filings: pd.DataFrame, closes: pd.Series | None) -> pd.Series:
             reach = exchange_sessions("XNYS", days.min(), days.max() + pd.Timedelta(days=14))
             closes = session_closes(reach)
         known[dated] = known_next_close(days, closes)
-        _refuse(filings, known.isna(), "no session follows it in closes; give closes that begin before and end after, or none for New York's")
+        what = "no session follows it in closes; give closes that begin before and end after, or none for New York's"
+        _refuse(filings, known.isna(), what)
     return known
 
 

@@ -6,14 +6,17 @@
 __all__ = ['ask_json', 'PostPage', 'CryptoPanic', 'Reddit', 'JsonFeed', 'Inbox', 'collect_posts', 'read_posts']
 
 # %% ../../nbs/altdata/165_social.ipynb #ac76d81d
+import hashlib
 import json
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -30,6 +33,18 @@ _MOST = 2**26  # bytes of a page: services of one's own send a whole archive as 
 _LONGEST = 100_000  # characters of a text that are kept
 
 
+def _checked_url(url: str) -> str:
+    "Return the address of a document on the web; raise ConfigError for any other."
+    try:
+        parts = urlsplit(url)
+        fair = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except (ValueError, TypeError, AttributeError):
+        fair = False
+    if not fair:
+        raise ConfigError(f"{str(url)[:80]!r} is no address on the web; give one such as 'https://news.example/posts'")
+    return url
+
+
 def ask_json(
     url: str,  # of the document
     params: dict[str, object],  # of the query
@@ -38,7 +53,7 @@ def ask_json(
     pace: Callable[[], None] = lambda: None,  # called before each request
     sleep: Callable[[float], None] = time.sleep,  # takes seconds
 ) -> object:  # what the JSON holds
-    """Ask until a document comes whole; raise TemporaryError after the last attempt, DataError for what will not pass.
+    """Ask until a document comes whole; raise TemporaryError after the last attempt, else DataError or ConfigError.
 
     Parameters
     ----------
@@ -63,8 +78,9 @@ def ask_json(
     Raises
     ------
     TemporaryError
-        After the last attempt, DataError for what will not pass.
+        After the last attempt, else DataError or ConfigError.
     ConfigError
+        "{...} is no address on the web; give one such as 'https://news.example/posts'"
         "attempts is {attempts}; give 1 or more"
 
     Examples
@@ -104,6 +120,7 @@ def ask_json(
     >>> show_error(lambda: ask_json(half.url, {}, attempts=2, sleep=no_sleep)).replace(half.url, "http://here")
     "TemporaryError: http://here did not answer whole (Expecting ',' delimiter: line 1 column 27 (char 26))"
     """
+    _checked_url(url)
     for attempt in range(attempts):
         pace()
         try:
@@ -117,7 +134,7 @@ def ask_json(
 
 def _plain(value: object) -> str:
     "Return a text that can be stored."
-    text = value if isinstance(value, str) else "" if value is None else str(value)
+    text = value if isinstance(value, str) else "" if value is None or value != value else str(value)
     return text[:_LONGEST].replace("\x00", "").encode("utf-8", "replace").decode()
 
 # %% ../../nbs/altdata/165_social.ipynb #7dd1c590
@@ -158,23 +175,42 @@ def _at(
     return raw
 
 
+_DATED = re.compile(
+    r"\d{4}(?:-\d\d-|/\d\d/|\d\d)\d\d(?=[T ]|$)"  # ISO 8601, or as letters and RSS write it: Mon, 4 Mar 2024
+    r"|(?:[a-z]+, ?)?\d{1,2} (?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]* \d{4}\b",
+    re.I,
+)
+_YEARS = (1900, 2200)  # of a publication
+
+
 def _instant(value: object, where: str, zone: str | None = None) -> pd.Timestamp:  # UTC, microseconds
-    "Read a publication time, seconds since 1970 or ISO 8601; raise DataError for none, or one without a zone."
+    "Read a publication time, seconds since 1970 or ISO 8601; raise DataError for none, or one without a day or zone."
+    shown, advice = f"{where} is dated {str(value)[:40]!r}", "give seconds since 1970, or ISO 8601 with the day"
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number and not _DATED.match(str(value).strip()):
+        raise DataError(f"{shown}, which is no time with its day; {advice}")
     try:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
         at = pd.Timestamp(value, unit="s", tz="UTC") if number else pd.Timestamp(value)
-        at = at.tz_localize(zone) if at.tz is None and zone else at
+        naive = at is not pd.NaT and at.tz is None
+        at = at.tz_localize(zone, ambiguous="NaT", nonexistent="NaT") if naive and zone else at
+        at = at.tz_convert("UTC").as_unit("us") if at is not pd.NaT and at.tz is not None else at
     except (ValueError, TypeError, OverflowError, KeyError) as error:
-        raise DataError(f"{where} is dated {str(value)[:40]!r}, which is no time ({type(error).__name__})") from None
-    if at is pd.NaT or at.tz is None:
-        raise DataError(f"{where} is dated {str(value)[:40]!r}, without a time zone; name it with zone=")
-    return at.tz_convert("UTC").as_unit("us")
+        raise DataError(f"{shown}, which is no time ({type(error).__name__}); {advice}") from None
+    if at is pd.NaT:
+        why = f"which the clocks of {zone} show twice or never; the service must name the offset" if zone else advice
+        raise DataError(f"{shown}, {why}")
+    if at.tz is None:
+        raise DataError(f"{shown}, without a time zone; name it with zone=")
+    if not _YEARS[0] <= at.year <= _YEARS[1]:
+        raise DataError(f"{shown}, the year {at.year}; {advice} (milliseconds are divided by 1000)")
+    return at
 
 
 def _count(value: object) -> float:
     "Return a reach of zero or more; NaN for what is none."
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
-    return float(max(value, 0)) if number else np.nan
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not np.isfinite(value):
+        return np.nan
+    return float(max(value, 0))
 
 
 def _listed(found: object, name: str) -> list[dict]:
@@ -189,6 +225,7 @@ class _Feed:
 
     name: str
     url: str
+    place: str  # of the mark: the name, and a hash of what is asked
 
     def _ask(self, url: str, params: dict[str, object], headers: dict[str, str] | None = None) -> object:
         return ask_json(url, params, headers, self.attempts, self.pace, self.sleep)
@@ -196,14 +233,21 @@ class _Feed:
     def _keep(self, per_second: float, attempts: int, sleep: Callable[[float], None]) -> None:
         if not per_second > 0 or attempts < 1:
             raise ConfigError(f"per_second is {per_second} and attempts {attempts}; give numbers above 0")
+        _checked_url(self.url)
+        asked = json.dumps(vars(self), sort_keys=True, default=str)  # a twin that asks for more has a place of its own
+        self.place = f"{self.name} {hashlib.sha256(asked.encode()).hexdigest()[:16]}"
         self.pace, self.attempts, self.sleep = Pace(per_second, sleep), attempts, sleep
 
     def _same_host(self, where: object) -> str | None:
         "Return the address of a next page; raise DataError for one at another host."
         if not where:
             return None
-        if urlsplit(str(where))[:2] != urlsplit(self.url)[:2]:
-            raise DataError(f"{self.name} names a next page at {urlsplit(str(where)).netloc!r}; the key is not sent there")
+        try:
+            there = urlsplit(str(where))
+        except ValueError:
+            raise DataError(f"{self.name} names a next page {str(where)[:80]!r}, no address") from None
+        if there[:2] != urlsplit(self.url)[:2]:
+            raise DataError(f"{self.name} names a next page at {there.netloc!r}; the key is not sent there")
         return str(where)
 
     def page(self, token: object) -> PostPage:
@@ -247,41 +291,15 @@ class _Feed:
 
         Examples
         --------
-        >>> import json
-        >>> import pandas as pd
-        >>> from quantlab.altdata.social import JsonFeed
-        >>> first = pd.Timestamp("2024-03-04 14:00", tz="UTC")
-        >>> said = [
-        ...     "calm morning",
-        ...     "$BTC looks strong",
-        ...     "selling my $BTC",
-        ...     "nothing new",
-        ...     "$ETH and $BTC up",
-        ...     "$ETH down",
-        ...     "$BTC flat",
-        ... ]
-        >>> shown = [
-        ...     {
-        ...         "name": f"t3_{n}",
-        ...         "title": text,
-        ...         "author": f"user{n % 3}",
-        ...         "score": 10 * n,
-        ...         "created_utc": first.timestamp() + 600 * n,
-        ...     }
-        ...     for n, text in enumerate(said)
-        ... ]
-        >>> fields = {"id": "name", "symbol": "author", "event_time": "created_utc", "text": "title"}
-        >>> plain = JsonFeed(
-        ...     "mine", "data:application/json," + json.dumps({"posts": shown}), fields, "posts", per_second=1e6
-        ... )
-        >>> (page,) = plain.pages()
-        >>> page.rows[0]
-        {'id': 't3_0',
-         'symbols': ['user0'],
-         'event_time': Timestamp('2024-03-04 14:00:00+0000', tz='UTC'),
-         'author': None,
-         'reach': nan,
-         'text': 'calm morning'}
+        >>> from quantlab.altdata.social import PostPage, _Feed
+        >>> page = [{"user": {"name": "ann"}}]
+        >>> class Pair(_Feed):
+        ...     "Serve two empty pages."
+        ...
+        ...     def page(self, token):
+        ...         return PostPage([], 2 if token is None else None)
+        >>> [page.next for page in Pair().pages()]
+        [2, None]
         """
         asked = []
         while True:
@@ -346,7 +364,7 @@ class CryptoPanic(_Feed):
         attempts: int = 6,  # per page
         sleep: Callable[[float], None] = time.sleep,  # takes seconds
     ) -> None:
-        self.name, self.symbols, self.url = "cryptopanic", dict(symbols), url.rstrip("/")
+        self.name, self.symbols, self.url = "cryptopanic", dict(symbols), str(url).rstrip("/")
         self._keep(per_second, attempts, sleep)
 
     def page(
@@ -372,8 +390,10 @@ class CryptoPanic(_Feed):
         ConfigError
             Where it is not set (see secret).
         DataError
-            "{where} is dated {...}, which is no time ({__name__})"
-            "{where} is dated {...}, without a time zone; name it with zone="
+            "{shown}, which is no time with its day; {advice}"
+            "{shown}, which is no time ({__name__}); {advice}"
+            For none, or one without a day or zone.
+            "{shown}, without a time zone; name it with zone="
         """
         params = {"auth_token": secret("CRYPTOPANIC_API_KEY")}
         first = {"currencies": ",".join(self.symbols), "public": "true"}
@@ -393,7 +413,8 @@ class CryptoPanic(_Feed):
     def _row(self, raw: dict) -> dict:
         codes = [_at(one, "code") for one in (raw.get("currencies") or raw.get("instruments") or [])]
         votes = raw.get("votes") if isinstance(raw.get("votes"), dict) else {}
-        liked = [v for v in (votes.get("liked"), votes.get("positive"), votes.get("important")) if not np.isnan(_count(v))]
+        counts = [votes.get(name) for name in ("liked", "positive", "important")]
+        liked = [v for v in counts if not np.isnan(_count(v))]
         texts = [_plain(raw.get(name)) for name in ("title", "description")]
         return {
             "id": _plain(raw.get("id")), "symbols": [self.symbols[c] for c in codes if c in self.symbols],
@@ -409,8 +430,9 @@ class Reddit(_Feed):
     Parameters
     ----------
     subreddit : str
+        Its name alone, such as stocks.
     symbols : dict[str, str]
-        A cashtag's letters or a word -> our symbol: {"BTC": "BTCUSDT", "bitcoin": "BTCUSDT"}.
+        Letters of a cashtag or a word -> our symbol: {"bitcoin": "BTCUSDT"}.
     per_second : float, default 1.0
         Requests.
     url : str, default "https://oauth.reddit.com"
@@ -435,8 +457,8 @@ class Reddit(_Feed):
 
     def __init__(
         self,
-        subreddit: str,
-        symbols: dict[str, str],  # a cashtag's letters or a word -> our symbol: {"BTC": "BTCUSDT", "bitcoin": "BTCUSDT"}
+        subreddit: str,  # its name alone, such as stocks
+        symbols: dict[str, str],  # letters of a cashtag or a word -> our symbol: {"bitcoin": "BTCUSDT"}
         per_second: float = 1.0,  # requests
         url: str = "https://oauth.reddit.com",  # of the service
         attempts: int = 6,  # per page
@@ -444,7 +466,7 @@ class Reddit(_Feed):
     ) -> None:
         if not subreddit.replace("_", "").isalnum():
             raise ConfigError(f"subreddit is {subreddit!r}; give its name alone, such as 'stocks'")
-        self.name, self.subreddit, self.url = f"reddit_{subreddit}", subreddit, url.rstrip("/")
+        self.name, self.subreddit, self.url = f"reddit_{subreddit}", subreddit, str(url).rstrip("/")
         self.symbols = {word.lower(): symbol for word, symbol in symbols.items()}
         self._keep(per_second, attempts, sleep)
 
@@ -471,8 +493,10 @@ class Reddit(_Feed):
         ConfigError
             Where it is not set (see secret).
         DataError
-            "{where} is dated {...}, which is no time ({__name__})"
-            "{where} is dated {...}, without a time zone; name it with zone="
+            "{shown}, which is no time with its day; {advice}"
+            "{shown}, which is no time ({__name__}); {advice}"
+            For none, or one without a day or zone.
+            "{shown}, without a time zone; name it with zone="
         """
         headers = {"Authorization": f"Bearer {secret('REDDIT_TOKEN')}", "User-Agent": "quantlab"}
         params = {"limit": 100} | ({"after": token} if token else {})
@@ -522,36 +546,44 @@ class JsonFeed(_Feed):
     ------
     ConfigError
         "fields of {name} do not say where {missing} stand; give a dotted path of each"
+        "zone of {name} is {zone}, which is none, as 'America/New_York' is"
 
     Examples
     --------
-    >>> import json
-    >>> import pandas as pd
+    >>> from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
     >>> from quantlab.altdata.social import JsonFeed
-    >>> first = pd.Timestamp("2024-03-04 14:00", tz="UTC")
-    >>> said = [
-    ...     "calm morning",
-    ...     "$BTC looks strong",
-    ...     "selling my $BTC",
-    ...     "nothing new",
-    ...     "$ETH and $BTC up",
-    ...     "$ETH down",
-    ...     "$BTC flat",
-    ... ]
-    >>> shown = [
-    ...     {
-    ...         "name": f"t3_{n}",
-    ...         "title": text,
-    ...         "author": f"user{n % 3}",
-    ...         "score": 10 * n,
-    ...         "created_utc": first.timestamp() + 600 * n,
-    ...     }
-    ...     for n, text in enumerate(said)
-    ... ]
+    >>> from quantlab.core.errors import show_error
+    >>> from threading import Thread
+    >>> from urllib.parse import parse_qsl, urlsplit
+    >>> class Server:
+    ...     "Answer GET requests on this machine from a function of path, query and number."
+    ...
+    ...     def __init__(self, answer):
+    ...         noted = []
+    ...         self.requests = noted
+    ...
+    ...         class Handler(BaseHTTPRequestHandler):
+    ...             def do_GET(self):
+    ...                 noted.append(self.path)
+    ...                 url = urlsplit(self.path)
+    ...                 status, headers, body = answer(url.path, dict(parse_qsl(url.query)), len(noted))
+    ...                 self.send_response(status)
+    ...                 for name, value in headers.items():
+    ...                     self.send_header(name, value)
+    ...                 self.end_headers()
+    ...                 self.wfile.write(body)
+    ...
+    ...             def log_message(self, *_):
+    ...                 "Say nothing."
+    ...
+    ...         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    ...         Thread(target=server.serve_forever, daemon=True).start()
+    ...         self.url = f"http://127.0.0.1:{server.server_port}"
     >>> fields = {"id": "name", "symbol": "author", "event_time": "created_utc", "text": "title"}
-    >>> plain = JsonFeed(
-    ...     "mine", "data:application/json," + json.dumps({"posts": shown}), fields, "posts", per_second=1e6
-    ... )
+    >>> elsewhere = Server(lambda *_: (200, {}, b'{"posts": [], "next": "http://other.example/2"}'))
+    >>> lost = JsonFeed("mine", elsewhere.url, fields, "posts", "next")
+    >>> show_error(lambda: list(lost.pages()))
+    "DataError: mine names a next page at 'other.example'; the key is not sent there"
     """
 
     def __init__(
@@ -570,6 +602,10 @@ class JsonFeed(_Feed):
         missing = sorted({"id", "symbol", "event_time", "text"} - {*fields})
         if missing:
             raise ConfigError(f"fields of {name} do not say where {missing} stand; give a dotted path of each")
+        try:
+            pd.Timestamp("2024-01-01").tz_localize(None if zone is None else ZoneInfo(zone))
+        except (KeyError, ValueError, TypeError, AttributeError, OSError):
+            raise ConfigError(f"zone of {name} is {zone!r}, which is none, as 'America/New_York' is") from None
         self.name, self.url, self.fields, self.rows, self.next_page = name, url, dict(fields), rows, next_page
         self.zone, self.key = zone, key
         self._keep(per_second, attempts, sleep)
@@ -597,8 +633,10 @@ class JsonFeed(_Feed):
         ConfigError
             Where it is not set (see secret).
         DataError
-            "{where} is dated {...}, which is no time ({__name__})"
-            "{where} is dated {...}, without a time zone; name it with zone="
+            "{where} has the symbol {...}; give the path of a name or a list"
+            "{shown}, which is no time with its day; {advice}"
+            "{shown}, which is no time ({__name__}); {advice}"
+            For none, or one without a day or zone.
         """
         headers = {"Authorization": f"Bearer {secret(self.key)}"} if self.key else None
         got = self._ask(self._same_host(token) or self.url, {}, headers)
@@ -609,12 +647,16 @@ class JsonFeed(_Feed):
         value = {name: _at(raw, dotted) for name, dotted in self.fields.items()}
         where = f"post {_plain(value['id'])} of {self.name}"
         symbols = value["symbol"] if isinstance(value["symbol"], list) else [value["symbol"]]
-        author = value.get("author")
+        for symbol in symbols:
+            fair = isinstance(symbol, (str, int)) and not isinstance(symbol, bool) and str(symbol)[:1] not in ("[", "{")
+            if symbol and not fair:
+                raise DataError(f"{where} has the symbol {str(symbol)[:40]!r}; give the path of a name or a list")
+        author, text = value.get("author"), _plain(value["text"])
         return {
-            "id": _plain(value["id"]), "symbols": [_plain(s) for s in symbols if s],
+            "id": _plain(value["id"]), "symbols": [_plain(s) for s in symbols if s and text.strip()],
             "event_time": _instant(value["event_time"], where, self.zone),
             "author": _plain(author) if author else None,
-            "reach": _count(value.get("reach")), "text": _plain(value["text"]),
+            "reach": _count(value.get("reach")), "text": text,
         }  # fmt: skip
 
 # %% ../../nbs/altdata/165_social.ipynb #05769843
@@ -632,6 +674,27 @@ def _micros(at: pd.Timestamp) -> int:
         raise DataError(f"the instant {at} says no time zone; give one such as 2024-03-04 14:00+00:00")
     return (at - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(microseconds=1)
 
+
+def _put(store: sqlite3.Connection, source: str, symbol: str, row: dict, seen: int, backfill: bool) -> str:
+    "Store one row, or nothing where its wording is known."
+    published = _micros(row["event_time"])
+    if not row["id"] or published > seen + 300_000_000:
+        store.execute("rollback")
+        raise DataError(
+            f"post {row['id']!r} of {source} is dated {row['event_time']}, read before by our clock, or has no id; "
+            "check the clock, the zone and the path of the id"
+        )
+    query = "select revision, event_time, known_at, text from posts where source=? and id=? and symbol=?"
+    last = store.execute(query + " order by revision desc limit 1", (source, row["id"], symbol)).fetchone()
+    if last and last[3] == row["text"]:
+        return "known"
+    revision, event_time = (last[0] + 1, last[1]) if last else (0, min(published, seen))
+    known = max(seen, last[2]) if last else event_time if backfill else seen
+    reach = None if np.isnan(row["reach"]) else row["reach"]
+    values = (source, row["id"], symbol, revision, event_time, seen, known, int(backfill), row["author"], reach)
+    store.execute(f"insert into posts values ({','.join('?' * 11)})", (*values, row["text"]))
+    return "revised" if last else "new"
+
 # %% ../../nbs/altdata/165_social.ipynb #eec5e934
 class Inbox:
     """Keep posts for good, with the instant at which each was first seen; raise DataError for a file that is no inbox.
@@ -644,7 +707,7 @@ class Inbox:
     Raises
     ------
     DataError
-        "{...} cannot be used as an inbox ({error}); name another file"
+        "{...} is no inbox ({error}); name another file"
 
     Examples
     --------
@@ -668,14 +731,14 @@ class Inbox:
     def _open(self) -> closing:
         return closing(sqlite3.connect(self.file, timeout=30, isolation_level=None))
 
-    def _run(self, store: sqlite3.Connection, work: Callable[[], object]) -> object:
+    def _run(self, store: sqlite3.Connection, work: Callable[[], Any]) -> Any:
         "Do work; raise DataError for what SQLite refuses."
         try:
             return work()
         except sqlite3.Error as error:
             if store.in_transaction:
                 store.execute("rollback")
-            raise DataError(f"{display_path(self.file)} cannot be used as an inbox ({error}); name another file") from None
+            raise DataError(f"{display_path(self.file)} is no inbox ({error}); name another file") from None
 
     def add(
         self,
@@ -683,10 +746,9 @@ class Inbox:
         rows: Sequence[dict],  # id, symbols, event_time, author, reach, text; from an adapter's page
         seen: pd.Timestamp,  # when they were read, UTC
         backfill: bool = False,  # True: take the service's word that they were readable when published
-        mark: tuple | None = None,  # reached, top (microseconds), token: stored with the rows, or not at all
+        mark: tuple | None = None,  # place, reached, top (microseconds), token: stored with the rows, or not at all
     ) -> dict[str, int]:  # new, revised, known: rows by post and symbol
-        """Store what is new and what is worded anew; raise DataError for a row without id, or seen before it was
-        published.
+        """Store what is new and what is worded anew; raise DataError for a row without id, or seen too early.
 
         Parameters
         ----------
@@ -699,7 +761,7 @@ class Inbox:
         backfill : bool, default False
             True: take the service's word that they were readable when published.
         mark : tuple | None, default None
-            reached, top (microseconds), token: stored with the rows, or not at all.
+            place, reached, top (microseconds), token: stored with the rows, or not at all.
 
         Returns
         -------
@@ -709,7 +771,7 @@ class Inbox:
         Raises
         ------
         DataError
-            For a row without id, or seen before it was published.
+            For a row without id, or seen too early.
 
         Examples
         --------
@@ -731,44 +793,24 @@ class Inbox:
                 store.execute("begin immediate")
                 for row in rows:
                     for symbol in row["symbols"]:
-                        told[self._put(store, source, symbol, row, _micros(seen), backfill)] += 1
+                        told[_put(store, source, symbol, row, _micros(seen), backfill)] += 1
                 if mark:
-                    store.execute("insert or replace into marks values (?, ?, ?, ?)", (source, *mark))
+                    store.execute("insert or replace into marks values (?, ?, ?, ?)", mark)
                 store.execute("commit")
 
             self._run(store, work)
         return told
 
-    def _put(self, store: sqlite3.Connection, source: str, symbol: str, row: dict, seen: int, backfill: bool) -> str:
-        "Store one row, or nothing where its wording is known."
-        published = _micros(row["event_time"])
-        if not row["id"] or published > seen + 300_000_000:
-            store.execute("rollback")
-            raise DataError(
-                f"post {row['id']!r} of {source} is dated {row['event_time']}, read before by our clock, or has no id; "
-                "check the clock, the zone and the path of the id"
-            )
-        query = "select revision, event_time, known_at, text from posts where source=? and id=? and symbol=?"
-        last = store.execute(query + " order by revision desc limit 1", (source, row["id"], symbol)).fetchone()
-        if last and last[3] == row["text"]:
-            return "known"
-        revision, event_time = (last[0] + 1, last[1]) if last else (0, min(published, seen))
-        known = max(seen, last[2]) if last else event_time if backfill else seen
-        reach = None if np.isnan(row["reach"]) else row["reach"]
-        values = (source, row["id"], symbol, revision, event_time, seen, known, int(backfill), row["author"], reach)
-        store.execute(f"insert into posts values ({','.join('?' * 11)})", (*values, row["text"]))
-        return "revised" if last else "new"
-
     def mark(
         self,
-        source: str,  # name of the service
+        place: str,  # of a feed: two feeds of one service that ask for other symbols have two
     ) -> tuple[int | None, int | None, str | None]:  # reached and top in microseconds, token of an unfinished pass
-        """Say how far a source has been read.
+        """Say how far a feed has been read.
 
         Parameters
         ----------
-        source : str
-            Name of the service.
+        place : str
+            Of a feed: two feeds of one service that ask for other symbols have two.
 
         Returns
         -------
@@ -778,7 +820,7 @@ class Inbox:
         Raises
         ------
         DataError
-            "{...} cannot be used as an inbox ({error}); name another file"
+            "{...} is no inbox ({error}); name another file"
 
         Examples
         --------
@@ -798,11 +840,11 @@ class Inbox:
         ...         part = len(inbox.read(sources=[feed.name]))
         ...     rest = collect_posts(feed, inbox, lambda: noon)
         ...     last = collect_posts(feed, inbox, lambda: noon)
-        >>> assert last["new"] == 0 and inbox.mark(feed.name)[2] is None
+        >>> assert last["new"] == 0 and inbox.mark(feed.place)[2] is None
         """
         with self._open() as store:
             query = "select reached, top, token from marks where source=?"
-            return self._run(store, lambda: store.execute(query, (source,)).fetchone()) or (None, None, None)
+            return self._run(store, lambda: store.execute(query, (place,)).fetchone()) or (None, None, None)
 
     def read(
         self,
@@ -826,7 +868,7 @@ class Inbox:
         Raises
         ------
         DataError
-            "{...} cannot be used as an inbox ({error}); name another file"
+            "{...} is no inbox ({error}); name another file"
             For a missing column, a naive time, an impossible reach or tone (see check_posts).
 
         Examples
@@ -853,7 +895,7 @@ class Inbox:
 # %% ../../nbs/altdata/165_social.ipynb #893312a7
 def collect_posts(
     feed: _Feed,  # an adapter
-    inbox: Inbox,
+    inbox: Inbox,  # that keeps them
     now: Callable[[], pd.Timestamp],  # the clock, UTC; asked after each page
     backfill: bool = False,  # True: known_at is the publication time
     overlap: float = 24.0,  # hours that are read again below the mark, to see edits
@@ -866,6 +908,7 @@ def collect_posts(
     feed : _Feed
         An adapter.
     inbox : Inbox
+        That keeps them.
     now : Callable[[], pd.Timestamp]
         The clock, UTC; asked after each page.
     backfill : bool, default False
@@ -907,7 +950,7 @@ def collect_posts(
     >>> {"after the kill": part, "after the next call": len(whole), "asked again": last["known"]}
     """
     told = {"new": 0, "revised": 0, "known": 0, "pages": 0}
-    reached, top, token = inbox.mark(feed.name)
+    reached, top, token = inbox.mark(feed.place)
     for resume in ([json.loads(token)] if token else []) + [None]:
         floor = reached - round(overlap * 3_600_000_000) if reached is not None else None
         floor = max(x for x in (floor, since and _micros(since), -(10**18)) if x is not None)
@@ -915,7 +958,7 @@ def collect_posts(
             times = [_micros(row["event_time"]) for row in page.rows]
             top = max([*times, top or -(10**18)])
             done = page.next is None or (bool(times) and max(times) < floor)
-            mark = (top, None, None) if done else (reached, top, json.dumps(page.next))
+            mark = (feed.place, *((top, None, None) if done else (reached, top, json.dumps(page.next))))
             for name, n in inbox.add(feed.name, page.rows, now(), backfill, mark).items():
                 told[name] += n
             told["pages"] += 1
@@ -925,7 +968,7 @@ def collect_posts(
     return told
 
 # %% ../../nbs/altdata/165_social.ipynb #5eb80b4e
-_TEXTS = {"id": "str", "symbol": "str", "author": "str", "text": "str"}
+_TEXTS = dict.fromkeys(("id", "symbol", "author", "text", "event_time", "known_at"), "str")
 
 
 def _table(file: Path) -> pd.DataFrame:
@@ -940,7 +983,7 @@ def _table(file: Path) -> pd.DataFrame:
     except DataError:
         raise
     except (OSError, ValueError, pd.errors.ParserError, UnicodeError) as error:
-        raise DataError(f"{display_path(file)} cannot be read ({str(error).splitlines()[0][:120]}); mend the file") from None
+        raise DataError(f"{display_path(file)} cannot be read ({str(error).splitlines()[0][:99]}); mend it") from None
     raise ConfigError(f"{display_path(file)} ends with {file.suffix!r}; name a .csv, .parquet or .jsonl file")
 
 
@@ -957,22 +1000,76 @@ def _lines(file: Path) -> list[dict]:
         rows += [row] if row else []
     return rows
 
-
-def _zoned(raw: pd.Series, name: str, zone: str | None) -> pd.Series:
-    "Return instants in UTC; raise DataError for no time, or one without a zone where none is given."
-    try:
-        at = pd.to_datetime(raw, format=None if raw.dtype.kind == "M" else "ISO8601")
-        if not isinstance(at.dtype, pd.DatetimeTZDtype) and at.dtype.kind != "M":
-            raise ValueError("times of several zones; write them in one")
-        if not isinstance(at.dtype, pd.DatetimeTZDtype):
-            if zone is None:
-                raise ValueError("no time zone; name it with zone=, or write it into the file")
-            at = at.dt.tz_localize(zone)
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{name} cannot be read: {str(error).splitlines()[0][:120]}") from None
-    return at.dt.tz_convert("UTC").astype(_MICRO)
+# %% ../../nbs/altdata/165_social.ipynb #d4daf1b9
+_DAY = r"\d{4}(?:-\d\d-|/\d\d/|\d\d)\d\d"
+_OFFSET = r"(?:Z|[+-]\d\d(?::?\d\d)?)"
+_CLOCK = r"[T ]\d\d(?::?\d\d(?::?\d\d(?:\.\d+)?)?)?"
+_SPELLING = "which is no day or time; write it as 2024-03-04 or 2024-03-04T15:00-05:00"
 
 
+def _refuse_row(where: str, raw: pd.Series, wrong: pd.Series, why: str) -> None:
+    "Raise DataError for the first row that is wrong."
+    if wrong.any():
+        n = int(np.argmax(wrong.to_numpy()))
+        raise DataError(f"{where} cannot be read: row {n} holds {str(raw.iloc[n])[:40]!r}, {why}")
+
+
+def _spelled(raw: pd.Series, where: str) -> tuple[pd.Series, pd.Series, pd.Series]:  # UTC or local, days, with a zone
+    "Read times that are written; raise DataError for a row that is no day and no time."
+    text = raw.astype("str").fillna("").str.strip()
+    day, zoned = text.str.fullmatch(_DAY), text.str.fullmatch(_DAY + _CLOCK + _OFFSET)
+    _refuse_row(where, text, ~(day | zoned | text.str.fullmatch(_DAY + _CLOCK)), _SPELLING)
+    plain = text.str.replace("/", "-")
+    local = pd.to_datetime(plain.where(~zoned), format="ISO8601", errors="coerce").astype("datetime64[us]")
+    fixed = pd.to_datetime(plain.where(zoned), format="ISO8601", errors="coerce", utc=True).astype(_MICRO)
+    at = local.dt.tz_localize("UTC").where(~zoned, fixed)
+    _refuse_row(where, text, at.isna(), _SPELLING)
+    return at, day, zoned
+
+
+def _times(
+    raw: pd.Series,
+    where: str,  # for the messages
+    zone: str | None,
+) -> tuple[pd.Series, pd.Series]:  # UTC, a day at its midnight; which are days alone
+    "Read a column of times row by row; raise DataError for no time, or one without a zone where none is given."
+    if isinstance(raw.dtype, pd.ArrowDtype) and raw.dtype.kind == "M":
+        raw = raw.astype("datetime64[us]" if raw.dtype.pyarrow_dtype.tz is None else _MICRO)
+    aware = isinstance(raw.dtype, pd.DatetimeTZDtype)
+    if raw.dtype.kind != "M":
+        at, day, zoned = _spelled(raw, where)
+    else:  # a midnight that names no zone is how a day is stored
+        _refuse_row(where, raw, raw.isna(), _SPELLING)
+        at = raw.dt.tz_convert("UTC").astype(_MICRO) if aware else raw.astype("datetime64[us]").dt.tz_localize("UTC")
+        day = (at == at.dt.normalize()) & (not aware)
+        zoned = pd.Series(aware, index=raw.index)
+    local = ~(day | zoned)
+    if local.any():
+        if zone is None:
+            _refuse_row(where, raw, local, "no time zone; name it with zone=, or write it into the file")
+        try:
+            here = at.dt.tz_localize(None).dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
+        except (ValueError, TypeError, LookupError, OSError):
+            raise DataError(f"{where} cannot be read: zone {zone!r} is none, as 'Europe/Berlin' is") from None
+        _refuse_row(where, raw, local & here.isna(), f"which clocks of {zone} show twice or never; give its offset")
+        at = at.where(~local, here)
+    _refuse_row(where, raw, ~at.dt.year.between(*_YEARS), "a year that cannot be; mend it")
+    return at.astype(_MICRO), day
+
+
+def _known(at: pd.Series, day: pd.Series, closes: pd.Series | None, where: str) -> pd.Series:
+    "Return when each time was known, a day at the close of the session after it; raise DataError without that close."
+    if not day.any():
+        return at
+    label = at.dt.strftime("%Y-%m-%d")
+    if closes is None:
+        n = int(np.argmax(day.to_numpy()))
+        raise DataError(f"{where} dates row {n} by day ({label.iloc[n]}); give closes=, for it is known at the next")
+    known = known_next_close(at[day].dt.tz_localize(None), closes).reindex(at.index)
+    _refuse_row(where, label, day & known.isna(), "and closes do not hold the session after it; give more")
+    return at.where(~day, known).astype(_MICRO)
+
+# %% ../../nbs/altdata/165_social.ipynb #4b0d7eb8
 def read_posts(
     file: str | Path,  # .csv, .parquet, .jsonl: symbol, event_time, text; optional known_at, id, author, reach, source
     zone: str | None = None,  # of times that name none: "America/New_York"; None: such times are refused
@@ -1000,9 +1097,6 @@ def read_posts(
         For a missing column or zone, a broken line, or a date without closes.
     ConfigError
         "{...} ends with {suffix}; name a .csv, .parquet or .jsonl file"
-    ValueError
-        "times of several zones; write them in one"
-        "no time zone; name it with zone=, or write it into the file"
 
     Examples
     --------
@@ -1021,25 +1115,19 @@ def read_posts(
     1 2024-03-04 21:01:00+00:00   AAPL  row1        too late
     """
     file = Path(file)
-    raw = _table(file)
+    raw = _table(file).reset_index(drop=True)
     missing = [c for c in ("symbol", "event_time", "text") if c not in raw]
     if missing and len(raw):
         raise DataError(f"{display_path(file)} has no column {missing}, it has {list(raw)}; rename or add them")
     if raw.empty:
         return empty_posts()
-    text = raw["event_time"].astype("str").str.strip()
-    if text.str.fullmatch(r"\d{4}-\d\d-\d\d").all():
-        if closes is None:
-            raise DataError(f"{display_path(file)} dates its posts by day; give closes=, the next one is when they are known")
-        at = pd.to_datetime(text).dt.as_unit("us")
-        known = known_next_close(at, closes)
-        at = at.dt.tz_localize("UTC")
-        if known.isna().any():
-            raise DataError(f"closes do not hold the session after {int(known.isna().sum())} of {len(text)} days, "
-                            f"first {text[known.isna()].iloc[0]}; give more closes, or leave those rows out")
-    else:
-        at = _zoned(raw["event_time"], f"event_time of {display_path(file)}", zone)
-        known = _zoned(raw["known_at"], f"known_at of {display_path(file)}", zone) if "known_at" in raw else at
+    where = f"event_time of {display_path(file)}"
+    at, day = _times(raw["event_time"], where, zone)
+    known = _known(at, day, closes, where)
+    if "known_at" in raw:
+        where = f"known_at of {display_path(file)}"
+        own = _known(*_times(raw["known_at"], where, zone), closes, where)
+        known = own.where(~day | (own > known), known)
     rest = {"source": file.stem, "author": np.nan, "reach": np.nan, "revision": 0}
     posts = raw.assign(event_time=at, known_at=known, kind="post", **{c: v for c, v in rest.items() if c not in raw})
     if "id" not in posts:

@@ -6,27 +6,31 @@
 __all__ = ['SYNTH_SEED', 'inbox_file', 'source_posts', 'posts_by_bar', 'FilingSource', 'PostSource', 'CallSource', 'SceneSource',
            'Sources', 'read_sources', 'Ingested', 'ingest_sources', 'stored_summary']
 
-# %% ../../nbs/altdata/190_sources.ipynb #f6ac0362
+# %% ../../nbs/altdata/190_sources.ipynb #3adc5de0
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import date
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .calls import read_transcripts
 from .edgar import stored_filings, watch_filings, watch_list
-from .events import session_closes
+from .events import event_coverage, session_closes
 from .planted import sample_posts, synth_posts
 from .robust import robust_score
 from .social import CryptoPanic, Inbox, JsonFeed, Reddit, collect_posts, read_posts
-from .stac import Stac
+from .stac import Stac, stored_scenes
 from ..core.cache import remember
 from ..core.config import path, root, setting
 from ..core.errors import ConfigError, QuantlabError
+from ..data.calendar import schedule
 
-# %% ../../nbs/altdata/190_sources.ipynb #396cf01f
+# %% ../../nbs/altdata/190_sources.ipynb #15f5fe5d
 SYNTH_SEED = 190  # of posts that are made up
 
 
@@ -54,6 +58,7 @@ def inbox_file(
     --------
     >>> import tempfile
     >>> from pathlib import Path
+    >>> from quantlab.altdata.events import session_closes
     >>> from quantlab.altdata.sources import posts_by_bar, read_sources, source_posts
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.data.sample import sample_bars
@@ -61,15 +66,13 @@ def inbox_file(
     >>> coins = synth_coins().bars
     >>> work = tempfile.TemporaryDirectory()
     >>> listed = Path(work.name) / "altdata.yaml"
-    >>> listed.write_text(
-    ...     \"\"\"
+    >>> listed.write_text(\"\"\"
     ... filings: {tickers: [FDX, DIS], since: 2024-01-01}
     ... posts:
     ...   - {kind: cryptopanic, symbols: {BTC: BTCUSDT, ETH: ETHUSDT}}
     ...   - {kind: reddit, subreddit: stocks, symbols: {AAPL: AAPL, apple: AAPL}}
     ... calls: {folder: data/calls}
-    ... \"\"\".replace("2024-01-01", "'2024-01-01'")
-    ... )
+    ... \"\"\")
     >>> told = []
     >>> for text in (
     ...     "posts: [{kind: twitter}]",
@@ -81,15 +84,17 @@ def inbox_file(
     ...     listed.write_text(text)
     ...     told.append(show_error(lambda: read_sources(listed)))
     >>> refused = [
-    ...     show_error(lambda: posts_by_bar("sample", sample_bars(["KO"], "2014-01-02", "2014-02-28").index)),
-    ...     show_error(lambda: source_posts("lake:no_such", coins.index.unique("date"), ["BTCUSDT"])),
+    ...     show_error(
+    ...         lambda: posts_by_bar("sample", sample_bars(["KO"], "2014-01-02", "2014-02-28").index, "XNYS")
+    ...     ),
+    ...     show_error(lambda: posts_by_bar("sample", sample_bars(["XOM"], "2014-01-02", "2014-02-28").index)),
+    ...     show_error(
+    ...         lambda: source_posts("lake:no_such", session_closes(coins.index.unique("date")), ["BTCUSDT"])
+    ...     ),
     ...     show_error(lambda: read_sources(Path(work.name) / "none.yaml")),
     ... ]
     >>> work.cleanup()
     >>> refused
-    ['ConfigError: data.posts: sample has no posts on KO; name another source, or none',
-     'ConfigError: data.posts: lake:no_such holds no posts; quantlab altdata ingest fills lake:posts',
-     'ConfigError: none.yaml is not there; write it, or mend [altdata] sources']
     """
     if not name.replace("_", "").isalnum():
         raise ConfigError(f"data.posts: lake:{name} is no inbox; write lake:posts")
@@ -98,7 +103,7 @@ def inbox_file(
 
 def source_posts(
     source: str,  # sample, synth, lake:NAME, or a CSV, Parquet or JSON-lines file, path from the workspace's root
-    dates: pd.Index,  # of the bars; posts that are made up are made for them
+    closes: pd.Series,  # of the bars, from session_closes; posts that are made up are made for them
     symbols: list[str],  # whose posts are wanted
 ) -> pd.DataFrame:  # posts frame of these symbols
     """Read the posts of a source; raise ConfigError where it is not there, DataError for posts that cannot be.
@@ -107,8 +112,8 @@ def source_posts(
     ----------
     source : str
         sample, synth, lake:NAME, or a CSV, Parquet or JSON-lines file, path from the workspace's root.
-    dates : pd.Index
-        Of the bars; posts that are made up are made for them.
+    closes : pd.Series
+        Of the bars, from session_closes; posts that are made up are made for them.
     symbols : list[str]
         Whose posts are wanted.
 
@@ -122,14 +127,15 @@ def source_posts(
     ConfigError
         Where it is not there, DataError for posts that cannot be.
     DataError
-        For no session, ConfigError for no calendar (see session_closes).
         Where the file or a symbol is not there (see sample_posts).
         For a missing column or zone, a broken line, or a date without closes (see read_posts).
+        For no session, ConfigError for no calendar (see session_closes).
 
     Examples
     --------
     >>> import tempfile
     >>> from pathlib import Path
+    >>> from quantlab.altdata.events import session_closes
     >>> from quantlab.altdata.sources import posts_by_bar, read_sources, source_posts
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.data.sample import sample_bars
@@ -137,15 +143,13 @@ def source_posts(
     >>> coins = synth_coins().bars
     >>> work = tempfile.TemporaryDirectory()
     >>> listed = Path(work.name) / "altdata.yaml"
-    >>> listed.write_text(
-    ...     \"\"\"
+    >>> listed.write_text(\"\"\"
     ... filings: {tickers: [FDX, DIS], since: 2024-01-01}
     ... posts:
     ...   - {kind: cryptopanic, symbols: {BTC: BTCUSDT, ETH: ETHUSDT}}
     ...   - {kind: reddit, subreddit: stocks, symbols: {AAPL: AAPL, apple: AAPL}}
     ... calls: {folder: data/calls}
-    ... \"\"\".replace("2024-01-01", "'2024-01-01'")
-    ... )
+    ... \"\"\")
     >>> told = []
     >>> for text in (
     ...     "posts: [{kind: twitter}]",
@@ -157,19 +161,21 @@ def source_posts(
     ...     listed.write_text(text)
     ...     told.append(show_error(lambda: read_sources(listed)))
     >>> refused = [
-    ...     show_error(lambda: posts_by_bar("sample", sample_bars(["KO"], "2014-01-02", "2014-02-28").index)),
-    ...     show_error(lambda: source_posts("lake:no_such", coins.index.unique("date"), ["BTCUSDT"])),
+    ...     show_error(
+    ...         lambda: posts_by_bar("sample", sample_bars(["KO"], "2014-01-02", "2014-02-28").index, "XNYS")
+    ...     ),
+    ...     show_error(lambda: posts_by_bar("sample", sample_bars(["XOM"], "2014-01-02", "2014-02-28").index)),
+    ...     show_error(
+    ...         lambda: source_posts("lake:no_such", session_closes(coins.index.unique("date")), ["BTCUSDT"])
+    ...     ),
     ...     show_error(lambda: read_sources(Path(work.name) / "none.yaml")),
     ... ]
     >>> work.cleanup()
     >>> refused
-    ['ConfigError: data.posts: sample has no posts on KO; name another source, or none',
-     'ConfigError: data.posts: lake:no_such holds no posts; quantlab altdata ingest fills lake:posts',
-     'ConfigError: none.yaml is not there; write it, or mend [altdata] sources']
     """
     names = sorted(symbols)
     if source == "synth":
-        return synth_posts(_closes(dates), names, 0.5, seed=SYNTH_SEED).posts
+        return synth_posts(closes, names, 0.5, seed=SYNTH_SEED).posts
     if source == "sample":
         found = sample_posts()
     elif source.startswith("lake:"):
@@ -178,18 +184,32 @@ def source_posts(
             raise ConfigError(f"data.posts: {source} holds no posts; quantlab altdata ingest fills lake:posts")
         found = Inbox(file).read()
     else:
-        found = read_posts(root() / source)
+        found = read_posts(root() / source, closes=_reaching_back(closes))
     return found[found["symbol"].isin(names)].reset_index(drop=True)
 
 
-def _closes(dates: pd.Index) -> pd.Series:
-    "Return when each bar ended; daily bars close with the exchange of the settings."
-    return session_closes(pd.DatetimeIndex(dates), str(setting("altdata", "calendar")))
+def _reaching_back(closes: pd.Series) -> pd.Series:
+    "Return closes of long before too, for files whose days lie before the bars."
+    if closes.index.tz is not None:
+        return closes
+    sessions = schedule(str(closes.name), "1990-01-02", closes.index[-1] + pd.Timedelta(days=14)).index
+    return session_closes(sessions, str(closes.name))
+
+
+def _closes(dates: pd.DatetimeIndex, calendar: str) -> pd.Series:
+    "Return when each bar ended; raise ConfigError where nobody says with which exchange daily bars close."
+    named = calendar or str(setting("altdata", "calendar"))
+    if dates.tz is None and not named:
+        raise ConfigError(
+            "data.posts: with which exchange do these daily bars close? Name data.market, or [altdata] calendar"
+        )
+    return session_closes(dates, named or "24/7")
 
 
 def posts_by_bar(
     source: str,  # as for source_posts
     index: pd.MultiIndex,  # (date, symbol) of the bars
+    calendar: str = "",  # of the exchange of daily bars, such as XNYS; empty: [altdata] calendar
 ) -> pd.DataFrame:  # on index: tone, doubt, posts; known at the close of date; 0, 1 and 0 where nobody wrote
     """Score the posts of a source at each bar; raise ConfigError for a source without posts on these names.
 
@@ -199,6 +219,8 @@ def posts_by_bar(
         As for source_posts.
     index : pd.MultiIndex
         (date, symbol) of the bars.
+    calendar : str, default ""
+        Of the exchange of daily bars, such as XNYS; empty: [altdata] calendar.
 
     Returns
     -------
@@ -220,22 +242,25 @@ def posts_by_bar(
     >>> from quantlab.data.synth import synth_coins
     >>> coins = synth_coins().bars
     >>> beside = posts_by_bar("sample", coins.index)
-    >>> coins[["close"]].join(beside).tail(3).round(3)
-                                        close   tone  doubt  posts
-    date                      symbol
-    2021-05-15 00:00:00+00:00 BTCUSDT  27.733 -0.013   0.25    0.0
-                              ETHUSDT  54.457  0.039   0.25    0.0
-                              SOLUSDT  66.460 -0.013   0.25    0.0
+    >>> coins[["close"]].join(beside)[beside["posts"] > 0].tail(3).round(3)
     """
-    dates, names = index.unique("date"), list(index.unique("symbol"))
-    posts = source_posts(source, dates, names)
-    if posts.empty:
-        raise ConfigError(f"data.posts: {source} has no posts on {', '.join(names[:5])}; name another source, or none")
-    score = remember(robust_score, posts, _closes(dates))
+    closes, names = _closes(pd.DatetimeIndex(index.unique("date")), calendar), list(index.unique("symbol"))
+    posts = source_posts(source, closes, names)
+    if posts.empty or not event_coverage(posts, closes)["inside"]:
+        span = f"{closes.index[0]:%Y-%m-%d} to {closes.index[-1]:%Y-%m-%d}"
+        raise ConfigError(
+            f"data.posts: {source} has no posts on {', '.join(names[:5])} from {span}; name another source, or none"
+        )
+    score = remember(robust_score, posts, closes)
     quiet = {"tone": 0.0, "doubt": 1.0, "posts": 0.0}
     return score.reindex(index)[list(quiet)].fillna(quiet)
 
-# %% ../../nbs/altdata/190_sources.ipynb #9aa02537
+# %% ../../nbs/altdata/190_sources.ipynb #c4fddfe8
+def _a_day(value: object) -> object:
+    "Read a day as YAML does, or from its text."
+    return date.fromisoformat(value) if isinstance(value, str) else value
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -245,53 +270,12 @@ class FilingSource(_Part):
 
     Examples
     --------
-    >>> import json
-    >>> from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
     >>> from quantlab.altdata.sources import Sources
-    >>> class Service(BaseHTTPRequestHandler):
-    ...     "Serve two pages of posts; fail where asked to."
-    ...
-    ...     def do_GET(self):
-    ...         second = "page=2" in self.path
-    ...         rows = [
-    ...             {
-    ...                 "n": f"{second}-{i}",
-    ...                 "on": "BTCUSDT",
-    ...                 "at": f"2024-01-0{1 + (not second)}T00:00:0{i}Z",
-    ...                 "said": f"btc is fine {i}",
-    ...             }
-    ...             for i in range(3)
-    ...         ]
-    ...         body = {
-    ...             "posts": rows[::-1],
-    ...             "next": None if second else f"http://127.0.0.1:{self.server.server_port}/posts?page=2",
-    ...         }
-    ...         self.send_response(404 if "gone" in self.path else 200)
-    ...         self.end_headers()
-    ...         self.wfile.write(json.dumps(body).encode())
-    ...
-    ...     def log_message(self, *_):
-    ...         pass
-    >>> server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
-    >>> feed = {
-    ...     "kind": "json",
-    ...     "rows": "posts",
-    ...     "next_page": "next",
-    ...     "fields": {"id": "n", "symbol": "on", "event_time": "at", "text": "said"},
-    ... }
-    >>> address = f"http://127.0.0.1:{server.server_port}"
-    >>> sources = Sources.model_validate(
-    ...     {
-    ...         "posts": [
-    ...             feed | {"name": "mine", "url": f"{address}/posts"},
-    ...             feed | {"name": "gone", "url": f"{address}/gone"},
-    ...         ]
-    ...     }
-    ... )
+    >>> one = Sources.model_validate({"filings": {"tickers": ["FDX"], "since": "2024-01-01"}})
     """
 
     tickers: tuple[str, ...] = Field(min_length=1)  # or CIKs
-    since: str = ""  # first filing date; empty: all
+    since: Annotated[date | None, BeforeValidator(_a_day)] = None  # first filing date; None: all
 
 
 class PostSource(_Part):
@@ -299,49 +283,8 @@ class PostSource(_Part):
 
     Examples
     --------
-    >>> import json
-    >>> from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
     >>> from quantlab.altdata.sources import Sources
-    >>> class Service(BaseHTTPRequestHandler):
-    ...     "Serve two pages of posts; fail where asked to."
-    ...
-    ...     def do_GET(self):
-    ...         second = "page=2" in self.path
-    ...         rows = [
-    ...             {
-    ...                 "n": f"{second}-{i}",
-    ...                 "on": "BTCUSDT",
-    ...                 "at": f"2024-01-0{1 + (not second)}T00:00:0{i}Z",
-    ...                 "said": f"btc is fine {i}",
-    ...             }
-    ...             for i in range(3)
-    ...         ]
-    ...         body = {
-    ...             "posts": rows[::-1],
-    ...             "next": None if second else f"http://127.0.0.1:{self.server.server_port}/posts?page=2",
-    ...         }
-    ...         self.send_response(404 if "gone" in self.path else 200)
-    ...         self.end_headers()
-    ...         self.wfile.write(json.dumps(body).encode())
-    ...
-    ...     def log_message(self, *_):
-    ...         pass
-    >>> server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
-    >>> feed = {
-    ...     "kind": "json",
-    ...     "rows": "posts",
-    ...     "next_page": "next",
-    ...     "fields": {"id": "n", "symbol": "on", "event_time": "at", "text": "said"},
-    ... }
-    >>> address = f"http://127.0.0.1:{server.server_port}"
-    >>> sources = Sources.model_validate(
-    ...     {
-    ...         "posts": [
-    ...             feed | {"name": "mine", "url": f"{address}/posts"},
-    ...             feed | {"name": "gone", "url": f"{address}/gone"},
-    ...         ]
-    ...     }
-    ... )
+    >>> one = Sources.model_validate({"filings": {"tickers": ["FDX"], "since": "2024-01-01"}})
     """
 
     kind: Literal["cryptopanic", "reddit", "json"]
@@ -361,49 +304,8 @@ class CallSource(_Part):
 
     Examples
     --------
-    >>> import json
-    >>> from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
     >>> from quantlab.altdata.sources import Sources
-    >>> class Service(BaseHTTPRequestHandler):
-    ...     "Serve two pages of posts; fail where asked to."
-    ...
-    ...     def do_GET(self):
-    ...         second = "page=2" in self.path
-    ...         rows = [
-    ...             {
-    ...                 "n": f"{second}-{i}",
-    ...                 "on": "BTCUSDT",
-    ...                 "at": f"2024-01-0{1 + (not second)}T00:00:0{i}Z",
-    ...                 "said": f"btc is fine {i}",
-    ...             }
-    ...             for i in range(3)
-    ...         ]
-    ...         body = {
-    ...             "posts": rows[::-1],
-    ...             "next": None if second else f"http://127.0.0.1:{self.server.server_port}/posts?page=2",
-    ...         }
-    ...         self.send_response(404 if "gone" in self.path else 200)
-    ...         self.end_headers()
-    ...         self.wfile.write(json.dumps(body).encode())
-    ...
-    ...     def log_message(self, *_):
-    ...         pass
-    >>> server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
-    >>> feed = {
-    ...     "kind": "json",
-    ...     "rows": "posts",
-    ...     "next_page": "next",
-    ...     "fields": {"id": "n", "symbol": "on", "event_time": "at", "text": "said"},
-    ... }
-    >>> address = f"http://127.0.0.1:{server.server_port}"
-    >>> sources = Sources.model_validate(
-    ...     {
-    ...         "posts": [
-    ...             feed | {"name": "mine", "url": f"{address}/posts"},
-    ...             feed | {"name": "gone", "url": f"{address}/gone"},
-    ...         ]
-    ...     }
-    ... )
+    >>> one = Sources.model_validate({"filings": {"tickers": ["FDX"], "since": "2024-01-01"}})
     """
 
     folder: str  # path from the workspace's root
@@ -414,59 +316,18 @@ class SceneSource(_Part):
 
     Examples
     --------
-    >>> import json
-    >>> from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
     >>> from quantlab.altdata.sources import Sources
-    >>> class Service(BaseHTTPRequestHandler):
-    ...     "Serve two pages of posts; fail where asked to."
-    ...
-    ...     def do_GET(self):
-    ...         second = "page=2" in self.path
-    ...         rows = [
-    ...             {
-    ...                 "n": f"{second}-{i}",
-    ...                 "on": "BTCUSDT",
-    ...                 "at": f"2024-01-0{1 + (not second)}T00:00:0{i}Z",
-    ...                 "said": f"btc is fine {i}",
-    ...             }
-    ...             for i in range(3)
-    ...         ]
-    ...         body = {
-    ...             "posts": rows[::-1],
-    ...             "next": None if second else f"http://127.0.0.1:{self.server.server_port}/posts?page=2",
-    ...         }
-    ...         self.send_response(404 if "gone" in self.path else 200)
-    ...         self.end_headers()
-    ...         self.wfile.write(json.dumps(body).encode())
-    ...
-    ...     def log_message(self, *_):
-    ...         pass
-    >>> server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
-    >>> feed = {
-    ...     "kind": "json",
-    ...     "rows": "posts",
-    ...     "next_page": "next",
-    ...     "fields": {"id": "n", "symbol": "on", "event_time": "at", "text": "said"},
-    ... }
-    >>> address = f"http://127.0.0.1:{server.server_port}"
-    >>> sources = Sources.model_validate(
-    ...     {
-    ...         "posts": [
-    ...             feed | {"name": "mine", "url": f"{address}/posts"},
-    ...             feed | {"name": "gone", "url": f"{address}/gone"},
-    ...         ]
-    ...     }
-    ... )
+    >>> one = Sources.model_validate({"filings": {"tickers": ["FDX"], "since": "2024-01-01"}})
     """
 
-    name: str  # of the folder in the store
+    name: str = Field(pattern=r"^\w[\w-]*$")  # of the folder in the store
     url: str  # of a STAC API
     collections: tuple[str, ...]
     bbox: tuple[float, float, float, float]  # west, south, east, north in degrees
     start: str  # first acquisition, with a zone
     assets: tuple[str, ...]  # files wanted of each item
     key: str | None = None  # variable of the environment that holds the key
-    lag: str | None = None  # from acquisition to publication, for items that say only the first
+    lag: str | None = None  # as 16h or 2d: from acquisition to publication, where items say only the first
     allowed: tuple[str, ...] = ()  # other hosts that files may lie on
 
 
@@ -475,49 +336,8 @@ class Sources(_Part):
 
     Examples
     --------
-    >>> import json
-    >>> from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
     >>> from quantlab.altdata.sources import Sources
-    >>> class Service(BaseHTTPRequestHandler):
-    ...     "Serve two pages of posts; fail where asked to."
-    ...
-    ...     def do_GET(self):
-    ...         second = "page=2" in self.path
-    ...         rows = [
-    ...             {
-    ...                 "n": f"{second}-{i}",
-    ...                 "on": "BTCUSDT",
-    ...                 "at": f"2024-01-0{1 + (not second)}T00:00:0{i}Z",
-    ...                 "said": f"btc is fine {i}",
-    ...             }
-    ...             for i in range(3)
-    ...         ]
-    ...         body = {
-    ...             "posts": rows[::-1],
-    ...             "next": None if second else f"http://127.0.0.1:{self.server.server_port}/posts?page=2",
-    ...         }
-    ...         self.send_response(404 if "gone" in self.path else 200)
-    ...         self.end_headers()
-    ...         self.wfile.write(json.dumps(body).encode())
-    ...
-    ...     def log_message(self, *_):
-    ...         pass
-    >>> server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
-    >>> feed = {
-    ...     "kind": "json",
-    ...     "rows": "posts",
-    ...     "next_page": "next",
-    ...     "fields": {"id": "n", "symbol": "on", "event_time": "at", "text": "said"},
-    ... }
-    >>> address = f"http://127.0.0.1:{server.server_port}"
-    >>> sources = Sources.model_validate(
-    ...     {
-    ...         "posts": [
-    ...             feed | {"name": "mine", "url": f"{address}/posts"},
-    ...             feed | {"name": "gone", "url": f"{address}/gone"},
-    ...         ]
-    ...     }
-    ... )
+    >>> one = Sources.model_validate({"filings": {"tickers": ["FDX"], "since": "2024-01-01"}})
     """
 
     filings: FilingSource | None = None
@@ -525,7 +345,7 @@ class Sources(_Part):
     calls: CallSource | None = None
     scenes: tuple[SceneSource, ...] = ()
 
-# %% ../../nbs/altdata/190_sources.ipynb #3bf3da3c
+# %% ../../nbs/altdata/190_sources.ipynb #b7805b7e
 def read_sources(
     file: Path | None = None,  # YAML; None: the setting [altdata] sources
 ) -> Sources:
@@ -559,7 +379,7 @@ def read_sources(
     ...   - {kind: cryptopanic, symbols: {BTC: BTCUSDT, ETH: ETHUSDT}}
     ...   - {kind: reddit, subreddit: stocks, symbols: {AAPL: AAPL, apple: AAPL}}
     ... calls: {folder: data/calls}
-    ... \"\"\".replace("2024-01-01", "'2024-01-01'"))
+    ... \"\"\")
     >>> made = read_sources(listed)
     """
     if file is None:
@@ -583,7 +403,20 @@ def read_sources(
         watch_list(made.filings.tickers)  # a slip in the list is refused before anything is asked
     for one in made.posts:
         _feed(one)
+    for scene in made.scenes:
+        _catalogue(scene)
     return made
+
+
+def _catalogue(one: SceneSource) -> tuple[Stac, pd.Timestamp]:
+    "Make the adapter of a search and its first instant; raise ConfigError for one that lacks something."
+    try:
+        start = pd.Timestamp(one.start)
+    except ValueError:
+        start = pd.NaT
+    if pd.isna(start) or start.tz is None:
+        raise ConfigError(f"scenes: start of {one.name} is {one.start!r}; write an instant such as 2024-01-01T00:00Z")
+    return Stac(one.url, one.key, allowed=one.allowed, lag=one.lag), start
 
 
 def _feed(one: PostSource) -> CryptoPanic | Reddit | JsonFeed:
@@ -597,7 +430,7 @@ def _feed(one: PostSource) -> CryptoPanic | Reddit | JsonFeed:
         raise ConfigError("posts: a json feed needs name, url, rows and fields; see nbs/altdata/165_social.ipynb")
     return JsonFeed(one.name, one.url, one.fields, one.rows, one.next_page, one.zone, one.key)
 
-# %% ../../nbs/altdata/190_sources.ipynb #85a3403e
+# %% ../../nbs/altdata/190_sources.ipynb #12c33661
 class Ingested(NamedTuple):
     """Hold what one source brought.
 
@@ -664,11 +497,6 @@ class Ingested(NamedTuple):
     >>> clock = lambda: pd.Timestamp("2024-01-05 12:00", tz="UTC")
     >>> first, again = (ingest_sources(sources, Path(work.name), clock) for _ in range(2))
     >>> pd.DataFrame(first + again, index=["first", "first", "again", "again"])[["source", "new", "known"]]
-          source  new  known
-    first   mine    6      0
-    first   gone    0      0
-    again   mine    0      6
-    again   gone    0      0
     """
 
     source: str  # as the file calls it
@@ -681,7 +509,7 @@ def _steps(sources: Sources, lake: Path, now: Callable[[], pd.Timestamp]) -> Ite
     "Name each source, with what asks it."
     if sources.filings:
         watched = sources.filings
-        new = lambda: watch_filings(watched.tickers, lake / "filings", watched.since or None)
+        new = lambda: watch_filings(watched.tickers, lake / "filings", str(watched.since or "") or None)
         yield "filings", lambda: (sum(1 for _ in new()), 0)
     for one in sources.posts:
         feed = _feed(one)
@@ -692,15 +520,16 @@ def _steps(sources: Sources, lake: Path, now: Callable[[], pd.Timestamp]) -> Ite
 
         yield feed.name, posts
     if sources.calls:
-        yield "calls", lambda: (0, len(read_transcripts(root() / sources.calls.folder)))
+        spoken = schedule(str(setting("altdata", "calendar")) or "XNYS", "2000-01-03", now().tz_localize(None)).index
+        yield "calls", lambda: (0, len(read_transcripts(root() / sources.calls.folder, session_closes(spoken))))
     for one in sources.scenes:
         yield one.name, lambda one=one: _scenes(one, lake / "altdata" / "scenes", now)
 
 
 def _scenes(one: SceneSource, folder: Path, now: Callable[[], pd.Timestamp]) -> tuple[int, int]:
     "Fetch the pictures of one search."
-    api = Stac(one.url, one.key, allowed=one.allowed, lag=one.lag)
-    items = api.search(one.collections, one.bbox, one.start, now())
+    api, start = _catalogue(one)
+    items = api.search(one.collections, one.bbox, start, now())
     here = lambda: sum(1 for file in (folder / one.name).rglob("*") if file.is_file())
     before = here()
     fetched = api.download(items, folder / one.name, one.assets)
@@ -736,8 +565,10 @@ def ingest_sources(
     ConfigError
         At once, DataError at the end for what failed (see watch_filings).
         "posts: a json feed needs name, url, rows and fields; see nbs/altdata/165_social.ipynb"
-        For a folder that is not there, DataError for a file that is no call (see read_transcripts).
-        When there is none (see root).
+        When absent or malformed (see setting).
+        Where there is none, DataError for a file that is no call (see read_transcripts).
+    DataError
+        For no session, ConfigError for no calendar (see session_closes).
 
     Examples
     --------
@@ -791,11 +622,6 @@ def ingest_sources(
     >>> clock = lambda: pd.Timestamp("2024-01-05 12:00", tz="UTC")
     >>> first, again = (ingest_sources(sources, Path(work.name), clock) for _ in range(2))
     >>> pd.DataFrame(first + again, index=["first", "first", "again", "again"])[["source", "new", "known"]]
-          source  new  known
-    first   mine    6      0
-    first   gone    0      0
-    again   mine    0      6
-    again   gone    0      0
     """
     steps, rows = list(_steps(sources, lake or path("data", "lake"), now)), []
     for done, (name, ask) in enumerate(steps):
@@ -808,7 +634,17 @@ def ingest_sources(
     progress(len(steps), len(steps), "done")
     return rows
 
-# %% ../../nbs/altdata/190_sources.ipynb #9df55bcf
+# %% ../../nbs/altdata/190_sources.ipynb #e5154ad6
+def _is_inbox(file: Path) -> bool:
+    "Say whether a file is an inbox, without writing into it."
+    try:
+        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as store:
+            tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.DatabaseError:
+        return False
+    return {"posts", "marks"} <= tables
+
+
 def stored_summary(
     lake: Path | None = None,  # folder; None: the lake
 ) -> pd.DataFrame:  # by source and kind: rows, symbols, first and last known_at
@@ -830,6 +666,7 @@ def stored_summary(
         For an address (see path).
     DataError
         As read_store does (see stored_filings).
+        For a damaged list (see stored_scenes).
 
     Examples
     --------
@@ -839,15 +676,13 @@ def stored_summary(
     >>> work = tempfile.TemporaryDirectory()
     >>> shown = stored_summary(Path(work.name))
     >>> shown
-      source  kind  rows  symbols                     first  \\
-    0   mine  post     6        1 2024-01-05 12:00:00+00:00
-
-                           last
-    0 2024-01-05 12:00:00+00:00
     """
     lake = lake or path("data", "lake")
-    frames = [Inbox(file).read() for file in sorted((lake / "altdata").glob("*.sqlite"))]
+    frames = [Inbox(file).read() for file in sorted((lake / "altdata").glob("*.sqlite")) if _is_inbox(file)]
     frames += [stored_filings(lake / "filings")] if (lake / "filings").is_dir() else []
+    for folder in sorted((lake / "altdata" / "scenes").glob("*")):
+        fetched = stored_scenes(folder).rename(columns={"collection": "symbol"})
+        frames.append(fetched.assign(source=folder.name, kind="picture"))
     frames = [frame for frame in frames if len(frame)]
     columns = ["source", "kind", "rows", "symbols", "first", "last"]
     if not frames:
