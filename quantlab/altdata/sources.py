@@ -30,7 +30,7 @@ from ..core.config import path, root, setting
 from ..core.errors import ConfigError, QuantlabError
 from ..data.calendar import schedule
 
-# %% ../../nbs/altdata/190_sources.ipynb #15f5fe5d
+# %% ../../nbs/altdata/190_sources.ipynb #a672e599
 SYNTH_SEED = 190  # of posts that are made up
 
 
@@ -192,7 +192,7 @@ def _reaching_back(closes: pd.Series) -> pd.Series:
     "Return closes of long before too, for files whose days lie before the bars."
     if closes.index.tz is not None:
         return closes
-    sessions = schedule(str(closes.name), "1990-01-02", closes.index[-1] + pd.Timedelta(days=14)).index
+    sessions = schedule(str(closes.name), "2000-01-03", closes.index[-1] + pd.Timedelta(days=14)).index
     return session_closes(sessions, str(closes.name))
 
 
