@@ -45,6 +45,7 @@ def test_the_makers_are_those_of_the_room():
     assert set(parts._MAKERS) == set(spec.FEATURE_MAKERS)
     beside = {
         "true_range", "smooth", "memory", "rolling_zscore", "frac_weights", "frac_width", "frac_diff", "cusum",
+        "event_count", "days_since_event", "event_value",  # these take a frame of events
     }  # fmt: skip
     offered = {n for room in parts._ROOMS for n in room.__all__ if callable(getattr(room, n)) and n not in beside}
     assert {name for name in offered if name.islower()} == set(spec.FEATURE_MAKERS)
