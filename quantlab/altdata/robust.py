@@ -314,16 +314,16 @@ def usual_counts(
     ...     sessions, posts.groupby(event_sessions(posts["known_at"], closes)).size().reindex(sessions), width=1.5
     ... )
     >>> votes = post_votes(crowd, closes)
-    >>> votes.drop(columns=["text", "symbol", "author"]).tail(3).round(2)
-            session  earlier  copies  count  stranger  usual  usual_strangers  \\
-    1206 2023-04-28    False       1     22     False   19.0              2.0
-    1207 2023-04-28    False       1     22     False   19.0              2.0
-    1208 2023-04-28    False       1     22     False   19.0              2.0
+    >>> votes.drop(columns=["text", "symbol", "author", "session"]).tail(3).round(2)
+          earlier  copies  count  stranger  usual  usual_strangers  text_vote  \\
+    1206    False       1     22     False   19.0              2.0        1.0
+    1207    False       1     22     False   19.0              2.0        1.0
+    1208    False       1     22     False   19.0              2.0        1.0
 
-          text_vote  vote  stranger_vote  author_vote  age_vote  reach_vote
-    1206        1.0  0.98            1.0          1.0       1.0        0.98
-    1207        1.0  0.45            1.0          0.5       1.0        0.89
-    1208        1.0  1.22            1.0          1.0       1.0        1.22
+          vote  stranger_vote  author_vote  age_vote  reach_vote
+    1206  0.98            1.0          1.0       1.0        0.98
+    1207  0.45            1.0          0.5       1.0        0.89
+    1208  1.22            1.0          1.0       1.0        1.22
     """
     own = (told["copies"] == 1).groupby([told["session"], told["symbol"]]).sum().unstack("symbol")
     own = own.reindex(closes.index).rename_axis("session")
@@ -612,16 +612,16 @@ def post_votes(
     ...     sessions, posts.groupby(event_sessions(posts["known_at"], closes)).size().reindex(sessions), width=1.5
     ... )
     >>> votes = post_votes(crowd, closes)
-    >>> votes.drop(columns=["text", "symbol", "author"]).tail(3).round(2)
-            session  earlier  copies  count  stranger  usual  usual_strangers  \\
-    1206 2023-04-28    False       1     22     False   19.0              2.0
-    1207 2023-04-28    False       1     22     False   19.0              2.0
-    1208 2023-04-28    False       1     22     False   19.0              2.0
+    >>> votes.drop(columns=["text", "symbol", "author", "session"]).tail(3).round(2)
+          earlier  copies  count  stranger  usual  usual_strangers  text_vote  \\
+    1206    False       1     22     False   19.0              2.0        1.0
+    1207    False       1     22     False   19.0              2.0        1.0
+    1208    False       1     22     False   19.0              2.0        1.0
 
-          text_vote  vote  stranger_vote  author_vote  age_vote  reach_vote
-    1206        1.0  0.98            1.0          1.0       1.0        0.98
-    1207        1.0  0.45            1.0          0.5       1.0        0.89
-    1208        1.0  1.22            1.0          1.0       1.0        1.22
+          vote  stranger_vote  author_vote  age_vote  reach_vote
+    1206  0.98            1.0          1.0       1.0        0.98
+    1207  0.45            1.0          0.5       1.0        0.89
+    1208  1.22            1.0          1.0       1.0        1.22
     """
     posts = check_posts(posts)
     inside = event_sessions(posts["known_at"], closes)

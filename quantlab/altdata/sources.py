@@ -243,6 +243,11 @@ def posts_by_bar(
     >>> coins = synth_coins().bars
     >>> beside = posts_by_bar("sample", coins.index)
     >>> coins[["close"]].join(beside)[beside["posts"] > 0].tail(3).round(3)
+                                        close   tone  doubt  posts
+    date                      symbol
+    2021-05-14 12:00:00+00:00 ETHUSDT  56.822  0.225  0.217  1.462
+    2021-05-14 20:00:00+00:00 ETHUSDT  55.044 -0.057  0.217  1.462
+                              SOLUSDT  65.417 -0.141  0.218  1.289
     """
     closes, names = _closes(pd.DatetimeIndex(index.unique("date")), calendar), list(index.unique("symbol"))
     posts = source_posts(source, closes, names)
@@ -497,6 +502,11 @@ class Ingested(NamedTuple):
     >>> clock = lambda: pd.Timestamp("2024-01-05 12:00", tz="UTC")
     >>> first, again = (ingest_sources(sources, Path(work.name), clock) for _ in range(2))
     >>> pd.DataFrame(first + again, index=["first", "first", "again", "again"])[["source", "new", "known"]]
+          source  new  known
+    first   mine    6      0
+    first   gone    0      0
+    again   mine    0      6
+    again   gone    0      0
     """
 
     source: str  # as the file calls it
@@ -622,6 +632,11 @@ def ingest_sources(
     >>> clock = lambda: pd.Timestamp("2024-01-05 12:00", tz="UTC")
     >>> first, again = (ingest_sources(sources, Path(work.name), clock) for _ in range(2))
     >>> pd.DataFrame(first + again, index=["first", "first", "again", "again"])[["source", "new", "known"]]
+          source  new  known
+    first   mine    6      0
+    first   gone    0      0
+    again   mine    0      6
+    again   gone    0      0
     """
     steps, rows = list(_steps(sources, lake or path("data", "lake"), now)), []
     for done, (name, ask) in enumerate(steps):
@@ -676,6 +691,11 @@ def stored_summary(
     >>> work = tempfile.TemporaryDirectory()
     >>> shown = stored_summary(Path(work.name))
     >>> shown
+      source  kind  rows  symbols                     first  \\
+    0   mine  post     6        1 2024-01-05 12:00:00+00:00
+
+                           last
+    0 2024-01-05 12:00:00+00:00
     """
     lake = lake or path("data", "lake")
     frames = [Inbox(file).read() for file in sorted((lake / "altdata").glob("*.sqlite")) if _is_inbox(file)]
