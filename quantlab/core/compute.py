@@ -8,6 +8,7 @@ __all__ = ['ComputeError', 'warm', 'map']
 # %% ../../nbs/core/050_compute.ipynb #e2993879
 import os
 import re
+import socket
 import threading
 import time
 from collections import deque
@@ -19,6 +20,7 @@ from functools import partial
 from importlib.util import find_spec
 from queue import SimpleQueue
 from typing import Any
+from urllib.parse import urlsplit
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
@@ -225,6 +227,15 @@ def _on_worker(function: Callable, item: object, name: str, *shared: object) -> 
     return _call(function, item, name, shared)
 
 # %% ../../nbs/core/050_compute.ipynb #56093518
+def _knock(
+    scheduler: str,  # address, such as tcp://127.0.0.1:8786
+) -> None:  # nothing
+    "Raise OSError or ValueError where nobody listens, before Dask starts threads of its own to find out."
+    address = urlsplit(scheduler if "//" in scheduler else f"tcp://{scheduler}")
+    if address.scheme in ("tcp", "tls") and address.port:
+        socket.create_connection((address.hostname or "", address.port), timeout=5).close()
+
+
 def _client(
     scheduler: str,  # address, such as tcp://127.0.0.1:8786
 ) -> Any:  # the connection, closed by `with`
@@ -234,6 +245,7 @@ def _client(
     from distributed import Client
 
     try:
+        _knock(scheduler)
         return Client(scheduler, set_as_default=False, timeout=5)
     except (OSError, ValueError) as error:
         reason = type(error).__name__ if "@" in scheduler else error  # no password in a message
