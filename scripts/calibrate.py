@@ -1,8 +1,9 @@
 """Measure how often the tests of validation.inference, validation.deflate, validation.events, validation.increment,
-regime.bootstrap, risk and monitor.drift alarm falsely, and how often the intervals of pricing.calibrate hold the truth.
+regime.bootstrap, risk and monitor.drift alarm falsely, and how often the intervals of pricing.calibrate and
+altdata.satellite hold the truth.
 
 Usage: python scripts/calibrate.py [inference] [deflated] [noise_search] [regimes] [var] [index] [stability] [drift]
-[heston] [events] [filings] [increment] [stocknet] [robust] [seeds]
+[heston] [events] [filings] [increment] [stocknet] [robust] [satellite] [seeds]
 
 Every finished chunk of seeds is kept under .cache/calibrate/, so an interrupted run goes on where it stopped; a change
 of these worlds or of the tests themselves starts anew. The rates go to bench/results/calibration.json, which
@@ -18,10 +19,10 @@ returns) and `filings` (8-K filings of ../shared) go to bench/results/event_stud
 nbs/validation/369_events.ipynb shows; `increment` goes to bench/results/increment_calibration.json, which
 nbs/validation/371_increment.ipynb shows; `stocknet`, asked for by name, is scripts/stocknet.py and needs ../shared;
 `robust`, by name too, plants campaigns and bursts among made-up posts and, with ../shared, StockNet's tweets, and goes
-to bench/results/robust.json, which nbs/altdata/166_robust.ipynb shows.
-`seeds` below 2,000 (10,000 for var, 100 for noise_search, 200 for drift, 500
-for heston, 500 for increment, 20 for robust) is for a quick look: it prints the table and leaves the stored results
-alone.
+to bench/results/robust.json, which nbs/altdata/166_robust.ipynb shows; `satellite`, by name too, counts planted cars
+under clouds and goes to bench/results/satellite_calibration.json, which nbs/altdata/180_satellite.ipynb shows.
+`seeds` below 2,000 (10,000 for var, 100 for noise_search, 200 for drift, 500 for heston, 500 for increment, 20 for
+robust, 400 for satellite) is for a quick look: it prints the table and leaves the stored results alone.
 
 A world of regimes gives one statistic and, by the warp-speed bootstrap (Giacomini, Politis and White 2013), one more
 from a single market drawn under the null; the critical value of a method is the quantile of all the latter together.
@@ -49,6 +50,7 @@ from scipy.stats import beta, ks_2samp, norm, ttest_1samp
 from quantlab.altdata.events import event_sessions, session_closes
 from quantlab.altdata.planted import bot_campaign, genuine_burst, plant, synth_posts
 from quantlab.altdata.robust import robust_score
+from quantlab.altdata.satellite import _contrast, _count_moments, _posterior, _simulated, count_cars, synth_car_park
 from quantlab.altdata.sentiment import check_posts, vader_tone
 from quantlab.core.cache import content_hash
 from quantlab.core.config import root
@@ -74,6 +76,7 @@ DATES, NAMES, MEMORY, HORIZONS = 1000, 50, 0.98, (1, 5, 20)
 SHOWN = ["world", "confidence", "test", "horizon", "months", "method", "rate", "se", "n"]
 ROWS = 1000  # of a world of regimes: four years of days
 SEARCHES = 100  # of 10,000 policies each
+LOTS, LOT_NOISE, LOT_CLOUDS = 400, (0.05, 0.07, 0.09), (0.0, 0.2, 0.4, 0.6)  # car parks of each noise and share hidden
 DRIFT_WORLDS, DRIFT_MONTHS, PLANTED = 200, 36, 100  # worlds, months of each, synthetic markets with a drift
 OTHER_TESTS, BEYOND = 20, 40  # worlds in which every test is asked; worlds with more memory than is promised
 MONTH, PAST, WIDTH, COLUMNS, MOVED, SHIFT = 21, 1260, 50, 20, 4, 0.5  # sessions; names, features; a fifth moves by this
@@ -506,6 +509,28 @@ def heston_rates(found: list[list]) -> pd.DataFrame:
     return table.assign(n=n, se=np.sqrt(table["profile"] * (1 - table["profile"]) / n))
 
 
+def car_parks(seed: int) -> list[list]:
+    "Return [noise, clouds, seed, planted, counted, doubt] of a made car park for each noise and share of clouds."
+    rows = []
+    for noise in LOT_NOISE:
+        for share in LOT_CLOUDS:
+            rng = np.random.default_rng([7, round(100 * noise), round(10 * share), seed])
+            planted = int(rng.integers(0, 172))  # of 171 slots
+            lot = synth_car_park(planted, noise=noise, clouds=share, seed=int(rng.integers(1 << 31)))
+            rows.append([noise, share, seed, planted, *count_cars(lot)[:2]])
+    return rows
+
+
+def car_park_rates(found: list[list]) -> pd.DataFrame:
+    "Return by noise and clouds the share of lots whose 95 % interval holds the planted count, its width and the error."
+    frame = pd.DataFrame(found, columns=["noise", "clouds", "seed", "planted", "counted", "doubt"])
+    error = (frame["counted"] - frame["planted"]).abs()
+    frame = frame.assign(held=(error <= 1.96 * frame["doubt"]).astype(float), off=error, width=3.92 * frame["doubt"])
+    table = frame.groupby(["noise", "clouds"])[["held", "width", "off"]].mean().reset_index()
+    n = frame["seed"].nunique()
+    return table.assign(n=n, se=np.sqrt(table["held"] * (1 - table["held"]) / n))
+
+
 def industry_returns(rng: np.random.Generator, sessions: int, names: int, industries: int, odd: str) -> list:
     "Return market, industry part and own part of returns (sessions x names) whose industries no market model removes."
     draw = lambda *shape: rng.standard_t(4, shape) / np.sqrt(2) if odd == "t" else rng.standard_normal(shape)
@@ -852,8 +877,8 @@ def main(*words: str) -> None:
          "filings", "increment"],
     )
     chosen = [w for w in words if not w.isdigit()] or everything
-    if set(chosen) - {*everything, "stocknet", "robust"}:
-        sys.exit(f"calibrate what? {' '.join(chosen)}; there is {', '.join(everything)}, stocknet, robust")
+    if set(chosen) - {*everything, "stocknet", "robust", "satellite"}:
+        sys.exit(f"calibrate what? {' '.join(chosen)}; there is {', '.join(everything)}, stocknet, robust, satellite")
     console = Console()
     if "stocknet" in chosen:
         stocknet.measure(console)
@@ -861,6 +886,13 @@ def main(*words: str) -> None:
         table = robust_moves(asked or CROWDS)
         if (asked or CROWDS) == CROWDS:
             store("robust.json", {"seeds": CROWDS, "first": FIRST}, table)
+        console.print(table.round(3).to_string())
+    if "satellite" in chosen:
+        code = [car_parks, LOT_NOISE, LOT_CLOUDS, synth_car_park, count_cars, _contrast, _posterior]
+        code += [getattr(made, "__wrapped__", made) for made in (_simulated, _count_moments)]
+        table = car_park_rates(run(car_parks, code, asked or LOTS, console))
+        if (asked or LOTS) == LOTS:
+            store("satellite_calibration.json", {"lots": LOTS, "slots": 171}, table)
         console.print(table.round(3).to_string())
     if "inference" in chosen:
         table = rates(run(inference, [slow_noise, momentum, sharpes], seeds, console))

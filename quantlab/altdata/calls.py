@@ -18,7 +18,7 @@ import pandas as pd
 from .events import EVENT_COLUMNS, check_events, known_next_close
 from .sentiment import Lexicon, clean_text, lexicon_tone, vader_tone
 from ..core.config import display_path
-from ..core.errors import ConfigError, DataError
+from ..core.errors import ConfigError, DataError, check_kind
 
 # %% ../../nbs/altdata/163_calls.ipynb #56155c1c
 _TURN = re.compile(r"^(?P<name>[^\W\d_][\w.'’ -]{0,58}?)\s+(?:--|–|—)\s+(?P<title>.{2,120})$")
@@ -85,6 +85,8 @@ def split_call(
     ------
     DataError
         For a text in which nobody speaks.
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
 
     Examples
     --------
@@ -92,6 +94,7 @@ def split_call(
     >>> from quantlab.core.errors import show_error
     >>> show_error(lambda: split_call("once upon a time there was a company"))
     """
+    check_kind(str, text=text)
     table = pd.DataFrame(_turns(text.splitlines()), columns=["section", "speaker", "title", "text"])
     table["text"] = [" ".join(" ".join(part).split()) for part in table["text"]]
     if not (table["speaker"] != "").any():
@@ -212,6 +215,8 @@ def read_transcript(
     ------
     DataError
         For a file without symbol, time or speech, or a time without zone or closes.
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
 
     Examples
     --------
@@ -255,6 +260,7 @@ def read_transcript(
     ...     bad.write_text(f"Symbol: ACME\\n{line}\\n\\n{body}")
     ...     told.append(show_error(lambda: read_transcript(bad)).replace(str(bad), "bad.txt"))
     """
+    check_kind((str, Path), file=file)
     file = Path(file)
     raw = _parsed(file)
     if not isinstance(raw.get("symbol"), str) or not raw["symbol"].strip() or "event_time" not in raw:
@@ -336,11 +342,13 @@ def call_tone(
 
     Raises
     ------
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
+        Without the extra, DataError for what is no text (see vader_tone).
     DataError
+        "turns have no column {missing}, they have {...}; make them with split_call"
         For what is no text (see clean_text).
         For what is no text (see lexicon_tone).
-    ConfigError
-        Without the extra, DataError for what is no text (see vader_tone).
 
     Examples
     --------
@@ -389,6 +397,10 @@ def call_tone(
     n_words           40.000
     dtype: float64
     """
+    check_kind(pd.DataFrame, turns=turns)
+    check_kind((Lexicon, type(None)), lexicon=lexicon)
+    if missing := sorted({"section", "role", "text"} - {*turns}):
+        raise DataError(f"turns have no column {missing}, they have {list(turns)}; make them with split_call")
     table = _read(turns, lexicon)
     table = table[table["tone"].notna() & (table["words"] > 0)]
 
@@ -431,6 +443,7 @@ def call_events(
     DataError
         For a call that comes twice.
     ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
         Without the extra, DataError for what is no text (see vader_tone).
 
     Examples
@@ -447,7 +460,10 @@ def call_events(
     >>> events = call_events(calls)
     >>> events[["known_at", "symbol"]].join(events[["tone", "tone_change", "uncertainty"]].round(3))
     """
-    columns = [*CALL_COLUMNS, "n_words"]
+    check_kind(Iterable, calls=calls)
+    calls, columns = list(calls), [*CALL_COLUMNS, "n_words"]
+    for one in calls:
+        check_kind(Transcript, calls=one)
     facts = [(c, [c.event_time, c.known_at, c.symbol, source, "call", 0, c.id]) for c in calls]
     rows = [[*fact, *call_tone(c.turns, lexicon)[columns]] for c, fact in facts]
     frame = pd.DataFrame(rows, columns=[*EVENT_COLUMNS, "id", *columns])
@@ -505,6 +521,7 @@ def read_transcripts(
     >>> closes = session_closes(pd.DatetimeIndex(["2024-05-02", "2024-05-03", "2024-08-01", "2024-08-02"]))
     >>> calls = read_transcripts(folder, closes)
     """
+    check_kind((str, Path), folder=folder)
     folder = Path(folder)
     if not folder.is_dir():
         raise ConfigError(f"{display_path(folder)} is no folder; name the one with your transcripts")

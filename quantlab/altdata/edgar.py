@@ -15,13 +15,14 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
-from http.client import HTTPException
+from functools import lru_cache
+from http.client import HTTPException, IncompleteRead
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 from urllib.error import HTTPError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import pandas as pd
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
@@ -34,8 +35,9 @@ from quantlab.altdata.filings import (
     filing_events,
     filing_items,
 )
-from ..core.errors import ConfigError, DataError
+from ..core.errors import ConfigError, DataError, check_kind
 from ..vendors.base import Pace, TemporaryError
+from ..vendors.web import get_bytes
 
 # %% ../../nbs/altdata/156_edgar.ipynb #512e7798
 _TICKER = re.compile(r"[A-Z][A-Z0-9]{0,5}([.-][A-Z0-9]{1,3})?|\d{1,10}")
@@ -67,12 +69,15 @@ def watch_list(
     >>> from quantlab.altdata.edgar import watch_list
     >>> assert watch_list("dis, brk.b 0001001039 DIS") == ["DIS", "BRK.B", "1001039"]
     """
+    check_kind((str, list, tuple, set), tickers=tickers)
     parts = tickers.replace(",", " ").split() if isinstance(tickers, str) else [str(one).strip() for one in tickers]
     names = [part.upper().lstrip("0") if part.isdigit() else part.upper() for part in parts]
     named = [part.isascii() and _TICKER.fullmatch(name) for part, name in zip(parts, names, strict=True)]
     wrong = [part for part, known in zip(parts, named, strict=True) if not known]
-    if wrong or not names:
-        raise ConfigError(f"{wrong[0] if wrong else 'nothing'!r} is no ticker and no CIK; write DIS, BRK-B or 1001039")
+    if not names:
+        raise ConfigError("no ticker is given; name one or more, or CIKs: DIS, BRK-B, 1001039")
+    if wrong:
+        raise ConfigError(f"{wrong[0]!r} is no ticker and no CIK; write DIS, BRK-B or 1001039")
     return list(dict.fromkeys(names))
 
 
@@ -107,13 +112,6 @@ _MEND = {
     403: "the SEC refuses who gives no contact or asks too often: check QUANTLAB_EDGAR_IDENTITY, wait ten minutes",
     404: "there is no such document: check the ticker or the CIK",
 }
-
-
-class _Stay(HTTPRedirectHandler):
-    "Follow no redirect."
-
-    def redirect_request(self, *_) -> None:
-        return None
 
 
 def _patient(
@@ -208,7 +206,7 @@ class EdgarReader:
         TemporaryError
             After the last attempt, DataError for what will not pass.
         DataError
-            "/{path} has more than {limit} bytes, too many for an 8-K; give a larger limit"
+            For more than the limit, and HTTPError, HTTPException or OSError as they come (see get_bytes).
         """
         retry = Retrying(
             retry=retry_if_exception_type(TemporaryError),
@@ -224,21 +222,20 @@ class EdgarReader:
         self.pace()
         host = self.url or _HOSTS.get(path.split("/")[0], "https://www.sec.gov")
         try:
-            request = Request(f"{host}/{path}", headers={"User-Agent": self.identity})
-            with build_opener(_Stay).open(request, timeout=self.timeout) as answer:
-                promised = answer.headers.get("Content-Length") or ""
-                size = int(promised) if promised.isascii() and promised.isdigit() else 0
-                body = answer.read(self.limit + 1) if size <= self.limit else b""
+            return get_bytes(f"{host}/{path}", self.timeout, {"User-Agent": self.identity}, self.limit)
         except HTTPError as error:
             raise _refused(error, path) from None
+        except IncompleteRead as error:
+            said = f"{len(error.partial):,} of {len(error.partial) + (error.expected or 0):,} bytes"
+            raise TemporaryError(f"/{path} broke off after {said}; run again later") from None
+        except ConfigError:
+            raise
+        except DataError:
+            what = f"/{path} has more than {self.limit:,} bytes, too many for an 8-K; give a larger limit"
+            raise DataError(what) from None
         except (OSError, HTTPException, ValueError) as error:
             said = type(getattr(error, "reason", error)).__name__
             raise TemporaryError(f"/{path} did not answer ({said}); check the network, then run again") from None
-        if max(size, len(body)) > self.limit:
-            raise DataError(f"/{path} has more than {self.limit:,} bytes, too many for an 8-K; give a larger limit")
-        if len(body) < size:
-            raise TemporaryError(f"/{path} broke off after {len(body):,} of {size:,} bytes; run again later")
-        return body
 
     def json(
         self,
@@ -260,12 +257,12 @@ class EdgarReader:
         ------
         DataError
             "/{path} is nested too deep to be EDGAR's; check the address"
-            "/{path} has more than {limit} bytes, too many for an 8-K; give a larger limit"
+            For more than the limit, and HTTPError, HTTPException or OSError as they come (see get_bytes).
         TemporaryError
             "/{path} is no UTF-8; run again later"
             "/{path} is no whole JSON; run again later"
+            "/{path} broke off after {said}; run again later"
             "/{path} did not answer ({said}); check the network, then run again"
-            "/{path} broke off after {...} of {size} bytes; run again later"
 
         Examples
         --------
@@ -334,6 +331,8 @@ def filing_list(
 
     Raises
     ------
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
     DataError
         "/{path} lists no filings as EDGAR does; check QUANTLAB_EDGAR_URL, or run again later"
         "/{path}: {...} is no {name} of EDGAR's; run again later"
@@ -345,6 +344,8 @@ def filing_list(
     >>> name, listed = filing_list(reader, "1048911")
     >>> listed.tail(3)
     """
+    check_kind(EdgarReader, reader=reader)
+    check_kind(str, cik=cik)
     path = f"submissions/CIK{int(cik):010d}.json"
     first = reader.json(path)
     filings = first.get("filings") if isinstance(first, dict) else None
@@ -384,6 +385,8 @@ def company_ciks(
 
     Raises
     ------
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
     DataError
         "/{path} holds no tickers as EDGAR's does; run again later, or give CIKs"
 
@@ -395,6 +398,7 @@ def company_ciks(
     ...     and _companies(reader, ["FDX", "1001039"])["1001039"] == "1001039"
     ... )
     """
+    check_kind(EdgarReader, reader=reader)
     path = "files/company_tickers.json"
     got = reader.json(path)
     rows = list(got.values()) if isinstance(got, dict) else []
@@ -432,6 +436,29 @@ def _edgartools() -> ModuleType:
     return edgar
 
 
+_FOLDERS = ("EDGAR_LOCAL_DATA_DIR", "EDGAR_CACHE_DIR")  # where edgartools writes, if nobody says otherwise in the home
+
+
+@lru_cache(maxsize=1)
+def _folder() -> tempfile.TemporaryDirectory:
+    "Make the folder of edgartools, which goes with the process: the library remembers where it wrote."
+    return tempfile.TemporaryDirectory(prefix="edgartools-")
+
+
+@contextmanager
+def _not_at_home() -> Iterator[None]:
+    "Let edgartools write into a folder that goes, unless its own variables name another; they are then as before."
+    unset = [name for name in _FOLDERS if not os.environ.get(name)]
+    before = {name: os.environ[name] for name in unset if name in os.environ}
+    os.environ.update(dict.fromkeys(unset, _folder().name))
+    try:
+        yield
+    finally:
+        for name in unset:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
 def _decoded(body: bytes) -> str:
     "Decode a submission: UTF-8, or else the Windows letters of older filings."
     try:
@@ -442,7 +469,7 @@ def _decoded(body: bytes) -> str:
 
 def _main_document(text: str) -> tuple[object, str, list[str]]:  # header, text and items of the main document
     "Parse a submission with edgartools, quietly."
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _not_at_home():
         warnings.simplefilter("ignore")
         kind = _edgartools().Filing
         for method in vars(kind).values():  # they remember by accession what was perhaps half a document
@@ -476,6 +503,7 @@ def parse_submission(
     TemporaryError
         For half of one, DataError for what is none.
     ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
         "reading EDGAR's documents needs edgartools: pip install 'quantlab[filings]'"
     DataError
         "the submission cannot be read ({__name__}); take it up with edgartools"
@@ -489,6 +517,8 @@ def parse_submission(
     >>> half = show_error(lambda: parse_submission(body[: len(body) // 2], "FDX"))
     >>> {key: value for key, value in one.items() if key != "text"}, half
     """
+    check_kind(bytes, body=body)
+    check_kind(str, symbol=symbol)
     text = _decoded(body)
     if not re.search(r"</(SEC|IMS)-DOCUMENT>", text[-2000:]):
         raise TemporaryError("the submission does not come to its end; run again later")
@@ -543,6 +573,11 @@ def store_filing(
     Path
         Of the record.
 
+    Raises
+    ------
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
+
     Examples
     --------
     >>> import tempfile
@@ -553,6 +588,9 @@ def store_filing(
     ...     names = sorted(path.name for path in file.parent.iterdir())
     >>> names
     """
+    check_kind((str, Path), store=store)
+    check_kind(Mapping, record=record)
+    check_kind(bytes, body=body)
     folder = Path(store) / f"{int(str(record['cik'])):010d}"
     _write(folder / f"{record['accession']}.txt.gz", gzip.compress(body, 6, mtime=0))
     file = folder / f"{record['accession']}.json"
@@ -582,6 +620,8 @@ def read_store(
     ------
     DataError
         For a record that is broken.
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
 
     Examples
     --------
@@ -593,6 +633,7 @@ def read_store(
     ...     names = sorted(path.name for path in file.parent.iterdir())
     >>> names
     """
+    check_kind((str, Path), store=store)
     rows = []
     for file in sorted(Path(store).glob("[0-9]*/[0-9]*.json")):
         try:
@@ -726,6 +767,7 @@ def watch_filings(
     ...     if len(first) == 4:
     ...         break  # as if killed between two filings
     """
+    check_kind((str, Path), store=store)
     names, day, folder = watch_list(tickers), _day(since), Path(store)
     return _watched(names, folder, day, reader or EdgarReader(), progress)
 
@@ -776,6 +818,8 @@ def stored_filings(
     ------
     DataError
         As read_store does.
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
 
     Examples
     --------

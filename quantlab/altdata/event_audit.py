@@ -17,7 +17,8 @@ import pandas as pd
 from .events import check_events, event_sessions
 from ..core.audit import LEAK, NOT_ASSESSED, PASS, Verdict, audit_running
 from ..core.counterfactual import Memory, as_frame, moved, sizes, spoken, until
-from ..core.errors import ConfigError, DataError
+from ..core.errors import ConfigError, DataError, check_kind
+from ..core.time import check_zones
 
 # %% ../../nbs/altdata/152_event_audit.ipynb #1edbd0f0
 _MINUTE = pd.Timedelta(minutes=1)
@@ -291,6 +292,8 @@ def audit_events(
         Without closes.
     DataError
         Its message names the first row that cannot be true (see check_events).
+    PanelError
+        Its message names both sides where one has a time zone and another has none (see check_zones).
 
     Examples
     --------
@@ -325,6 +328,8 @@ def audit_events(
     >>> show_error(lambda: audit_events(honest, reports, closes[:3]))
     'ConfigError: an audit takes 4 closes and a cut, got 3 and cuts=6; give more'
     """
+    check_kind(Callable, make=make)
+    check_kind(pd.Series, closes=closes)
     name = name or getattr(make, "name", None) or getattr(make, "__name__", type(make).__name__)
     if len(closes) < 4 or not isinstance(cuts, (int, np.integer)) or cuts < 1:
         raise ConfigError(f"an audit takes 4 closes and a cut, got {len(closes)} and cuts={cuts!r}; give more")
@@ -333,6 +338,7 @@ def audit_events(
         full, problem = _first_say(run, checked)
         if full is None:
             return Verdict(NOT_ASSESSED, name, problem)
+        check_zones(closes=closes.index, **{name: full})
         places = _cuts(checked, closes, cuts, full.index.get_level_values("date").min())
         for at in places:
             for change, other in _other_futures(checked, closes.iloc[at], rng).items():

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from ..core.errors import ConfigError, DataError
+from ..core.errors import ConfigError, DataError, check_kind
 from ..core.time import sessions
 from ..data.calendar import previous_session, schedule
 
@@ -343,6 +343,8 @@ def event_sessions(
 
     Raises
     ------
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
     DataError
         "known_at holds {dtype}, which says no time zone; pass check_events(events)"
         "closes are no instants with a time zone; make them with session_closes(bars.index)"
@@ -366,6 +368,7 @@ def event_sessions(
     2 2025-11-21 21:01:00+00:00 2025-11-24
     3 2025-11-21 21:00:00+00:00        NaT
     """
+    check_kind(pd.Series, known_at=known_at)
     place = _places(known_at, _check_closes(closes))
     inside = (place >= 0) & (place < len(closes))
     labels = closes.index.take(np.where(inside, place, 0)) if len(closes) else closes.index[:0]
@@ -455,6 +458,8 @@ def known_next_close(
     ------
     DataError
         For dates with a zone or missing.
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
 
     Examples
     --------
@@ -469,6 +474,7 @@ def known_next_close(
     0 2025-11-28 18:00:00+00:00
     1 2025-12-01 21:00:00+00:00
     """
+    check_kind((pd.Series, pd.DatetimeIndex), dates=dates)
     _check_closes(closes)
     days = dates if isinstance(dates, pd.Series) else pd.Series(dates, index=dates)
     if days.dtype.kind != "M" or isinstance(days.dtype, pd.DatetimeTZDtype) or days.isna().any():

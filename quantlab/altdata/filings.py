@@ -18,7 +18,7 @@ import pandas as pd
 
 from .events import EVENT_COLUMNS, check_events, known_next_close, session_closes
 from ..core.config import display_path, path
-from ..core.errors import DataError
+from ..core.errors import DataError, check_kind
 from ..data.calendar import exchange_sessions
 
 # %% ../../nbs/altdata/155_filings.ipynb #97e1560e
@@ -90,6 +90,11 @@ def filing_items(
     dict[str, str]
         By number, as "2.02" or, before 2004-08-23, "5": its text; {} where there is none.
 
+    Raises
+    ------
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
+
     Examples
     --------
     >>> from quantlab.altdata.filings import filing_items
@@ -102,6 +107,7 @@ def filing_items(
     ... Item 1.01 is not reported here.\"\"\"
     >>> assert list(filing_items(new)) == ["2.02", "9.01"] and filing_items(new)["9.01"].endswith("Press release")
     """
+    check_kind(str, text=text)
     first = _HEAD.search(text)
     end = _END.search(text, first.start()) if first else None
     text = text[: end.start()] if end else text
@@ -146,6 +152,8 @@ def check_filings(
     ------
     DataError
         For a column that is not there, a form that is no 8-K or what is there twice.
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
 
     Examples
     --------
@@ -167,6 +175,7 @@ def check_filings(
     text         Item 2.02 Results of Operations and Financial ...
     Name: 0, dtype: object
     """
+    check_kind(pd.DataFrame, filings=filings)
     missing = [c for c in FILING_COLUMNS if c not in filings]
     if missing:
         raise DataError(f"the filings have no column {missing}; they need {', '.join(FILING_COLUMNS)}")
@@ -196,6 +205,7 @@ def sample_filings() -> pd.DataFrame:  # FILING_COLUMNS; accepted NaT throughout
     ------
     ConfigError
         For an address (see path).
+        Its message names the first argument that is of another kind (see check_kind).
     DataError
         "{...} does not exist; set [data] sample to a folder that holds it"
         "the filings have no column {missing}; they need {...}"
@@ -219,7 +229,7 @@ def sample_filings() -> pd.DataFrame:  # FILING_COLUMNS; accepted NaT throughout
 # %% ../../nbs/altdata/155_filings.ipynb #f21f21bb
 def acceptance_time(
     text: str,  # 20240207160533 of a header, or 2024-02-07T21:05:33.000Z of a list
-) -> pd.Timestamp:  # UTC; NaT for an empty text
+) -> pd.Timestamp:  # UTC; NaT for an empty text, and for a midnight, which tells the day alone
     """Read an acceptance time as New York's clock, which is right for headers and never early for lists; or DataError.
 
     Parameters
@@ -230,7 +240,7 @@ def acceptance_time(
     Returns
     -------
     pd.Timestamp
-        UTC; NaT for an empty text.
+        UTC; NaT for an empty text, and for a midnight, which tells the day alone.
 
     Raises
     ------
@@ -255,6 +265,8 @@ def acceptance_time(
         local = pd.to_datetime(digits, format="%Y%m%d%H%M%S")
     except ValueError:
         raise DataError(f"{str(text)[:40]!r} is no acceptance time; write 20240207160533, New York's clock") from None
+    if local == local.normalize():  # EDGAR takes nothing at midnight: a day alone, and the filing date tells that
+        return pd.NaT
     return local.tz_localize("America/New_York", ambiguous=False, nonexistent="shift_forward").tz_convert("UTC")
 
 # %% ../../nbs/altdata/155_filings.ipynb #cda786e4
@@ -276,6 +288,11 @@ def filing_lag(
     pd.Series
         Business days of the SEC after the event up to the filing, float64; NaN where a day is missing.
 
+    Raises
+    ------
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
+
     Examples
     --------
     >>> import pandas as pd
@@ -295,6 +312,7 @@ def filing_lag(
     ... ).astype({"period": "datetime64[us]", "filed": "datetime64[us]"})
     >>> assert (filing_lag(hand["period"], hand["filed"]) == hand["by hand"]).all()
     """
+    check_kind(pd.Series, period=period, filed=filed)
     both = period.notna() & filed.notna()
     lag = pd.Series(np.nan, index=period.index, name="lag")
     if both.any():
@@ -372,6 +390,8 @@ def filing_events(
     ------
     DataError
         As check_filings does.
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
 
     Examples
     --------
@@ -447,6 +467,8 @@ def read_filings(
     ------
     DataError
         For a file that is none, or when no company is in the table.
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
 
     Examples
     --------
@@ -478,6 +500,8 @@ def read_filings(
       items
     0  2.02
     """
+    check_kind((str, Path), source=source)
+    check_kind(Mapping, symbols=symbols)
     source = Path(source)
     table = {str(key).strip().lstrip("0").casefold(): str(value) for key, value in symbols.items()}
     rows, companies = [], set()

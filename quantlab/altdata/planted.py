@@ -7,7 +7,7 @@ __all__ = ['sample_posts', 'hidden_mood', 'planted_texts', 'SynthPosts', 'synth_
            'plant', 'build_sample_posts']
 
 # %% ../../nbs/altdata/164_planted.ipynb #e5b3d89f
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ import pandas as pd
 from .events import session_closes
 from .sentiment import check_posts
 from ..core.config import display_path, path
-from ..core.errors import ConfigError, DataError
+from ..core.errors import ConfigError, DataError, check_kind
 from ..data.sample import sample_bars
 
 # %% ../../nbs/altdata/164_planted.ipynb #9c8b39af
@@ -40,6 +40,7 @@ def sample_posts(
     DataError
         Where the file or a symbol is not there.
     ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
         For an address (see path).
 
     Examples
@@ -48,6 +49,7 @@ def sample_posts(
     >>> posts = sample_posts()
     >>> posts[["known_at", "symbol", "author", "reach", "text"]].head()
     """
+    check_kind((list, tuple, set, pd.Index, type(None)), symbols=symbols)
     file = path("data", "sample") / "altdata" / "posts.parquet"
     if not file.is_file():
         raise DataError(f"{display_path(file)} does not exist; set [data] sample to the folder that holds altdata/")
@@ -104,6 +106,9 @@ def hidden_mood(
     ... )
     >>> mood = hidden_mood(days, ["AAPL", "JPM", "XOM"], after, lead=0.5, seed=4)
     """
+    check_kind((list, tuple, set, pd.Index, pd.Series, np.ndarray), sessions=sessions, symbols=symbols)
+    check_kind((int, float, np.number), lead=lead, persistence=persistence)
+    check_kind((pd.Series, type(None)), ahead=ahead)
     if not -1 <= lead <= 1 or not 0 <= persistence < 1 or (lead and ahead is None):
         raise ConfigError(
             f"lead is {lead} and persistence {persistence}; give -1 <= lead <= 1, with ahead where it is not 0, "
@@ -164,6 +169,11 @@ def planted_texts(
     list[str]
         Distinct.
 
+    Raises
+    ------
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
+
     Examples
     --------
     >>> import numpy as np
@@ -179,6 +189,7 @@ def planted_texts(
     3  tonight students expect factory notably nervou... -0.64
     4  looking insiders follow ledger fairly gloomy m... -0.57
     """
+    check_kind((list, tuple, set, pd.Index, pd.Series, np.ndarray), moods=moods)
     rng, moods = np.random.default_rng(seed), np.asarray(moods, dtype="float64")
     lean = rng.normal(moods[:, None], 1.0, size=(len(moods), len(_PATTERN)))
     kinds = np.where(lean > 0.4, "up", np.where(lean < -0.4, "down", "flat")).tolist()
@@ -313,6 +324,10 @@ def synth_posts(
     1  maybe engineers review wallet really great exc...
     2  somehow teachers underline travel unusually ri...
     """
+    check_kind(pd.Series, closes=closes)
+    check_kind((list, tuple, set, pd.Index, pd.Series, np.ndarray), symbols=symbols)
+    check_kind((int, float, np.number), per_session=per_session)
+    check_kind((int, np.integer), authors=authors)
     if not per_session > 0 or authors < 1 or not len(symbols) or len(closes) == 0:
         raise ConfigError(
             f"per_session is {per_session}, authors {authors}, of {len(symbols)} symbols and {len(closes)} sessions; "
@@ -352,6 +367,12 @@ def reword(
     str
         As many words.
 
+    Raises
+    ------
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
+        "share is {share}; give 0 to 1 of the words"
+
     Examples
     --------
     >>> import pandas as pd
@@ -363,6 +384,11 @@ def reword(
     >>> paid = bot_campaign(closes, sessions[60], "AAPL", share=0.3, seed=5)
     >>> paid["text"].head(3).tolist()
     """
+    check_kind(str, text=text)
+    check_kind((int, float, np.number), share=share)
+    check_kind(np.random.Generator, rng=rng)
+    if not 0 <= share <= 1:
+        raise ConfigError(f"share is {share}; give 0 to 1 of the words")
     words = text.split()
     bank = [word for name in ("thing", "place", "who", "does", "open", "end", "flat") for word in _BANK[name]]
     for at in rng.choice(len(words), size=round(share * len(words)), replace=False):
@@ -372,7 +398,7 @@ def reword(
 
 def _hours(closes: pd.Series, session: object, n: int, hours: float, rng: np.random.Generator) -> pd.DatetimeIndex:
     "Draw instants within hours before a close; raise ConfigError for a session that is not there."
-    if session not in closes.index:
+    if not isinstance(session, Hashable) or session not in closes.index:
         raise ConfigError(f"session {session} is not among the {len(closes)} of closes; name one of its labels")
     back = 120 + rng.random(n) * (3600 * hours - 120)
     end = pd.Timestamp(closes[session]).as_unit("us")
@@ -439,6 +465,10 @@ def bot_campaign(
     >>> paid = bot_campaign(closes, sessions[60], "AAPL", share=0.3, seed=5)
     >>> paid["text"].head(3).tolist()
     """
+    check_kind(pd.Series, closes=closes)
+    check_kind(str, symbol=symbol)
+    check_kind((int, np.integer), n=n, accounts=accounts, templates=templates)
+    check_kind((int, float, np.number), share=share)
     if not 0 <= share <= 1 or min(n, accounts, templates) < 1:
         raise ConfigError(
             f"share is {share}, n {n}, accounts {accounts}, templates {templates}; give 0 to 1, and 1 or more"
@@ -501,6 +531,9 @@ def genuine_burst(
     >>> closes = session_closes(sessions)
     >>> news = genuine_burst(closes, sessions[60], "AAPL", seed=6)
     """
+    check_kind(pd.Series, closes=closes)
+    check_kind(str, symbol=symbol)
+    check_kind((int, np.integer), n=n)
     if n < 1:
         raise ConfigError(f"n is {n}; give 1 post or more")
     rng = np.random.default_rng([seed, 3])
@@ -530,6 +563,8 @@ def plant(
 
     Raises
     ------
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
     DataError
         For a missing column, a naive time, an impossible reach or tone (see check_posts).
 
@@ -559,6 +594,8 @@ def plant(
     >>> paid = bot_campaign(closes, sessions[60], "AAPL", share=0.3, seed=5)
     >>> everything = plant(crowd.posts, paid)
     """
+    check_kind(pd.DataFrame, posts=posts, planted=planted)
+    posts, planted = check_posts(posts), check_posts(planted)
     planted = planted.assign(author=np.nan, reach=np.nan) if len(posts) and posts["author"].isna().all() else planted
     return check_posts(pd.concat([posts, planted], ignore_index=True))
 
@@ -575,6 +612,7 @@ def build_sample_posts() -> pd.DataFrame:  # posts frame
     ------
     ConfigError
         For what cannot be planted (see synth_coins).
+        Its message names the first argument that is of another kind (see check_kind).
         "per_session is {per_session}, authors {authors}, of {...} symbols and {...} sessions; give more
         than nothing of each"
         "lead is {lead} and persistence {persistence}; give -1 <= lead <= 1, with ahead where it is not

@@ -1029,8 +1029,8 @@ def _pixel_noise(rel: np.ndarray, free: np.ndarray, known: float, passes: int) -
     return max(float(noise), 0.005)
 
 
-def _blobs(image: np.ndarray, clear: np.ndarray) -> tuple[float, float]:  # cars before correction, noise
-    "Count blobs that are brighter or darker than the asphalt, split by area."
+def _contrast(image: np.ndarray, clear: np.ndarray) -> tuple[np.ndarray, float]:  # (rows, columns), noise
+    "Return how much brighter than the asphalt each pixel is, as a share, zero where hidden, and the noise."
     from scipy import ndimage
 
     base = float(np.median(image[clear]))
@@ -1038,32 +1038,89 @@ def _blobs(image: np.ndarray, clear: np.ndarray) -> tuple[float, float]:  # cars
         near = image[clear & (np.abs(image - base) < 0.2 * base)]
         base = float(near.mean()) if len(near) else base
     rel = np.where(clear, image / max(base, 1.0) - 1, 0.0)
-    smooth, noise = ndimage.uniform_filter(rel, 3), _pixel_noise(rel, clear, 0.05, 1)
-    free = clear & ~ndimage.binary_dilation(np.abs(smooth) > max(0.2, 1.5 * noise), iterations=2)
-    noise = _pixel_noise(rel, free, noise, 3)
-    count, level = 0.0, max(0.2, 1.5 * noise)  # the mean of nine pixels has a third of the noise
+    noise = _pixel_noise(rel, clear, 0.05, 1)
+    free = clear & ~ndimage.binary_dilation(np.abs(ndimage.uniform_filter(rel, 3)) > _level(noise), iterations=2)
+    return rel, _pixel_noise(rel, free, noise, 3)
+
+
+def _level(noise: float) -> float:  # share of the asphalt
+    "Return how much brighter or darker than the asphalt a car is: nine pixels have a third of the noise."
+    return max(0.2, 1.5 * noise)
+
+
+def _blobs(rel: np.ndarray, clear: np.ndarray, noise: float) -> int:  # cars before correction
+    "Count blobs that are brighter or darker than the asphalt, split by area."
+    from scipy import ndimage
+
+    smooth, count = ndimage.uniform_filter(np.where(clear, rel, 0.0), 3), 0
     for sign in (1, -1):
-        label, _ = ndimage.label((sign * smooth > level) & clear)
+        label, _ = ndimage.label((sign * smooth > _level(noise)) & clear)
         area = np.bincount(label.ravel())[1:]
-        count += float(np.maximum(1, np.round(area[area >= 14] / 48)).sum())  # 4 x 8 pixels, widened by smoothing
-    return count, noise
+        count += int(np.maximum(1, np.round(area[area >= 14] / 48)).sum())  # 4 x 8 pixels, widened by smoothing
+    return count
+
+# %% ../../nbs/altdata/180_satellite.ipynb #18bd4045
+_LOTS = 96  # simulated lots, from empty to full
+
+
+def _clear_shares(clear: np.ndarray) -> np.ndarray:  # float64 (slots,), 0 to 1
+    "Return how much of each slot is clear."
+    area = np.pad(clear.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    (top, left), (high, wide) = _slots(clear.shape).T, (_CAR[0] + 1, _CAR[1] + 1)  # a car stands up to a pixel aside
+    low, right = top + high, left + wide
+    return (area[low, right] - area[top, right] - area[low, left] + area[top, left]) / (high * wide)
+
+
+@lru_cache(maxsize=3 * _LOTS)
+def _simulated(shape: tuple[int, int], noise: float, i: int) -> tuple[np.ndarray, np.ndarray, float]:
+    "Return which slots of simulated lot i are taken, its contrast and its noise."
+    slots, whole = len(_slots(shape)), np.ones(shape, bool)
+    n, taken = round(i * slots / (_LOTS - 1)), np.zeros(slots, bool)
+    taken[np.random.default_rng([71, i]).choice(slots, n, replace=False)] = True  # the draw that _draw_lot begins with
+    rel, found = _contrast(_draw_lot(n, shape, noise, np.random.default_rng([71, i])), whole)
+    return taken, rel.astype("float32"), found
 
 
 @lru_cache(maxsize=32)
-def _detection(
+def _count_moments(
     shape: tuple[int, int],
     noise: float,
     mask: bytes,  # clear pixels, packed
-) -> np.ndarray:  # (loads, 3): planted, mean counted, standard deviation
-    "Count simulated lots of several loads under a mask."
+) -> tuple[np.ndarray, np.ndarray]:  # (slots + 1,) each: mean and variance of the count for 0, 1, ... cars planted
+    "Return what the counter counts under a mask: places in closed form, its errors from simulated lots."
+    from scipy.optimize import nnls
+
     clear = np.unpackbits(np.frombuffer(mask, "uint8"), count=shape[0] * shape[1]).reshape(shape).astype(bool)
+    share = _clear_shares(clear)
+    slots, draw = len(share), _simulated if clear.size <= 2**17 else _simulated.__wrapped__  # large ones are not kept
     rows = []
-    for i, load in enumerate((0, 0.05, 0.15, 0.4, 0.7, 1)):
-        n = round(load * len(_slots(shape)))
-        lots = (_draw_lot(n, shape, noise, np.random.default_rng([71, i, s])) for s in range(18))
-        counts = [_blobs(lot, clear)[0] for lot in lots]
-        rows.append((n, np.mean(counts), np.std(counts, ddof=1)))
-    return np.array(rows)
+    for i in range(0, _LOTS, 1 if clear.all() else 2):  # under clouds the places matter most, without them the errors
+        taken, rel, found = draw(shape, noise, i)
+        rows.append((taken.sum(), _blobs(rel, clear, found) - share @ taken))
+    planted, errors = np.array(rows).T
+    powers = lambda n: np.stack([np.ones(len(n)), n / slots, (n / slots) ** 2], 1)
+    weight = 1 / (planted + 3)  # errors spread about as cars do
+    curve = np.linalg.lstsq(powers(planted) * weight[:, None] ** 0.5, errors * weight**0.5, rcond=None)[0]
+    squares = (errors - powers(planted) @ curve) ** 2 * len(rows) / (len(rows) - 3)
+    spread, _ = nnls(powers(planted) * weight[:, None], squares * weight)
+    n = np.arange(slots + 1)
+    mean = np.maximum.accumulate(n * share.mean() + powers(n) @ curve)
+    return mean, n * (1 - n / slots) * share.var(ddof=1) + (1 + 3 / len(rows)) * powers(n) @ spread
+
+
+def _posterior(
+    raw: int,  # blobs
+    mean: np.ndarray,  # (slots + 1,), from _count_moments
+    variance: np.ndarray,  # (slots + 1,)
+) -> np.ndarray:  # (slots + 1,): chance of 0, 1, ... cars, each as likely as another before one looks
+    "Return how likely each number of cars is, given what was counted."
+    from scipy.special import log_ndtr
+
+    error = np.sqrt(np.maximum(variance, 0.04))
+    low, high = (np.abs(raw - mean) - 0.5) / error, (np.abs(raw - mean) + 0.5) / error
+    logs = log_ndtr(-low) + np.log1p(-np.exp(np.minimum(log_ndtr(-high) - log_ndtr(-low), -1e-12)))
+    chance = np.exp(logs - logs.max())
+    return chance / chance.sum()
 
 # %% ../../nbs/altdata/180_satellite.ipynb #51a654a4
 def count_cars(
@@ -1092,13 +1149,11 @@ def count_cars(
     Examples
     --------
     >>> from quantlab.altdata.satellite import count_cars, synth_car_park
-    >>> from quantlab.core.plot import figure
-    >>> lot = synth_car_park(60, clouds=0.2, noise=0.1, seed=4)
-    >>> fig, ax = figure("A quarter of the lot: bright and dark cars, and a cloud", "column", "row")
-    >>> ax.imshow(lot.bands["pan"][:60, :60] // 24, cmap="gray", interpolation="nearest")
-    >>> counted = count_cars(lot)
-    >>> counted
-    Measurement(value=63.341172799762845, doubt=2.5284750379626444, note='')
+    >>> trials = [(n, clouds) for n in (5, 40, 110) for clouds in (0.0, 0.2)]
+    >>> rows = [
+    ...     (n, clouds, *count_cars(synth_car_park(n, noise=0.1, clouds=clouds, seed=4))[:2])
+    ...     for n, clouds in trials
+    ... ]
     """
     image, clear = _band(scene, band), ~scene.cloudy
     if clear.mean() < 0.1 or min(image.shape) < 24:
@@ -1106,17 +1161,15 @@ def count_cars(
         return Measurement(np.nan, np.nan, what)
     if not np.nanmedian(image) > 0:
         return Measurement(np.nan, np.nan, "the ground is black, nothing stands out against it")
-    raw, noise = _blobs(np.where(clear, image, 0.0), clear)
-    bucket = round(float(np.exp(np.round(np.log(noise) / 0.05) * 0.05)), 4)
-    planted, mean, spread = _detection(image.shape, bucket, np.packbits(clear).tobytes()).T
-    mean = np.maximum.accumulate(mean + 1e-6 * np.arange(len(mean)))
-    value = float(np.interp(raw, mean, planted))
-    at = int(np.clip(np.searchsorted(planted, value), 1, len(planted) - 1))
-    slope = (mean[at] - mean[at - 1]) / (planted[at] - planted[at - 1])
-    error = np.interp(value, planted, spread**2) ** 0.5 / max(slope, 0.05)
-    if raw > mean[-1] + 3 * spread[-1] + 3:
-        return Measurement(np.nan, np.nan, f"{raw:.0f} blobs are more than a full lot shows: another layout or scale")
-    return Measurement(value, float(np.hypot(1.04 * error, 0.5)))
+    rel, noise = _contrast(np.where(clear, image, 0.0), clear)
+    raw = _blobs(rel, clear, noise)
+    alike = round(float(np.exp(np.round(np.log(noise) / 0.1) * 0.1)), 4)  # pictures of like noise share simulations
+    mean, variance = _count_moments(image.shape, alike, np.packbits(clear).tobytes())
+    if raw > mean[-1] + 3 * variance[-1] ** 0.5 + 3:
+        return Measurement(np.nan, np.nan, f"{raw} blobs are more than a full lot shows: another layout or scale")
+    chance, cars = _posterior(raw, mean, variance), np.arange(len(mean))
+    value = float(chance @ cars)
+    return Measurement(value, float(np.hypot((chance @ (cars - value) ** 2) ** 0.5, 0.5)))
 
 # %% ../../nbs/altdata/180_satellite.ipynb #017530ca
 _DARK, _GROUND, _ROOF = 25.0, 110.0, 200.0  # counts of an 8-bit sensor

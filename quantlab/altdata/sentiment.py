@@ -19,7 +19,7 @@ import pandas as pd
 
 from .events import EVENT_COLUMNS, check_events
 from ..core.config import display_path
-from ..core.errors import ConfigError, DataError
+from ..core.errors import ConfigError, DataError, check_kind
 
 # %% ../../nbs/altdata/162_sentiment.ipynb #c646a16f
 POST_COLUMNS = [*EVENT_COLUMNS, "id", "author", "reach", "text"]
@@ -74,6 +74,8 @@ def check_posts(
     ------
     DataError
         For a missing column, a naive time, an impossible reach or tone.
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
 
     Examples
     --------
@@ -100,6 +102,7 @@ def check_posts(
     >>> posts = posts.assign(known_at=posts["event_time"], source="made", kind="post", revision=0, id=list("abcde"))
     >>> checked = check_posts(posts)
     """
+    check_kind(pd.DataFrame, posts=posts)
     missing = [name for name in POST_COLUMNS if name not in posts]
     if missing:
         raise DataError(f"posts lack the columns {', '.join(missing)}; give {', '.join(POST_COLUMNS)}")
@@ -194,6 +197,7 @@ def _vader() -> object:
 
 def _cleaned(texts: pd.Series | Sequence[str]) -> pd.Series:  # cleaned texts on the same index; NaN stays
     "Clean a series of texts; equal texts once."
+    check_kind((list, tuple, set, pd.Index, pd.Series, np.ndarray), texts=texts)
     texts = texts if isinstance(texts, pd.Series) else pd.Series(list(texts), dtype="object")
     there = texts.dropna()
     if not there.map(lambda x: isinstance(x, str)).all():
@@ -347,6 +351,7 @@ def read_lexicon(
      'positive': ['GAIN', 'STRONG'],
      'uncertainty': ['MAY']}
     """
+    check_kind((str, Path), path=path)
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"no Loughran-McDonald dictionary at {display_path(file)}; fetch the Master Dictionary CSV "
@@ -416,6 +421,8 @@ def lexicon_tone(
     ------
     DataError
         For what is no text.
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
 
     References
     ----------
@@ -452,6 +459,7 @@ def lexicon_tone(
     3   NaN        0       NaN       NaN          NaN
     4   NaN        0       NaN       NaN          NaN
     """
+    check_kind(Lexicon, lexicon=lexicon)
     clean = _cleaned(texts).fillna("")
     once = {text: _shares(text, lexicon.categories) for text in clean.unique()}
     columns = ["tone", "n_words", *lexicon.categories]

@@ -24,7 +24,7 @@ import pandas as pd
 from .events import known_next_close
 from .sentiment import check_posts, empty_posts
 from ..core.config import display_path
-from ..core.errors import ConfigError, DataError
+from ..core.errors import ConfigError, DataError, check_kind
 from ..vendors.base import Pace, TemporaryError
 from ..vendors.web import get_json, secret
 
@@ -144,7 +144,7 @@ class PostPage(NamedTuple):
     Parameters
     ----------
     rows : list[dict]
-        id, symbols, event_time (UTC), author, reach, text.
+        id, symbols, event_time (UTC), author, reach, text; over (UTC) where event_time is a day alone.
     next : object
         What the adapter asks for next; None: this was the last page.
 
@@ -161,7 +161,7 @@ class PostPage(NamedTuple):
     [2, None]
     """
 
-    rows: list[dict]  # id, symbols, event_time (UTC), author, reach, text
+    rows: list[dict]  # id, symbols, event_time (UTC), author, reach, text; over (UTC) where event_time is a day alone
     next: object  # what the adapter asks for next; None: this was the last page
 
 
@@ -180,6 +180,8 @@ _DATED = re.compile(
     r"|(?:[a-z]+, ?)?\d{1,2} (?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]* \d{4}\b",
     re.I,
 )
+_CLOCKED = re.compile(r"T\d|[ ,]+(?:at )?\d", re.I)  # what follows a day, where an hour is told
+_OVER = pd.Timedelta(hours=36)  # from a day's midnight in UTC until it has ended everywhere, at UTC-12
 _YEARS = (1900, 2200)  # of a publication
 
 
@@ -206,18 +208,56 @@ def _instant(value: object, where: str, zone: str | None = None) -> pd.Timestamp
     return at
 
 
+def _dated(value: object, where: str, zone: str | None = None) -> dict[str, pd.Timestamp]:
+    "Return a post's event_time and, where a day is all that is told, over: when that day has ended everywhere."
+    at = _instant(value, where, zone)
+    day = _DATED.match(value.strip()) if isinstance(value, str) else None
+    if day is None or _CLOCKED.match(value.strip()[day.end() :]):
+        return {"event_time": at}
+    return {"event_time": at, "over": (pd.Timestamp(day[0]).tz_localize("UTC") + _OVER).as_unit("us")}
+
+
 def _count(value: object) -> float:
     "Return a reach of zero or more; NaN for what is none."
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not np.isfinite(value):
-        return np.nan
-    return float(max(value, 0))
+    fair = isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
+    return float(max(value, 0)) if fair else np.nan
+
+# %% ../../nbs/altdata/165_social.ipynb #d02c6adc
+_KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "nothing"}
 
 
-def _listed(found: object, name: str) -> list[dict]:
+def _kind(value: object) -> str:
+    "Name what JSON holds."
+    return _KINDS.get(type(value), "a number")
+
+
+def _listed(
+    got: object,  # an answer
+    dotted: str,  # path of the list in it
+    name: str,  # of the service
+) -> list[dict]:
     "Return rows; raise TemporaryError for an answer that holds none."
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-        raise TemporaryError(f"{name} answered without a list of posts")
-    return found
+    found = _at(got, dotted)
+    odd = [row for row in found if not isinstance(row, dict)] if isinstance(found, list) else [found]
+    if not odd:
+        return found
+    came = f"{_kind(odd[0])} in the list" if isinstance(found, list) else f"{_kind(got)} with {_kind(found)}"
+    raise TemporaryError(f"{name} sent {came} at {dotted!r}, expected a list of posts there; ask again later, or "
+                         "check the address and the path")
+
+
+def _field(
+    raw: object,
+    dotted: str,  # path
+    kind: type,  # dict, list or str
+    where: str,  # for the message
+) -> object:  # None where it is not there
+    "Return a field of an answer; raise DataError for one of another kind."
+    value = _at(raw, dotted)
+    if value is not None and not isinstance(value, kind):
+        came, wanted = _kind(value), _KINDS[kind]
+        raise DataError(f"{where} has {came} at {dotted!r}, expected {wanted}; check the address, or tell the service")
+    return value
 
 # %% ../../nbs/altdata/165_social.ipynb #d86890d4
 class _Feed:
@@ -228,7 +268,13 @@ class _Feed:
     place: str  # of the mark: the name, and a hash of what is asked
 
     def _ask(self, url: str, params: dict[str, object], headers: dict[str, str] | None = None) -> object:
-        return ask_json(url, params, headers, self.attempts, self.pace, self.sleep)
+        "Ask for a document; name the service in what is raised."
+        try:
+            return ask_json(url, params, headers, self.attempts, self.pace, self.sleep)
+        except TemporaryError as error:
+            raise TemporaryError(f"{self.name}: {error}", error.wait) from None
+        except DataError as error:
+            raise DataError(f"{self.name}: {error}") from None
 
     def _keep(self, per_second: float, attempts: int, sleep: Callable[[float], None]) -> None:
         if not per_second > 0 or attempts < 1:
@@ -240,15 +286,18 @@ class _Feed:
 
     def _same_host(self, where: object) -> str | None:
         "Return the address of a next page; raise DataError for one at another host."
-        if not where:
+        if where is None or where == "" or where is False:
             return None
+        what = repr(where[:80]) if isinstance(where, str) else _kind(where)
         try:
-            there = urlsplit(str(where))
+            there = urlsplit(where) if isinstance(where, str) else None
         except ValueError:
-            raise DataError(f"{self.name} names a next page {str(where)[:80]!r}, no address") from None
+            there = None
+        if there is None:
+            raise DataError(f"{self.name} names as next page {what}, no address; expected one, or nothing") from None
         if there[:2] != urlsplit(self.url)[:2]:
             raise DataError(f"{self.name} names a next page at {there.netloc!r}; the key is not sent there")
-        return str(where)
+        return where
 
     def page(self, token: object) -> PostPage:
         """Return one page.
@@ -390,16 +439,16 @@ class CryptoPanic(_Feed):
         ConfigError
             Where it is not set (see secret).
         DataError
+            "{where} has {came} at {dotted}, expected {wanted}; check the address, or tell the service"
             "{shown}, which is no time with its day; {advice}"
             "{shown}, which is no time ({__name__}); {advice}"
             For none, or one without a day or zone.
-            "{shown}, without a time zone; name it with zone="
         """
         params = {"auth_token": secret("CRYPTOPANIC_API_KEY")}
         first = {"currencies": ",".join(self.symbols), "public": "true"}
         where = self._same_host(token) or f"{self.url}/posts/"
         got = self._ask(where, params | ({} if token else first))
-        rows = [self._row(raw) for raw in _listed(_at(got, "results"), self.name)]
+        rows = [self._row(raw) for raw in _listed(got, "results", self.name)]
         return PostPage(rows, self._without_key(self._same_host(_at(got, "next"))))
 
     def _without_key(self, where: str | None) -> str | None:
@@ -411,17 +460,17 @@ class CryptoPanic(_Feed):
         return path + ("?" + "&".join(kept) if kept else "")
 
     def _row(self, raw: dict) -> dict:
-        codes = [_at(one, "code") for one in (raw.get("currencies") or raw.get("instruments") or [])]
-        votes = raw.get("votes") if isinstance(raw.get("votes"), dict) else {}
-        counts = [votes.get(name) for name in ("liked", "positive", "important")]
-        liked = [v for v in counts if not np.isnan(_count(v))]
+        where = f"post {_plain(raw.get('id'))} of {self.name}"
+        named = [_field(raw, name, list, where) for name in ("currencies", "instruments")]
+        codes = [_field(one, "code", str, where) for one in named[0] or named[1] or []]
+        counts = [_count(_at(raw, f"votes.{name}")) for name in ("liked", "positive", "important")]
+        liked = [v for v in counts if not np.isnan(v)]
         texts = [_plain(raw.get(name)) for name in ("title", "description")]
         return {
             "id": _plain(raw.get("id")), "symbols": [self.symbols[c] for c in codes if c in self.symbols],
-            "event_time": _instant(raw.get("published_at"), f"post {_plain(raw.get('id'))} of {self.name}"),
-            "author": _at(raw, "source.domain") or None, "reach": float(sum(liked)) if liked else np.nan,
+            "author": _field(raw, "source.domain", str, where) or None, "reach": float(sum(liked)) if liked else np.nan,
             "text": " ".join(t for t in texts if t),
-        }  # fmt: skip
+        } | _dated(raw.get("published_at"), where)  # fmt: skip
 
 # %% ../../nbs/altdata/165_social.ipynb #2fe02a9b
 class Reddit(_Feed):
@@ -493,27 +542,26 @@ class Reddit(_Feed):
         ConfigError
             Where it is not set (see secret).
         DataError
+            "{where} has {came} at {dotted}, expected {wanted}; check the address, or tell the service"
             "{shown}, which is no time with its day; {advice}"
             "{shown}, which is no time ({__name__}); {advice}"
             For none, or one without a day or zone.
-            "{shown}, without a time zone; name it with zone="
         """
         headers = {"Authorization": f"Bearer {secret('REDDIT_TOKEN')}", "User-Agent": "quantlab"}
         params = {"limit": 100} | ({"after": token} if token else {})
         got = self._ask(f"{self.url}/r/{self.subreddit}/new", params, headers)
-        children = _listed(_at(got, "data.children"), self.name)
-        return PostPage([self._row(child.get("data") or {}) for child in children], _at(got, "data.after") or None)
+        rows = [_field(child, "data", dict, f"a post of {self.name}") for child in _listed(got, "data.children", self.name)]
+        return PostPage([self._row(row or {}) for row in rows], _field(got, "data.after", str, self.name) or None)
 
     def _row(self, raw: dict) -> dict:
         text = " ".join(t for t in (_plain(raw.get("title")), _plain(raw.get("selftext"))) if t)
         words = {word.strip("$.,:;!?()").lower() for word in text.split()}
         named = _plain(raw.get("name") or raw.get("id"))
+        author = _field(raw, "author", str, f"post {named} of {self.name}")
         return {
             "id": named, "symbols": sorted({s for word, s in self.symbols.items() if word in words}),
-            "event_time": _instant(raw.get("created_utc"), f"post {named} of {self.name}"),
-            "author": raw.get("author") if raw.get("author") != "[deleted]" else None,
-            "reach": _count(raw.get("score")), "text": text,
-        }  # fmt: skip
+            "author": author if author != "[deleted]" else None, "reach": _count(raw.get("score")), "text": text,
+        } | _dated(raw.get("created_utc"), f"post {named} of {self.name}")  # fmt: skip
 
 # %% ../../nbs/altdata/165_social.ipynb #fd3f0dcc
 class JsonFeed(_Feed):
@@ -640,8 +688,9 @@ class JsonFeed(_Feed):
         """
         headers = {"Authorization": f"Bearer {secret(self.key)}"} if self.key else None
         got = self._ask(self._same_host(token) or self.url, {}, headers)
-        found = _listed(_at(got, self.rows), self.name)
-        return PostPage([self._row(raw) for raw in found], self._same_host(_at(got, self.next_page or "")))
+        found = _listed(got, self.rows, self.name)
+        after = self._same_host(_at(got, self.next_page)) if self.next_page else None
+        return PostPage([self._row(raw) for raw in found], after)
 
     def _row(self, raw: dict) -> dict:
         value = {name: _at(raw, dotted) for name, dotted in self.fields.items()}
@@ -654,10 +703,8 @@ class JsonFeed(_Feed):
         author, text = value.get("author"), _plain(value["text"])
         return {
             "id": _plain(value["id"]), "symbols": [_plain(s) for s in symbols if s and text.strip()],
-            "event_time": _instant(value["event_time"], where, self.zone),
-            "author": _plain(author) if author else None,
-            "reach": _count(value.get("reach")), "text": text,
-        }  # fmt: skip
+            "author": _plain(author) if author else None, "reach": _count(value.get("reach")), "text": text,
+        } | _dated(value["event_time"], where, self.zone)  # fmt: skip
 
 # %% ../../nbs/altdata/165_social.ipynb #05769843
 _TABLES = """
@@ -689,7 +736,8 @@ def _put(store: sqlite3.Connection, source: str, symbol: str, row: dict, seen: i
     if last and last[3] == row["text"]:
         return "known"
     revision, event_time = (last[0] + 1, last[1]) if last else (0, min(published, seen))
-    known = max(seen, last[2]) if last else event_time if backfill else seen
+    readable = min(seen, _micros(row.get("over", row["event_time"])))  # a day alone: at its end, or when it was seen
+    known = max(seen, last[2]) if last else readable if backfill else seen
     reach = None if np.isnan(row["reach"]) else row["reach"]
     values = (source, row["id"], symbol, revision, event_time, seen, known, int(backfill), row["author"], reach)
     store.execute(f"insert into posts values ({','.join('?' * 11)})", (*values, row["text"]))
@@ -743,7 +791,7 @@ class Inbox:
     def add(
         self,
         source: str,  # name of the service
-        rows: Sequence[dict],  # id, symbols, event_time, author, reach, text; from an adapter's page
+        rows: Sequence[dict],  # of an adapter's page: id, symbols, event_time, author, reach, text; over of a day alone
         seen: pd.Timestamp,  # when they were read, UTC
         backfill: bool = False,  # True: take the service's word that they were readable when published
         mark: tuple | None = None,  # place, reached, top (microseconds), token: stored with the rows, or not at all
@@ -755,7 +803,7 @@ class Inbox:
         source : str
             Name of the service.
         rows : Sequence[dict]
-            id, symbols, event_time, author, reach, text; from an adapter's page.
+            Of an adapter's page: id, symbols, event_time, author, reach, text; over of a day alone.
         seen : pd.Timestamp
             When they were read, UTC.
         backfill : bool, default False
@@ -897,7 +945,7 @@ def collect_posts(
     feed: _Feed,  # an adapter
     inbox: Inbox,  # that keeps them
     now: Callable[[], pd.Timestamp],  # the clock, UTC; asked after each page
-    backfill: bool = False,  # True: known_at is the publication time
+    backfill: bool = False,  # True: known_at is the publication time, the end of the day where a day alone is told
     overlap: float = 24.0,  # hours that are read again below the mark, to see edits
     since: pd.Timestamp | None = None,  # UTC: older posts end a pass; None: the service's own end
 ) -> dict[str, int]:  # new, revised, known, pages
@@ -912,7 +960,7 @@ def collect_posts(
     now : Callable[[], pd.Timestamp]
         The clock, UTC; asked after each page.
     backfill : bool, default False
-        True: known_at is the publication time.
+        True: known_at is the publication time, the end of the day where a day alone is told.
     overlap : float, default 24.0
         Hours that are read again below the mark, to see edits.
     since : pd.Timestamp | None, default None
@@ -925,6 +973,8 @@ def collect_posts(
 
     Raises
     ------
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
     DataError
         "the instant {at} says no time zone; give one such as 2024-03-04 14:00+00:00"
 
@@ -949,6 +999,9 @@ def collect_posts(
     >>> whole = inbox.read(sources=[feed.name])
     >>> {"after the kill": part, "after the next call": len(whole), "asked again": last["known"]}
     """
+    check_kind(_Feed, feed=feed)
+    check_kind(Inbox, inbox=inbox)
+    check_kind(Callable, now=now)
     told = {"new": 0, "revised": 0, "known": 0, "pages": 0}
     reached, top, token = inbox.mark(feed.place)
     for resume in ([json.loads(token)] if token else []) + [None]:
@@ -1096,6 +1149,7 @@ def read_posts(
     DataError
         For a missing column or zone, a broken line, or a date without closes.
     ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
         "{...} ends with {suffix}; name a .csv, .parquet or .jsonl file"
 
     Examples
@@ -1114,6 +1168,7 @@ def read_posts(
     0 2024-03-04 20:59:00+00:00   AAPL  row0  late but today
     1 2024-03-04 21:01:00+00:00   AAPL  row1        too late
     """
+    check_kind((str, Path), file=file)
     file = Path(file)
     raw = _table(file).reset_index(drop=True)
     missing = [c for c in ("symbol", "event_time", "text") if c not in raw]

@@ -27,7 +27,7 @@ from .social import CryptoPanic, Inbox, JsonFeed, Reddit, collect_posts, read_po
 from .stac import Stac, stored_scenes
 from ..core.cache import remember
 from ..core.config import path, root, setting
-from ..core.errors import ConfigError, QuantlabError
+from ..core.errors import ConfigError, QuantlabError, check_kind
 from ..data.calendar import schedule
 
 # %% ../../nbs/altdata/190_sources.ipynb #a672e599
@@ -96,6 +96,7 @@ def inbox_file(
     >>> work.cleanup()
     >>> refused
     """
+    check_kind(str, name=name)
     if not name.replace("_", "").isalnum():
         raise ConfigError(f"data.posts: lake:{name} is no inbox; write lake:posts")
     return path("data", "lake") / "altdata" / f"{name}.sqlite"
@@ -173,6 +174,9 @@ def source_posts(
     >>> work.cleanup()
     >>> refused
     """
+    check_kind(str, source=source)
+    check_kind(pd.Series, closes=closes)
+    check_kind((list, tuple, pd.Index), symbols=symbols)
     names = sorted(symbols)
     if source == "synth":
         return synth_posts(closes, names, 0.5, seed=SYNTH_SEED).posts
@@ -249,6 +253,8 @@ def posts_by_bar(
     2021-05-14 20:00:00+00:00 ETHUSDT  55.044 -0.057  0.217  1.462
                               SOLUSDT  65.417 -0.141  0.218  1.289
     """
+    check_kind(str, source=source, calendar=calendar)
+    check_kind(pd.MultiIndex, index=index)
     closes, names = _closes(pd.DatetimeIndex(index.unique("date")), calendar), list(index.unique("symbol"))
     posts = source_posts(source, closes, names)
     if posts.empty or not event_coverage(posts, closes)["inside"]:
@@ -387,6 +393,7 @@ def read_sources(
     ... \"\"\")
     >>> made = read_sources(listed)
     """
+    check_kind((Path, type(None)), file=file)
     if file is None:
         if not (named := str(setting("altdata", "sources"))):
             raise ConfigError("no source is configured; write a YAML file and name it in [altdata] sources")
@@ -540,10 +547,9 @@ def _scenes(one: SceneSource, folder: Path, now: Callable[[], pd.Timestamp]) -> 
     "Fetch the pictures of one search."
     api, start = _catalogue(one)
     items = api.search(one.collections, one.bbox, start, now())
-    here = lambda: sum(1 for file in (folder / one.name).rglob("*") if file.is_file())
-    before = here()
-    fetched = api.download(items, folder / one.name, one.assets)
-    return here() - before, len(fetched) - (here() - before)
+    new: list[str] = []
+    rows = api.download(items, folder / one.name, one.assets, new.append)
+    return len(new), len(rows) - len(new)
 
 
 def ingest_sources(
@@ -573,10 +579,10 @@ def ingest_sources(
     Raises
     ------
     ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
         At once, DataError at the end for what failed (see watch_filings).
         "posts: a json feed needs name, url, rows and fields; see nbs/altdata/165_social.ipynb"
         When absent or malformed (see setting).
-        Where there is none, DataError for a file that is no call (see read_transcripts).
     DataError
         For no session, ConfigError for no calendar (see session_closes).
 
@@ -638,6 +644,7 @@ def ingest_sources(
     again   mine    0      6
     again   gone    0      0
     """
+    check_kind(Sources, sources=sources)
     steps, rows = list(_steps(sources, lake or path("data", "lake"), now)), []
     for done, (name, ask) in enumerate(steps):
         progress(done, len(steps), name)
@@ -678,6 +685,7 @@ def stored_summary(
     Raises
     ------
     ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
         For an address (see path).
     DataError
         As read_store does (see stored_filings).
@@ -697,6 +705,7 @@ def stored_summary(
                            last
     0 2024-01-05 12:00:00+00:00
     """
+    check_kind((Path, type(None)), lake=lake)
     lake = lake or path("data", "lake")
     frames = [Inbox(file).read() for file in sorted((lake / "altdata").glob("*.sqlite")) if _is_inbox(file)]
     frames += [stored_filings(lake / "filings")] if (lake / "filings").is_dir() else []

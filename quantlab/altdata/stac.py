@@ -26,6 +26,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import Request, build_opener
 
 import pandas as pd
+from filelock import FileLock, Timeout
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from .satellite import _utc
@@ -55,13 +56,13 @@ class StacAsset:
     >>> from pathlib import Path
     >>> from quantlab.altdata.satellite import synth_car_park, write_raster
     >>> from quantlab.altdata.stac import StacAsset
-    >>> counts, delays = [50, 70, 90, 60, 30], [1, 2, 9, 1, 3]
+    >>> counts, delays = [30, 45, 60, 40, 15], [1, 2, 9, 1, 3]
     >>> folder = tempfile.TemporaryDirectory()
     >>> work = Path(folder.name)
     >>> taken = pd.date_range("2021-03-02 16:30", periods=5, freq="7D", tz="UTC")
     >>> features = []
     >>> for i, (n, late) in enumerate(zip(counts, delays, strict=True)):
-    ...     raw = write_raster(synth_car_park(n, seed=i), work / f"{i}.tif", "uint8").read_bytes()
+    ...     raw = write_raster(synth_car_park(n, shape=(84, 84), seed=i), work / f"{i}.tif", "uint8").read_bytes()
     ...     features.append(
     ...         {
     ...             "type": "Feature",
@@ -113,13 +114,13 @@ class StacItem:
     >>> from pathlib import Path
     >>> from quantlab.altdata.satellite import synth_car_park, write_raster
     >>> from quantlab.altdata.stac import StacAsset, StacItem
-    >>> counts, delays = [50, 70, 90, 60, 30], [1, 2, 9, 1, 3]
+    >>> counts, delays = [30, 45, 60, 40, 15], [1, 2, 9, 1, 3]
     >>> folder = tempfile.TemporaryDirectory()
     >>> work = Path(folder.name)
     >>> taken = pd.date_range("2021-03-02 16:30", periods=5, freq="7D", tz="UTC")
     >>> features = []
     >>> for i, (n, late) in enumerate(zip(counts, delays, strict=True)):
-    ...     raw = write_raster(synth_car_park(n, seed=i), work / f"{i}.tif", "uint8").read_bytes()
+    ...     raw = write_raster(synth_car_park(n, shape=(84, 84), seed=i), work / f"{i}.tif", "uint8").read_bytes()
     ...     features.append(
     ...         {
     ...             "type": "Feature",
@@ -404,8 +405,23 @@ def _read_table(folder: Path) -> pd.DataFrame:
         raise DataError(f"{_TABLE} of the store is damaged ({type(error).__name__}); delete it and download") from None
 
 
+@contextmanager
+def _alone(folder: Path, timeout: float = 1800.0) -> Iterator[None]:  # timeout: seconds
+    "Keep other processes out of a store; raise TemporaryError where one stays for longer."
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=timeout)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise TemporaryError(f"another process has been fetching into {folder.name} for {timeout:g} s") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _list_scenes(folder: Path, new: pd.DataFrame) -> None:
-    "Merge rows into the list of a store, the later row of a file in place of the earlier."
+    "Merge rows into the list of a store that one holds alone, the later row of a file in place of the earlier."
     if new.empty:
         return
     whole = pd.concat([_read_table(folder), new]).drop_duplicates("path", keep="last")
@@ -451,13 +467,13 @@ def stored_scenes(
     >>> from pathlib import Path
     >>> from quantlab.altdata.satellite import synth_car_park, write_raster
     >>> from quantlab.altdata.stac import StacAsset, _check_file, stored_scenes
-    >>> counts, delays = [50, 70, 90, 60, 30], [1, 2, 9, 1, 3]
+    >>> counts, delays = [30, 45, 60, 40, 15], [1, 2, 9, 1, 3]
     >>> folder = tempfile.TemporaryDirectory()
     >>> work = Path(folder.name)
     >>> taken = pd.date_range("2021-03-02 16:30", periods=5, freq="7D", tz="UTC")
     >>> features = []
     >>> for i, (n, late) in enumerate(zip(counts, delays, strict=True)):
-    ...     raw = write_raster(synth_car_park(n, seed=i), work / f"{i}.tif", "uint8").read_bytes()
+    ...     raw = write_raster(synth_car_park(n, shape=(84, 84), seed=i), work / f"{i}.tif", "uint8").read_bytes()
     ...     features.append(
     ...         {
     ...             "type": "Feature",
@@ -496,6 +512,7 @@ class _Store(_Host):
         items: Sequence[StacItem],  # from search
         folder: str | Path,  # of the store, made if it is not there
         assets: Sequence[str],  # names of the files wanted of each item
+        fetched: Callable[[str], None] = lambda path: None,  # called with each path that was not there yet
     ) -> pd.DataFrame:  # item, collection, asset, event_time, known_at, path (in the folder), bytes
         """Fetch what is not there yet, list it; raise DataError for a file that is not what the catalogue says.
 
@@ -507,6 +524,8 @@ class _Store(_Host):
             Of the store, made if it is not there.
         assets : Sequence[str]
             Names of the files wanted of each item.
+        fetched : Callable[[str], None], default lambda path: None
+            Called with each path that was not there yet.
 
         Returns
         -------
@@ -518,6 +537,7 @@ class _Store(_Host):
         DataError
             For a file that is not what the catalogue says.
         TemporaryError
+            "another process has been fetching into {name} for {timeout} s"
             "{shown} did not answer whole ({error})"
             "{where} ended after {count} of {length} bytes"
 
@@ -534,14 +554,18 @@ class _Store(_Host):
         try:
             for path, (item, name) in plan.items():
                 file, where = Path(folder) / path, f"item {item.name[:60]}, asset {name[:40]}"
-                if file.is_file():
-                    _check_file(file, item.assets[name], f"{where}, on the disk,")
-                else:
-                    self._fetch(item.assets[name], file, where)
+                with _alone(Path(folder)):  # another process may fetch the same
+                    if file.is_file():
+                        _check_file(file, item.assets[name], f"{where}, on the disk,")
+                    else:
+                        self._fetch(item.assets[name], file, where)
+                        fetched(path)
                 times = (item.acquired, item.published)
                 rows.append((item.name, item.collection, name, *times, path, file.stat().st_size))
         finally:  # what was fetched before a failure is listed too
-            _list_scenes(Path(folder), _scene_table(rows))
+            if rows:
+                with _alone(Path(folder)):
+                    _list_scenes(Path(folder), _scene_table(rows))
         return _scene_table(rows)
 
     def _plan(self, items: Sequence[StacItem], assets: Sequence[str]) -> dict[str, tuple[StacItem, str]]:

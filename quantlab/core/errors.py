@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['QuantlabError', 'PanelError', 'DataError', 'ConfigError', 'LeakError', 'LimitBreach', 'ReportError', 'RunError',
-           'show_error']
+           'show_error', 'check_kind']
 
 # %% ../../nbs/core/000_errors.ipynb #6ad9263c
 from collections.abc import Callable
@@ -198,13 +198,40 @@ def show_error(
 
     Examples
     --------
-    >>> from quantlab.core.errors import DataError, show_error
-    >>> def refuse():
-    ...     raise DataError("price -3.2 of ACME on 2020-01-02 is not positive; mend the file")
-    >>> assert show_error(refuse).startswith("DataError: price -3.2")
+    >>> from quantlab.core.errors import check_kind, show_error
+    >>> show_error(lambda: check_kind((int, float), share=0.5, n="many"))
     """
     try:
         call()
     except QuantlabError as error:
         return f"{type(error).__name__}: {error}"
     raise AssertionError("expected a QuantlabError, but the call succeeded")
+
+# %% ../../nbs/core/000_errors.ipynb #baf739f6
+def check_kind(
+    kinds: type | tuple[type, ...],  # what is taken
+    **values: object,  # arguments by name
+) -> None:
+    """Raise ConfigError naming the first argument that is of another kind.
+
+    Parameters
+    ----------
+    kinds : type | tuple[type, ...]
+        What is taken.
+    **values : object
+        Arguments by name.
+
+    Raises
+    ------
+    ConfigError
+        Its message names the first argument that is of another kind.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import check_kind, show_error
+    >>> show_error(lambda: check_kind((int, float), share=0.5, n="many"))
+    """
+    for name, value in values.items():
+        if not isinstance(value, kinds):
+            taken = " or ".join(one.__name__.replace("NoneType", "None") for one in (kinds if isinstance(kinds, tuple) else (kinds,)))
+            raise ConfigError(f"{name} is {str(value)[:40]!r}, a {type(value).__name__}; give a {taken}")

@@ -11,7 +11,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from ..core.errors import ConfigError, PanelError
+from ..core.errors import ConfigError, PanelError, check_kind
 from ..core.panel import grid, to_wide
 from .base import PRESENT, Feature
 
@@ -29,6 +29,7 @@ def _chosen(
     column: str = "revision",
 ) -> pd.DataFrame:  # checked, of one kind
     "Check what a feature of events is made from; raise ConfigError for another column or a lookback below 1."
+    check_kind((str, type(None)), kind=kind)
     from quantlab.altdata.events import check_events  # brings the exchanges' calendars
 
     checked = check_events(events)

@@ -629,9 +629,9 @@ def _outline(
     body: str,  # HTML of a notebook
 ) -> dict[str, object]:  # title (text), body (without its title, with anchors), contents
     "Take a page apart: what stands above it, what leads into it, and the rest."
-    first = re.search(r"<h1[^>]*>(.*?)</h1>", body, re.S)
-    body, contents = _contents(body.replace(first[0], "", 1) if first else body)
-    title = html.unescape(re.sub(r"<[^>]+>", "", first[1])) if first else "Report"
+    named = re.findall(r"<h1[^>]*>(.*?)</h1>", body, re.S)  # the template's own, and after it what it says of its run
+    body, contents = _contents(re.sub(r"<h1[^>]*>.*?</h1>", "", body, flags=re.S))
+    title = html.unescape(re.sub(r"<[^>]+>", "", named[-1])).strip() if named else "Report"
     return {"title": title, "body": body, "contents": contents}
 
 # %% ../../nbs/report/820_run.ipynb #070dd0cb

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, stdtr, stdtrit
 
-from ..core.errors import ConfigError, DataError
+from ..core.errors import ConfigError, DataError, check_kind
 from ..core.panel import check_panel, to_wide
 from ..core.time import check_zones
 
@@ -170,6 +170,7 @@ def _unusable(placed: pd.DataFrame, fits: pd.DataFrame, abnormal: np.ndarray, le
 
 def _check_span(name: str, span: Sequence[int]) -> tuple[int, int]:
     "Return first and last session of a span; raise ConfigError for what is none."
+    check_kind((tuple, list), span=span)
     if len(span) != 2 or any(not isinstance(s, (int, np.integer)) for s in span) or span[0] > span[1]:
         raise ConfigError(f"{name} is {span!r}; give its first and last session from the event, such as (-1, 1)")
     return int(span[0]), int(span[1])
@@ -238,6 +239,10 @@ def abnormal_returns(
     0 2017-03-01   AAPL  short estimation span: 28 returns, it takes 100
     1 2019-05-17   AAPL   overlaps an event of its own 2 sessions before
     """
+    check_kind((pd.DataFrame, pd.Series), returns=returns)
+    check_kind(pd.Series, market=market)
+    check_kind(pd.DataFrame, events=events)
+    check_kind((int, np.integer), least=least)
     first, last = _check_span("event_span", event_span)
     start, end = _check_span("estimation", estimation)
     if end >= first or model not in ("market", "adjusted") or least < 10:
@@ -446,6 +451,8 @@ def event_tests(
     [-1, 1]  0.0493  0.0180   9.7992   9.8823  2.7559  0.0155
     [0, 5]   0.0194  0.0306   2.2776   2.9061  0.8104  0.4313
     """
+    check_kind(AbnormalReturns, measured=measured)
+    check_kind((tuple, list), spans=spans)
     sessions, rows, kept = measured.sessions, measured.used["row"].to_numpy(), {}
     whole = np.isfinite(measured.abnormal)
 

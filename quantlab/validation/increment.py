@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from ..core.errors import ConfigError, DataError
+from ..core.errors import ConfigError, DataError, check_kind
 from ..core.panel import check_panel, grid
 from ..core.time import check_zones
 from .deflate import dsr
@@ -448,6 +448,10 @@ def increment(
     >>> hundred.reason
     'p 0.3942 is above 0.05; an IC below 0.0369 would not be seen, 0.01 would matter'
     """
+    check_kind(pd.Series, score=score, y=y, t1=t1)
+    check_kind((pd.DataFrame, pd.Series), base=base)
+    check_kind((int, float, np.number), smallest=smallest, level=level)
+    check_kind((int, np.integer), n_trials=n_trials, past=past, draws=draws)
     sound = smallest > 0 and 0 < level < 1 and min(n_trials, past) >= 1 and draws >= 19
     if within not in ("date", "symbol") or not sound:
         raise ConfigError(

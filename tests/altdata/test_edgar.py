@@ -314,9 +314,15 @@ def test_a_server_that_is_not_there(server, naps):
 )
 def test_a_bad_ticker_is_refused_before_anything_is_asked(server, reader, tmp_path, ticker):
     for tickers in (ticker, ["DIS", ticker]):
-        with pytest.raises(ConfigError, match="is no ticker and no CIK"):
+        with pytest.raises(ConfigError, match="is no ticker and no CIK|no ticker is given"):
             watch_filings(tickers, tmp_path, reader=reader)
     assert server.asked == []
+
+
+@pytest.mark.parametrize("none", ["", " , ", [], ()])
+def test_an_empty_list_says_that_no_ticker_is_given_and_how_one_is(none):
+    with pytest.raises(ConfigError, match="^no ticker is given; name one or more, or CIKs: DIS, BRK-B, 1001039$"):
+        watch_list(none)
 
 
 def test_the_watch_list():
@@ -482,6 +488,33 @@ def test_what_is_no_submission_is_a_data_error(body, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", None)  # the parser asks nobody
     with pytest.raises(DataError):
         parse_submission(body, "FDX")
+
+
+@pytest.mark.slow  # it loads edgartools in a process of its own
+def test_edgartools_leaves_nothing_in_the_home_and_no_variable_behind(tmp_path):
+    (tmp_path / "body.txt").write_bytes(submission(name_of(1)))
+    program = (
+        "import os, pathlib\nfrom quantlab.altdata.edgar import parse_submission\n"
+        f"body, before = pathlib.Path({str(tmp_path / 'body.txt')!r}).read_bytes(), dict(os.environ)\n"
+        "assert parse_submission(body, 'FDX')['items'] == '2.02,9.01' and dict(os.environ) == before\n"
+        "os.environ['EDGAR_CACHE_DIR'] = os.environ['HOME'] + '/mine'\n"
+        "parse_submission(body, 'FDX'), print(os.environ['EDGAR_CACHE_DIR'])\n"
+    )
+    (home := tmp_path / "home").mkdir()
+    told = {name: value for name, value in os.environ.items() if not name.startswith("EDGAR_")} | {"HOME": str(home)}
+    told |= {"TMPDIR": str(tmp_path), "PYTHONPATH": str(root())}
+    done = subprocess.run([sys.executable, "-c", program], env=told, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.strip() == f"{home}/mine", done.stderr
+    assert {path.name for path in home.iterdir()} <= {"mine"} and not list(tmp_path.glob("edgartools-*"))
+
+
+def test_the_variables_of_edgartools_are_as_before_after_a_call_that_fails(monkeypatch):
+    monkeypatch.setenv("EDGAR_LOCAL_DATA_DIR", "/mine")
+    monkeypatch.setenv("EDGAR_CACHE_DIR", "")
+    with pytest.raises(KeyError), edgar._not_at_home():
+        inside = os.environ["EDGAR_LOCAL_DATA_DIR"], os.environ["EDGAR_CACHE_DIR"]
+        raise KeyError
+    assert inside[0] == "/mine" and inside[1] and os.environ["EDGAR_CACHE_DIR"] == ""
 
 
 def test_without_edgartools_the_extra_is_named(monkeypatch):

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pandas as pd
 import pytest
 
+from quantlab.altdata import stac as stac_module
 from quantlab.altdata.stac import Stac, StacAsset, StacItem, stored_scenes
 from quantlab.core.config import root
 from quantlab.core.errors import ConfigError, DataError
@@ -288,7 +289,7 @@ def item(href, name="s1", size=None, checksum=None, published="2021-03-03", coll
 
 def stored(folder):
     files = [f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()]
-    return sorted(f for f in files if not f.endswith("items.json"))
+    return sorted(f for f in files if not f.endswith(("items.json", ".lock")))
 
 
 def test_a_file_is_fetched_once_checked_and_kept(serve, tmp_path):
@@ -504,6 +505,50 @@ def test_a_damaged_list_is_refused_before_anything_is_asked(serve, tmp_path, con
         with pytest.raises(DataError, match="items.json of the store is damaged"):
             call()
     assert len(service.requests) == 1
+
+
+def test_two_processes_fetch_each_file_of_a_store_once_and_list_all(serve, tmp_path):
+    bodies = {f"/files/{i}.tif": bytes([i]) * (100_000 + i) for i in range(8)}
+    both = threading.Barrier(2, timeout=60)
+
+    def answer(path, body, number):
+        if path != "/search":
+            time.sleep(0.05)  # long enough for the other one to come by
+            return 200, {}, bodies[path]
+        if not (body or {}).get("token"):
+            both.wait()  # neither begins before the other
+        return pages([feature(i) for i in range(8)], 4)(path, body, number)
+
+    service = serve(answer)
+    code = f"""
+import sys
+from quantlab.altdata.stac import Stac
+stac, new = Stac({service.url!r}, per_second=1000), []
+items = stac.search(["lots"], {BOX}, *{SPAN})
+assert len(items) == 8
+rows = stac.download(items[:6] if sys.argv[1] == "first" else items[2:], {str(tmp_path)!r}, ["pan"], new.append)
+print(len(rows), len(new))
+"""
+    env = os.environ | {"PYTHONPATH": str(root())}
+    children = [
+        subprocess.Popen([sys.executable, "-c", code, which], cwd=root(), env=env, stdout=subprocess.PIPE, text=True)
+        for which in ("first", "second")
+    ]
+    said = [child.communicate(timeout=120)[0].split() for child in children]
+    assert [child.returncode for child in children] == [0, 0]
+    assert [rows for rows, _ in said] == ["6", "6"] and sum(int(new) for _, new in said) == 8
+    asked = [r for r in service.requests if "files" in r]
+    assert sorted(asked) == [f"GET /files/{i}.tif" for i in range(8)]  # none twice
+    listed = stored_scenes(tmp_path)
+    assert stored(tmp_path) == sorted(listed["path"]) and len(listed) == 8
+    for one in listed.itertuples():
+        assert (tmp_path / one.path).read_bytes() == bodies[f"/files/{one.item[1:]}.tif"]
+
+
+def test_a_store_that_another_process_holds_is_said(tmp_path):
+    with stac_module._alone(tmp_path), pytest.raises(TemporaryError, match="another process"):
+        with stac_module._alone(tmp_path, 0.1):
+            pass
 
 
 def test_a_collection_does_not_take_the_place_of_the_list(serve, tmp_path):

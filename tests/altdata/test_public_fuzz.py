@@ -1,0 +1,132 @@
+"""The rooms of events and texts: whatever stands in the place of an argument, the answer is a result or our own error."""
+
+import inspect
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from quantlab.altdata import calls, edgar, event_audit, events, filings, planted, sentiment, social, sources
+from quantlab.core.errors import QuantlabError
+from quantlab.features import events as features
+from quantlab.validation import events as studies
+from quantlab.validation import increment as added
+
+DAYS = pd.bdate_range("2024-01-02", periods=40, unit="us").difference(pd.DatetimeIndex(["2024-01-15", "2024-02-19"]))
+NAMES = ["A", "B", "C", "D"]
+
+
+@lru_cache(maxsize=1)
+def world():
+    rng = np.random.default_rng(0)
+    closes = events.session_closes(DAYS)
+    posts = planted.synth_posts(closes, NAMES, 1.0).posts
+    report = posts[["event_time", "known_at", "symbol", "source"]].iloc[:60]
+    told = report.assign(kind="report", revision=0, id=[f"r{n}" for n in range(60)], eps=rng.normal(size=60))
+    index = pd.MultiIndex.from_product([DAYS, NAMES], names=["date", "symbol"])
+    score, y = (pd.Series(rng.normal(0, 0.01, len(index)), index) for _ in range(2))
+    wide = pd.DataFrame(rng.normal(0, 0.01, (len(DAYS), 4)), DAYS, NAMES)
+    first = pd.DataFrame({"date": DAYS[20:22], "symbol": ["A", "B"]})
+    turns = calls.split_call("Jane Roe -- Chief Executive Officer\nA good year.\nJo Doe -- Analyst\nWhy?")
+    at = pd.Timestamp("2024-01-05", tz="UTC")
+    make = lambda frame: events.event_panel(frame, closes, "eps")
+    return {
+        "closes": closes, "posts": posts, "events": told, "index": index, "score": score, "y": y, "wide": wide,
+        "first": first, "turns": turns, "call": [calls.Transcript("A", at, at, "a", turns)], "make": make,
+        "t1": pd.Series(index.get_level_values(0), index), "market": wide.mean(axis=1),
+        "filings": filings.sample_filings().head(3), "lexicon": sentiment.Lexicon(
+            {"positive": frozenset(["GOOD"]), "negative": frozenset(["BAD"])}
+        ),
+        "measured": studies.abnormal_returns(wide, wide.mean(axis=1), first, (-1, 1), (-18, -3), least=10),
+    }  # fmt: skip
+
+
+TABLE = {
+    events.check_events: {"events": "events", "name": ...}, events.session_closes: {"dates": DAYS},
+    events.event_sessions: {"known_at": lambda w: w["events"]["known_at"], "closes": "closes"},
+    events.event_coverage: {"events": "events", "closes": "closes"},
+    events.known_next_close: {"dates": DAYS[:3], "closes": "closes"},
+    events.current_events: {"events": "events", "as_of": pd.Timestamp("2024-02-01", tz="UTC")},
+    events.restated: {"events": "events"},
+    events.event_panel: {"events": "events", "closes": "closes", "columns": lambda w: "eps"},
+    event_audit.audit_events: {"make": "make", "events": "events", "closes": "closes", "cuts": lambda w: 2},
+    event_audit.check_event_times: {"events": "events"},
+    filings.filing_items: {"text": lambda w: "Item 2.02 Results"}, filings.check_filings: {"filings": "filings"},
+    filings.acceptance_time: {"text": lambda w: "20240207160533"}, filings.filing_events: {"filings": "filings"},
+    filings.filing_lag: {"period": lambda w: w["filings"]["period"], "filed": lambda w: w["filings"]["filed"]},
+    filings.read_filings: {"source": lambda w: "none.zip", "symbols": lambda w: {"1": "A"}},
+    edgar.watch_list: {"tickers": lambda w: "DIS"}, edgar.read_store: {"store": lambda w: "none"},
+    edgar.stored_filings: {"store": lambda w: "none"}, edgar.company_ciks: {"reader": lambda w: None},
+    edgar.filing_list: {"reader": lambda w: None, "cik": lambda w: "1"},
+    edgar.parse_submission: {"body": lambda w: b"", "symbol": lambda w: "A"},
+    edgar.watch_filings: {"tickers": lambda w: "F_X", "store": lambda w: "none"},
+    sentiment.check_posts: {"posts": "posts"}, sentiment.clean_text: {"text": lambda w: "x"},
+    sentiment.vader_tone: {"texts": lambda w: ["good"]}, sentiment.read_lexicon: {"path": lambda w: "none.csv"},
+    sentiment.lexicon_tone: {"texts": lambda w: ["good"], "lexicon": "lexicon"},
+    calls.split_call: {"text": lambda w: "Jane Roe -- Chief Executive Officer\nA good year."},
+    calls.call_tone: {"turns": "turns", "lexicon": "lexicon"}, calls.call_events: {"calls": "call"},
+    calls.read_transcript: {"file": lambda w: "none.txt", "closes": "closes"},
+    calls.read_transcripts: {"folder": lambda w: "none"},
+    planted.sample_posts: {"symbols": lambda w: ["AAPL"]},
+    planted.hidden_mood: {"sessions": DAYS, "symbols": lambda w: NAMES, "ahead": "y", "lead": lambda w: 0.3},
+    planted.planted_texts: {"moods": lambda w: np.zeros(3)},
+    planted.synth_posts: {"closes": "closes", "symbols": lambda w: NAMES, "per_session": lambda w: 0.1},
+    planted.reword: {"text": lambda w: "a b c", "share": lambda w: 0.5, "rng": lambda w: np.random.default_rng(0)},
+    planted.bot_campaign: {"closes": "closes", "session": lambda w: DAYS[3], "symbol": lambda w: "A", "n": lambda w: 5},
+    planted.genuine_burst: {"closes": "closes", "session": lambda w: DAYS[3], "symbol": lambda w: "A", "n": lambda w: 5},
+    planted.plant: {"posts": "posts", "planted": "posts"},
+    social.ask_json: {"url": lambda w: "ftp://x", "params": lambda w: {}},
+    social.read_posts: {"file": lambda w: "none.csv", "closes": "closes"},
+    social.collect_posts: {"feed": lambda w: None, "inbox": lambda w: None, "now": lambda w: None},
+    sources.inbox_file: {"name": lambda w: "posts"}, sources.read_sources: {"file": lambda w: Path("none.yaml")},
+    sources.source_posts: {"source": lambda w: "synth", "closes": "closes", "symbols": lambda w: NAMES},
+    sources.posts_by_bar: {"source": lambda w: "none.csv", "index": "index", "calendar": lambda w: "XNYS"},
+    sources.ingest_sources: {"sources": lambda w: sources.Sources()}, sources.stored_summary: {"lake": lambda w: Path("none")},
+    features.event_count: {"events": "events", "lookback": lambda w: 5, "kind": lambda w: "report"},
+    features.days_since_event: {"events": "events", "lookback": lambda w: 5, "kind": lambda w: "report"},
+    features.event_value: {"events": "events", "column": lambda w: "eps", "half_life": lambda w: 3.0},
+    features.text_tone: {"lookback": lambda w: 5}, features.text_posts: {"lookback": lambda w: 5},
+    studies.abnormal_returns: {
+        "returns": "wide", "market": "market", "events": "first", "event_span": lambda w: (-1, 1),
+        "estimation": lambda w: (-18, -3), "least": lambda w: 10,
+    },
+    studies.event_tests: {"measured": "measured", "spans": lambda w: ((0, 1),)},
+    added.increment: {"score": "score", "base": "score", "y": "y", "t1": "t1", "past": lambda w: 5, "draws": lambda w: 19},
+}  # fmt: skip
+
+
+def wrong():
+    other = pd.DataFrame({"a": [1.0, 2.0]}, pd.date_range("2024-01-01", periods=2, tz="Asia/Tokyo"))
+    return {"None": None, "3": 3, "x": "x", "no frame": pd.DataFrame(), "another index": other}
+
+
+def value_of(told):
+    return world()[told] if isinstance(told, str) else told(world()) if callable(told) else told
+
+
+CASES = [
+    (function, name, odd) for function, table in TABLE.items() for name, told in table.items() if told is not ...
+    for odd in wrong()
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("function", "name", "odd"), CASES, ids=lambda x: getattr(x, "__name__", str(x)))
+def test_a_wrong_argument_is_a_result_or_one_of_our_errors(function, name, odd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {key: value_of(told) for key, told in TABLE[function].items() if told is not ...}
+    try:
+        function(**(given | {name: wrong()[odd]}))
+    except QuantlabError as error:
+        assert len(str(error)) > 20
+
+
+ROOMS = (events, event_audit, filings, edgar, sentiment, calls, planted, social, sources, features, studies, added)
+PLAIN = {"empty_posts", "edgar_identity", "sample_filings", "build_sample_posts", "store_filing"}
+
+
+def test_no_public_function_of_these_rooms_is_left_out():
+    public = {x for room in ROOMS for name in room.__all__ if name not in PLAIN and inspect.isfunction(x := getattr(room, name))}
+    left = {one.__name__ for one in public if inspect.isfunction(one)} - {one.__name__ for one in TABLE}
+    assert not left
