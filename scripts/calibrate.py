@@ -49,7 +49,7 @@ from scipy.stats import beta, ks_2samp, norm, ttest_1samp
 
 from quantlab.altdata.events import event_sessions, session_closes
 from quantlab.altdata.planted import bot_campaign, genuine_burst, plant, synth_posts
-from quantlab.altdata.robust import robust_score
+from quantlab.altdata.robust import post_votes, tone_score
 from quantlab.altdata.satellite import _contrast, _count_moments, _posterior, _simulated, count_cars, synth_car_park
 from quantlab.altdata.sentiment import check_posts, vader_tone
 from quantlab.core.cache import content_hash
@@ -109,6 +109,7 @@ CAMPAIGNS = {  # of a thousand posts
     "30 % reworded, 50 templates, attack": {"share": 0.3, "templates": 50, "mood": -2},
     "30 % reworded, 20 templates, 1,000 accounts": {"share": 0.3, "templates": 20, "accounts": 1000},
 }  # fmt: skip
+CAPS = (1, 2, 3, 4, 6)  # of author_votes; 4 was chosen on seeds 0 to 3
 TICKERS = {"XOM": "looked at", "BAC": "looked at", "GE": "untouched", "KO": "untouched"}
 FILERS = {
     "1001039": "DIS", "100493": "TSN", "1000180": "SNDK", "1001250": "EL", "1048911": "FDX", "1002047": "NTAP",
@@ -712,42 +713,86 @@ def increment_rates(found: list[list]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def tones_of(texts: pd.Series, known: dict) -> pd.Series:
+    "Read each text once."
+    new = pd.Series([text for text in texts.unique() if text not in known], dtype="str")
+    known.update(zip(new, vader_tone(new), strict=True))
+    return texts.map(known).astype("float64")
+
+
 def planted_moves(crowd: str, posts: pd.DataFrame, closes: pd.Series, days: dict) -> list[list]:
     "Plant campaigns and bursts on a day for each seed; return what they move, in deviations of the clean score."
-    known = {}
+    known, symbol, found = {}, posts["symbol"].iloc[0], []
 
-    def read(texts: pd.Series) -> pd.Series:
-        new = pd.Series([text for text in texts.unique() if text not in known], dtype="str")
-        known.update(zip(new, vader_tone(new), strict=True))
-        return texts.map(known).astype("float64")
+    def votes(posts: pd.DataFrame) -> pd.DataFrame:
+        made = post_votes(posts, closes)
+        return made.assign(tone=tones_of(made["text"], known))
 
-    def score(posts: pd.DataFrame) -> pd.Series:
-        return robust_score(posts, closes, read)["tone"].droplevel("symbol")
+    def score(votes: pd.DataFrame) -> pd.Series:
+        return tone_score(votes, closes)["tone"].droplevel("symbol")
 
     def plain(posts: pd.DataFrame) -> pd.Series:
-        return read(posts["text"]).groupby(event_sessions(posts["known_at"], closes)).mean()
+        return tones_of(posts["text"], known).groupby(event_sessions(posts["known_at"], closes)).mean()
 
-    clean, simple, symbol, found = score(posts), plain(posts), posts["symbol"].iloc[0], []
+    alone, simple = votes(posts), plain(posts)
+    clean = score(alone)
     for seed, day in days.items():
         for kind, options in CAMPAIGNS.items():
-            planted = plant(posts, bot_campaign(closes, day, symbol, seed=seed, **options))
+            planted = votes(plant(posts, bot_campaign(closes, day, symbol, seed=seed, **options)))
             moved = (score(planted) - clean) / clean.std()
-            found.append([crowd, kind, seed, abs(moved[day]), moved.drop(day).abs().max(), np.nan])
+            found.append([crowd, kind, seed, abs(moved[day]), moved.drop(day).abs().max(), *[np.nan] * 3])
+        told, moves, base = {}, {}, simple.get(day, 0.0)
         for mood in (2.0, -2.0):
-            planted = plant(posts, genuine_burst(closes, day, symbol, mood=mood, seed=seed))
-            told, base = (score(planted) - clean)[day], simple.get(day, 0.0)
-            if abs(plain(planted)[day] - base) > simple.std() / 2:  # the crowd is not of the burst's mood already
-                found.append([crowd, "burst", seed, np.nan, np.nan, told / (plain(planted)[day] - base)])
+            burst = genuine_burst(closes, day, symbol, mood=mood, seed=seed)
+            both = plant(posts, burst)
+            made = votes(both)
+            own = made[made["text"].isin(burst["text"]) & (made["session"] == day)]
+            honest = pd.concat([alone, own.assign(vote=own["age_vote"] * own["reach_vote"])])
+            told[mood], moves[mood] = (score(made) - clean)[day], plain(both)[day] - base
+            heard = abs(moves[mood]) > simple.std() / 2  # the crowd is not of the burst's mood already
+            share = told[mood] / moves[mood] if heard else np.nan
+            kept = told[mood] / (score(honest) - clean)[day]
+            found.append([crowd, "burst", seed, np.nan, np.nan, kept, share, np.nan])
+        span = (told[2.0] - told[-2.0]) / (moves[2.0] - moves[-2.0])
+        found.append([crowd, "burst for and against", seed, *[np.nan] * 4, span])
     return found
 
 
-def robust_moves(seeds: int) -> pd.DataFrame:
-    "Measure the robust score among made-up posts, with and without names, and recorded tweets."
+def clean_changes(posts: pd.DataFrame, closes: pd.Series, loud: object) -> list[list]:
+    "Return by cap [cap, changes of the score by its defences, what one loud author moves on his session]."
+    known, found, symbol = {}, [], posts["symbol"].iloc[0]
+
+    def score(votes: pd.DataFrame) -> pd.Series:
+        return tone_score(votes.assign(tone=tones_of(votes["text"], known)), closes)["tone"].droplevel("symbol")
+
+    alone = post_votes(posts, closes)
+    bare = score(alone.assign(vote=alone["age_vote"] * alone["reach_vote"]))
+    shouting = plant(posts, genuine_burst(closes, loud, symbol, n=1000, seed=7).assign(author="loud"))
+    for cap in CAPS:
+        clean = score(post_votes(posts, closes, cap=cap))
+        shouted = score(post_votes(shouting, closes, cap=cap))
+        found.append([cap, ((bare - clean) / clean.std()).abs(), abs(shouted[loud] - clean[loud]) / clean.std()])
+    return found
+
+
+def clean_rates(crowd: str, found: list[list]) -> list[dict]:
+    "Return by cap the median and the 95th percentile of the changes, and the largest 95th percentile of a crowd."
+    rows = []
+    for cap, part in pd.DataFrame(found, columns=["cap", "changes", "loud"]).groupby("cap", sort=False):
+        days, worst = np.concatenate([*part["changes"]]), max(np.quantile(x, 0.95) for x in part["changes"])
+        told = {"crowd": crowd, "cap": cap, "median": np.median(days), "q95": np.quantile(days, 0.95), "worst": worst}
+        rows.append(told | {"loud": part["loud"].mean()})
+    return rows
+
+
+def robust_moves(seeds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "Measure the robust score among made-up posts, with and without names, and recorded tweets: moves, clean days."
     sessions = sample_bars("AAPL", "2023-02-01", "2023-04-28").index.unique("date")
-    closes, found = session_closes(sessions), []
+    closes, found, quiet = session_closes(sessions), [], []
     for seed in range(FIRST, FIRST + seeds):
         posts, day = synth_posts(closes, ["A"], per_session=20, seed=seed).posts, {seed: sessions[25 + seed % 30]}
         found += planted_moves("made up", posts, closes, day)
+        quiet += clean_changes(posts, closes, *day.values())
         nameless = posts.assign(author=np.nan, reach=np.nan)
         found += planted_moves("made up, without names", nameless, closes, day)
     file = stocknet.folder() / "stocknet_tweets_2014_2015.parquet"
@@ -761,12 +806,13 @@ def robust_moves(seeds: int) -> pd.DataFrame:
         some = range(FIRST, FIRST + seeds // 10)
         days = {seed: closes.index[np.random.default_rng(seed).integers(60, len(closes) - 20)] for seed in some}
         found += planted_moves(f"tweets, {symbol} ({known})", posts, closes, days)
-    table = pd.DataFrame(found, columns=["crowd", "kind", "seed", "day", "other", "share"])
+    table = pd.DataFrame(found, columns=["crowd", "kind", "seed", "day", "other", "kept", "share", "span"])
     by = table.assign(below=table["share"] < 0.8).groupby(["crowd", "kind"], sort=False)
     day, other, share = by["day"], by["other"], by["share"]
     told = {"n": by.size(), "mean": day.mean(), "q95": day.quantile(0.95), "max": day.max(), "other_max": other.max()}
-    told |= {"share_mean": share.mean(), "share_min": share.min(), "share_below": by["below"].sum()}
-    return pd.DataFrame(told).reset_index()
+    told |= {"kept": by["kept"].min(), "share_mean": share.mean(), "share_min": share.min()}
+    told |= {"share_n": share.count(), "share_below": by["below"].sum(), "span_min": by["span"].min()}
+    return pd.DataFrame(told).reset_index(), pd.DataFrame(clean_rates("made up", quiet))
 
 
 def chunk(first: int, last: int, folder: Path, world: Callable[[int], list[list]]) -> list[list]:
@@ -883,10 +929,12 @@ def main(*words: str) -> None:
     if "stocknet" in chosen:
         stocknet.measure(console)
     if "robust" in chosen:
-        table = robust_moves(asked or CROWDS)
+        table, quiet = robust_moves(asked or CROWDS)
         if (asked or CROWDS) == CROWDS:
-            store("robust.json", {"seeds": CROWDS, "first": FIRST}, table)
-        console.print(table.round(3).to_string())
+            rates_of, clean = (json.loads(part.round(6).to_json(orient="records")) for part in (table, quiet))
+            content = {"about": {"seeds": CROWDS, "first": FIRST}, "rates": rates_of, "clean": clean}
+            write(root() / "bench" / "results" / "robust.json", content)
+        console.print(table.round(3).to_string(), quiet.round(3).to_string(), sep="\n")
     if "satellite" in chosen:
         code = [car_parks, LOT_NOISE, LOT_CLOUDS, synth_car_park, count_cars, _contrast, _posterior]
         code += [getattr(made, "__wrapped__", made) for made in (_simulated, _count_moments)]

@@ -423,7 +423,7 @@ def stranger_votes(
 # %% ../../nbs/altdata/166_robust.ipynb #681f961a
 def author_votes(
     votes: pd.DataFrame,  # by post: session, symbol, author, vote
-    cap: float = 1.0,  # votes of an author on a symbol in a session
+    cap: float = 4.0,  # votes of an author on a symbol in a session
 ) -> pd.Series:  # by post; scaled down where an author has more than the cap
     """Hold an author to his vote; raise ConfigError for a cap of nothing.
 
@@ -431,7 +431,7 @@ def author_votes(
     ----------
     votes : pd.DataFrame
         By post: session, symbol, author, vote.
-    cap : float, default 1.0
+    cap : float, default 4.0
         Votes of an author on a symbol in a session.
 
     Returns
@@ -455,7 +455,7 @@ def author_votes(
     >>> pair = pd.DataFrame(
     ...     {"session": day, "symbol": "AAPL", "author": ["ann", "ann", None, None], "vote": [1.0, 0.5, 1, 1]}
     ... )
-    >>> assert np.allclose(author_votes(pair), [2 / 3, 1 / 3, 1, 1])
+    >>> assert np.allclose(author_votes(pair, cap=1), [2 / 3, 1 / 3, 1, 1])
     """
     if not cap > 0:
         raise ConfigError(f"cap is {cap}; give a number of votes above 0")
@@ -554,7 +554,7 @@ def post_votes(
     lookback: int = 5,  # of near_copies, sessions
     tolerance: float = 10.0,  # of copy_votes
     burst: float = 3.0,  # of stranger_votes
-    cap: float = 1.0,  # of author_votes
+    cap: float = 4.0,  # of author_votes
     half_life: float = 1.0,  # of age_votes, days
 ) -> pd.DataFrame:  # by post inside closes, in order of known_at: session, symbol, the single votes, and vote
     """Weigh every post by all that is known at the close of its session.
@@ -573,7 +573,7 @@ def post_votes(
         Of copy_votes.
     burst : float, default 3.0
         Of stranger_votes.
-    cap : float, default 1.0
+    cap : float, default 4.0
         Of author_votes.
     half_life : float, default 1.0
         Of age_votes, days.

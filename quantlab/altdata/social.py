@@ -219,8 +219,9 @@ def _dated(value: object, where: str, zone: str | None = None) -> dict[str, pd.T
 
 def _count(value: object) -> float:
     "Return a reach of zero or more; NaN for what is none."
-    fair = isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
-    return float(max(value, 0)) if fair else np.nan
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not -1e300 < value < 1e300:
+        return np.nan
+    return max(float(value), 0.0)
 
 # %% ../../nbs/altdata/165_social.ipynb #d02c6adc
 _KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "nothing"}
@@ -239,7 +240,7 @@ def _listed(
     "Return rows; raise TemporaryError for an answer that holds none."
     found = _at(got, dotted)
     odd = [row for row in found if not isinstance(row, dict)] if isinstance(found, list) else [found]
-    if not odd:
+    if isinstance(found, list) and not odd:
         return found
     came = f"{_kind(odd[0])} in the list" if isinstance(found, list) else f"{_kind(got)} with {_kind(found)}"
     raise TemporaryError(f"{name} sent {came} at {dotted!r}, expected a list of posts there; ask again later, or "
@@ -256,7 +257,8 @@ def _field(
     value = _at(raw, dotted)
     if value is not None and not isinstance(value, kind):
         came, wanted = _kind(value), _KINDS[kind]
-        raise DataError(f"{where} has {came} at {dotted!r}, expected {wanted}; check the address, or tell the service")
+        remedy = "check the address, or tell the service"
+        raise DataError(f"{where} has {came} at {dotted!r}, expected {wanted}; {remedy}")
     return value
 
 # %% ../../nbs/altdata/165_social.ipynb #d86890d4
@@ -290,11 +292,12 @@ class _Feed:
             return None
         what = repr(where[:80]) if isinstance(where, str) else _kind(where)
         try:
-            there = urlsplit(where) if isinstance(where, str) else None
+            if not isinstance(where, str):
+                raise ValueError("no text")
+            there = urlsplit(where)
         except ValueError:
-            there = None
-        if there is None:
-            raise DataError(f"{self.name} names as next page {what}, no address; expected one, or nothing") from None
+            said = f"{self.name} names as next page {what}, no address; expected one, or nothing"
+            raise DataError(said) from None
         if there[:2] != urlsplit(self.url)[:2]:
             raise DataError(f"{self.name} names a next page at {there.netloc!r}; the key is not sent there")
         return where
@@ -439,7 +442,7 @@ class CryptoPanic(_Feed):
         ConfigError
             Where it is not set (see secret).
         DataError
-            "{where} has {came} at {dotted}, expected {wanted}; check the address, or tell the service"
+            "{where} has {came} at {dotted}, expected {wanted}; {remedy}"
             "{shown}, which is no time with its day; {advice}"
             "{shown}, which is no time ({__name__}); {advice}"
             For none, or one without a day or zone.
@@ -468,7 +471,8 @@ class CryptoPanic(_Feed):
         texts = [_plain(raw.get(name)) for name in ("title", "description")]
         return {
             "id": _plain(raw.get("id")), "symbols": [self.symbols[c] for c in codes if c in self.symbols],
-            "author": _field(raw, "source.domain", str, where) or None, "reach": float(sum(liked)) if liked else np.nan,
+            "author": _field(raw, "source.domain", str, where) or None,
+            "reach": float(sum(liked)) if liked else np.nan,
             "text": " ".join(t for t in texts if t),
         } | _dated(raw.get("published_at"), where)  # fmt: skip
 
@@ -542,7 +546,7 @@ class Reddit(_Feed):
         ConfigError
             Where it is not set (see secret).
         DataError
-            "{where} has {came} at {dotted}, expected {wanted}; check the address, or tell the service"
+            "{where} has {came} at {dotted}, expected {wanted}; {remedy}"
             "{shown}, which is no time with its day; {advice}"
             "{shown}, which is no time ({__name__}); {advice}"
             For none, or one without a day or zone.
@@ -550,7 +554,8 @@ class Reddit(_Feed):
         headers = {"Authorization": f"Bearer {secret('REDDIT_TOKEN')}", "User-Agent": "quantlab"}
         params = {"limit": 100} | ({"after": token} if token else {})
         got = self._ask(f"{self.url}/r/{self.subreddit}/new", params, headers)
-        rows = [_field(child, "data", dict, f"a post of {self.name}") for child in _listed(got, "data.children", self.name)]
+        children = _listed(got, "data.children", self.name)
+        rows = [_field(child, "data", dict, f"a post of {self.name}") for child in children]
         return PostPage([self._row(row or {}) for row in rows], _field(got, "data.after", str, self.name) or None)
 
     def _row(self, raw: dict) -> dict:

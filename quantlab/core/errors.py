@@ -233,5 +233,6 @@ def check_kind(
     """
     for name, value in values.items():
         if not isinstance(value, kinds):
-            taken = " or ".join(one.__name__.replace("NoneType", "None") for one in (kinds if isinstance(kinds, tuple) else (kinds,)))
+            each = kinds if isinstance(kinds, tuple) else (kinds,)
+            taken = " or ".join(one.__name__.replace("NoneType", "None") for one in each)
             raise ConfigError(f"{name} is {str(value)[:40]!r}, a {type(value).__name__}; give a {taken}")

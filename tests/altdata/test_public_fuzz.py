@@ -1,4 +1,4 @@
-"""The rooms of events and texts: whatever stands in the place of an argument, the answer is a result or our own error."""
+"""The rooms of events and texts: an argument of another kind gives a result or our own error."""
 
 import inspect
 from functools import lru_cache
@@ -74,8 +74,10 @@ TABLE = {
     planted.planted_texts: {"moods": lambda w: np.zeros(3)},
     planted.synth_posts: {"closes": "closes", "symbols": lambda w: NAMES, "per_session": lambda w: 0.1},
     planted.reword: {"text": lambda w: "a b c", "share": lambda w: 0.5, "rng": lambda w: np.random.default_rng(0)},
-    planted.bot_campaign: {"closes": "closes", "session": lambda w: DAYS[3], "symbol": lambda w: "A", "n": lambda w: 5},
-    planted.genuine_burst: {"closes": "closes", "session": lambda w: DAYS[3], "symbol": lambda w: "A", "n": lambda w: 5},
+    planted.bot_campaign: {"closes": "closes", "session": lambda w: DAYS[3], "symbol": lambda w: "A",
+                            "n": lambda w: 5},
+    planted.genuine_burst: {"closes": "closes", "session": lambda w: DAYS[3], "symbol": lambda w: "A",
+                            "n": lambda w: 5},
     planted.plant: {"posts": "posts", "planted": "posts"},
     social.ask_json: {"url": lambda w: "ftp://x", "params": lambda w: {}},
     social.read_posts: {"file": lambda w: "none.csv", "closes": "closes"},
@@ -83,7 +85,8 @@ TABLE = {
     sources.inbox_file: {"name": lambda w: "posts"}, sources.read_sources: {"file": lambda w: Path("none.yaml")},
     sources.source_posts: {"source": lambda w: "synth", "closes": "closes", "symbols": lambda w: NAMES},
     sources.posts_by_bar: {"source": lambda w: "none.csv", "index": "index", "calendar": lambda w: "XNYS"},
-    sources.ingest_sources: {"sources": lambda w: sources.Sources()}, sources.stored_summary: {"lake": lambda w: Path("none")},
+    sources.ingest_sources: {"sources": lambda w: sources.Sources()},
+    sources.stored_summary: {"lake": lambda w: Path("none")},
     features.event_count: {"events": "events", "lookback": lambda w: 5, "kind": lambda w: "report"},
     features.days_since_event: {"events": "events", "lookback": lambda w: 5, "kind": lambda w: "report"},
     features.event_value: {"events": "events", "column": lambda w: "eps", "half_life": lambda w: 3.0},
@@ -93,7 +96,8 @@ TABLE = {
         "estimation": lambda w: (-18, -3), "least": lambda w: 10,
     },
     studies.event_tests: {"measured": "measured", "spans": lambda w: ((0, 1),)},
-    added.increment: {"score": "score", "base": "score", "y": "y", "t1": "t1", "past": lambda w: 5, "draws": lambda w: 19},
+    added.increment: {"score": "score", "base": "score", "y": "y", "t1": "t1", "past": lambda w: 5,
+                      "draws": lambda w: 19},
 }  # fmt: skip
 
 
@@ -127,6 +131,11 @@ PLAIN = {"empty_posts", "edgar_identity", "sample_filings", "build_sample_posts"
 
 
 def test_no_public_function_of_these_rooms_is_left_out():
-    public = {x for room in ROOMS for name in room.__all__ if name not in PLAIN and inspect.isfunction(x := getattr(room, name))}
+    public = {
+        x
+        for room in ROOMS
+        for name in room.__all__
+        if name not in PLAIN and inspect.isfunction(x := getattr(room, name))
+    }
     left = {one.__name__ for one in public if inspect.isfunction(one)} - {one.__name__ for one in TABLE}
     assert not left

@@ -84,7 +84,7 @@ def test_whatever_stands_anywhere_in_an_answer_it_is_read_or_refused_in_the_name
     ("mine", ("meta", "next"), 0, "mine names as next page a number"),
     ("reddit_coins", ("data", "after"), [1], "reddit_coins has a list at 'data.after', expected a text"),
     ("reddit_coins", ("data", "children", 0, "data"), [1], "has a list at 'data', expected an object"),
-    ("cryptopanic", ("results", 0, "currencies"), 3, "post 1 of cryptopanic has a number at 'currencies', expected a li"),
+    ("cryptopanic", ("results", 0, "currencies"), 3, "post 1 of cryptopanic has a number at 'currencies', expected a"),
     ("cryptopanic", ("results", 0, "currencies", 0, "code"), [], "has a list at 'code', expected a text"),
     ("cryptopanic", ("results", 0, "source", "domain"), {}, "has an object at 'source.domain', expected a text"),
 ])  # fmt: skip

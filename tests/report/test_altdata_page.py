@@ -21,8 +21,8 @@ def own(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("wrong", "says"), [
     ({"text": "no/such.csv"}, "no/such.csv does not exist"),
-    ({"text": "synht"}, "expected one of synth, planted, sample, filings, lake:NAME or a file such as posts.csv; did you"
-     " mean 'synth'?"),
+    ({"text": "synht"}, "expected one of synth, planted, sample, filings, lake:NAME or a file such as posts.csv; did "
+     "you mean 'synth'?"),
     ({"text": "FILING"}, "did you mean 'filings'?"),
     ({"text": ""}, "parameter text is '', expected one of synth"),
     ({"start": "2013-13-01"}, "2013-13-01"),
@@ -45,7 +45,8 @@ def test_what_the_page_cannot_judge_is_refused_before_a_kernel_starts(wrong, say
 
 
 @pytest.mark.parametrize(("text", "title"), [
-    ("synth", "Altdata: synth"), ("lake:mine", "Altdata: lake mine"), ("data/my_posts_x.csv", "Altdata: my_posts_x.csv"),
+    ("synth", "Altdata: synth"), ("lake:mine", "Altdata: lake mine"),
+    ("data/my_posts_x.csv", "Altdata: my_posts_x.csv"),
 ])  # fmt: skip
 def test_the_title_of_the_page_names_the_text_that_was_judged(text, title):
     from nbconvert.filters import markdown2html
