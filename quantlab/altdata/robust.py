@@ -322,7 +322,7 @@ def usual_counts(
 
           vote  stranger_vote  author_vote  age_vote  reach_vote
     1206  0.98            1.0          1.0       1.0        0.98
-    1207  0.45            1.0          0.5       1.0        0.89
+    1207  0.89            1.0          1.0       1.0        0.89
     1208  1.22            1.0          1.0       1.0        1.22
     """
     own = (told["copies"] == 1).groupby([told["session"], told["symbol"]]).sum().unstack("symbol")
@@ -620,7 +620,7 @@ def post_votes(
 
           vote  stranger_vote  author_vote  age_vote  reach_vote
     1206  0.98            1.0          1.0       1.0        0.98
-    1207  0.45            1.0          0.5       1.0        0.89
+    1207  0.89            1.0          1.0       1.0        0.89
     1208  1.22            1.0          1.0       1.0        1.22
     """
     posts = check_posts(posts)
