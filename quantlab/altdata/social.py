@@ -402,10 +402,10 @@ class CryptoPanic(_Feed):
     >>> got.rows[0]
     {'id': '7',
      'symbols': ['ETHUSDT'],
-     'event_time': Timestamp('2024-03-04 15:00:00+0000', tz='UTC'),
      'author': 'news.example',
      'reach': 4.0,
-     'text': 'ETH upgrade ships'}
+     'text': 'ETH upgrade ships',
+     'event_time': Timestamp('2024-03-04 15:00:00+0000', tz='UTC')}
     """
 
     def __init__(

@@ -58,15 +58,9 @@ class ConfigError(QuantlabError):
 
     Examples
     --------
-    >>> from quantlab.commands.new_commands import new_app
-    >>> from quantlab.core.errors import ConfigError
-    >>> from typer.testing import CliRunner
-    >>> refused = [
-    ...     CliRunner().invoke(new_app, words).exception
-    ...     for words in (["polcy", "x"], ["factor", "json"], ["model", "slope"])
-    ... ]
-    >>> assert all(isinstance(error, ConfigError) for error in refused)
-    >>> [str(error) for error in refused]
+    >>> from quantlab.core.errors import check_kind, show_error
+    >>> show_error(lambda: check_kind((int, float), share=0.5, n="many"))
+    "ConfigError: n is 'many', a str; give a int or float"
     """
 
 
@@ -200,6 +194,7 @@ def show_error(
     --------
     >>> from quantlab.core.errors import check_kind, show_error
     >>> show_error(lambda: check_kind((int, float), share=0.5, n="many"))
+    "ConfigError: n is 'many', a str; give a int or float"
     """
     try:
         call()
@@ -230,6 +225,7 @@ def check_kind(
     --------
     >>> from quantlab.core.errors import check_kind, show_error
     >>> show_error(lambda: check_kind((int, float), share=0.5, n="many"))
+    "ConfigError: n is 'many', a str; give a int or float"
     """
     for name, value in values.items():
         if not isinstance(value, kinds):
