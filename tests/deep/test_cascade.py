@@ -12,9 +12,9 @@ from scipy.special import expit, logit
 from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars
-from quantlab.models import cascade
+from quantlab.deep import cascade
+from quantlab.deep.cascade import Cascade, ConvEncoder, KernelEncoder, inner_folds, return_paths
 from quantlab.models.base import check_model
-from quantlab.models.cascade import Cascade, ConvEncoder, KernelEncoder, inner_folds, return_paths
 from quantlab.validation.scores import rank_ic
 
 SMALL = dict(purge=2, n_kernels=12, blocks=4)
