@@ -241,8 +241,9 @@ class _ConvNet(BaseEstimator):
         epochs: int = 40,  # passes at most
         seed: int = 7,  # of the first weights and of the order of the rows
         purge: int = 2,  # sessions of the panel from a decision to the end of its label
+        patience: int | None = 4,  # passes without a better one before the end; None: all passes, the last is kept
     ):
-        self.channels, self.epochs, self.seed, self.purge = channels, epochs, seed, purge
+        self.channels, self.epochs, self.seed, self.purge, self.patience = channels, epochs, seed, purge, patience
 
     def _inputs(self, paths: np.ndarray) -> np.ndarray:  # [n, 2, window]: shape, log volatility
         shape, size = _shape(paths)
@@ -257,7 +258,7 @@ class _ConvNet(BaseEstimator):
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * self.channels, 3))
 
 # %% ../../nbs/deep/490_cascade.ipynb #138f986a
-_PATIENCE, _HELD_OUT, _ROWS = 4, 0.2, 512  # passes without a better one; share of the dates; rows of a step
+_HELD_OUT, _ROWS = 0.2, 512  # share of the dates, the last ones; rows of a step
 
 
 def _train_net(
@@ -265,26 +266,25 @@ def _train_net(
     loss: Callable,  # (torch.nn.functional, output, target) -> loss by row
     data: tuple,  # inputs [n, ...], targets [n, m], weight [n] or None
     index: pd.MultiIndex,  # (date, symbol) of the rows, dates in order
-    epochs: int,
-    seed: int,
-    purge: int,
+    told: _ConvNet,  # or another estimator with epochs, patience, seed and purge
 ) -> tuple[object, list[float]]:  # the net of the best pass; the loss on the dates held out, by pass
     "Train a small net until later dates, which are past too, gain nothing; the same bits each time."
-    learn, watch = hold_out(index, _HELD_OUT, purge)
+    learn, watch = hold_out(index, _HELD_OUT, told.purge)
+    patience = told.epochs if told.patience is None else told.patience
     weight = np.ones(len(index)) if data[2] is None else data[2] / data[2].mean()
     best, losses = {}, []
-    with deterministic_torch(seed) as torch:
+    with deterministic_torch(told.seed) as torch:
         x, y, w = (torch.from_numpy(np.array(part, dtype="float32")) for part in (*data[:2], weight))
         net, by_row = build(torch.nn), partial(loss, torch.nn.functional)
         steps = torch.optim.Adam(net.parameters(), lr=5e-3, weight_decay=1e-4)
-        while len(losses) < epochs and len(losses) - np.argmin(losses or [0]) <= _PATIENCE:
+        while len(losses) < told.epochs and len(losses) - np.argmin(losses or [0]) <= patience:
             for rows in torch.randperm(learn.stop).split(_ROWS):
                 steps.zero_grad()
                 (by_row(net.train()(x[rows]), y[rows]) * w[rows]).mean().backward()
                 steps.step()
             said = torch.from_numpy(_ask_net(net, x[watch].numpy())).float()
             losses.append(float((by_row(said, y[watch]) * w[watch]).mean()))
-            if losses[-1] == min(losses):
+            if told.patience is None or losses[-1] == min(losses):
                 best = {name: value.clone() for name, value in net.state_dict().items()}
         if not np.isfinite(losses).all():
             raise DataError(f"a net's loss is {losses[-1]} after pass {len(losses)}; check y and the features' sizes")
@@ -331,6 +331,8 @@ class ConvEncoder(_ConvNet):
         Of the first weights and of the order of the rows.
     purge : int, default 2
         Sessions of the panel from a decision to the end of its label.
+    patience : int | None, default 4
+        Passes without a better one before the end; None: all passes, the last is kept.
 
     Examples
     --------
@@ -340,8 +342,8 @@ class ConvEncoder(_ConvNet):
     >>> from quantlab.core.plot import COLORS, figure
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.deep.cascade import ConvEncoder, _targets, _train_net, return_paths
-    >>> from unittest.mock import patch
+    >>> from quantlab.deep.cascade import ConvEncoder, _ConvNet, _targets, _train_net, return_paths
+    >>> from unittest.mock import MagicMock, patch
     >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "PFE", "WMT"], start="2012-01-01", end="2013-12-31"))
     >>> paths = return_paths(bars["close"], 20)
     >>> day = paths.index.unique("date")[40]
@@ -360,9 +362,13 @@ class ConvEncoder(_ConvNet):
     ...     [pd.bdate_range("2020-01-01", periods=100, unit="us"), [f"S{i:02d}" for i in range(40)]],
     ...     names=["date", "symbol"],
     ... )
+    >>> layers = MagicMock()
+    >>> _ConvNet(channels=4)._build(layers)
     >>> with patch.dict("sys.modules", {"torch": None}):
-    ...     refused = show_error(lambda: _train_net(None, None, (noise, made_y, None), made, 1, 7, 1))
-    >>> net = ConvEncoder(purge=1).fit(noise[:3000], _targets(made_y[:3000]), made[:3000])
+    ...     refused = show_error(lambda: _train_net(None, None, (noise, made_y, None), made, _ConvNet()))
+    >>> net, again = (
+    ...     ConvEncoder(8, purge=1).fit(noise[:3000], _targets(made_y[:3000]), made[:3000]) for _ in range(2)
+    ... )
     """
 
     def fit(
@@ -418,9 +424,7 @@ class ConvEncoder(_ConvNet):
         """
         squared = lambda f, out, y: f.mse_loss(out, y, reduction="none").mean(dim=1)
         data = self._inputs(paths), targets, sample_weight
-        self.net_, self.losses_ = _train_net(
-            self._build, squared, data, index, self.epochs, self.seed, self.purge
-        )
+        self.net_, self.losses_ = _train_net(self._build, squared, data, index, self)
         return self
 
     def predict(
@@ -704,19 +708,19 @@ class NetHeads(BaseEstimator):
         Of the first weights and of the order of the rows.
     purge : int, default 2
         Sessions of the panel from a decision to the end of its label.
-    epochs : int, default 60
+    epochs : int, default 100
         Passes at most.
+    patience : int | None, default 10
+        Passes without a better one before the end; None: all passes, the last is kept.
 
     Examples
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from quantlab.core.errors import show_error
     >>> from quantlab.core.plot import COLORS, figure
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.deep.cascade import NetHeads, _train_net, return_paths
-    >>> from unittest.mock import patch
+    >>> from quantlab.deep.cascade import NetHeads, return_paths
     >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "PFE", "WMT"], start="2012-01-01", end="2013-12-31"))
     >>> paths = return_paths(bars["close"], 20)
     >>> day = paths.index.unique("date")[40]
@@ -729,31 +733,31 @@ class NetHeads(BaseEstimator):
     >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
     >>> at = rng.integers(0, 35, 4000)
     >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
-    >>> noise -= noise.mean(axis=1, keepdims=True)  # the sum of a path says nothing
-    >>> made_y = np.where(bump, 1.0, -1.0) + rng.normal(size=4000)
     >>> made = pd.MultiIndex.from_product(
     ...     [pd.bdate_range("2020-01-01", periods=100, unit="us"), [f"S{i:02d}" for i in range(40)]],
     ...     names=["date", "symbol"],
     ... )
-    >>> with patch.dict("sys.modules", {"torch": None}):
-    ...     refused = show_error(lambda: _train_net(None, None, (noise, made_y, None), made, 1, 7, 1))
-    >>> rows = pd.MultiIndex.from_product(
-    ...     [pd.bdate_range("2020-01-01", periods=50, unit="us"), list("ABCDEFGH")], names=["date", "symbol"]
+    >>> coin = np.random.default_rng(3)
+    >>> feature = coin.normal(size=2000)
+    >>> right = (coin.random(2000) < np.where(feature > 0, 0.8, 0.5)).astype(int)
+    >>> asked = pd.DataFrame(
+    ...     {"feature": feature, "dull": coin.normal(size=2000)},
+    ...     index=pd.MultiIndex.from_product(
+    ...         [pd.bdate_range("2020-01-01", periods=50, unit="us"), [f"S{i:02d}" for i in range(40)]],
+    ...         names=["date", "symbol"],
+    ...     ),
     ... )
-    >>> told = pd.DataFrame({"told": np.random.default_rng(0).normal(size=400)}, rows)
-    >>> up = np.sign(told["told"]).rename("y")
-    >>> with patch.dict("sys.modules", {"torch": None}):
-    ...     refused = show_error(lambda: NetHeads().fit(told, up, None))
-    >>> refused
+    >>> one, two = (NetHeads(purge=1).fit(asked, pd.Series(right - 0.5, asked.index), None) for _ in range(2))
     """
 
     def __init__(
         self,
         seed: int = 7,  # of the first weights and of the order of the rows
         purge: int = 2,  # sessions of the panel from a decision to the end of its label
-        epochs: int = 60,  # passes at most
+        epochs: int = 100,  # passes at most
+        patience: int | None = 10,  # passes without a better one before the end; None: all passes, the last is kept
     ):
-        self.seed, self.purge, self.epochs = seed, purge, epochs
+        self.seed, self.purge, self.epochs, self.patience = seed, purge, epochs, patience
 
     def fit(
         self,
@@ -806,7 +810,7 @@ class NetHeads(BaseEstimator):
         self.inputs_, self.scale_ = _scaled("passthrough").fit(Z), float(y.std() or 1.0)
         targets, build = np.column_stack([y > 0, y / self.scale_]), partial(_trunk, Z.shape[1])
         data = self.inputs_.transform(Z), targets, None if weight is None else weight.to_numpy()
-        self.net_, self.losses_ = _train_net(build, _both, data, Z.index, self.epochs, self.seed, self.purge)
+        self.net_, self.losses_ = _train_net(build, _both, data, Z.index, self)
         return self
 
     def predict(
