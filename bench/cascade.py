@@ -48,11 +48,12 @@ def judged(kind: str, seed: int) -> dict[str, float]:
     X, y, known = market(seed)
     early = np.arange(len(X)) < LEARN * NAMES
     began = time.process_time()
-    model = Cascade(purge=1, seed=seed, **KINDS[kind]).fit(X[early], y[early])
+    fitted = lambda: Cascade(purge=1, seed=seed, **KINDS[kind]).fit(X[early], y[early])
+    model = fitted()
     seconds = time.process_time() - began
     said, up = model.stages(X[~early]), (y[~early] > 0) * 1.0
     before, after = (calibration_error(said[column], up) for column in ("prob_raw", "prob"))
-    alike = not seed and said.equals(Cascade(purge=1, seed=seed, **KINDS[kind]).fit(X[early], y[early]).stages(X[~early]))
+    alike = not seed and said.equals(fitted().stages(X[~early]))
     return {
         "kind": kind, "seed": seed, "ic": rank_ic(said["score"], y[~early]).mean(),
         "stage 1": rank_ic(said["s1_return"], y[~early]).mean(), "oracle": rank_ic(known[~early], y[~early]).mean(),
@@ -70,8 +71,9 @@ def main(seeds: int = 5) -> dict:
     rows["cost"] = rows["seconds"] / rows["seed"].map(plain["seconds"])
     by_kind = rows.drop(columns="alike").groupby("kind", sort=False)
     mean, error, seconds = by_kind.mean().drop(columns="seed"), by_kind.sem(), by_kind["seconds"].mean()
+    shown = [name for name in mean if name != "seconds"]
     parts = {
-        kind: {name: [round(mean.loc[kind, name], 4), round(error.loc[kind, name], 4)] for name in mean if name != "seconds"}
+        kind: {name: [round(mean.loc[kind, name], 4), round(error.loc[kind, name], 4)] for name in shown}
         | {"alike": bool(rows.loc[(rows["kind"] == kind) & (rows["seed"] == 0), "alike"].all())}
         for kind in KINDS
     }
