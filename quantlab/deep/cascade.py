@@ -34,7 +34,44 @@ def return_paths(
     close: pd.Series,  # (date, symbol): total-return close
     lookback: int = 60,  # sessions
 ) -> pd.DataFrame:  # path_00 (oldest) ... on the same index; known at the close of date; NaN where the path is short
-    "Lay the last daily log returns, less their date's median, side by side."
+    """Lay the last daily log returns, less their date's median, side by side.
+
+    Parameters
+    ----------
+    close : pd.Series
+        (date, symbol): total-return close.
+    lookback : int, default 60
+        Sessions.
+
+    Returns
+    -------
+    pd.DataFrame
+        path_00 (oldest) ... on the same index; known at the close of date; NaN where the path is short.
+
+    Raises
+    ------
+    ConfigError
+        "lookback is {lookback} on {...} rows; give at least 2 sessions and some prices"
+
+    Examples
+    --------
+    >>> from quantlab.core.audit import require_causal
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.cascade import return_paths
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "PFE", "WMT"], start="2012-01-01", end="2013-12-31"))
+    >>> paths = return_paths(bars["close"], 20)
+    >>> day = paths.index.unique("date")[40]
+    >>> require_causal(lambda part: return_paths(part["close"], 20), bars)
+    >>> paths.loc[day].iloc[:, -4:].round(4)
+            path_16  path_17  path_18  path_19
+    symbol
+    AAPL     0.0026   0.0144   0.0123  -0.0001
+    JPM      0.0164   0.0000   0.0000   0.0246
+    PFE      0.0000  -0.0057  -0.0050   0.0131
+    WMT     -0.0094   0.0042   0.0018  -0.0082
+    XOM     -0.0050  -0.0049  -0.0081   0.0000
+    """
     if lookback < 2 or not len(close):
         raise ConfigError(f"lookback is {lookback} on {len(close)} rows; give at least 2 sessions and some prices")
     step = np.log(to_wide(close)).diff()
@@ -96,7 +133,29 @@ def _responses(
 # %% ../../nbs/deep/490_cascade.ipynb #0ba6cb5e
 @keepable
 class KernelEncoder(BaseEstimator):
-    "Read paths by random convolutions and a ridge regression."
+    """Read paths by random convolutions and a ridge regression.
+
+    Parameters
+    ----------
+    n_kernels : int, default 60
+        Filters drawn, over all spacings.
+    alpha : float, default 0.1
+        Ridge penalty per row.
+    seed : int, default 7
+        Of the filters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.deep.cascade import KernelEncoder, _targets
+    >>> rng = np.random.default_rng(0)
+    >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+    >>> at = rng.integers(0, 35, 4000)
+    >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+    >>> noise -= noise.mean(axis=1, keepdims=True)  # the sum of a path says nothing
+    >>> made_y = np.where(bump, 1.0, -1.0) + rng.normal(size=4000)
+    >>> kernels = KernelEncoder().fit(noise[:3000], _targets(made_y[:3000]))
+    """
 
     def __init__(
         self,
@@ -112,7 +171,41 @@ class KernelEncoder(BaseEstimator):
         targets: np.ndarray,  # float64[n, 3]: how much, up or down, how large
         sample_weight: np.ndarray | None = None,  # float[n]; None = all equal
     ) -> "KernelEncoder":  # the same object, fitted
-        "Draw the kernels, then fit the ridge."
+        """Draw the kernels, then fit the ridge.
+
+        Parameters
+        ----------
+        paths : np.ndarray
+            float[n, window]: daily log returns less their date's median, oldest first; NaN = no move.
+        targets : np.ndarray
+            float64[n, 3]: how much, up or down, how large.
+        sample_weight : np.ndarray | None, default None
+            float[n]; None = all equal.
+
+        Returns
+        -------
+        KernelEncoder
+            The same object, fitted.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.deep.cascade import TreeHeads
+        >>> rng = np.random.default_rng(0)
+        >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+        >>> at = rng.integers(0, 35, 4000)
+        >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+        >>> rows = pd.MultiIndex.from_product(
+        ...     [pd.bdate_range("2020-01-01", periods=50, unit="us"), list("ABCDEFGH")], names=["date", "symbol"]
+        ... )
+        >>> told = pd.DataFrame({"told": np.random.default_rng(0).normal(size=400)}, rows)
+        >>> up = np.sign(told["told"]).rename("y")
+        >>> TreeHeads().fit(told, up, None).predict(told)[:3].round(2)
+        array([[ 0.97,  0.95],
+               [ 0.03, -0.96],
+               [ 0.97,  0.95]])
+        """
         self.kernels_ = _kernels(self.n_kernels, paths.shape[1], self.seed)
         ridge = Ridge(alpha=self.alpha * len(paths))
         self.ridge_ = make_pipeline(StandardScaler(), ridge).fit(
@@ -124,7 +217,18 @@ class KernelEncoder(BaseEstimator):
         self,
         paths: np.ndarray,  # float[n, window]: daily log returns less their date's median, oldest first; NaN = no move
     ) -> np.ndarray:  # float64[n, 3]: how much, up or down, how large
-        "Answer the three questions for each path."
+        """Answer the three questions for each path.
+
+        Parameters
+        ----------
+        paths : np.ndarray
+            float[n, window]: daily log returns less their date's median, oldest first; NaN = no move.
+
+        Returns
+        -------
+        np.ndarray
+            float64[n, 3]: how much, up or down, how large.
+        """
         return self.ridge_.predict(_responses(paths, self.kernels_))
 
 # %% ../../nbs/deep/490_cascade.ipynb #37f1b905
@@ -215,7 +319,57 @@ def _net_of(build: Callable, weights: list[np.ndarray]) -> object:  # the traine
 # %% ../../nbs/deep/490_cascade.ipynb #41878aa3
 @keepable
 class ConvEncoder(_ConvNet):
-    "Read paths by a small convolutional network; needs the extra deep."
+    """Read paths by a small convolutional network; needs the extra deep.
+
+    Parameters
+    ----------
+    channels : int, default 16
+        Filters of each layer.
+    epochs : int, default 40
+        Passes at most.
+    seed : int, default 7
+        Of the first weights and of the order of the rows.
+    purge : int, default 2
+        Sessions of the panel from a decision to the end of its label.
+    patience : int | None, default 4
+        Passes without a better one before the end; None: all passes, the last is kept.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.cascade import ConvEncoder, _ConvNet, _train_net, return_paths
+    >>> from unittest.mock import MagicMock, patch
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "PFE", "WMT"], start="2012-01-01", end="2013-12-31"))
+    >>> paths = return_paths(bars["close"], 20)
+    >>> day = paths.index.unique("date")[40]
+    >>> fig, ax = figure(
+    ...     "Five paths that end on one day", "sessions before", "cumulative log return less the median"
+    ... )
+    >>> for i, (name, row) in enumerate(paths.loc[day].iterrows()):
+    ...     ax.plot(range(-19, 1), row.cumsum(), label=name, color=COLORS[i])
+    >>> rng = np.random.default_rng(0)
+    >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+    >>> at = rng.integers(0, 35, 4000)
+    >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+    >>> noise -= noise.mean(axis=1, keepdims=True)  # the sum of a path says nothing
+    >>> made_y = np.where(bump, 1.0, -1.0) + rng.normal(size=4000)
+    >>> made = pd.MultiIndex.from_product(
+    ...     [pd.bdate_range("2020-01-01", periods=100, unit="us"), [f"S{i:02d}" for i in range(40)]],
+    ...     names=["date", "symbol"],
+    ... )
+    >>> layers = MagicMock()
+    >>> _ConvNet(channels=4)._build(layers)
+    >>> with patch.dict("sys.modules", {"torch": None}):
+    ...     refused = show_error(lambda: _train_net(None, None, (noise, made_y, None), made, _ConvNet()))
+    >>> brief = lambda outcomes: ConvEncoder(4, epochs=2, purge=1, patience=None).fit(
+    ...     noise[:3000], outcomes, made[:3000]
+    ... )
+    """
 
     def fit(
         self,
@@ -224,7 +378,50 @@ class ConvEncoder(_ConvNet):
         index: pd.MultiIndex,  # (date, symbol) of the rows, dates in order: the last ones say when to stop
         sample_weight: np.ndarray | None = None,  # float[n]; None = all equal
     ) -> "ConvEncoder":  # the same object, fitted
-        "Learn filters and answers together; raise ConfigError without torch or for too few dates."
+        """Learn filters and answers together; raise ConfigError without torch or for too few dates.
+
+        Parameters
+        ----------
+        paths : np.ndarray
+            float[n, window]: daily log returns less their date's median, oldest first; NaN = no move.
+        targets : np.ndarray
+            float64[n, 3]: how much, up or down, how large.
+        index : pd.MultiIndex
+            (date, symbol) of the rows, dates in order: the last ones say when to stop.
+        sample_weight : np.ndarray | None, default None
+            float[n]; None = all equal.
+
+        Returns
+        -------
+        ConvEncoder
+            The same object, fitted.
+
+        Raises
+        ------
+        ConfigError
+            Without torch or for too few dates.
+        DataError
+            "a net's loss is {...} after pass {...}; check y and the features' sizes"
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.deep.cascade import TreeHeads
+        >>> rng = np.random.default_rng(0)
+        >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+        >>> at = rng.integers(0, 35, 4000)
+        >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+        >>> rows = pd.MultiIndex.from_product(
+        ...     [pd.bdate_range("2020-01-01", periods=50, unit="us"), list("ABCDEFGH")], names=["date", "symbol"]
+        ... )
+        >>> told = pd.DataFrame({"told": np.random.default_rng(0).normal(size=400)}, rows)
+        >>> up = np.sign(told["told"]).rename("y")
+        >>> TreeHeads().fit(told, up, None).predict(told)[:3].round(2)
+        array([[ 0.97,  0.95],
+               [ 0.03, -0.96],
+               [ 0.97,  0.95]])
+        """
         squared = lambda f, out, y: f.mse_loss(out, y, reduction="none").mean(dim=1)
         data = self._inputs(paths), targets, sample_weight
         self.net_, self.losses_ = _train_net(self._build, squared, data, index, self)
@@ -234,11 +431,33 @@ class ConvEncoder(_ConvNet):
         self,
         paths: np.ndarray,  # float[n, window]: daily log returns less their date's median, oldest first; NaN = no move
     ) -> np.ndarray:  # float64[n, 3]: how much, up or down, how large
-        "Answer the three questions for each path."
+        """Answer the three questions for each path.
+
+        Parameters
+        ----------
+        paths : np.ndarray
+            float[n, window]: daily log returns less their date's median, oldest first; NaN = no move.
+
+        Returns
+        -------
+        np.ndarray
+            float64[n, 3]: how much, up or down, how large.
+
+        Raises
+        ------
+        ConfigError
+            Without torch (see deterministic_torch).
+        """
         return _ask_net(self.net_, self._inputs(paths))
 
     def to_state(self) -> dict:  # settings; weights, a list of arrays by layer; losses by pass
-        "Return the settings, the weights and the losses."
+        """Return the settings, the weights and the losses.
+
+        Returns
+        -------
+        dict
+            Settings; weights, a list of arrays by layer; losses by pass.
+        """
         return {"settings": self.get_params(), "weights": _weights(self.net_), "losses": self.losses_}
 
     @classmethod
@@ -246,7 +465,26 @@ class ConvEncoder(_ConvNet):
         cls,
         held: dict,  # what to_state gave
     ) -> "ConvEncoder":  # fitted, as it was kept
-        "Build the net again; raise StateError for weights that do not fit it."
+        """Build the net again; raise StateError for weights that do not fit it.
+
+        Parameters
+        ----------
+        held : dict
+            What to_state gave.
+
+        Returns
+        -------
+        ConvEncoder
+            fitted, as it was kept.
+
+        Raises
+        ------
+        StateError
+            For weights that do not fit it.
+        ConfigError
+            Its message names `make deep` where it is not installed (see need_torch).
+            Without torch (see deterministic_torch).
+        """
         made = cls(**held["settings"])
         made.net_, made.losses_ = _net_of(made._build, held["weights"]), held.get("losses", [])
         return made
@@ -282,7 +520,71 @@ def make_validator(
     kind: str,  # "mlp" or "xgboost"
     seed: int,  # of its start
 ) -> Pipeline:  # unfitted; its last step is named last
-    "Return the classifier of stage 2; raise ConfigError for an unknown kind or a missing extra."
+    """Return the classifier of stage 2; raise ConfigError for an unknown kind or a missing extra.
+
+    Parameters
+    ----------
+    kind : str
+        "mlp" or "xgboost".
+    seed : int
+        Of its start.
+
+    Returns
+    -------
+    Pipeline
+        Unfitted; its last step is named last.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown kind or a missing extra.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.cascade import make_validator, return_paths
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "PFE", "WMT"], start="2012-01-01", end="2013-12-31"))
+    >>> paths = return_paths(bars["close"], 20)
+    >>> day = paths.index.unique("date")[40]
+    >>> fig, ax = figure(
+    ...     "Five paths that end on one day", "sessions before", "cumulative log return less the median"
+    ... )
+    >>> for i, (name, row) in enumerate(paths.loc[day].iterrows()):
+    ...     ax.plot(range(-19, 1), row.cumsum(), label=name, color=COLORS[i])
+    >>> rng = np.random.default_rng(0)
+    >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+    >>> at = rng.integers(0, 35, 4000)
+    >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+    >>> made = pd.MultiIndex.from_product(
+    ...     [pd.bdate_range("2020-01-01", periods=100, unit="us"), [f"S{i:02d}" for i in range(40)]],
+    ...     names=["date", "symbol"],
+    ... )
+    >>> coin = np.random.default_rng(3)
+    >>> feature = coin.normal(size=2000)
+    >>> right = (coin.random(2000) < np.where(feature > 0, 0.8, 0.5)).astype(int)
+    >>> asked = pd.DataFrame(
+    ...     {"feature": feature, "dull": coin.normal(size=2000)},
+    ...     index=pd.MultiIndex.from_product(
+    ...         [pd.bdate_range("2020-01-01", periods=50, unit="us"), [f"S{i:02d}" for i in range(40)]],
+    ...         names=["date", "symbol"],
+    ...     ),
+    ... )
+    >>> trusted = make_validator("mlp", 7).fit(asked, right).predict_proba(asked)[:, 1]
+    >>> trusted = (
+    ...     pd.Series(trusted)
+    ...     .groupby(np.where(feature > 0, "positive", "negative"))
+    ...     .mean()
+    ...     .rename("said to be right")
+    ... )
+    >>> trusted.round(2).to_frame()
+              said to be right
+    negative              0.56
+    positive              0.72
+    """
     if kind == "mlp":
         return _scaled(MLPClassifier((16,), alpha=1.0, tol=1e-3, n_iter_no_change=3, random_state=seed))
     if kind != "xgboost":
@@ -303,7 +605,32 @@ def make_validator(
 # %% ../../nbs/deep/490_cascade.ipynb #db9d75a0
 @keepable
 class TreeHeads(BaseEstimator):
-    "Predict a probability and a return by two sets of trees."
+    """Predict a probability and a return by two sets of trees.
+
+    Parameters
+    ----------
+    seed : int, default 7
+        Of what is drawn for each tree.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.cascade import TreeHeads
+    >>> rng = np.random.default_rng(0)
+    >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+    >>> at = rng.integers(0, 35, 4000)
+    >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+    >>> rows = pd.MultiIndex.from_product(
+    ...     [pd.bdate_range("2020-01-01", periods=50, unit="us"), list("ABCDEFGH")], names=["date", "symbol"]
+    ... )
+    >>> told = pd.DataFrame({"told": np.random.default_rng(0).normal(size=400)}, rows)
+    >>> up = np.sign(told["told"]).rename("y")
+    >>> TreeHeads().fit(told, up, None).predict(told)[:3].round(2)
+    array([[ 0.97,  0.95],
+           [ 0.03, -0.96],
+           [ 0.97,  0.95]])
+    """
 
     def __init__(
         self,
@@ -317,7 +644,22 @@ class TreeHeads(BaseEstimator):
         y: pd.Series,  # outcome, on the rows of Z
         weight: pd.Series | None,  # of each row of Z; None = all equal
     ) -> "TreeHeads":  # the same object, fitted
-        "Fit both heads on the same rows."
+        """Fit both heads on the same rows.
+
+        Parameters
+        ----------
+        Z : pd.DataFrame
+            (date, symbol): features beside what stages 1 and 2 said.
+        y : pd.Series
+            outcome, on the rows of Z.
+        weight : pd.Series | None
+            Of each row of Z; None = all equal.
+
+        Returns
+        -------
+        TreeHeads
+            The same object, fitted.
+        """
         trees = dict(
             n_estimators=60, num_leaves=8, min_child_samples=min(200, max(len(Z) // 20, 1)), num_threads=1,
             seed=self.seed
@@ -330,7 +672,18 @@ class TreeHeads(BaseEstimator):
         self,
         Z: pd.DataFrame,  # (date, symbol), with the columns of fit
     ) -> np.ndarray:  # float64[n, 2]: probability of y > 0, return
-        "Ask both heads."
+        """Ask both heads.
+
+        Parameters
+        ----------
+        Z : pd.DataFrame
+            (date, symbol), with the columns of fit.
+
+        Returns
+        -------
+        np.ndarray
+            float64[n, 2]: probability of y > 0, return.
+        """
         return np.column_stack([self.up_.predict(Z)["score"], self.size_.predict(Z)["score"]])
 
 # %% ../../nbs/deep/490_cascade.ipynb #61e2dbfd
@@ -347,7 +700,55 @@ def _both(f, out, target):
 # %% ../../nbs/deep/490_cascade.ipynb #15ed1545
 @keepable
 class NetHeads(BaseEstimator):
-    "Predict a probability and a return by one network with two outputs; needs the extra deep."
+    """Predict a probability and a return by one network with two outputs; needs the extra deep.
+
+    Parameters
+    ----------
+    seed : int, default 7
+        Of the first weights and of the order of the rows.
+    purge : int, default 2
+        Sessions of the panel from a decision to the end of its label.
+    epochs : int, default 100
+        Passes at most.
+    patience : int | None, default 10
+        Passes without a better one before the end; None: all passes, the last is kept.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.plot import COLORS, figure
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.cascade import NetHeads, return_paths
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "PFE", "WMT"], start="2012-01-01", end="2013-12-31"))
+    >>> paths = return_paths(bars["close"], 20)
+    >>> day = paths.index.unique("date")[40]
+    >>> fig, ax = figure(
+    ...     "Five paths that end on one day", "sessions before", "cumulative log return less the median"
+    ... )
+    >>> for i, (name, row) in enumerate(paths.loc[day].iterrows()):
+    ...     ax.plot(range(-19, 1), row.cumsum(), label=name, color=COLORS[i])
+    >>> rng = np.random.default_rng(0)
+    >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+    >>> at = rng.integers(0, 35, 4000)
+    >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+    >>> made = pd.MultiIndex.from_product(
+    ...     [pd.bdate_range("2020-01-01", periods=100, unit="us"), [f"S{i:02d}" for i in range(40)]],
+    ...     names=["date", "symbol"],
+    ... )
+    >>> coin = np.random.default_rng(3)
+    >>> feature = coin.normal(size=2000)
+    >>> right = (coin.random(2000) < np.where(feature > 0, 0.8, 0.5)).astype(int)
+    >>> asked = pd.DataFrame(
+    ...     {"feature": feature, "dull": coin.normal(size=2000)},
+    ...     index=pd.MultiIndex.from_product(
+    ...         [pd.bdate_range("2020-01-01", periods=50, unit="us"), [f"S{i:02d}" for i in range(40)]],
+    ...         names=["date", "symbol"],
+    ...     ),
+    ... )
+    >>> one, two = (NetHeads(purge=1).fit(asked, pd.Series(right - 0.5, asked.index), None) for _ in range(2))
+    """
 
     def __init__(
         self,
@@ -364,7 +765,48 @@ class NetHeads(BaseEstimator):
         y: pd.Series,  # outcome, on the rows of Z
         weight: pd.Series | None,  # of each row of Z; None = all equal
     ) -> "NetHeads":  # the same object, fitted
-        "Fit trunk and heads together; raise ConfigError without torch or for too few dates."
+        """Fit trunk and heads together; raise ConfigError without torch or for too few dates.
+
+        Parameters
+        ----------
+        Z : pd.DataFrame
+            (date, symbol): features beside what stages 1 and 2 said.
+        y : pd.Series
+            outcome, on the rows of Z.
+        weight : pd.Series | None
+            Of each row of Z; None = all equal.
+
+        Returns
+        -------
+        NetHeads
+            The same object, fitted.
+
+        Raises
+        ------
+        ConfigError
+            Without torch or for too few dates.
+        DataError
+            "a net's loss is {...} after pass {...}; check y and the features' sizes"
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.deep.cascade import TreeHeads
+        >>> rng = np.random.default_rng(0)
+        >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+        >>> at = rng.integers(0, 35, 4000)
+        >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+        >>> rows = pd.MultiIndex.from_product(
+        ...     [pd.bdate_range("2020-01-01", periods=50, unit="us"), list("ABCDEFGH")], names=["date", "symbol"]
+        ... )
+        >>> told = pd.DataFrame({"told": np.random.default_rng(0).normal(size=400)}, rows)
+        >>> up = np.sign(told["told"]).rename("y")
+        >>> TreeHeads().fit(told, up, None).predict(told)[:3].round(2)
+        array([[ 0.97,  0.95],
+               [ 0.03, -0.96],
+               [ 0.97,  0.95]])
+        """
         self.inputs_, self.scale_ = _scaled("passthrough").fit(Z), float(y.std() or 1.0)
         targets, build = np.column_stack([y > 0, y / self.scale_]), partial(_trunk, Z.shape[1])
         data = self.inputs_.transform(Z), targets, None if weight is None else weight.to_numpy()
@@ -375,12 +817,34 @@ class NetHeads(BaseEstimator):
         self,
         Z: pd.DataFrame,  # (date, symbol), with the columns of fit
     ) -> np.ndarray:  # float64[n, 2]: probability of y > 0, return
-        "Ask both heads."
+        """Ask both heads.
+
+        Parameters
+        ----------
+        Z : pd.DataFrame
+            (date, symbol), with the columns of fit.
+
+        Returns
+        -------
+        np.ndarray
+            float64[n, 2]: probability of y > 0, return.
+
+        Raises
+        ------
+        ConfigError
+            Without torch (see deterministic_torch).
+        """
         odds, size = _ask_net(self.net_, self.inputs_.transform(Z)).T
         return np.column_stack([1 / (1 + np.exp(-odds)), size * self.scale_])
 
     def to_state(self) -> dict:  # settings, inputs, scale, weights, losses
-        "Return the settings, what scales the inputs and the outcome, the weights and the losses."
+        """Return the settings, what scales the inputs and the outcome, the weights and the losses.
+
+        Returns
+        -------
+        dict
+            settings, inputs, scale, weights, losses.
+        """
         held = {"settings": self.get_params(), "weights": _weights(self.net_), "losses": self.losses_}
         return held | {"inputs": self.inputs_, "scale": self.scale_}
 
@@ -389,7 +853,26 @@ class NetHeads(BaseEstimator):
         cls,
         held: dict,  # what to_state gave
     ) -> "NetHeads":  # fitted, as it was kept
-        "Build the net again; raise StateError for weights that do not fit it."
+        """Build the net again; raise StateError for weights that do not fit it.
+
+        Parameters
+        ----------
+        held : dict
+            What to_state gave.
+
+        Returns
+        -------
+        NetHeads
+            fitted, as it was kept.
+
+        Raises
+        ------
+        StateError
+            For weights that do not fit it.
+        ConfigError
+            Its message names `make deep` where it is not installed (see need_torch).
+            Without torch (see deterministic_torch).
+        """
         made = cls(**held.get("settings", {"seed": held.get("seed", 7)}))
         made.inputs_, made.scale_, made.losses_ = held["inputs"], held["scale"], held.get("losses", [])
         made.net_ = _net_of(partial(_trunk, held["weights"][0].shape[1]), held["weights"])
@@ -401,7 +884,35 @@ def inner_folds(
     blocks: int,  # of whole dates
     purge: int | None,  # sessions of this panel from a decision to the end of its label
 ) -> list[tuple[np.ndarray, np.ndarray]]:  # training rows, rows to be asked; one fold per block but the first
-    "Cut training dates into a purged walk-forward; raise ConfigError when they are too few."
+    """Cut training dates into a purged walk-forward; raise ConfigError when they are too few.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        Panel to train on.
+    blocks : int
+        Of whole dates.
+    purge : int | None
+        Sessions of this panel from a decision to the end of its label.
+
+    Returns
+    -------
+    list[tuple[np.ndarray, np.ndarray]]
+        Training rows, rows to be asked; one fold per block but the first.
+
+    Raises
+    ------
+    ConfigError
+        When they are too few.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.deep.cascade import inner_folds
+    >>> days = pd.bdate_range("2024-01-01", periods=24, unit="us")
+    >>> two = pd.DataFrame(index=pd.MultiIndex.from_product([days, ["A", "B"]], names=["date", "symbol"]))
+    >>> cuts = inner_folds(two, 4, 2)
+    """
     dates, starts = date_starts(X.index)
     if purge is None or purge < 0 or blocks < 4 or len(dates) < blocks * ((purge or 0) + 2):
         raise ConfigError(
@@ -420,7 +931,52 @@ def out_of_sample(
     n: int,  # rows of the panel
     seen: np.ndarray,  # bool[n]: rows whose inputs are out of sample
 ) -> np.ndarray:  # float64[n, k]; NaN where no fold asked
-    "Fit on each fold's usable training rows and ask for its block."
+    """Fit on each fold's usable training rows and ask for its block.
+
+    Parameters
+    ----------
+    fit : Callable[[np.ndarray], Callable]
+        Training rows -> (rows -> array).
+    folds : list[tuple[np.ndarray, np.ndarray]]
+        From inner_folds.
+    n : int
+        Rows of the panel.
+    seen : np.ndarray
+        bool[n]: rows whose inputs are out of sample.
+
+    Returns
+    -------
+    np.ndarray
+        float64[n, k]; NaN where no fold asked.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.cascade import inner_folds, out_of_sample
+    >>> rng = np.random.default_rng(0)
+    >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+    >>> at = rng.integers(0, 35, 4000)
+    >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+    >>> rows = pd.MultiIndex.from_product(
+    ...     [pd.bdate_range("2020-01-01", periods=50, unit="us"), list("ABCDEFGH")], names=["date", "symbol"]
+    ... )
+    >>> days = pd.bdate_range("2024-01-01", periods=24, unit="us")
+    >>> two = pd.DataFrame(index=pd.MultiIndex.from_product([days, ["A", "B"]], names=["date", "symbol"]))
+    >>> cuts = inner_folds(two, 4, 2)
+    >>> def mean_of_rows(rows):
+    ...     "A model that remembers the mean row number it has learned from."
+    ...     return lambda ask: np.full((len(ask), 1), rows.mean())
+    >>> answers = out_of_sample(mean_of_rows, cuts, 48, np.ones(48, dtype=bool))[:, 0]
+    >>> pd.Series(answers[::12], ["block 1", "block 2", "block 3", "block 4"]).rename(
+    ...     "mean row learned from"
+    ... ).to_frame()
+             mean row learned from
+    block 1                    NaN
+    block 2                    3.5
+    block 3                    9.5
+    block 4                   15.5
+    """
     parts = {}
     for k, (train, test) in enumerate(folds):
         use = train[seen[train]]
@@ -482,7 +1038,27 @@ def check_stages(
     validator: str = "mlp",  # of stage 2: "mlp", "xgboost" with the extra boost, or "none"
     head: str = "trees",  # of stage 3: "trees", or "net" with the extra deep
 ) -> None:
-    "Look for what the stages need; raise ConfigError for a kind that is none, or whose extra is not installed."
+    """Look for what the stages need; raise ConfigError for a kind that is none, or whose extra is not installed.
+
+    Parameters
+    ----------
+    encoder : str, default "kernels"
+        Of stage 1: "kernels", or "cnn" with the extra deep.
+    validator : str, default "mlp"
+        Of stage 2: "mlp", "xgboost" with the extra boost, or "none".
+    head : str, default "trees"
+        Of stage 3: "trees", or "net" with the extra deep.
+
+    Raises
+    ------
+    ConfigError
+        For a kind that is none, or whose extra is not installed.
+
+    Examples
+    --------
+    >>> from quantlab.deep.cascade import check_stages
+    >>> check_stages()
+    """
     _choose("encoder", encoder, {"kernels": None, "cnn": None})
     _choose("head", head, {"trees": None, "net": None})
     if validator != "none":
@@ -608,7 +1184,32 @@ class _Nested(BaseEstimator):
 # %% ../../nbs/deep/490_cascade.ipynb #b1e3d6f5
 @keepable
 class Cascade(_Nested):
-    "Read the path, doubt the call, then predict a probability and a return."
+    """Read the path, doubt the call, then predict a probability and a return.
+
+    Parameters
+    ----------
+    purge : int | None, default None
+        Sessions of the panel from a decision to the end of its label.
+    encoder : str, default "kernels"
+        Or "cnn", with the extra deep.
+    validator : str, default "mlp"
+        "xgboost" with the extra boost, or "none".
+    head : str, default "trees"
+        Or "net", with the extra deep.
+    blocks : int, default 5
+        Of training dates, at least 4.
+    n_kernels : int, default 60
+        Of the encoder "kernels".
+    path : str, default "path_"
+        What the names of the path's columns begin with.
+    seed : int, default 7
+        Of every stage.
+
+    Examples
+    --------
+    >>> from quantlab.deep.cascade import Cascade
+    >>> cascade = Cascade(purge=1).fit(X.iloc[early], y.iloc[early])
+    """
 
     def fit(
         self,
@@ -616,7 +1217,53 @@ class Cascade(_Nested):
         y: pd.Series,  # outcome on the same index, no NaN, of both signs
         sample_weight: pd.Series | None = None,  # on the same index, >= 0
     ) -> "Cascade":  # the same object, fitted
-        "Fit the stages in a nested purged walk-forward, then each on all it may see; y has both signs."
+        """Fit the stages in a nested purged walk-forward, then each on all it may see; y has both signs.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel of features, the path's columns among them.
+        y : pd.Series
+            Outcome on the same index, no NaN, of both signs.
+        sample_weight : pd.Series | None, default None
+            On the same index, >= 0.
+
+        Returns
+        -------
+        Cascade
+            The same object, fitted.
+
+        Raises
+        ------
+        ConfigError
+            "{what} is {name}; use {...}"
+            "validator is {kind}; use 'mlp', 'xgboost' or 'none'"
+            "xgboost is not installed ({error}); pip install -e '.[boost]', or use validator='mlp'"
+            Its message names `make deep` where it is not installed (see need_torch).
+        PanelError
+            When rows do not match or an outcome is missing (see check_training).
+        DataError
+            When rows do not match or an outcome is missing (see check_training).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.deep.cascade import TreeHeads
+        >>> rng = np.random.default_rng(0)
+        >>> noise, bump = rng.normal(size=(4000, 40)), rng.random(4000) < 0.5
+        >>> at = rng.integers(0, 35, 4000)
+        >>> noise[np.flatnonzero(bump)[:, None], at[bump][:, None] + np.arange(5)] += 1.5
+        >>> rows = pd.MultiIndex.from_product(
+        ...     [pd.bdate_range("2020-01-01", periods=50, unit="us"), list("ABCDEFGH")], names=["date", "symbol"]
+        ... )
+        >>> told = pd.DataFrame({"told": np.random.default_rng(0).normal(size=400)}, rows)
+        >>> up = np.sign(told["told"]).rename("y")
+        >>> TreeHeads().fit(told, up, None).predict(told)[:3].round(2)
+        array([[ 0.97,  0.95],
+               [ 0.03, -0.96],
+               [ 0.97,  0.95]])
+        """
         check_stages(self.encoder, self.validator, self.head)
         X, outcome, weight = check_training(X, y, sample_weight)
         self.columns_, self.path_ = list(X.columns), self._path(X.columns)
@@ -627,7 +1274,35 @@ class Cascade(_Nested):
         self,
         X: pd.DataFrame,  # panel with the fitted columns
     ) -> pd.DataFrame:  # s1_return, s1_up, s1_size, s2_valid, prob_raw, prob, score
-        "Return what each stage says about each row; prob_raw is before calibration."
+        """Return what each stage says about each row; prob_raw is before calibration.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel with the fitted columns.
+
+        Returns
+        -------
+        pd.DataFrame
+            s1_return, s1_up, s1_size, s2_valid, prob_raw, prob, score.
+
+        Raises
+        ------
+        PanelError
+            When a column is missing or unknown (see check_columns).
+
+        Examples
+        --------
+        >>> from quantlab.deep.cascade import Cascade
+        >>> cascade = Cascade(purge=1).fit(X.iloc[early], y.iloc[early])
+        >>> said = cascade.stages(X.iloc[late])
+        >>> said.head(3).round(3)
+                           s1_return  s1_up  s1_size  s2_valid  prob_raw   prob  score
+        date       symbol
+        2020-06-17 S00        -0.495 -0.197    0.955     0.532     0.498  0.498  0.002
+                   S01         0.020 -0.006    0.892     0.668     0.512  0.511 -0.021
+                   S02        -0.217 -0.107    0.758     0.640     0.274  0.288 -0.276
+        """
         X = check_columns(X, self.columns_)
         if not len(X):
             return pd.DataFrame(columns=_SAID, index=X.index, dtype="float64")
@@ -639,6 +1314,22 @@ class Cascade(_Nested):
         self,
         X: pd.DataFrame,  # panel with the fitted columns
     ) -> pd.DataFrame:  # score (a return), prob (of y > 0), doubt (of the call)
-        "Return score, probability and doubt of each row."
+        """Return score, probability and doubt of each row.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel with the fitted columns.
+
+        Returns
+        -------
+        pd.DataFrame
+            score (a return), prob (of y > 0), doubt (of the call).
+
+        Raises
+        ------
+        PanelError
+            When a column is missing or unknown (see check_columns).
+        """
         found = self.stages(X)
         return as_scores(found["score"], X.index).assign(prob=found["prob"], doubt=1 - found["s2_valid"])

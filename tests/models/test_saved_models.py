@@ -24,8 +24,8 @@ from sklearn.preprocessing import StandardScaler
 import quantlab
 from quantlab.core.config import root
 from quantlab.core.state import _KNOWN, StateError, load_state, save_state
-from quantlab.models.base import as_scores, check_model, walk_forward
 from quantlab.deep.cascade import Cascade, ConvEncoder, KernelEncoder, NetHeads, TreeHeads
+from quantlab.models.base import as_scores, check_model, walk_forward
 from quantlab.models.ensemble import Ensemble, SeedAverage
 from quantlab.models.gbm import GBMModel
 from quantlab.models.linear import FamaMacBeth, RidgeModel
@@ -186,7 +186,7 @@ OTHERS = {
         lambda held: held.predict(PATHS),
     ),
     "quantlab.deep.cascade:ConvEncoder": lambda: (
-        ConvEncoder(4, 2).fit(PATHS, TARGETS),
+        ConvEncoder(4, 2, purge=1).fit(PATHS, TARGETS, X.index),
         lambda held: held.predict(PATHS),
     ),
     "quantlab.deep.cascade:TreeHeads": lambda: (TreeHeads().fit(FULL, Y, None), lambda held: held.predict(FULL)),
