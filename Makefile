@@ -60,7 +60,7 @@ deep: install  ## install torch for the processor, and a text model with its wei
 	@bash scripts/deep.sh
 
 test-deep: deep  ## the tests that need torch, and the notebooks of deep with every cell
-	@$(BIN)/pytest -q tests/deep tests/models/test_cascade.py tests/models/test_saved_models.py
+	@$(BIN)/pytest -q tests/deep tests/models/test_saved_models.py
 	@OMP_NUM_THREADS=1 $(BIN)/python scripts/test_notebooks.py nbs/deep/*.ipynb
 
 fuzz: install  ## the property tests with new random examples (make test repeats the same ones)

@@ -418,10 +418,14 @@ def _made_array(node: dict, read: "_In") -> np.ndarray:
     return np.array(flat).reshape(node["shape"], order=node["order"])
 
 
+_MOVED = {"quantlab.models.cascade": "quantlab.deep.cascade"}  # where the classes of an earlier version live now
+
+
 def _made_object(node: dict, read: "_In") -> object:
     "Build an object of a known class; raise StateError for any other: nothing is imported because a file says so."
-    label = node["of"]
-    module = label.partition(":")[0]
+    module, colon, name = node["of"].partition(":")
+    module = _MOVED.get(module, module)
+    label = module + colon + name
     ours = re.fullmatch(r"quantlab(\.[a-z][a-z0-9_]*){2}", module)
     if ours and label not in _KNOWN and label not in read.known:
         import_module(module)  # where keepable names its classes

@@ -17,7 +17,6 @@ import pandas as pd
 
 from ..core.errors import ConfigError, DataError
 from ..models.base import check_training
-from ..models.cascade import load_torch
 from ..models.gbm import hold_out
 
 # %% ../../nbs/deep/480_networks.ipynb #52e66341
@@ -44,11 +43,12 @@ def need_torch() -> ModuleType:  # torch
     >>> refused
     """
     try:
-        return load_torch()
-    except ConfigError as error:
+        import torch
+    except ImportError as error:
         raise ConfigError(
             "this needs torch, and it is not installed: run `make deep` (about 1 GB), or pip install -e '.[deep]'"
         ) from error
+    return torch
 
 # %% ../../nbs/deep/480_networks.ipynb #c14c4140
 def torch_device(
@@ -112,6 +112,7 @@ def deterministic_torch(
 
     Examples
     --------
+    >>> import torch
     >>> from quantlab.deep.networks import deterministic_torch
     >>> def draw(seed):
     ...     with deterministic_torch(seed) as torch:

@@ -23,10 +23,10 @@ from ..broker.fill_model import FillModel
 from ..broker.rules import Rules
 from ..core.config import import_named
 from ..core.errors import ConfigError
+from ..deep.cascade import Cascade, check_stages
 from ..features import events, factors, price, technical, transform, vol, xsection
 from ..features.base import Feature, as_features
 from ..features.sets import SETS
-from ..models.cascade import Cascade
 from ..models.ensemble import Ensemble, SeedAverage
 from ..models.gbm import GBMModel
 from ..models.linear import FamaMacBeth, RidgeModel
@@ -269,6 +269,7 @@ def make_model(
     if name == "fama_macbeth":
         return FamaMacBeth(**{"lag": purge} | given)
     if name == "cascade":
+        check_stages(**{part: given[part] for part in ("encoder", "validator", "head") if part in given})
         return Cascade(purge=purge, seed=seed, **given)
     gbm = GBMModel(**given, seed=seed, purge=purge if given.get("early_stopping") else None)
     ranker = clone(gbm).set_params(objective="lambdarank")

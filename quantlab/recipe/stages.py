@@ -28,6 +28,7 @@ from ..core.cache import content_hash, keep, kept, remember
 from ..core.errors import ConfigError, DataError, LeakError
 from ..core.panel import date_starts, grid, to_long, to_wide
 from ..data.universe import sectors_asof
+from ..deep.cascade import return_paths
 from ..features.base import Feature, compute
 from ..features.vol import true_range
 from ..features.xsection import neutralise, rank, zscore
@@ -35,7 +36,6 @@ from ..labels.forward import excess, forward_returns, latest_t1, rank_normalise,
 from ..labels.barrier import triple_barrier, volatility_width
 from ..labels.weights import uniqueness
 from ..models.base import as_scores, estimator_code, estimator_kinds
-from ..models.cascade import return_paths
 from ..models.ensemble import SeedAverage
 from ..models.gbm import GBMModel
 from ..models.quantile import QuantileModel

@@ -24,8 +24,8 @@ from sklearn.preprocessing import StandardScaler
 import quantlab
 from quantlab.core.config import root
 from quantlab.core.state import _KNOWN, StateError, load_state, save_state
+from quantlab.deep.cascade import Cascade, ConvEncoder, KernelEncoder, NetHeads, TreeHeads
 from quantlab.models.base import as_scores, check_model, walk_forward
-from quantlab.models.cascade import Cascade, ConvEncoder, KernelEncoder, NetHeads, TreeHeads
 from quantlab.models.ensemble import Ensemble, SeedAverage
 from quantlab.models.gbm import GBMModel
 from quantlab.models.linear import FamaMacBeth, RidgeModel
@@ -105,7 +105,7 @@ PANELS = {  # label -> unfitted, asked by predict on a panel
     "quantlab.models.ensemble:Ensemble": lambda: Ensemble({"r": RidgeModel(), "t": GBMModel(**TREES)}, seeds=2,
     share=0.5, purge=2),
     "quantlab.models.ensemble:SeedAverage": lambda: SeedAverage(GBMModel(**TREES), seeds=2),
-    "quantlab.models.cascade:Cascade": lambda: Cascade(purge=1, n_kernels=6, blocks=4),
+    "quantlab.deep.cascade:Cascade": lambda: Cascade(purge=1, n_kernels=6, blocks=4),
     "quantlab.models.processors:Chain": lambda: chain(RobustZ(), RankNorm(20), FillMissing(), ByDate("zscore"),
     RidgeModel()),
     "xgboost.sklearn:XGBClassifier": lambda: Cascade(purge=1, n_kernels=6, blocks=4, validator="xgboost"),
@@ -181,16 +181,16 @@ OTHERS = {
     "quantlab.models.processors:RobustZ": lambda: (RobustZ().fit(X), lambda held: held.transform(X)),
     "quantlab.models.processors:RankNorm": lambda: (RankNorm(20).fit(X), lambda held: held.transform(X)),
     "quantlab.models.processors:ByDate": lambda: (ByDate("rank").fit(X), lambda held: held.transform(X)),
-    "quantlab.models.cascade:KernelEncoder": lambda: (
+    "quantlab.deep.cascade:KernelEncoder": lambda: (
         KernelEncoder(8).fit(PATHS, TARGETS),
         lambda held: held.predict(PATHS),
     ),
-    "quantlab.models.cascade:ConvEncoder": lambda: (
-        ConvEncoder(4, 2).fit(PATHS, TARGETS),
+    "quantlab.deep.cascade:ConvEncoder": lambda: (
+        ConvEncoder(4, 2, purge=1).fit(PATHS, TARGETS, X.index),
         lambda held: held.predict(PATHS),
     ),
-    "quantlab.models.cascade:TreeHeads": lambda: (TreeHeads().fit(FULL, Y, None), lambda held: held.predict(FULL)),
-    "quantlab.models.cascade:NetHeads": lambda: (NetHeads().fit(FULL, Y, None), lambda held: held.predict(FULL)),
+    "quantlab.deep.cascade:TreeHeads": lambda: (TreeHeads().fit(FULL, Y, None), lambda held: held.predict(FULL)),
+    "quantlab.deep.cascade:NetHeads": lambda: (NetHeads().fit(FULL, Y, None), lambda held: held.predict(FULL)),
     "quantlab.validation.calibration:TemperatureScaling": lambda: (
         TemperatureScaling().fit(PROB, (Y > 0) * 1.0),
         lambda held: held.predict(PROB),

@@ -6,8 +6,8 @@ import pytest
 
 from quantlab.core.errors import QuantlabError
 from quantlab.core.panel import as_panel
+from quantlab.deep.cascade import Cascade, return_paths
 from quantlab.models.base import as_scores, check_columns, check_features, check_training, walk_forward
-from quantlab.models.cascade import Cascade, return_paths
 from quantlab.models.gbm import GBMModel, grade
 from quantlab.models.linear import RidgeModel
 from quantlab.models.processors import ByDate, FillMissing, RankNorm, RobustZ, chain

@@ -1,5 +1,7 @@
 "The page of the cascade, on few names and years."
 
+import sys
+
 import pytest
 
 from quantlab.core.errors import ConfigError
@@ -39,3 +41,34 @@ def test_the_page(workspace):
     assert run.metrics["trials"] == len(Ledger(workspace / "ledger.sqlite").trials("cascade/committed sample")) == 7
     spec = load(run.folder / "recipe.yaml")
     assert spec.split.expanding and spec.model.settings["n_kernels"] == 12 and spec.label.target == "excess"
+
+
+class NoTorch:
+    "A finder for which torch is not installed."
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+
+@pytest.mark.parametrize("asked", [{"encoder": "cnn"}, {"head": "net"}, {"encoder": "cnn", "head": "net"}])
+def test_without_torch_a_network_is_refused_in_one_line_before_a_kernel_starts(workspace, monkeypatch, asked):
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [NoTorch(), *sys.meta_path])
+    with pytest.raises(ConfigError) as refused:
+        run_report("cascade", SMALL | asked, track=False)
+    said = str(refused.value)
+    assert "make deep" in said and "encoder='kernels' and head='trees'" in said and "\n" not in said
+    assert not (workspace / "runs").exists()
+
+
+@pytest.mark.slow
+def test_the_page_with_networks(workspace):
+    pytest.importorskip("torch", reason="make deep")
+    run = run_report("cascade", SMALL | {"encoder": "cnn", "head": "net"}, track=False)
+    page = run.html.read_text()
+    assert "Traceback" not in page and "7 distinct trials" in page
+    assert "a convolutional network" in page and "one network with two outputs" in page
+    settings = load(run.folder / "recipe.yaml").model.settings
+    assert settings["encoder"] == "cnn" and settings["head"] == "net"
+    assert abs(run.metrics["ic.all_three_stages"]) < 0.3 and 0 <= run.metrics["calibration.after"] < 0.2
