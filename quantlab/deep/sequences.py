@@ -331,7 +331,9 @@ class FittedWindows(WindowModel):
             raise DataError("the rows to learn from, or those to watch, all have weight 0; mend sample_weight")
         self.columns_, self.channels_, self.beside_ = list(X.columns), reader.channels, reader.beside
         self.mean_, self.scale_ = window_moments(reader, learn)
-        self.center_, self.spread_ = float(outcome[learn].mean()), float(outcome[learn].std()) or 1.0
+        self.center_ = float(np.average(outcome[learn], weights=heavy[learn]))
+        square = np.average((outcome[learn] - self.center_) ** 2, weights=heavy[learn])
+        self.spread_ = float(np.sqrt(square)) or 1.0
         target = ((outcome - self.center_) / self.spread_).astype("float32")
         loss = self._row_loss(reader, X.index, target, (heavy / heavy[learn].mean()).astype("float32"))
         key = self._key(X, outcome, weight)
