@@ -57,7 +57,7 @@ def net_weights(
 
 
 def give_weights(
-    torch: ModuleType,
+    torch: ModuleType,  # as deterministic_torch gives it
     net: Any,  # an untrained net of the same layout
     weights: list[np.ndarray],  # as net_weights returns them
 ) -> Any:  # the same net
@@ -107,8 +107,9 @@ def _one_pass(
 def _held_pass(key: str | None) -> dict:
     "Return the last finished pass under a key; an empty one where there is none."
     found = kept(key) if key else None
-    good = isinstance(found, dict) and {"weights", "moments", "losses", "best", "chosen"} <= set(found)
-    return found if good else {"losses": [], "best": 0, "chosen": []}
+    if isinstance(found, dict) and {"weights", "moments", "losses", "best", "chosen"} <= set(found):
+        return found
+    return {"losses": [], "best": 0, "chosen": []}
 
 
 def train_passes(
@@ -116,7 +117,7 @@ def train_passes(
     loss: Callable,  # (torch, net, rows of int64) -> loss by row, a tensor on the device
     learn: np.ndarray,  # int64, rows to learn from
     watch: np.ndarray,  # int64, rows of later dates that say when to stop; none: all passes are made
-    plan: PassPlan = PassPlan(),
+    plan: PassPlan = PassPlan(),  # passes, patience, batches, step size, seed
     device: str = "cpu",  # see torch_device
     key: str | None = None,  # hash of everything the result depends on: finished passes are kept; None: nothing is
     progress: Callable[[range], Iterable] | None = None,  # wraps the numbers of the passes: rich.progress.track

@@ -18,9 +18,8 @@ from matplotlib.figure import Figure
 from ..core.errors import ConfigError, DataError
 from ..core.plot import COLORS, figure, style
 from ..core.state import keepable
-from .networks import deterministic_torch
 from .passes import PassPlan
-from .sequences import FittedWindows, WindowReader, Windows, lagged_columns
+from .sequences import FittedWindows, WindowReader, Windows
 from ..models.base import as_scores
 from ..models.quantile import quantile_names
 
@@ -49,10 +48,11 @@ def calendar_inputs(
 
 # %% ../../nbs/deep/486_tft.ipynb #4391643f
 def _gate(torch: ModuleType, hidden: int, dropout: float) -> Any:
-    "Lay out a gate that adds to what goes around it, equations 2 and 5; ([..., hidden], [..., hidden]) -> [..., hidden]."
+    "Lay out a gate that adds to what goes around it, equations 2 and 5; [..., hidden] twice in, once out."
     nn = torch.nn
+    module: Any = nn.Module
 
-    class Gate(nn.Module):
+    class Gate(module):
         def __init__(self) -> None:
             super().__init__()
             self.drop, self.both, self.norm = nn.Dropout(dropout), nn.Linear(hidden, 2 * hidden), nn.LayerNorm(hidden)
@@ -65,7 +65,7 @@ def _gate(torch: ModuleType, hidden: int, dropout: float) -> Any:
 
 
 def gated_residual(
-    torch: ModuleType,
+    torch: ModuleType,  # as deterministic_torch gives it
     width: int,  # numbers that come in
     hidden: int,  # numbers inside
     out: int,  # numbers that go out
@@ -74,8 +74,9 @@ def gated_residual(
 ) -> Any:  # untrained: ([..., width], [..., context] or None) -> [..., out]
     "Lay out a gated residual network, equations 2 to 5."
     nn = torch.nn
+    module: Any = nn.Module
 
-    class Residual(nn.Module):
+    class Residual(module):
         def __init__(self) -> None:
             super().__init__()
             self.into, self.on = nn.Linear(width, hidden), nn.Linear(hidden, out)
@@ -94,8 +95,9 @@ def gated_residual(
 def _residual_each(torch: ModuleType, count: int, hidden: int, dropout: float) -> Any:
     "Lay out a gated residual network for each of some variables, all at once; [..., count, hidden] in and out."
     nn = torch.nn
+    module: Any = nn.Module
 
-    class Each(nn.Module):
+    class Each(module):
         def __init__(self) -> None:
             super().__init__()
             sizes = {"into": hidden, "on": hidden, "both": 2 * hidden}
@@ -119,7 +121,7 @@ def _residual_each(torch: ModuleType, count: int, hidden: int, dropout: float) -
 
 
 def variable_selection(
-    torch: ModuleType,
+    torch: ModuleType,  # as deterministic_torch gives it
     reals: int,  # variables that are numbers
     days: bool,  # whether a weekday comes last
     hidden: int,  # numbers of a vector
@@ -128,8 +130,9 @@ def variable_selection(
 ) -> Any:  # untrained: ([..., variables], [..., context]) -> [..., hidden], weights [..., variables]
     "Lay out the choice among variables, equations 6 to 8."
     nn, count = torch.nn, reals + days
+    module: Any = nn.Module
 
-    class Selection(nn.Module):
+    class Selection(module):
         def __init__(self) -> None:
             super().__init__()
             self.slope, self.level = (nn.Parameter(torch.randn(reals, hidden) / hidden**0.5) for _ in range(2))
@@ -147,16 +150,17 @@ def variable_selection(
 
     return Selection()
 
-# %% ../../nbs/deep/486_tft.ipynb #d49187f3
+# %% ../../nbs/deep/486_tft.ipynb #ebf4c11f
 def readable_attention(
-    torch: ModuleType,
+    torch: ModuleType,  # as deterministic_torch gives it
     hidden: int,  # numbers of a position
     heads: int,  # that ask side by side; a divisor of hidden
 ) -> Any:  # untrained: ([n, hidden] that asks, [n, positions, hidden]) -> [n, hidden], shares [n, positions]
     "Lay out attention whose heads share their values, equations 13 to 16, for one position that asks."
     nn, size = torch.nn, hidden // heads
+    module: Any = nn.Module
 
-    class Attention(nn.Module):
+    class Attention(module):
         def __init__(self) -> None:
             super().__init__()
             self.ask, self.key = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
@@ -171,9 +175,9 @@ def readable_attention(
 
     return Attention()
 
-# %% ../../nbs/deep/486_tft.ipynb #d4de807e
+# %% ../../nbs/deep/486_tft.ipynb #cb440b99
 def tft_net(
-    torch: ModuleType,
+    torch: ModuleType,  # as deterministic_torch gives it
     past: int,  # variables of a past step, the weekday the last
     beside: int,  # numbers that stand beside a window
     hidden: int,  # numbers of a position
@@ -183,8 +187,9 @@ def tft_net(
 ) -> Any:  # untrained: ([n, steps, past], [n, ahead, 3], [n, beside]) -> [n, outputs]
     "Lay out the reduced temporal fusion transformer."
     nn = torch.nn
+    module: Any = nn.Module
 
-    class Net(nn.Module):
+    class Net(module):
         def __init__(self) -> None:
             super().__init__()
             context = hidden if beside else 0
@@ -255,6 +260,7 @@ class _TFTSettings(FittedWindows):
         decay: float = 1e-4,  # penalty on squared weights
         dropout: float = 0.1,  # share of what is dropped while learning
         validation: float = 0.2,  # share of the dates, the last ones, on which training stops; 0: all passes are made
+        purge: int | None = None,  # sessions left out before those dates; None: the horizon and a day
         seed: int = 7,  # of weights, batches and dropout
         device: str = "auto",  # where it learns, see torch_device; it is asked on the processor
         resume: bool = False,  # keep each finished pass, and go on from those kept by an earlier run
@@ -262,13 +268,12 @@ class _TFTSettings(FittedWindows):
         self.num_epochs, self.hidden_size, self.steps, self.horizon = num_epochs, hidden_size, steps, horizon
         self.ahead, self.heads, self.levels, self.point, self.week = ahead, heads, levels, point, week
         self.past, self.min_seen, self.patience, self.batch, self.rate = past, min_seen, patience, batch, rate
-        self.decay, self.dropout, self.validation, self.seed = decay, dropout, validation, seed
-        self.device, self.resume = device, resume
+        self.decay, self.dropout, self.validation, self.purge = decay, dropout, validation, purge
+        self.seed, self.device, self.resume = seed, device, resume
 
-    @property
-    def purge(self) -> int:
-        "Return the sessions from a decision to the end of its outcome."
-        return self.horizon + 1
+    def _gap(self) -> int:
+        "Return the sessions between the rows to learn from and those to watch."
+        return self.horizon + 1 if self.purge is None else self.purge
 
     def _check(self) -> None:
         "Raise ConfigError for a setting out of range."
@@ -277,8 +282,8 @@ class _TFTSettings(FittedWindows):
             raise ConfigError(f"point is {self.point!r}; use 'mean', or 'median' with 0.5 among the levels")
         if self.heads < 1 or self.hidden_size % self.heads or not 1 <= self.ahead <= self.horizon or self.steps < 2:
             raise ConfigError(
-                f"hidden_size {self.hidden_size}, heads {self.heads}, ahead {self.ahead}, horizon {self.horizon}, steps "
-                f"{self.steps}: heads divide hidden_size, ahead lies between 1 and the horizon, steps are at least 2"
+                f"hidden_size {self.hidden_size}, heads {self.heads}, ahead {self.ahead}, horizon {self.horizon}, "
+                f"steps {self.steps}: heads divide hidden_size, ahead lies in 1 to horizon, steps are at least 2"
             )
         if not all(0 <= share < 1 for share in (self.min_seen, self.dropout, self.validation)):
             raise ConfigError("min_seen, dropout and validation are shares in [0, 1)")
@@ -343,16 +348,17 @@ class Interpretation:
 
     def picture(self) -> Figure:  # attention by session above, weights by session and variable below
         "Draw where the model looked."
-        place, top = self.attention.idxmax(), self.variables["weight"].idxmax()
+        top, most = self.variables["weight"].idxmax(), self.attention.idxmax()
+        title, label = f"Most weight on {top}, most attention on session {most}", "session, 0 = that of the decision"
+        shown = self.by_session.T
         with style():
-            fig, ax = figure(f"Most weight on {top}, most attention on session {place:+d}", "", "attention", size=(7, 4.4))
+            fig, axes = figure(title, label, "attention", (7, 4.4), rows=2, heights=(1, 1.4))
+            ax, low = axes.tolist()
             ax.bar(self.attention.index, self.attention, color=COLORS[0])
-            fig.subplots_adjust(bottom=0.58)
-            low = fig.add_axes((ax.get_position().x0, 0.12, ax.get_position().width, 0.36), sharex=ax)
-            shown = self.by_session.T
             low.imshow(shown, aspect="auto", cmap="Greys", vmin=0, extent=(shown.columns[0] - 0.5, 0.5, len(shown), 0))
             low.set_yticks(np.arange(len(shown)) + 0.5, shown.index)
-            low.set_xlabel("session, 0 = the date of the decision")
+            low.set(ylabel="weight", xlim=(shown.columns[0] - 0.5, self.attention.index[-1] + 0.5))
+            low.grid(False)
         return fig
 
 
@@ -389,6 +395,7 @@ def interpret(
     by_session = pd.DataFrame(past, back, model._variables())
     seen = pd.Series(shares, pd.Index([*back, *ends], name="session"), name="attention")
     effect = pd.Series(effects, [*by_session, *CALENDAR]).groupby(level=0).sum()
-    weights = {"weight": by_session.mean(), "weight_ahead": pd.Series(ahead.mean(axis=0), list(CALENDAR)), "effect": effect}
-    variables = pd.DataFrame(weights).sort_values("weight", ascending=False).rename_axis("variable")
+    to_come = pd.Series(ahead.mean(axis=0), list(CALENDAR))
+    variables = pd.DataFrame({"weight": by_session.mean(), "weight_ahead": to_come, "effect": effect})
+    variables = variables.sort_values("weight", ascending=False).rename_axis("variable")
     return Interpretation(variables, seen, by_session, len(X))
