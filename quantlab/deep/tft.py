@@ -313,7 +313,10 @@ class TFT(_TFTSettings):
     def _build(self, torch: ModuleType) -> Any:
         "Lay out the untrained net."
         sizes = (len(self._variables()), len(self.beside_), self.hidden_size, self.heads, len(self.levels))
-        return tft_net(torch, *sizes, self.dropout)
+        net = tft_net(torch, *sizes, self.dropout)
+        with torch.no_grad():  # it begins with the quantiles of a normal outcome
+            net.answer.bias.copy_(torch.special.ndtri(torch.tensor(self.levels)))
+        return net
 
     def _loss(self, torch: ModuleType, said: Any, wanted: Any) -> Any:
         "Return the pinball loss of each row, over all levels (24, 25)."

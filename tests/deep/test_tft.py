@@ -23,6 +23,7 @@ from quantlab.deep.tft import (
     variable_selection,
 )
 from quantlab.models.base import check_model
+from quantlab.report.template import fill_parameters, find_template, read_parameters, run_check
 from quantlab.validation.calibration import pinball
 from quantlab.validation.scores import rank_ic
 
@@ -137,6 +138,14 @@ def test_without_torch_one_line_names_the_way_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ConfigError, match="make deep"):
         TFT(**QUICK).fit(WIDE, OWN)
+
+
+def test_the_report_without_torch_is_refused_before_any_data_is_read(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    file = find_template("tft")
+    with pytest.raises(ConfigError, match="make deep") as caught:
+        run_check(file, fill_parameters(read_parameters(file), {}))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
