@@ -1,6 +1,7 @@
 """Every template with its defaults, twice: the second run has the same numbers and the same page, to the last word.
 
-Templates whose data (a Qlib store) or whose torch is not here are skipped by name. `QUANTLAB_ONLY="factor risk"` runs some.
+Templates whose data is not here (a Qlib store), or torch, are skipped by name. `QUANTLAB_ONLY="factor risk"` runs
+some.
 """
 
 import os
