@@ -25,6 +25,8 @@ import quantlab
 from quantlab.core.config import root
 from quantlab.core.state import _KNOWN, StateError, load_state, save_state
 from quantlab.deep.cascade import Cascade, ConvEncoder, KernelEncoder, NetHeads, TreeHeads
+from quantlab.deep.sequences import SequenceModel, panel_windows
+from quantlab.deep.tft import TFT
 from quantlab.models.base import as_scores, check_model, walk_forward
 from quantlab.models.ensemble import Ensemble, SeedAverage
 from quantlab.models.gbm import GBMModel
@@ -110,6 +112,9 @@ PANELS = {  # label -> unfitted, asked by predict on a panel
     RidgeModel()),
     "xgboost.sklearn:XGBClassifier": lambda: Cascade(purge=1, n_kernels=6, blocks=4, validator="xgboost"),
     "torch": lambda: Cascade(purge=1, blocks=4, encoder="cnn", head="net"),
+    "quantlab.deep.sequences:SequenceModel": lambda: SequenceModel("tcn", 3, 4, epochs=2, purge=2),
+    "torch, windows held once": lambda: SequenceModel("gru", 3, 4, panel_windows(X, 3), epochs=2, purge=2),
+    "quantlab.deep.tft:TFT": lambda: TFT(2, 4, 3, 1, 1),
     "quantlab.models.qlib:QlibModel": lambda: qlib_model("gbdt.LGBModel", **QLIB_TREES),
     "qlib.contrib.model.linear:LinearModel": lambda: qlib_model("linear.LinearModel",
     [("RobustZScoreNorm", FEATURES), ("CSRankNorm", FEATURES), ("Fillna", FEATURES)]),
@@ -119,6 +124,7 @@ INSIDE = {  # label -> the kind whose test covers it
     "lightgbm.basic:Booster": "quantlab.models.gbm:GBMModel", "hmmlearn.hmm:GaussianHMM": "quantlab.regime.hmm:HMM",
     "qlib.contrib.model.gbdt:LGBModel": "quantlab.models.qlib:QlibModel",
     "sklearn.pipeline:Pipeline": "quantlab.models.linear:RidgeModel",
+    "quantlab.deep.sequences:Windows": "torch, windows held once",
 }  # fmt: skip
 
 
@@ -250,6 +256,8 @@ def lacking(label: str) -> str:
         "torch": "torch",
         "ConvEncoder": "torch",
         "NetHeads": "torch",
+        "SequenceModel": "torch",
+        "TFT": "torch",
         "qlib": "qlib",
         "Qlib": "qlib",
     }

@@ -42,3 +42,18 @@ def test_mlflow_runs_a_report_with_a_parameter_and_refuses_a_wrong_one(tmp_path)
     assert run.manifest["template"] == "data_health" and run.manifest["parameters"]["stale"] == 7
     refused = mlflow_run(tmp_path, "-e", "data_health", "-P", "stele=7")
     assert refused.returncode != 0 and "stale" in refused.stderr and len(list_runs(tmp_path / "runs")) == 1
+
+
+@pytest.mark.slow
+def test_mlflow_trains_the_transformer_as_long_and_as_wide_as_it_is_told(tmp_path):
+    pytest.importorskip("torch", reason="make deep")
+    small = ["universe=AAPL,BAC,C,GE,IBM,JNJ,JPM,KO,PFE,WMT,XOM,CVX", "start=2014-01-01", "end=2016-12-30", "seeds=1"]
+    small += ["train_sessions=252", "steps=10"]
+    given = [word for one in ["num_epochs=2", "hidden_size=4", *small] for word in ("-P", one)]
+    done = mlflow_run(tmp_path, "-e", "tft", *given)
+    assert done.returncode == 0, done.stderr
+    [run] = list_runs(tmp_path / "runs")
+    assert run.manifest["parameters"]["num_epochs"] == 2 and run.manifest["parameters"]["hidden_size"] == 4
+    assert 1 <= run.metrics["passes"] <= 2 and run.metrics["rows"] > 500
+    refused = mlflow_run(tmp_path, "-e", "tft", "-P", "hidden_size=5")
+    assert refused.returncode != 0 and "even number" in refused.stderr
