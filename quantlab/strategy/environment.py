@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['World', 'Episode', 'play', 'CoinWorld', 'MertonWorld', 'SignalWorld', 'ExecutionWorld', 'target_weights',
-           'PortfolioWorld', 'policy_weights', 'hindsight_weights', 'audit_world', 'need_gymnasium', 'gym_env']
+           'PortfolioWorld', 'policy_weights', 'hindsight_weights', 'audit_world', 'need_gymnasium', 'scale_action',
+           'gym_env']
 
 # %% ../../nbs/strategy/747_environment.ipynb #3a1c4d75
 from collections.abc import Callable
@@ -192,7 +193,7 @@ class SignalWorld:
     episode: int = 50  # steps
 
     names: ClassVar = ("position", "signal")
-    bounds: ClassVar = np.array([[-3.0], [3.0]])  # in Markowitz positions at a signal of one standard deviation
+    bounds: ClassVar = np.array([[-2.0], [2.0]])  # in Markowitz positions at a signal of one standard deviation
     ends: ClassVar = False
 
     def __post_init__(self):
@@ -213,14 +214,15 @@ class SignalWorld:
     def step(
         self,
         state: np.ndarray,  # float64[copies, 2], in units of their usual size
-        action: np.ndarray,  # float64[copies, 1] position to hold
+        action: np.ndarray,  # float64[copies, 1] trade
         rng: np.random.Generator,  # of all that is drawn
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # state; seen next; gain less risk and cost
-        "Move to a position and hold it for a step."
+        "Trade, and hold the position for a step."
         held, signal = state.T
-        position = np.clip(action[:, 0], *self.bounds[:, 0])
+        trade = np.clip(action[:, 0], *self.bounds[:, 0])
+        position = held + trade
         hold = 2 * position * signal - position**2  # in units of (B sd)^2 / (2 gamma variance)
-        reward = (1 - self.impatience) * hold - self.cost / self.risk_price * (position - held) ** 2
+        reward = (1 - self.impatience) * hold - self.cost / self.risk_price * trade**2
         fresh = np.sqrt(1 - (1 - self.decay) ** 2) * rng.standard_normal(len(state))
         state = np.column_stack([position, (1 - self.decay) * signal + fresh])
         return state, state, reward
@@ -240,10 +242,10 @@ class SignalWorld:
     def best(
         self,
         seen: np.ndarray,  # float64[copies, 2] position, signal
-    ) -> np.ndarray:  # float64[copies, 1] position
-        "Return the position part of the way to the aim."
+    ) -> np.ndarray:  # float64[copies, 1] trade
+        "Return the trade that goes part of the way to the aim."
         aim = seen[:, 1] / (1 + self.decay * self.speed * self.cost / self.risk_price)
-        return ((1 - self.speed) * seen[:, 0] + self.speed * aim)[:, None]
+        return self.speed * (aim - seen[:, 0])[:, None]
 
 # %% ../../nbs/strategy/747_environment.ipynb #c4ee8b55
 @dataclass(frozen=True)
@@ -412,7 +414,7 @@ class PortfolioWorld:
             first = rng.integers(0, len(self.dates) - self.length, copies)
         state = []
         for f in first.tolist():
-            part = Market(*(a[f:] if len(a) else a for a in market))
+            part = Market(*(a[f : f + self.episode + 1] if len(a) else a for a in market))
             rules = replace(self.rules, max_gross=np.inf)  # the weights are bounded already
             state.append((f, Simulator(part, self.costs, rules, self.fill, self.cash, 0)))
             state[-1][1].step()
@@ -527,6 +529,15 @@ def need_gymnasium() -> ModuleType:  # gymnasium
     return gymnasium
 
 
+def scale_action(
+    action: np.ndarray,  # float[..., actions] in [-1, 1]; what is outside is cut
+    bounds: np.ndarray,  # float64[2, actions], lowest and highest action of the world
+) -> np.ndarray:  # float64[..., actions], in the world's units
+    "Bring an action from [-1, 1] to the units of a world."
+    low, high = bounds
+    return low + (np.clip(np.asarray(action, dtype="float64"), -1.0, 1.0) + 1) / 2 * (high - low)
+
+
 def gym_env(
     world: World,  # of which one copy is played
 ) -> Any:  # a gymnasium.Env
@@ -537,7 +548,7 @@ def gym_env(
         "One copy of a world."
 
         observation_space = gymnasium.spaces.Box(-_FAR, _FAR, (len(world.names),), np.float32)
-        action_space = gymnasium.spaces.Box(*world.bounds.astype("float32"), dtype=np.float32)
+        action_space = gymnasium.spaces.Box(-1.0, 1.0, (world.bounds.shape[1],), np.float32)
 
         def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
             "Begin an episode."
@@ -548,7 +559,7 @@ def gym_env(
 
         def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
             "Act once."
-            asked = np.asarray(action, dtype="float64")[None]
+            asked = scale_action(action, world.bounds)[None]
             self.state, seen, reward = world.step(self.state, asked, self.np_random)
             self.played += 1
             over, now = self.played >= world.episode, np.clip(seen[0], -_FAR, _FAR).astype("float32")
