@@ -462,14 +462,14 @@ class PortfolioWorld:
 def policy_weights(
     world: PortfolioWorld,  # whose account is played, from its first session to its last
     policy: Callable[[np.ndarray], np.ndarray],  # float64[copies, names] seen -> float64[copies, symbols]
-) -> pd.DataFrame:  # panel with column weight, decided at the close of date; 0 is not listed
+) -> pd.DataFrame:  # panel with column weight of every name, decided at the close of date
     "Return the weights that a policy asks for at each close, as the account carries them."
     whole = replace(world, length=None)
     asked = play(whole, policy).action[:, 0]
     weight = np.array([whole.carried(action, t) for t, action in enumerate(asked)])
     wide = pd.DataFrame(weight, whole.dates[:-1], whole.symbols)
     long = wide.rename_axis("date").rename_axis(columns="symbol").stack().rename("weight").to_frame()
-    return as_panel(long[long["weight"] != 0].reset_index())
+    return as_panel(long.reset_index())
 
 # %% ../../nbs/strategy/747_environment.ipynb #813532b1
 def hindsight_weights(
