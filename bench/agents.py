@@ -3,9 +3,9 @@
 Usage: python bench/agents.py [coin] [merton] [execution] [signal] [leak] [noise] [--seeds 5]
 
 Each part trains PPO once a seed and holds it against the formula of its world: the fraction of Kelly, the share of
-Merton, the cost of Almgren and Chriss (equal parts cost 1), the discounted gain of Garleanu and Pedersen. `leak` gives an
-agent the return that its decision will earn, in the sample's bars, and holds its log growth against hindsight's, on the
-sessions it learned from and on later ones. `noise` gives each seed a market of its own in which nothing is to be
+Merton, the cost of Almgren and Chriss (equal parts cost 1), the discounted gain of Garleanu and Pedersen. `leak` gives
+an agent the return that its decision will earn, in the sample's bars, and holds its log growth against hindsight's, on
+the sessions it learned from and on later ones. `noise` gives each seed a market of its own in which nothing is to be
 foretold and every trade costs, and trades what was learned on fresh bars. Trainings are kept by core.cache, so that an
 interrupted run goes on. Results: bench/results/agents.json, which nbs/strategy/748_agent.ipynb shows.
 """
@@ -54,7 +54,8 @@ COSTS = Costs(1, 5)
 def tomorrow(panel: pd.DataFrame) -> pd.DataFrame:
     "The return that the next decision will earn, from its open to the next: the future."
     opens = panel["open"].groupby("symbol")
-    return pd.DataFrame({"tomorrow": (opens.shift(-2) / opens.shift(-1) - 1).clip(-0.01, 0.01) / 0.005}).astype("float64")
+    move = opens.shift(-2) / opens.shift(-1) - 1
+    return pd.DataFrame({"tomorrow": move.clip(-0.01, 0.01) / 0.005}).astype("float64")
 
 
 def real_world(start: str, end: str, length: int | None = None) -> PortfolioWorld:
@@ -72,14 +73,16 @@ def noise_world(seed: int, sessions: int = 3000, length: int | None = None) -> P
         night, day = 0.003 * random.standard_normal((2, sessions)), 0.004 * random.standard_normal((2, sessions))
         moves = np.stack([night[0] - 0.003**2 / 2, day[0] - 0.004**2 / 2], axis=1).ravel().cumsum().reshape(-1, 2)
         prices = dict(zip(("open", "close"), 100 * np.exp(moves.T), strict=True))
-        rows.append(pd.DataFrame({"date": dates, "symbol": symbol, **prices, "one": night[1] / 0.003, "two": day[1] / 0.004}))
+        seen = {"one": night[1] / 0.003, "two": day[1] / 0.004}
+        rows.append(pd.DataFrame({"date": dates, "symbol": symbol, **prices, **seen}))
     panel = as_panel(pd.concat(rows))
     return PortfolioWorld(panel[["open", "close"]], panel[["one", "two"]], Costs(5, 15), length=length)
 
 
 def summary(values: dict) -> dict:
     "Return a figure by seed with its mean, spread and error."
-    return {"by_seed": [round(float(v), 5) for v in values.values()], **seed_spread(pd.Series(values)).round(5).to_dict()}
+    found = seed_spread(pd.Series(values)).round(5).to_dict()
+    return {"by_seed": [round(float(v), 5) for v in values.values()]} | found
 
 
 def bandit(world: object, name: str, seeds: range) -> dict:
@@ -105,7 +108,8 @@ def leak(seeds: range) -> dict:
     for name, span in spans.items():
         growth = lambda weights, span=span: float(np.log(from_weights(weights, span.bars, COSTS).equity).diff().sum())
         best = growth(hindsight_weights(span))
-        found[name] = {"best": best, "ratio": summary({a.seed: growth(policy_weights(span, a.act)) / best for a in agents})}
+        ratio = {agent.seed: growth(policy_weights(span, agent.act)) / best for agent in agents}
+        found[name] = {"best": best, "ratio": summary(ratio)}
     bars = spans["later"].bars
     verdict = audit_world(lambda panel: PortfolioWorld(panel, tomorrow(panel), COSTS), bars)
     return found | {"audit": [verdict.status, verdict.column]}
@@ -115,7 +119,8 @@ def noise(seeds: range) -> dict:
     "Train on noise at a cost, each seed on its own; return turnover a year and the mean reward on fresh noise."
     turnover, mean, errors = {}, {}, {}
     for seed in seeds:
-        agent, fresh = train_agent(noise_world(seed, length=60), seed=seed, **TRAINING["noise"]), noise_world(seed, 1500)
+        agent = train_agent(noise_world(seed, length=60), seed=seed, **TRAINING["noise"])
+        fresh = noise_world(seed, 1500)
         episode = play(fresh, agent.act)
         weights = policy_weights(fresh, agent.act)
         traded = from_weights(weights, fresh.bars, fresh.costs).trades if len(weights) else pd.DataFrame()
@@ -146,7 +151,8 @@ def main(parts: list[str] = [*PARTS], seeds: int = 5) -> dict:
         found[part] = PARTS[part](range(seeds)) | {"steps": TRAINING[part]["steps"]}
         print(part, json.dumps(found[part]), round(time.process_time() - began), "s of processor", flush=True)
     libraries = {name: version(name).split("+")[0] for name in ("torch", "stable-baselines3", "gymnasium")}
-    return {"name": "agents", "seeds": seeds, "libraries": libraries, "parts": {p: found[p] for p in PARTS if p in found}}
+    known_parts = {part: found[part] for part in PARTS if part in found}
+    return {"name": "agents", "seeds": seeds, "libraries": libraries, "parts": known_parts}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -42,10 +43,10 @@ def _copies(
     "Let copies of a world run as one environment; their actions are in [-1, 1]."
     one = gym_env(world)
 
-    class Copies(_learner()[1]):
+    class Copies(_learner()[1]):  # type: ignore[misc]
         "Copies of a world."
 
-        draws, paid = np.random.default_rng(0), []
+        draws, paid = np.random.default_rng(0), list[float]()
 
         def reset(self) -> np.ndarray:
             "Begin an episode in each."
@@ -60,30 +61,16 @@ def _copies(
         def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict]]:
             "Act, and begin anew where an episode is over."
             self.state, seen, reward = world.step(self.state, self.asked, self.draws)
-            self.paid, self.played, told = [*self.paid, reward.mean()], self.played + 1, [{} for _ in range(copies)]
-            over = self.played >= world.episode
-            if over and not world.ends:
-                told = [{"terminal_observation": row, "TimeLimit.truncated": True} for row in seen.astype("float32")]
-            now = self.reset() if over else seen.astype("float32")
-            return now, reward.astype("float32"), np.full(copies, over), told
+            self.paid, self.played = [*self.paid, float(reward.mean())], self.played + 1
+            over, now = self.played >= world.episode, seen.astype("float32")
+            cut = [{"terminal_observation": row, "TimeLimit.truncated": True} for row in now]
+            told = cut if over and not world.ends else [dict[str, Any]() for _ in range(copies)]
+            return self.reset() if over else now, reward.astype("float32"), np.full(copies, over), told
 
-        def get_attr(self, attr_name: str, indices: Any = None) -> list:
-            "Return an attribute of each."
-            return [getattr(one, attr_name)] * copies
-
-        def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-            "Take no attribute."
-
-        def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list:
-            "Call nothing."
-            return [None] * copies
-
-        def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
-            "Say that none is."
-            return [False] * copies
-
-        def close(self) -> None:
-            "Need nothing."
+        get_attr = lambda self, attr_name, indices=None: [getattr(one, attr_name)] * copies
+        env_method = lambda self, method_name, *args, indices=None, **kwargs: [None] * copies
+        env_is_wrapped = lambda self, wrapper_class, indices=None: [False] * copies
+        set_attr = close = lambda self, *args, **kwargs: None
 
     return Copies(copies, one.observation_space, one.action_space)
 
@@ -115,7 +102,7 @@ class Agent:
 # %% ../../nbs/strategy/748_agent.ipynb #10ce94fe
 @contextmanager
 def _drawing(seed: int, number: int, torch: Any) -> Iterator[np.random.Generator]:
-    "Give a pass its own random numbers, also where stable-baselines3 draws from numpy's global ones, and give these back."
+    "Give a pass its own random numbers, numpy's global ones (stable-baselines3 draws from them) for its time alone."
     mix = np.random.SeedSequence([seed, number])
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(mix.generate_state(1))  # noqa: NPY002
@@ -189,18 +176,19 @@ def train_agent(
     stable-baselines3 or for settings that train nothing, DataError where its weights are no numbers."""
     least = min(copies, stretch, *hidden) if hidden else min(copies, stretch)
     if least < 1 or copies * stretch < 2 or not (0 <= discount <= 1 and rate > 0 and spread > 0):
-        raise ConfigError(f"copies {copies}, stretch {stretch}, hidden {hidden}, discount {discount}, rate {rate}, "
-                          f"spread {spread}: a pass has two steps or more, discount is from 0 to 1, others above 0")  # fmt: skip
+        given = f"copies {copies}, stretch {stretch}, hidden {hidden}, discount {discount}, rate {rate}, spread {spread}"
+        raise ConfigError(f"{given}: a pass has two steps or more, discount is from 0 to 1, all others above 0")
     passes = steps // (copies * stretch)
     if passes < 1:
         raise ConfigError(f"steps is {steps}; a pass alone takes {copies * stretch}")
-    learner, settings = _learner()[0], (passes, seed, discount, copies, stretch, tuple(hidden), rate, spread)
+    _learner()
+    settings = (passes, seed, discount, copies, stretch, tuple(hidden), rate, spread)
     with deterministic_torch(seed) as torch:
-        key = content_hash([world, settings, str(torch.__version__), learner.__module__, _new_learner, _pass])
+        key = content_hash([world, settings, str(torch.__version__), version("stable-baselines3"), _new_learner, _pass])
         model = _new_learner(world, copies, stretch, discount, tuple(hidden), spread)
-        state = kept(key)
-        history = [row.tolist() for row in state["history"]] if state else []
-        if state:
+        state, history = kept(key), list[list[float]]()
+        if isinstance(state, dict):
+            history = state["history"].tolist()
             _restore(model, state, torch)
         for number in range(len(history), passes):
             history.append(_pass(model, seed, number, rate * (1 - number / passes), torch))

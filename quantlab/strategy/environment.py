@@ -24,7 +24,7 @@ from ..broker.fill_model import DEFAULT_FILL, FillModel
 from ..broker.rules import DEFAULT_RULES, TARGET, Market, Rules
 from ..core.audit import Verdict, audit
 from ..core.errors import ConfigError, PanelError
-from ..core.panel import as_panel, check_panel, grid, to_wide
+from ..core.panel import Grid, as_panel, check_panel, to_wide
 
 # %% ../../nbs/strategy/747_environment.ipynb #739ab3cc
 class World(Protocol):
@@ -72,7 +72,9 @@ def play(
         raise ConfigError(f"copies is {copies}; at least one episode is played")
     rng = np.random.default_rng(seed)
     state, now = world.start(copies, rng)
-    seen, actions, rewards = [now], [], []
+    seen = [now]
+    actions: list[np.ndarray] = []
+    rewards: list[np.ndarray] = []
     for _ in range(world.episode):
         action = np.asarray(policy(now), dtype="float64")
         if action.shape != (copies, world.bounds.shape[1]):
@@ -336,6 +338,51 @@ def target_weights(
     total, gross = weight.sum(), np.abs(weight).sum()
     return weight / max(1.0, total, gross / max_gross)
 
+
+def _held_weights(
+    account: Simulator,  # at the close of a session
+) -> np.ndarray:  # float64[symbols], share of equity at the last close of each; 0 where equity is gone
+    "Return the weights that an account holds."
+    t, equity = account.t, account.days["equity"][account.t]
+    value = account.account.shares[t] * np.nan_to_num(account.account.mark[t]) * account.market.unit[t]
+    return value / equity if equity > 0 else np.zeros(len(value))
+
+
+def _spread_features(
+    features: pd.DataFrame,  # panel
+    at: Grid,  # dates and symbols of the bars
+) -> np.ndarray:  # float64[dates, symbols x features]; 0 for what is not known
+    "Spread features over the sessions and names of bars."
+    wide = [to_wide(features[name]).reindex(at.dates, columns=at.symbols).to_numpy("float64") for name in features]
+    seen = np.stack(wide, axis=2) if wide else np.zeros((len(at.dates), len(at.symbols), 0))
+    return np.nan_to_num(seen, posinf=0.0, neginf=0.0).reshape(len(seen), -1)
+
+
+def _carried_weights(
+    world: "PortfolioWorld",  # that is traded in
+    action: np.ndarray,  # float64[symbols], asked
+    session: int,  # of the decision, counted from the first of the bars
+    first: int = 0,  # session at which the account began
+) -> np.ndarray:  # float64[symbols], 0 for a name that has had no close since first
+    "Return the weights that are sent for an action."
+    there = world._tables[3][session] >= first
+    return target_weights(np.where(there, action, 0.0), world.low, world.high, world.rules.max_gross)
+
+
+def _check_world(world: "PortfolioWorld") -> None:
+    "Refuse bounds, lengths and panels that cannot be."
+    check_terms(world.costs, world.rules, world.fill, world.cash)
+    check_panel(world.bars, ["close"])
+    check_panel(world.features, [])
+    refuse_factors(world.bars)
+    if not -np.inf < world.low < world.high < np.inf:
+        raise ConfigError(f"low is {world.low} and high {world.high}; a weight needs room between two numbers")
+    n = len(world.bars.index.unique("date"))
+    if n < 2:
+        raise PanelError(f"bars hold {n} sessions; a decision and its outcome need two")
+    if world.length is not None and not 1 <= world.length < n:
+        raise ConfigError(f"length is {world.length}; it is from 1 to {n - 1} here, a step less than the sessions")
+
 # %% ../../nbs/strategy/747_environment.ipynb #f1595e44
 @dataclass(frozen=True, eq=False)
 class PortfolioWorld:
@@ -355,27 +402,15 @@ class PortfolioWorld:
     ends: ClassVar = False
 
     def __post_init__(self):
-        check_terms(self.costs, self.rules, self.fill, self.cash)
-        check_panel(self.bars, ["close"])
-        check_panel(self.features, [])
-        refuse_factors(self.bars)
-        if not -np.inf < self.low < self.high < np.inf:
-            raise ConfigError(f"low is {self.low} and high {self.high}; a weight needs room between two numbers")
-        n = len(self.bars.index.unique("date"))
-        if n < 2:
-            raise PanelError(f"bars hold {n} sessions; a decision and its outcome need two")
-        if self.length is not None and not 1 <= self.length < n:
-            raise ConfigError(f"length is {self.length}; it is from 1 to {n - 1} here, a step less than the sessions")
+        _check_world(self)
 
     @cached_property
-    def _tables(self) -> tuple[Any, Market, np.ndarray, np.ndarray]:
+    def _tables(self) -> tuple[Grid, Market, np.ndarray, np.ndarray]:
         "Spread bars and features over wide arrays: coordinates, market, features, last session with a close."
         at, market = read_market(self.bars, self.costs, self.fill)
         there = np.isfinite(market.close)
         last = np.maximum.accumulate(np.where(there, np.arange(len(there))[:, None], -1))
-        wide = [to_wide(self.features[name]).reindex(at.dates, columns=at.symbols) for name in self.features]
-        seen = np.stack([w.to_numpy("float64") for w in wide], axis=2) if wide else np.zeros((*there.shape, 0))
-        return at, market, np.nan_to_num(seen, posinf=0.0, neginf=0.0).reshape(len(there), -1), last
+        return at, market, _spread_features(self.features, at), last
 
     @property
     def dates(self) -> pd.DatetimeIndex:
@@ -412,33 +447,17 @@ class PortfolioWorld:
         market, first = self._tables[1], np.zeros(copies, dtype=int)
         if self.length is not None:
             first = rng.integers(0, len(self.dates) - self.length, copies)
-        state = []
+        state, rules = [], replace(self.rules, max_gross=np.inf)  # the weights are bounded already
         for f in first.tolist():
             part = Market(*(a[f : f + self.episode + 1] if len(a) else a for a in market))
-            rules = replace(self.rules, max_gross=np.inf)  # the weights are bounded already
             state.append((f, Simulator(part, self.costs, rules, self.fill, self.cash, 0)))
             state[-1][1].step()
-        return state, np.array([self._seen(*one) for one in state])
+        return state, self._seen(state)
 
-    def _seen(self, first: int, account: Simulator) -> np.ndarray:  # float64[names]
+    def _seen(self, state: list[tuple[int, Simulator]]) -> np.ndarray:  # float64[copies, names]
         "Return the features of the session just played and the weights at its close."
-        return np.concatenate([self._tables[2][first + account.t], self._held(account)])
-
-    def _held(self, account: Simulator) -> np.ndarray:  # float64[symbols]
-        "Return the weights that are held at the close of the session just played."
-        t, equity = account.t, account.days["equity"][account.t]
-        value = account.account.shares[t] * np.nan_to_num(account.account.mark[t]) * account.market.unit[t]
-        return value / equity if equity > 0 else np.zeros(len(value))
-
-    def carried(
-        self,
-        action: np.ndarray,  # float64[symbols], asked
-        session: int,  # of the decision, counted from the first of the bars
-        first: int = 0,  # session at which the account began
-    ) -> np.ndarray:  # float64[symbols], 0 for a name that has had no close since first
-        "Return the weights that are sent for an action."
-        there = self._tables[3][session] >= first
-        return target_weights(np.where(there, action, 0.0), self.low, self.high, self.rules.max_gross)
+        rows = [(self._tables[2][first + account.t], _held_weights(account)) for first, account in state]
+        return np.array([np.concatenate(row) for row in rows])
 
     def step(
         self,
@@ -450,13 +469,13 @@ class PortfolioWorld:
         reward = np.zeros(len(state))
         for i, (first, account) in enumerate(state):
             before = account.days["equity"][account.t]
-            weight = self.carried(action[i], first + account.t, first)
+            weight = _carried_weights(self, action[i], first + account.t, first)
             names = np.flatnonzero((weight != 0) | (account.account.shares[account.t] != 0))
             account.send(plain_rows(names, weight[names], TARGET))
             account.step()
             if before > 0:
                 reward[i] = np.log(max(account.days["equity"][account.t] / before, _RUIN))
-        return state, np.array([self._seen(*one) for one in state]), reward
+        return state, self._seen(state), reward
 
 # %% ../../nbs/strategy/747_environment.ipynb #4ac2c77d
 def policy_weights(
@@ -466,7 +485,7 @@ def policy_weights(
     "Return the weights that a policy asks for at each close, as the account carries them."
     whole = replace(world, length=None)
     asked = play(whole, policy).action[:, 0]
-    weight = np.array([whole.carried(action, t) for t, action in enumerate(asked)])
+    weight = np.array([_carried_weights(whole, action, t) for t, action in enumerate(asked)])
     wide = pd.DataFrame(weight, whole.dates[:-1], whole.symbols)
     long = wide.rename_axis("date").rename_axis(columns="symbol").stack().rename("weight").to_frame()
     return as_panel(long.reset_index())
@@ -484,9 +503,11 @@ def hindsight_weights(
         raise PanelError("hindsight needs an open of every name in every session; fill or drop what is missing")
     end = np.vstack([market.open[2:], market.close[-1:]])  # of the night and session that follow an open
     growth = np.hstack([np.zeros((len(end), 1)), np.log(end / market.open[1:])])  # cash, then names
-    buy, sell = np.log1p(costs.slippage) + np.log1p(costs.commission), -np.log1p(-costs.slippage) - np.log1p(-costs.sale)
+    buy = np.log1p(costs.slippage) + np.log1p(costs.commission)
+    sell = -np.log1p(-costs.slippage) - np.log1p(-costs.sale)
     n = growth.shape[1]
-    change = np.where(np.eye(n, dtype=bool), 0.0, np.where(np.arange(n) > 0, buy, 0) + np.where(np.arange(n) > 0, sell, 0)[:, None])
+    name = np.arange(n) > 0
+    change = np.where(np.eye(n, dtype=bool), 0.0, buy * name + sell * name[:, None])
     ahead, choice = np.zeros(n), np.zeros(growth.shape, dtype=int)
     for t in range(len(growth))[::-1]:
         value = growth[t] + ahead - change  # by what was held (rows), by what is held now
@@ -544,7 +565,7 @@ def gym_env(
     "Put a world behind gymnasium's interface; raise ConfigError without gymnasium."
     gymnasium = need_gymnasium()
 
-    class WorldEnv(gymnasium.Env):
+    class WorldEnv(gymnasium.Env):  # type: ignore[name-defined]
         "One copy of a world."
 
         observation_space = gymnasium.spaces.Box(-_FAR, _FAR, (len(world.names),), np.float32)

@@ -216,7 +216,8 @@ def test_the_block_is_sold_as_execution_slices_says_at_its_cost(aversion, slots)
     left = episode.seen[:, 0, 0]
     assert np.allclose(-np.diff(left), curve, atol=1e-9) and left[-1] == 0
     cost = schedule_cost(1e6 * curve, impact, 0.5)
-    assert -episode.reward.sum() * world.equal_cost == pytest.approx(cost.expected + aversion * cost.deviation**2, rel=1e-9)
+    least = cost.expected + aversion * cost.deviation**2
+    assert -episode.reward.sum() * world.equal_cost == pytest.approx(least, rel=1e-9)
     equal = play(world, lambda seen: 1 / np.round(seen[:, 1:] * slots))
     assert equal.reward.sum() == pytest.approx(-1.0)
 
@@ -304,7 +305,8 @@ def test_hindsight_refuses_what_it_has_no_formula_for():
     [
         lambda: CoinWorld(1.0), lambda: CoinWorld(0.5, 0), lambda: MertonWorld(volatility=0.0),
         lambda: SignalWorld(decay=0.0), lambda: SignalWorld(impatience=1.0), lambda: SignalWorld(episode=0),
-        lambda: ExecutionWorld(temporary=1e-9), lambda: ExecutionWorld(shares=0.0), lambda: ExecutionWorld(aversion=-1.0),
+        lambda: ExecutionWorld(temporary=1e-9), lambda: ExecutionWorld(shares=0.0),
+        lambda: ExecutionWorld(aversion=-1.0), lambda: ExecutionWorld(episode=0),
         lambda: play(CoinWorld(), lambda seen: seen, copies=0), lambda: play(CoinWorld(), lambda seen: seen[0]),
     ],
 )  # fmt: skip
