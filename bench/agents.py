@@ -13,6 +13,7 @@ interrupted run goes on. Results: bench/results/agents.json, which nbs/strategy/
 import argparse
 import json
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -44,9 +45,9 @@ TRAINING = {
     "merton": BANDIT,
     "execution": {"discount": 1.0, "copies": 128, "stretch": 20, "rate": 5e-3, "hidden": (16,), "spread": 0.2,
                   "steps": 40 * 2560},
-    "signal": {"discount": 0.95, "copies": 16, "stretch": 50, "rate": 1e-2, "spread": 0.1, "steps": 250 * 800},
+    "signal": {"discount": 0.95, "copies": 128, "stretch": 50, "rate": 1e-2, "spread": 0.1, "steps": 120 * 6400},
     "leak": {"discount": 0.5, "copies": 16, "stretch": 30, "rate": 1e-2, "spread": 0.5, "steps": 120 * 480},
-    "noise": {"discount": 0.5, "copies": 16, "stretch": 60, "rate": 1e-2, "steps": 100 * 960},
+    "noise": {"discount": 0.5, "copies": 16, "stretch": 60, "rate": 1e-3, "steps": 100 * 960},
 }  # fmt: skip
 COSTS = Costs(1, 5)
 
@@ -117,20 +118,27 @@ def leak(seeds: range) -> dict:
 
 def noise(seeds: range) -> dict:
     "Train on noise at a cost, each seed on its own; return turnover a year and the mean reward on fresh noise."
-    turnover, mean, errors = {}, {}, {}
+    turnover, mean, errors, tried = {}, {}, {}, {}
     for seed in seeds:
         agent = train_agent(noise_world(seed, length=60), seed=seed, **TRAINING["noise"])
-        fresh = noise_world(seed, 1500)
-        episode = play(fresh, agent.act)
-        weights = policy_weights(fresh, agent.act)
-        traded = from_weights(weights, fresh.bars, fresh.costs).trades if len(weights) else pd.DataFrame()
-        value = (traded["quantity"] * traded["price"]).abs().sum() / fresh.cash if len(traded) else 0.0
-        reward = episode.reward[:, 0]
-        turnover[seed], mean[seed] = value / len(reward) * 252, reward.mean()
-        errors[seed] = reward.std(ddof=1) / np.sqrt(len(reward))
+        fresh, trials = noise_world(seed, 1500), np.random.default_rng(seed)
+        turnover[seed], reward = traded(fresh, agent.act)
+        tried[seed] = traded(fresh, lambda seen, draws=trials: 0.5 + 0.15 * draws.standard_normal((1, 2)))[0]
+        mean[seed], errors[seed] = reward.mean(), reward.std(ddof=1) / np.sqrt(len(reward))
     beyond = sum(mean[seed] < -errors[seed] for seed in mean)
-    return {"turnover": summary(turnover), "mean_reward_bp": summary({s: 1e4 * m for s, m in mean.items()}),
+    return {"turnover": summary(turnover), "turnover_of_first_trials": summary(tried),
+            "mean_reward_bp": summary({s: 1e4 * m for s, m in mean.items()}),
+            "error_bp": [round(1e4 * e, 3) for e in errors.values()],
             "worse_than_cash_by_an_error": int(beyond)}  # fmt: skip
+
+
+def traded(world: PortfolioWorld, policy: Callable) -> tuple[float, np.ndarray]:
+    "Return what a policy trades a year over its wealth, and its rewards."
+    episode = play(world, policy)
+    asked = iter(episode.action[:, 0])
+    trades = from_weights(policy_weights(world, lambda seen: next(asked)[None]), world.bars, world.costs).trades
+    value = (trades["quantity"] * trades["price"]).abs().sum() / world.cash
+    return float(value) / world.episode * 252, episode.reward[:, 0]
 
 
 PARTS = {

@@ -176,15 +176,16 @@ def train_agent(
     stable-baselines3 or for settings that train nothing, DataError where its weights are no numbers."""
     least = min(copies, stretch, *hidden) if hidden else min(copies, stretch)
     if least < 1 or copies * stretch < 2 or not (0 <= discount <= 1 and rate > 0 and spread > 0):
-        given = f"copies {copies}, stretch {stretch}, hidden {hidden}, discount {discount}, rate {rate}, spread {spread}"
-        raise ConfigError(f"{given}: a pass has two steps or more, discount is from 0 to 1, all others above 0")
+        given = f"copies {copies}, stretch {stretch}, hidden {hidden}, discount {discount}, rate {rate}"
+        raise ConfigError(f"{given}, spread {spread}: a pass has two steps or more, discount is 0 to 1, others above 0")
     passes = steps // (copies * stretch)
     if passes < 1:
         raise ConfigError(f"steps is {steps}; a pass alone takes {copies * stretch}")
     _learner()
     settings = (passes, seed, discount, copies, stretch, tuple(hidden), rate, spread)
     with deterministic_torch(seed) as torch:
-        key = content_hash([world, settings, str(torch.__version__), version("stable-baselines3"), _new_learner, _pass])
+        versions = [version(name) for name in ("torch", "stable-baselines3")]
+        key = content_hash([world, settings, versions, _new_learner, _pass])
         model = _new_learner(world, copies, stretch, discount, tuple(hidden), spread)
         state, history = kept(key), list[list[float]]()
         if isinstance(state, dict):

@@ -383,11 +383,10 @@ def _check_world(world: "PortfolioWorld") -> None:
     if world.length is not None and not 1 <= world.length < n:
         raise ConfigError(f"length is {world.length}; it is from 1 to {n - 1} here, a step less than the sessions")
 
-# %% ../../nbs/strategy/747_environment.ipynb #f1595e44
+# %% ../../nbs/strategy/747_environment.ipynb #8d594667
 @dataclass(frozen=True, eq=False)
 class PortfolioWorld:
-    """Hold weights on the engine's account; raise ConfigError for bounds or a length that cannot be, PanelError or
-    DataError for bars and features it cannot use."""
+    "Hold weights on the engine's account; raise ConfigError, PanelError or DataError for what it cannot use."
 
     bars: pd.DataFrame  # panel with open and close, total-return adjusted
     features: pd.DataFrame  # panel, known at the close of date, each column of order 1
@@ -425,8 +424,7 @@ class PortfolioWorld:
     @property
     def names(self) -> tuple[str, ...]:
         "Return what is seen: features by name, then weights held."
-        seen = [f"{name} {symbol}" for symbol in self.symbols for name in self.features]
-        return (*seen, *(f"weight {symbol}" for symbol in self.symbols))
+        return tuple(f"{name} {s}" for s in self.symbols for name in self.features) + tuple("weight " + self.symbols)
 
     @property
     def bounds(self) -> np.ndarray:  # float64[2, symbols]
@@ -444,9 +442,8 @@ class PortfolioWorld:
         rng: np.random.Generator,  # of the first sessions
     ) -> tuple[list[tuple[int, Simulator]], np.ndarray]:  # first session and account of each copy; seen at its close
         "Open accounts that hold cash, each at the close of a session."
-        market, first = self._tables[1], np.zeros(copies, dtype=int)
-        if self.length is not None:
-            first = rng.integers(0, len(self.dates) - self.length, copies)
+        market, last = self._tables[1], len(self.dates) - self.episode
+        first = rng.integers(0, last, copies) if self.length else np.zeros(copies, dtype=int)
         state, rules = [], replace(self.rules, max_gross=np.inf)  # the weights are bounded already
         for f in first.tolist():
             part = Market(*(a[f : f + self.episode + 1] if len(a) else a for a in market))

@@ -44,7 +44,7 @@ def same(a: Agent, b: Agent) -> bool:
     return all(equal) and a.history.equals(b.history)
 
 
-@pytest.mark.parametrize("world", [CoinWorld(), SignalWorld(episode=5), ExecutionWorld()], ids=["coin", "trade", "sell"])
+@pytest.mark.parametrize("world", [CoinWorld(), SignalWorld(episode=5), ExecutionWorld()], ids=["bet", "trade", "sell"])
 def test_two_trainings_of_one_seed_agree_to_the_last_bit_and_another_seed_does_not(world):
     settings = SHORT | {"discount": 0.9, "hidden": (4,)}
     with off():
