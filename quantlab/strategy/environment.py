@@ -369,6 +369,12 @@ def _carried_weights(
     return target_weights(np.where(there, action, 0.0), world.low, world.high, world.rules.max_gross)
 
 
+def _seen_by(world: "PortfolioWorld", state: list[tuple[int, Simulator]]) -> np.ndarray:  # float64[copies, names]
+    "Return the features of the session just played and the weights at its close."
+    rows = [(world._tables[2][first + account.t], _held_weights(account)) for first, account in state]
+    return np.array([np.concatenate(row) for row in rows])
+
+
 def _check_world(world: "PortfolioWorld") -> None:
     "Refuse bounds, lengths and panels that cannot be."
     check_terms(world.costs, world.rules, world.fill, world.cash)
@@ -449,12 +455,7 @@ class PortfolioWorld:
             part = Market(*(a[f : f + self.episode + 1] if len(a) else a for a in market))
             state.append((f, Simulator(part, self.costs, rules, self.fill, self.cash, 0)))
             state[-1][1].step()
-        return state, self._seen(state)
-
-    def _seen(self, state: list[tuple[int, Simulator]]) -> np.ndarray:  # float64[copies, names]
-        "Return the features of the session just played and the weights at its close."
-        rows = [(self._tables[2][first + account.t], _held_weights(account)) for first, account in state]
-        return np.array([np.concatenate(row) for row in rows])
+        return state, _seen_by(self, state)
 
     def step(
         self,
@@ -472,7 +473,7 @@ class PortfolioWorld:
             account.step()
             if before > 0:
                 reward[i] = np.log(max(account.days["equity"][account.t] / before, _RUIN))
-        return state, self._seen(state), reward
+        return state, _seen_by(self, state), reward
 
 # %% ../../nbs/strategy/747_environment.ipynb #4ac2c77d
 def policy_weights(
