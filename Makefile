@@ -56,12 +56,12 @@ test-unit: install  ## the fast tests alone, under two minutes: no notebooks, no
 test-slow: install  ## the tests that take minutes or need ../shared
 	@$(BIN)/pytest -q -m slow tests
 
-deep: install  ## install torch for the processor, and a text model with its weights, into .venv (1 GB and more)
+deep: install  ## install torch for the processor, a text model with its weights and stable-baselines3 into .venv (1 GB)
 	@bash scripts/deep.sh
 
-test-deep: deep  ## the tests that need torch, and the notebooks of deep with every cell
-	@$(BIN)/pytest -q tests/deep tests/models/test_saved_models.py
-	@OMP_NUM_THREADS=1 $(BIN)/python scripts/test_notebooks.py nbs/deep/*.ipynb
+test-deep: deep  ## the tests that need torch, and the notebooks of deep and of agents with every cell
+	@$(BIN)/pytest -q tests/deep tests/models/test_saved_models.py tests/strategy/test_environment.py tests/strategy/test_agent.py
+	@OMP_NUM_THREADS=1 $(BIN)/python scripts/test_notebooks.py nbs/deep/*.ipynb nbs/strategy/747_environment.ipynb nbs/strategy/748_agent.ipynb
 
 fuzz: install  ## the property tests with new random examples (make test repeats the same ones)
 	@$(BIN)/pytest -q -n 2 --dist loadfile --hypothesis-profile=fuzz -m "hypothesis and not slow" tests

@@ -17,7 +17,7 @@ HEAVY = (
     "scipy.stats", "scipy.optimize", "sklearn", "lightgbm", "arch", "statsmodels", "hmmlearn", "matplotlib.pyplot",
     "duckdb", "pandera", "exchange_calendars",
     "joblib", "optuna", "IPython", "nbformat", "papermill", "nbconvert", "mlflow", "rich", "psycopg", "backtrader",
-    "qlib", "ccxt", "yfinance", "xgboost", "torch",
+    "qlib", "ccxt", "yfinance", "xgboost", "torch", "gymnasium", "stable_baselines3",
     "dask", "pyarrow.dataset", "sqlite3",
 )  # fmt: skip
 PROGRAM = """

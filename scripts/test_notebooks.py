@@ -3,8 +3,8 @@
 Usage: python scripts/test_notebooks.py [nbs/room/123_name.ipynb ...] [--workers 2] [--flags "slow net"]
 
 A notebook runs as under `nbdev_test`: the cells flagged `slow` or `net` (settings.ini, tst_flags), those with
-`#| eval: false` and the export call are left out, so are those flagged `deep` where torch or the model of deep.text is
-not installed (make deep); hidden cells are not; the working folder is the notebook's. Each gets
+`#| eval: false` and the export call are left out, so are those flagged `deep` where what `make deep` installs is not
+there; hidden cells are not; the working folder is the notebook's. Each gets
 a process of its own, forked from one that has loaded the large libraries, so that no notebook sees another's state.
 
 What is compared, and how closely:

@@ -58,6 +58,8 @@ ONE_IMPORTER = (
     "qlib",
     "mlflow",
     "torch",
+    "gymnasium",
+    "stable_baselines3",
     "dask",
     "hmmlearn",
     "lightgbm",
@@ -239,6 +241,8 @@ def test_base_imports_without_the_extras():
         "qlib",
         "mlflow",
         "torch",
+        "gymnasium",
+        "stable_baselines3",
         "ccxt",
         "yfinance",
         "dask",
@@ -293,7 +297,7 @@ def test_lock_covers_what_the_project_names():
     lock = {requirement_name(line): line for line in (ROOT / "requirements.lock").read_text().splitlines()}
     assert "://" not in "".join(lock.values()), "no index addresses in the lock"
     for requirement in metadata.requires("quantlab"):
-        if not requirement.endswith(('extra == "deep"', 'extra == "dvc"')):  # README: not in the lock
+        if not requirement.endswith(('extra == "deep"', 'extra == "rl"', 'extra == "dvc"')):  # README: not in the lock
             assert requirement_name(requirement) in lock, requirement
 
 

@@ -11,7 +11,7 @@ HEAVY = (
     "scipy.stats", "scipy.optimize", "scipy.signal", "sklearn", "lightgbm", "arch", "statsmodels", "hmmlearn",
     "matplotlib.pyplot", "duckdb", "pandera",
     "exchange_calendars", "optuna", "IPython", "nbformat", "papermill", "nbconvert", "mlflow", "psycopg", "backtrader",
-    "qlib", "xgboost", "torch", "dask",
+    "qlib", "xgboost", "torch", "gymnasium", "stable_baselines3", "dask",
 )  # fmt: skip
 PROGRAM = """
 import sys

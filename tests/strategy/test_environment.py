@@ -1,0 +1,315 @@
+"""Environments: the engine's account to 1e-12, worlds whose best policy is the best, an audit that names a leak."""
+
+import importlib.util
+import sys
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+
+from quantlab.backtest.costs import Costs
+from quantlab.backtest.engine import equity_curves, from_weights
+from quantlab.broker.fill_model import next_close, next_open, vwap
+from quantlab.broker.rules import Rules
+from quantlab.core.errors import ConfigError, DataError, PanelError
+from quantlab.core.panel import as_panel
+from quantlab.execution.slices import PriceImpact, almgren_chriss_curve, schedule_cost
+from quantlab.strategy.environment import (
+    CoinWorld,
+    ExecutionWorld,
+    MertonWorld,
+    PortfolioWorld,
+    SignalWorld,
+    audit_world,
+    gym_env,
+    hindsight_weights,
+    need_gymnasium,
+    play,
+    policy_weights,
+    scale_action,
+    target_weights,
+)
+
+needs_gymnasium = pytest.mark.skipif(
+    importlib.util.find_spec("gymnasium") is None, reason="gymnasium is not installed: run `make deep`"
+)
+WORLDS = [CoinWorld(), MertonWorld(), SignalWorld(), ExecutionWorld(), ExecutionWorld(noisy=True)]
+
+
+def made_bars(seed: int = 0, n: int = 3, t: int = 60, missing: float = 0.0) -> pd.DataFrame:
+    "Random bars with gaps overnight; some missing, and one name that comes late."
+    random = np.random.default_rng(seed)
+    moves = 0.01 * random.standard_normal((2 * t, n)).cumsum(axis=0)
+    opens, close = 50 * np.exp(moves[::2]), 50 * np.exp(moves[1::2])
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2020-01-01", periods=t, unit="us"), [f"N{i}" for i in range(n)]], names=["date", "symbol"]
+    )
+    wide = {"open": opens, "high": np.maximum(opens, close) * 1.01, "low": np.minimum(opens, close) * 0.99}
+    bars = pd.DataFrame({k: v.ravel() for k, v in (wide | {"close": close}).items()}, index).assign(volume=1e6)
+    row, col = np.divmod(np.arange(len(bars)), n)
+    gone = (random.random(len(bars)) < missing) & (row > 0) & (row < t - 1)
+    return bars[~gone & ~((col == n - 1) & (row < t // 4) & (missing > 0))]
+
+
+def week(bars: pd.DataFrame) -> pd.DataFrame:
+    return (bars["close"].groupby("symbol").pct_change(5) / 0.03).rename("week").to_frame()
+
+
+def world_of(bars: pd.DataFrame, **kwargs: object) -> PortfolioWorld:
+    return PortfolioWorld(bars, week(bars), **kwargs)
+
+
+TERMS = {
+    "plain": {"costs": Costs(1, 5)},
+    "free": {"costs": Costs(0, 0)},
+    "taxed sales": {"costs": Costs(1, 5, sell_tax_bps=10)},
+    "least commission": {"costs": Costs(1, 5, minimum=5.0)},
+    "carry": {"costs": Costs(1, 5, borrow_bps=50, interest_bps=100), "low": -0.5, "high": 0.6},
+    "lots": {"costs": Costs(1, 5), "rules": Rules(lot=100)},
+    "next close": {"costs": Costs(1, 5), "fill": next_close()},
+    "vwap": {"costs": Costs(1, 5), "fill": vwap()},
+    "sized at the fill": {"costs": Costs(1, 5), "fill": replace(next_open(), sized="fill")},
+    "participation": {"costs": Costs(1, 5), "fill": replace(next_open(), participation=0.001)},
+}
+
+
+@pytest.mark.parametrize("terms", TERMS.values(), ids=TERMS)
+@pytest.mark.parametrize("missing", [0.0, 0.05])
+def test_the_reward_is_the_growth_of_the_engines_account(terms, missing):
+    bars, random = made_bars(1, missing=missing), np.random.default_rng(2)
+    world = world_of(bars, **terms)
+    draws = random.uniform(-0.2, 1, (world.episode, 3))
+    asked = iter(draws)
+    reward = play(world, lambda seen: next(asked)[None]).reward[:, 0]
+    asked = iter(draws)
+    weights = policy_weights(world, lambda seen: next(asked)[None])
+    kwargs = {name: terms[name] for name in ("costs", "rules", "fill") if name in terms}
+    equity = from_weights(weights, bars, **kwargs).equity
+    assert np.abs(reward - np.log(equity).diff().dropna().to_numpy()).max() < 1e-12
+
+
+def test_a_policy_that_sells_all_is_told_to_the_backtest():
+    bars = made_bars(3)
+    world = world_of(bars, costs=Costs(1, 5))
+    turn = iter([1 / 3, 0.0] * 30)
+    alternating = lambda seen: np.full((1, 3), next(turn))
+    weights = policy_weights(world, alternating)
+    turn = iter([1 / 3, 0.0] * 30)
+    growth = play(world, alternating).reward.sum()
+    equity = from_weights(weights, bars, Costs(1, 5)).equity
+    assert growth == pytest.approx(np.log(equity.iloc[-1] / equity.iloc[0]), abs=1e-12)
+
+
+def test_what_is_seen_is_the_close_of_the_decision():
+    bars = made_bars(4)
+    world = world_of(bars, costs=Costs(0, 0))
+    episode = play(world, lambda seen: np.full((1, 3), 0.25))
+    features = week(bars)["week"].unstack().fillna(0.0).to_numpy()
+    assert np.allclose(episode.seen[:, 0, :3], features) and world.names[:3] == ("week N0", "week N1", "week N2")
+    positions = from_weights(policy_weights(world, lambda seen: np.full((1, 3), 0.25)), bars, Costs(0, 0))
+    value = (positions.positions["shares"] * bars["close"]).unstack().reindex(world.dates).fillna(0.0)
+    assert np.allclose(episode.seen[:, 0, 3:], value.div(positions.equity, axis=0).to_numpy(), atol=1e-12)
+
+
+def test_copies_begin_at_random_sessions_with_the_rewards_of_those():
+    world = world_of(made_bars(5), costs=Costs(1, 5), length=10)
+    third = lambda seen: np.full((len(seen), 3), 1 / 3)
+    many = play(world, third, copies=40, seed=3)
+    assert many.reward.shape == (10, 40) and len(np.unique(many.reward[3])) > 20
+    again = play(world, third, copies=40, seed=3)
+    assert all((a == b).all() for a, b in zip(many, again, strict=True))
+    firsts = np.random.default_rng(3).integers(0, 50, 40)
+    dates = world.dates
+    for copy in (0, 7):
+        part = made_bars(5)[lambda b, f=firsts[copy]: b.index.get_level_values("date") >= dates[f]]
+        alone = play(PortfolioWorld(part, week(made_bars(5)).loc[part.index], Costs(1, 5)), third)
+        assert np.allclose(many.reward[:, copy], alone.reward[:10, 0], atol=1e-14)
+
+
+@given(st.lists(st.floats(allow_nan=True), min_size=1, max_size=5), st.floats(1, 3))
+@settings(max_examples=200, deadline=None)
+def test_weights_are_always_such_as_the_account_carries(action, gross):
+    weight = target_weights(np.array(action), -1.0, 1.0, gross)
+    assert weight.sum() <= 1 + 1e-9 and np.abs(weight).sum() <= gross + 1e-9 and np.abs(weight).max() <= 1
+    long_only = target_weights(np.array(action))
+    assert long_only.min() >= 0 and np.allclose(target_weights(long_only), long_only)
+
+
+def test_a_fall_to_nothing_is_paid_and_the_account_stays_there():
+    bars = made_bars(6, n=1, t=6)
+    bars.loc[bars.index[3:], ["open", "high", "low", "close"]] *= 5.0
+    world = PortfolioWorld(bars, week(bars), Costs(0, 0), low=-1.0)
+    reward = play(world, lambda seen: -np.ones((1, 1))).reward[:, 0]
+    assert reward.min() == pytest.approx(np.log(1e-3)) and np.isfinite(reward).all() and (reward[3:] == 0).all()
+
+
+def test_the_audit_names_what_leaks():
+    bars = made_bars(7, t=80)
+    good = audit_world(lambda panel: PortfolioWorld(panel, week(panel), Costs(1, 5)), bars)
+    ahead = lambda panel: week(panel).assign(ahead=panel["close"].groupby("symbol").shift(-1) / 50)
+    bad = audit_world(lambda panel: PortfolioWorld(panel, ahead(panel), Costs(1, 5)), bars)
+    assert (good.status, bad.status) == ("PASS", "LEAK") and bad.column.startswith("ahead ")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_hindsight_is_what_a_search_of_all_paths_finds(seed):
+    from itertools import product
+
+    bars = made_bars(seed, n=2, t=6)
+    world = PortfolioWorld(bars, week(bars), Costs(3, 20))
+    walks = [hindsight_weights(world)]
+    for path in product([None, "N0", "N1"], repeat=5):
+        rows = [(d, s or "N0", float(s is not None)) for d, s in zip(world.dates, path, strict=False)]
+        walks.append(as_panel(pd.DataFrame(rows, columns=["date", "symbol", "weight"])))
+    best, *tried = np.log(equity_curves(walks, bars, Costs(3, 20))[0].iloc[-1] / 1e6)
+    assert best == pytest.approx(max(tried), abs=1e-8) and best > np.median(tried) + 0.01
+
+
+@pytest.mark.parametrize("probability", [0.3, 0.6, 0.9])
+def test_kellys_fraction_is_the_best(probability):
+    world = CoinWorld(probability)
+    mean = lambda f: -(probability * np.log1p(f) + (1 - probability) * np.log1p(-f))
+    found = minimize_scalar(mean, bounds=(0, 0.99), method="bounded").x
+    assert world.best(np.ones((1, 1)))[0, 0] == pytest.approx(found, abs=1e-4)
+
+
+@pytest.mark.parametrize("aversion", [1.0, 2.0, 5.0])
+def test_mertons_share_is_the_best_and_paid_as_integrated(aversion):
+    world = MertonWorld(relative_aversion=aversion, pairs=64)
+    nodes, mass = np.polynomial.hermite_e.hermegauss(60)
+
+    def worth(share: float) -> float:
+        growth = 0.02 + share * 0.06 - share**2 * 0.02 + share * 0.2 * nodes
+        return float(mass @ world._utility(growth) / mass.sum() - world._utility(np.array(0.02)))
+
+    found = minimize_scalar(lambda s: -worth(s), bounds=(0, 2), method="bounded").x
+    assert world.best(np.ones((1, 1)))[0, 0] == pytest.approx(min(found, 2), abs=1e-4)
+    paid = play(world, lambda seen: np.full((len(seen), 1), 0.7), copies=4000).reward
+    assert paid.mean() == pytest.approx(worth(0.7), abs=4 * paid.std() / np.sqrt(4000) + 1e-12)
+
+
+def test_the_formula_of_garleanu_and_pedersen_solves_the_bellman_equation():
+    world = SignalWorld(impatience=0.1, decay=0.2, cost=2e-3)
+    left, ratio = 0.9, world.cost / world.risk_price
+    a, b, c = 0.0, 0.0, 0.0  # value: -a x^2 + 2 b x f + c f^2, iterated to its fixed point
+    for _ in range(2000):
+        curve = left * (1 + a) + ratio  # of the next position: -curve y^2 + 2 y (ratio x + pull f) - ratio x^2
+        pull = left * (1 + b * 0.8)
+        a, b, c = ratio - ratio**2 / curve, ratio * pull / curve, pull**2 / curve + left * c * 0.64
+    best = lambda x, f: (ratio * x + pull * f) / curve - x
+    for x, f in ((0.0, 1.0), (1.0, 0.0), (-0.4, 0.7)):
+        assert world.best(np.array([[x, f]]))[0, 0] == pytest.approx(best(x, f), abs=1e-9)
+
+
+@pytest.mark.parametrize("aversion", [0.0, 1e-7, 1e-6, 1e-5])
+@pytest.mark.parametrize("slots", [1, 2, 7])
+def test_the_block_is_sold_as_execution_slices_says_at_its_cost(aversion, slots):
+    world = ExecutionWorld(aversion=aversion, episode=slots, tau=0.5)
+    episode = play(world, world.best)
+    impact = PriceImpact(0.95, 2.5e-7, 2.5e-6, 0.0625)
+    curve = almgren_chriss_curve(slots, impact, aversion, 0.5)
+    left = episode.seen[:, 0, 0]
+    assert np.allclose(-np.diff(left), curve, atol=1e-9) and left[-1] == 0
+    cost = schedule_cost(1e6 * curve, impact, 0.5)
+    least = cost.expected + aversion * cost.deviation**2
+    assert -episode.reward.sum() * world.equal_cost == pytest.approx(least, rel=1e-9)
+    equal = play(world, lambda seen: 1 / np.round(seen[:, 1:] * slots))
+    assert equal.reward.sum() == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize("world", WORLDS, ids=lambda w: type(w).__name__)
+def test_no_other_policy_is_paid_more_on_the_same_draws(world):
+    discount = 0.95 if isinstance(world, SignalWorld) else 1.0
+    factor = discount ** np.arange(world.episode)
+    value = lambda policy: float(factor @ play(world, policy, 3000, 5).reward.mean(axis=1))
+    best = value(world.best)
+    for change in (0.8, 1.2):
+        assert value(lambda seen, c=change: world.best(seen) * c) < best
+
+
+@needs_gymnasium
+@pytest.mark.parametrize("world", [*WORLDS, "portfolio", "short"], ids=str)
+def test_gymnasiums_own_checker_has_nothing_to_say(world):
+    from gymnasium.utils.env_checker import check_env
+
+    if isinstance(world, str):
+        world = world_of(made_bars(), length=8) if world == "short" else world_of(made_bars(t=12))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gym_env(world), skip_render_check=True)
+
+
+@needs_gymnasium
+def test_behind_the_door_an_episode_is_the_same():
+    world, env = SignalWorld(episode=6), gym_env(SignalWorld(episode=6))
+    seen, _ = env.reset(seed=3)
+    for step in range(6):
+        asked = np.array([0.1 * step - 0.2], dtype="float32")
+        seen, reward, ended, cut, _ = env.step(asked)
+        assert not ended and cut == (step == 5)
+    rng = np.random.default_rng(3)
+    state, now = world.start(1, rng)
+    for step in range(6):
+        state, now, paid = world.step(state, scale_action(np.float32([[0.1 * step - 0.2]]), world.bounds), rng)
+    assert np.allclose(seen, now[0], atol=1e-6) and reward == pytest.approx(paid[0])
+
+
+def test_without_gymnasium_the_way_out_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    for call in (need_gymnasium, lambda: gym_env(CoinWorld())):
+        with pytest.raises(ConfigError, match="make deep"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [{"low": 1.0}, {"high": np.inf}, {"length": 0}, {"length": 60}, {"cash": 0.0}, {"costs": 5}],
+)
+def test_portfolios_that_cannot_be_are_refused(kwargs):
+    with pytest.raises(ConfigError):
+        world_of(made_bars(), **kwargs)
+
+
+def test_degenerate_bars_and_features():
+    bars = made_bars(t=3)
+    with pytest.raises(PanelError):
+        world_of(bars.iloc[:3])
+    with pytest.raises(PanelError):
+        PortfolioWorld(bars.iloc[:0], week(bars))
+    with pytest.raises(DataError):
+        world_of(bars.assign(split=2.0))
+    wild = pd.DataFrame({"f": [np.nan, np.inf, -np.inf] * 3}, bars.index)
+    episode = play(PortfolioWorld(bars, wild), lambda seen: np.full((1, 3), np.nan))
+    assert (episode.seen == 0).all() and (episode.reward == 0).all()
+    none = play(PortfolioWorld(bars, pd.DataFrame(index=bars.index)), lambda seen: np.zeros((1, 3)))
+    assert none.seen.shape == (3, 1, 3)
+    assert (policy_weights(PortfolioWorld(bars, wild), lambda seen: np.zeros((1, 3)))["weight"] == 0).all()
+
+
+def test_hindsight_refuses_what_it_has_no_formula_for():
+    bars = made_bars()
+    for kwargs in ({"low": -1.0}, {"fill": next_close()}, {"rules": Rules(lot=1)}, {"costs": Costs(1, 5, minimum=1)}):
+        with pytest.raises(ConfigError, match="hindsight"):
+            hindsight_weights(world_of(bars, **kwargs))
+    with pytest.raises(PanelError, match="hindsight"):
+        hindsight_weights(world_of(made_bars(missing=0.1)))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: CoinWorld(1.0), lambda: CoinWorld(0.5, 0), lambda: MertonWorld(volatility=0.0),
+        lambda: SignalWorld(decay=0.0), lambda: SignalWorld(impatience=1.0), lambda: SignalWorld(episode=0),
+        lambda: ExecutionWorld(temporary=1e-9), lambda: ExecutionWorld(shares=0.0),
+        lambda: ExecutionWorld(aversion=-1.0), lambda: ExecutionWorld(episode=0),
+        lambda: play(CoinWorld(), lambda seen: seen, copies=0), lambda: play(CoinWorld(), lambda seen: seen[0]),
+    ],
+)  # fmt: skip
+def test_numbers_that_cannot_be_are_refused(build):
+    with pytest.raises(ConfigError):
+        build()
