@@ -2,7 +2,7 @@
 regime.bootstrap, risk and monitor.drift alarm falsely, and how often the intervals of pricing.calibrate hold the truth.
 
 Usage: python scripts/calibrate.py [inference] [deflated] [noise_search] [regimes] [var] [index] [stability] [drift]
-[heston] [events] [filings] [increment] [stocknet] [robust] [seeds]
+[heston] [events] [filings] [increment] [generators] [stocknet] [robust] [seeds]
 
 Every finished chunk of seeds is kept under .cache/calibrate/, so an interrupted run goes on where it stopped; a change
 of these worlds or of the tests themselves starts anew. The rates go to bench/results/calibration.json, which
@@ -19,8 +19,10 @@ nbs/validation/369_events.ipynb shows; `increment` goes to bench/results/increme
 nbs/validation/371_increment.ipynb shows; `stocknet`, asked for by name, is scripts/stocknet.py and needs ../shared;
 `robust`, by name too, plants campaigns and bursts among made-up posts and, with ../shared, StockNet's tweets, and goes
 to bench/results/robust.json, which nbs/altdata/166_robust.ipynb shows.
+`generators` is scripts/generators.py and goes to bench/results/generators_calibration.json, which
+nbs/deep/493_realism.ipynb and its neighbours show.
 `seeds` below 2,000 (10,000 for var, 100 for noise_search, 200 for drift, 500
-for heston, 500 for increment, 20 for robust) is for a quick look: it prints the table and leaves the stored results
+for heston, 500 for increment, 200 for generators, 20 for robust) is for a quick look: it prints the table and leaves the stored results
 alone.
 
 A world of regimes gives one statistic and, by the warp-speed bootstrap (Giacomini, Politis and White 2013), one more
@@ -37,6 +39,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
+import generators
 import numpy as np
 import pandas as pd
 import stocknet
@@ -849,7 +852,7 @@ def main(*words: str) -> None:
     seeds, everything = (
         asked or SEEDS,
         ["inference", "deflated", "noise_search", "regimes", "var", "index", "stability", "drift", "heston", "events",
-         "filings", "increment"],
+         "filings", "increment", "generators"],
     )
     chosen = [w for w in words if not w.isdigit()] or everything
     if set(chosen) - {*everything, "stocknet", "robust"}:
@@ -924,6 +927,14 @@ def main(*words: str) -> None:
         study = filing_study(shared)
         keep_events(study)
         console.print(pd.DataFrame(study["filings"]).round(4).to_string())
+    if "generators" in chosen:
+        code = [generators.generators, generators.market, generators.copier, generators.DAYS]
+        rows = run(generators.generators, code, asked or generators.WORLDS, console, 5)
+        table = generators.generator_rates(rows)
+        if (asked or generators.WORLDS) == generators.WORLDS:
+            about = {"worlds": generators.WORLDS, "days": generators.DAYS, "paths": generators.PATHS}
+            store("generators_calibration.json", about, table)
+        console.print(table.round(4).to_string())
     if "increment" in chosen:
         code = [increments, said_by_prices, increment]
         table = increment_rates(run(increments, code, asked or INCREMENTS, console))
