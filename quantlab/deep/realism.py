@@ -16,7 +16,7 @@ def return_windows(
 ) -> np.ndarray:  # float64[window, day, symbol]
     "Cut returns into windows; raise ConfigError where not one fits."
     if days < 2 or (step is not None and step < 1) or len(x) < days:
-        raise ConfigError(f"windows of {days} days, a step of {step}, {len(x)} days there; at least 2, 1 and a window's")
+        raise ConfigError(f"windows of {days} of {len(x)} days, a step of {step}: at least 2 days, a step of 1")
     views = np.lib.stride_tricks.sliding_window_view(x, days, axis=0)
     return np.ascontiguousarray(views[:: step or days].transpose(0, 2, 1))
 
@@ -124,7 +124,8 @@ def classifier_test(
     first = np.unique(block, return_index=True)[1]
     of_block = label[first]
     if min((of_block == 0).sum(), (of_block == 1).sum()) < folds or folds < 2:
-        raise DataError(f"{(of_block == 0).sum()} real and {(of_block == 1).sum()} made blocks for {folds} folds; give more days")
+        count = [(of_block == side).sum() for side in (0, 1)]
+        raise DataError(f"{count[0]} real and {count[1]} made blocks for {folds} folds; give more days")
     rng, x, auc = np.random.default_rng(seed), features.to_numpy(), []
     for draw in range(draws + 1):
         kind = of_block if draw == 0 else rng.permutation(of_block)
@@ -151,6 +152,18 @@ def _size_task(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # float64[date,
     return past, np.abs(x[20:])
 
 
+def _without_blocks(parts: list[np.ndarray], count: int = 10) -> list[list[np.ndarray]]:
+    "Return the histories without each of some blocks of days; where a block lay, a history falls in two."
+    out = []
+    for b in range(count):
+        left = []
+        for x in parts:
+            first, last = b * len(x) // count, (b + 1) * len(x) // count
+            left += [piece for piece in (x[:first], x[last:]) if len(piece) > 21]
+        out.append(left)
+    return out
+
+
 def _lesson(parts: list[np.ndarray], ridge: float) -> np.ndarray:  # float64[4]: three slopes and the constant
     "Fit the task on one or several histories."
     tasks = [_size_task(x) for x in parts]
@@ -168,7 +181,7 @@ class ForecastGap:
     real: float  # R2 on the later days, learned on the real past
     made: float  # R2 on the same days, learned on made paths
     gap: float  # real less made
-    se: float  # of the gap
+    se: float  # of the gap: the luck of the days that are forecast, and of both lessons
 
 
 def forecast_gap(
@@ -183,10 +196,13 @@ def forecast_gap(
         raise DataError(f"later begins on {later.index[0]:%Y-%m-%d}, the past ends on {returns.index[-1]:%Y-%m-%d}")
     lessons = [[past], [check_history(path.droplevel(0)) for _, path in made.groupby(level=0)]]
     a, y = _size_task(ahead)
-    wrong = [((y - a @ b[:3] - b[3]) ** 2).mean(axis=1) for b in (_lesson(parts, ridge) for parts in lessons)]
     spread = ((y - y.mean(axis=0)) ** 2).mean()
-    share = [float(1 - w.mean() / spread) for w in wrong]
-    return ForecastGap(share[0], share[1], share[0] - share[1], float(newey_west(wrong[1] - wrong[0], 20) / spread))
+    wrong = lambda parts: ((y - a @ (b := _lesson(parts, ridge))[:3] - b[3]) ** 2).mean(axis=1) / spread
+    real, other = wrong(lessons[0]), wrong(lessons[1])
+    luck = [np.array([wrong(left).mean() for left in _without_blocks(parts)]) for parts in lessons]
+    lesson = sum((len(values) - 1) * values.var() for values in luck)
+    se = float(np.sqrt(newey_west(other - real, 20) ** 2 + lesson))
+    return ForecastGap(float(1 - real.mean()), float(1 - other.mean()), float(other.mean() - real.mean()), se)
 
 #| export
 def nearest_distances(

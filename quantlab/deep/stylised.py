@@ -20,7 +20,7 @@ def check_history(
     holes = ~np.isfinite(x)
     if holes.any():
         row, col = np.argwhere(holes)[0]
-        raise DataError(f"{holes.sum()} returns are missing or infinite, first {returns.columns[col]} on row {row}; drop them")
+        raise DataError(f"{holes.sum()} returns are missing or infinite, {returns.columns[col]}, row {row}; drop them")
     still = np.ptp(x, axis=0) < 1e-12
     if still.any():
         raise DataError(f"{list(returns.columns[still])} never move; leave them out")
@@ -130,7 +130,7 @@ def compare_facts(
 ) -> pd.DataFrame:  # by fact: real, real_se, made, made_se, difference (made less real, in errors)
     "Hold the facts of made paths against the real ones; raise DataError for other symbols, short or single paths."
     if list(made.columns) != list(returns.columns):
-        raise DataError(f"made returns are of {list(made.columns)}, real ones of {list(returns.columns)}; name them alike")
+        raise DataError(f"made are {list(made.columns)}, real ones {list(returns.columns)}; name them alike")
     paths = [check_history(path.droplevel(0)) for _, path in made.groupby(level=0)]
     if len(paths) < 2:
         raise DataError("one path has no spread; generate two or more")

@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 
 from quantlab.core.errors import ConfigError, DataError
-from quantlab.deep.generate import _BURN, Generator, _long_run, fit_garch_margins, garch_returns, made_by, stationary_rows
+from quantlab.deep.generate import _BURN, Generator, _long_run, fit_garch_margins, garch_returns, made_by
+from quantlab.deep.generate import stationary_rows
 from quantlab.deep.stylised import check_history
 from quantlab.pricing.exotics import heston_paths
 from quantlab.pricing.heston import HestonModel
@@ -16,7 +17,7 @@ def need_vine() -> ModuleType:  # pyvinecopulib
     try:
         import pyvinecopulib
     except ImportError as error:
-        raise ConfigError("a vine copula needs pyvinecopulib, and it is not installed: pip install -e '.[vine]'") from error
+        raise ConfigError("pyvinecopulib is not installed: pip install -e '.[vine]'") from error
     return pyvinecopulib
 
 
@@ -28,21 +29,25 @@ def _ranks(z: np.ndarray) -> np.ndarray:  # float64[date, symbol], in (0, 1)
 def fit_vine_market(
     returns: pd.DataFrame,  # date x symbol, decimal, complete, two symbols or more
     margins: str = "garch",  # or "empirical": days without memory
-    trees: int | None = None,  # of the vine; None: all, which is slow beyond 20 symbols
+    trees: int | None = None,  # of the vine; None: all up to 20 symbols, two beyond, since all take hours there
 ) -> Generator:
     "Make markets of a vine copula; raise ConfigError without pyvinecopulib, for other margins, for one symbol."
     if margins not in ("garch", "empirical"):
         raise ConfigError(f"margins is {margins!r}; use 'garch' or 'empirical'")
     x = check_history(returns)
     if x.shape[1] < 2 or (trees is not None and trees < 1):
-        raise ConfigError(f"{x.shape[1]} symbols and trees={trees}: a vine joins two symbols or more, by one tree or more")
+        raise ConfigError(f"{x.shape[1]} symbols, trees={trees}: a vine joins two symbols or more, by a tree or more")
     vine = need_vine()
-    values, errors, z = fit_garch_margins(returns) if margins == "garch" else (None, None, x)
+    logs = np.log1p(returns.clip(lower=-0.99))
+    values, _, z = fit_garch_margins(logs) if margins == "garch" else (None, None, x)
     family = vine.BicopFamily
     offered = [family.indep, family.gaussian, family.student, family.clayton, family.gumbel]
+    trees = 2 if trees is None and x.shape[1] > 20 else trees
     depth = {} if trees is None else {"trunc_lvl": trees}
     controls = vine.FitControlsVinecop(family_set=offered, num_threads=1, **depth)
     fitted = vine.Vinecop.from_data(_ranks(z), controls=controls)
+    drawn = None if values is None else values.assign(mu=logs.mean())
+    most = (logs**2).max().to_numpy()
     levels, grid = np.sort(z, axis=0), np.arange(1, len(z) + 1) / (len(z) + 1)
     params = {f"tau, pair {i + 1}": (float(c.tau), np.nan) for i, c in enumerate(fitted.pair_copulas[0])}
 
@@ -51,8 +56,9 @@ def fit_vine_market(
         u = fitted.sample(rows, num_threads=1, seeds=[int(s) for s in rng.integers(1, 2**31 - 1, 5)])
         shocks = np.column_stack([np.interp(u[:, i], grid, levels[:, i]) for i in range(x.shape[1])])
         shocks = shocks.reshape(n_paths, n_days + _BURN, -1)
-        made = shocks if values is None else garch_returns(values, shocks, _long_run(values, returns))
-        return made[:, _BURN:]
+        if drawn is None:
+            return shocks[:, _BURN:]
+        return np.expm1(garch_returns(drawn, shocks, _long_run(drawn, logs), most)[:, _BURN:])
 
     return made_by(returns, "vine", draw, params)
 
@@ -67,7 +73,7 @@ def fit_seen_variance(
     "Fit Heston's numbers where the variance is seen; raise DataError for short paths or a variance at zero."
     v, w = variance[:-1], variance[1:]
     if len(v) < 100 or len(log_returns) != len(v) or not (variance > 0).all():
-        raise DataError(f"{len(variance)} variances, {len(log_returns)} returns: 101 or more above zero, returns one less")
+        raise DataError(f"{len(variance)} variances, {len(log_returns)} returns: 101 above zero, returns one less")
     root = np.sqrt(v)
     a = np.column_stack([1 / root, root])
     inverse = np.linalg.inv(a.T @ a)
@@ -82,7 +88,8 @@ def fit_seen_variance(
     toward = np.array([1 / (1 - slope), theta / (1 - slope)])
     shock = (log_returns - log_returns.mean() + 0.5 * (v - v.mean()) / YEAR) / np.sqrt(0.5 * (v + w) / YEAR)
     rho = float(np.corrcoef(rest / np.sqrt(spread), shock)[0, 1])
-    errors = [np.sqrt(cov[1, 1]) / e * YEAR, np.sqrt(toward @ cov @ toward), squares.std() / (2 * sigma * len(v) ** 0.5)]
+    errors = [np.sqrt(cov[1, 1]) / e * YEAR, np.sqrt(toward @ cov @ toward)]
+    errors.append(squares.std() / (2 * sigma * len(v) ** 0.5))
     values = [max(kappa - 4 / years, 1e-3), theta, sigma, rho]
     return pd.DataFrame(
         {"value": values, "se": [*errors, (1 - rho**2) / len(v) ** 0.5]}, ["kappa", "theta", "sigma", "rho"]
