@@ -84,6 +84,7 @@ ONE_IMPORTER = (
     "rasterio",
     "vaderSentiment",
     "datasketch",
+    "pyvinecopulib",
 )
 
 
