@@ -21,9 +21,8 @@ nbs/validation/371_increment.ipynb shows; `stocknet`, asked for by name, is scri
 to bench/results/robust.json, which nbs/altdata/166_robust.ipynb shows.
 `generators` is scripts/generators.py and goes to bench/results/generators_calibration.json, which
 nbs/deep/493_realism.ipynb and its neighbours show.
-`seeds` below 2,000 (10,000 for var, 100 for noise_search, 200 for drift, 500
-for heston, 500 for increment, 200 for generators, 20 for robust) is for a quick look: it prints the table and leaves the stored results
-alone.
+`seeds` below 2,000 (10,000 for var, 100 for noise_search, 200 for drift, 500 for heston, 500 for increment, 200 for
+generators, 20 for robust) is for a quick look: it prints the table and leaves the stored results alone.
 
 A world of regimes gives one statistic and, by the warp-speed bootstrap (Giacomini, Politis and White 2013), one more
 from a single market drawn under the null; the critical value of a method is the quantile of all the latter together.

@@ -2,12 +2,12 @@
 
 Usage: python scripts/calibrate.py generators [worlds]
 
-A world is four symbols whose common factor and whose own parts are each a GARCH(1,1) of 1 % a day. Two draws of that law
-are an honest maker beside its market: every judge of quantlab.deep.stylised and quantlab.deep.realism must stay silent.
-A maker without spells, and makers that copy, must be found. Parameters: a GARCH(1,1) from 2,500 returns, Heston's
-numbers from twenty years of a path whose variance is seen. `kind` in the results: alarm (share of worlds in which a
-judge speaks where there is nothing, nominal 5 %), found (share in which it speaks where there is something), held
-(share of 95 % intervals that hold the truth). What facts have in truth is their mean over all worlds.
+A world is four symbols whose common factor and whose own parts are each a GARCH(1,1) of 1 % a day. Two draws of it are
+an honest maker beside its market: every judge of quantlab.deep.stylised and quantlab.deep.realism must stay silent. A
+maker without spells, and makers that copy, must be found. Parameters: a GARCH(1,1) from 2,500 returns, Heston's numbers
+from twenty years of a path whose variance is seen. `kind` in the results: alarm (share of worlds in which a judge
+speaks where there is nothing, nominal 5 %), found (share in which it speaks where there is something), held (share of
+95 % intervals that hold the truth). What facts have in truth is their mean over all worlds.
 """
 
 import numpy as np
@@ -84,7 +84,8 @@ def generator_rates(rows: list[list]) -> pd.DataFrame:  # kind, what, rate, se, 
     table = pd.DataFrame(rows, columns=["seed", "kind", "what", "value", "se"])
     out = []
     for (kind, what), part in table.groupby(["kind", "what"], sort=False):
-        name, beyond = kind, (part["value"] <= 0.05) if part["se"].isna().all() else abs(part["value"]) > 1.96 * part["se"]
+        told, beyond = part["se"].isna().all(), abs(part["value"]) > 1.96 * part["se"]
+        name, beyond = kind, part["value"] <= 0.05 if told else beyond
         if kind == "difference":
             name, what = "alarm", f"facts, {what}"
         elif kind in ("fact", "held"):
