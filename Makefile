@@ -107,7 +107,7 @@ calibrate: install  ## measure the false-alarm rates of the tests by simulation;
 	@OMP_NUM_THREADS=1 $(BIN)/python scripts/calibrate.py $(ONLY)
 
 lock: install  ## resolve the dependencies anew into requirements.lock
-	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra backtrader --extra mlflow --extra qlib --extra vendors --extra postgres --extra dask --extra boost --extra shap --extra excel --extra regime --extra portfolio --extra notify --extra passport --extra alpaca --extra fix --extra ib --extra bus --extra interactive --extra serve --extra metrics --extra client --extra dashboard --extra migrate --extra pricing --extra hft --extra filings --extra text --extra satellite --extra dev \
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra backtrader --extra mlflow --extra qlib --extra vendors --extra postgres --extra dask --extra boost --extra shap --extra excel --extra regime --extra portfolio --extra notify --extra passport --extra alpaca --extra fix --extra ib --extra bus --extra interactive --extra serve --extra metrics --extra client --extra dashboard --extra migrate --extra pricing --extra hft --extra filings --extra text --extra satellite --extra vine --extra dev \
 		--no-header --no-annotate --no-emit-index-url --upgrade pyproject.toml -o requirements.lock
 
 clean:  ## remove what can be made again: .venv, caches, docs (never data/lake or reports/runs)

@@ -3,7 +3,7 @@ regime.bootstrap, risk and monitor.drift alarm falsely, and how often the interv
 altdata.satellite hold the truth.
 
 Usage: python scripts/calibrate.py [inference] [deflated] [noise_search] [regimes] [var] [index] [stability] [drift]
-[heston] [events] [filings] [increment] [stocknet] [robust] [satellite] [seeds]
+[heston] [events] [filings] [increment] [generators] [stocknet] [robust] [satellite] [seeds]
 
 Every finished chunk of seeds is kept under .cache/calibrate/, so an interrupted run goes on where it stopped; a change
 of these worlds or of the tests themselves starts anew. The rates go to bench/results/calibration.json, which
@@ -21,8 +21,11 @@ nbs/validation/371_increment.ipynb shows; `stocknet`, asked for by name, is scri
 `robust`, by name too, plants campaigns and bursts among made-up posts and, with ../shared, StockNet's tweets, and goes
 to bench/results/robust.json, which nbs/altdata/166_robust.ipynb shows; `satellite`, by name too, counts planted cars
 under clouds and goes to bench/results/satellite_calibration.json, which nbs/altdata/180_satellite.ipynb shows.
-`seeds` below 2,000 (10,000 for var, 100 for noise_search, 200 for drift, 500 for heston, 500 for increment, 20 for
-robust, 400 for satellite) is for a quick look: it prints the table and leaves the stored results alone.
+`generators` is scripts/generators.py and goes to bench/results/generators_calibration.json, which
+nbs/deep/493_realism.ipynb and its neighbours show.
+`seeds` below 2,000 (10,000 for var, 100 for noise_search, 200 for drift, 500 for heston, 500 for increment, 200 for
+generators, 20 for robust, 400 for satellite) is for a quick look: it prints the table and leaves the stored results
+alone.
 
 A world of regimes gives one statistic and, by the warp-speed bootstrap (Giacomini, Politis and White 2013), one more
 from a single market drawn under the null; the critical value of a method is the quantile of all the latter together.
@@ -38,6 +41,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
+import generators
 import numpy as np
 import pandas as pd
 import stocknet
@@ -920,7 +924,7 @@ def main(*words: str) -> None:
     seeds, everything = (
         asked or SEEDS,
         ["inference", "deflated", "noise_search", "regimes", "var", "index", "stability", "drift", "heston", "events",
-         "filings", "increment"],
+         "filings", "increment", "generators"],
     )
     chosen = [w for w in words if not w.isdigit()] or everything
     if set(chosen) - {*everything, "stocknet", "robust", "satellite"}:
@@ -1004,6 +1008,14 @@ def main(*words: str) -> None:
         study = filing_study(shared)
         keep_events(study)
         console.print(pd.DataFrame(study["filings"]).round(4).to_string())
+    if "generators" in chosen:
+        code = [generators.generators, generators.market, generators.copier, generators.DAYS]
+        rows = run(generators.generators, code, asked or generators.WORLDS, console, 5)
+        table = generators.generator_rates(rows)
+        if (asked or generators.WORLDS) == generators.WORLDS:
+            about = {"worlds": generators.WORLDS, "days": generators.DAYS, "paths": generators.PATHS}
+            store("generators_calibration.json", about, table)
+        console.print(table.round(4).to_string())
     if "increment" in chosen:
         code = [increments, said_by_prices, increment]
         table = increment_rates(run(increments, code, asked or INCREMENTS, console))

@@ -86,6 +86,7 @@ ONE_IMPORTER = (
     "rasterio",
     "vaderSentiment",
     "datasketch",
+    "pyvinecopulib",
 )
 
 

@@ -269,3 +269,23 @@ def test_what_is_no_number_has_no_neighbours():
     r = series(np.random.default_rng(0).normal(0, 0.01, 50))
     alone = mc.perturb(lambda name: r, {"name": "x"}, 252)
     assert len(alone) == 1 and np.isnan(mc.fragility(alone)["loss"])
+
+
+def test_another_maker_draws_histories_of_the_same_length_and_mean_and_the_default_stays():
+    r = series(np.random.default_rng(0).normal(0.0005, 0.01, 400))
+    plain = mc.bootstrap_returns(r, 40, seed=3)
+    assert np.array_equal(plain, mc.bootstrap_returns(r, 40, seed=3, generator="bootstrap"))
+    for name in ("garch", "regime"):
+        h = mc.bootstrap_returns(r, 40, seed=3, generator=name)
+        assert h.shape == plain.shape and not np.array_equal(h, plain)
+        assert abs(h.mean() - r.mean()) < 4 * 0.01 / (40 * 400) ** 0.5 and 0.8 < h.std() / r.std() < 1.2
+    table = mc.by_generator(r, 252, draws=20)
+    assert list(table.index.unique("generator")) == ["bootstrap", "garch", "regime"] and len(table) == 60
+    assert table.loc["bootstrap", "sharpe"].tolist() == list(sharpe(mc.bootstrap_returns(r, 20), 252))
+    assert len(mc.generator_figure(table).axes[0].lines) == 6
+    with pytest.raises(ConfigError, match="did you mean 'garch'"):
+        mc.bootstrap_returns(r, 3, generator="grach")
+    with pytest.raises(ConfigError, match="draws no blocks"):
+        mc.bootstrap_returns(r, 3, block=5, generator="garch")
+    with pytest.raises(DataError, match="100 dates"):
+        mc.bootstrap_returns(r.iloc[:50], 3, generator="garch")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from quantlab.commands.data_commands import synth_app
 from quantlab.core.config import root
 from quantlab.core.errors import ConfigError
-from quantlab.data.bars import read_bars
+from quantlab.data.bars import check_bars, read_bars
 from quantlab.data.store import Lake
 from quantlab.data.synth import synth_market
 from quantlab.micro.book import book_columns, parse_book, parse_messages, rebuild_book, replay_book
@@ -193,6 +193,63 @@ def test_a_folder_that_is_there_and_numbers_out_of_range_are_refused(line, made)
         assert line("--book", "--output", folder.with_name("other"), *words)[0] == 2
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
     assert [place.name for place in folder.parent.iterdir() if place.is_dir()] == ["flows"]
+
+
+@pytest.fixture
+def real(tmp_path):
+    "Bars of a small market in a file."
+    file = tmp_path / "mine.parquet"
+    synth_market(5, 400, ic=0.0, seed=1).bars.reset_index().to_parquet(file, index=False)
+    return file
+
+
+def test_a_market_like_given_data_is_marked_and_read_like_any_other(line, real, tmp_path):
+    words = ["--like", real, "--method", "garch", "--days", 60, "--paths", 2, "--seed", 3]
+    code, said, error = line(*words, "--out", tmp_path / "mine_synthetic.parquet")
+    assert code == 0, error
+    assert [text.split(":")[0].rsplit("/", 1)[1] for text in said[:2]] == [
+        "mine_synthetic_1.parquet", "mine_synthetic_2.parquet",
+    ]  # fmt: skip
+    one, two = (read_bars(tmp_path / f"mine_synthetic_{i}.parquet") for i in (1, 2))
+    check_bars(one)
+    assert one.index.unique("symbol").str.startswith("SYN_").all() and len(one) == 5 * 60 and not one.equals(two)
+    assert one.index[0][0] > read_bars(real).index[-1][0]
+    assert line(*words, "--out", tmp_path / "other_synthetic.parquet")[0] == 0
+    assert read_bars(tmp_path / "other_synthetic_2.parquet").equals(two), "the seed says all"
+
+
+def test_without_a_place_it_goes_into_the_lake_under_a_name_that_says_so(line, real):
+    assert line("--like", real, "--days", 30)[0] == 0
+    assert Lake().datasets()["dataset"].tolist() == ["mine_synthetic_bootstrap"]
+    assert "holds 'mine_synthetic_bootstrap' already" in str(line("--like", real, "--days", 30)[2])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--like", "sampel"], "did you mean sample?"),
+        (["--like", "sample", "--method", "bootstrp"], "did you mean bootstrap?"),
+        (["--like", "lake:none"], "there is no lake:none"),
+        (["--like", "sample", "--out", "toy.csv"], "say so in the name: toy_synthetic.csv"),
+        (["--like", "sample", "--out", "lake:toy"], "say so in the name: lake:toy_synthetic"),
+        (["--like", "sample", "--ic", "0.1"], "--ic does not go with --like"),
+        (["--like", "sample", "--book"], "--book does not go with --like"),
+        (["toy.csv", "--days", "5"], "add --like"),
+        (["toy.csv", "--out", "x.csv"], "add --like"),
+    ],
+)
+def test_a_slip_about_a_market_like_data_is_one_error(line, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    code, _, error = line(*words)
+    assert code != 0 and isinstance(error, ConfigError) and said in str(error)
+    assert [f for f in tmp_path.iterdir() if f.is_file()] == []
+
+
+def test_the_methods_are_the_makers_of_the_room():
+    from quantlab.commands.data_commands import _METHODS
+    from quantlab.deep.learned import MAKERS
+
+    assert _METHODS == tuple(MAKERS)
 
 
 def test_the_installed_command_has_it():

@@ -1,0 +1,108 @@
+"Judges of made markets: silent on an honest maker, loud on one that is wrong, and on one that copies."
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from quantlab.core.errors import ConfigError, DataError
+from quantlab.deep.realism import (
+    _area,
+    _block_of,
+    classifier_test,
+    forecast_gap,
+    memorisation,
+    nearest_distances,
+    return_windows,
+    window_features,
+)
+
+
+def garch(n: int, seed: list[int], alpha: float = 0.08, beta: float = 0.9) -> pd.DataFrame:
+    rng, h, out = np.random.default_rng(seed), np.full(3, 1e-4), []
+    root = np.linalg.cholesky(0.6 * np.eye(3) + 0.4)
+    for z in rng.standard_normal((n, 3)) @ root.T:
+        out.append(np.sqrt(h) * z)
+        h = 1e-4 * (1 - alpha - beta) + alpha * out[-1] ** 2 + beta * h
+    return pd.DataFrame(out, pd.bdate_range("2000-01-03", periods=n, name="date"), list("ABC"))
+
+
+def maker(n_paths: int, seed: int, **law) -> pd.DataFrame:
+    return pd.concat({i: garch(1500, [seed, i], **law) for i in range(n_paths)}, names=["path"])
+
+
+BOTH = garch(3000, [1])
+PAST, LATER = BOTH.iloc[:1500], BOTH.iloc[1500:]
+
+
+def test_windows_do_not_overlap_and_blocks_leave_one_out():
+    cut = return_windows(np.arange(20.0)[:, None], 5)
+    assert cut[:, :, 0].tolist() == np.arange(20.0).reshape(4, 5).tolist()
+    assert len(return_windows(np.zeros((20, 2)), 5, 1)) == 16
+    assert _block_of(8, 3).tolist() == [0, 0, 0, -1, 1, 1, 1, -1]
+
+
+def test_the_area_is_that_of_scikit_learn_with_ties():
+    rng = np.random.default_rng(0)
+    y, score = rng.integers(0, 2, 300), rng.integers(0, 10, 300).astype(float)
+    assert _area(score, y) == pytest.approx(roc_auc_score(y, score))
+
+
+def test_features_do_not_know_the_order_of_symbols():
+    cut = return_windows(PAST.to_numpy(), 20)
+    pd.testing.assert_frame_equal(window_features(cut), window_features(cut[:, :, ::-1]))
+    assert np.isfinite(window_features(np.zeros((2, 20, 1)))).all(axis=None)
+
+
+def test_the_classifier_is_silent_on_the_same_law_and_finds_another():
+    same = classifier_test(LATER, maker(3, 2), draws=39)
+    flat = classifier_test(LATER, maker(3, 2, alpha=0.0, beta=0.0), draws=39)
+    assert same.p > 0.05 and abs(same.auc - 0.5) < 3 * same.se
+    assert flat.p == pytest.approx(1 / 40) and flat.auc > 0.65
+    assert same == classifier_test(LATER, maker(3, 2), draws=39) or same.auc == classifier_test(LATER, maker(3, 2)).auc
+
+
+def test_a_lesson_of_the_same_law_costs_nothing_and_one_of_noise_all():
+    same, flat = (forecast_gap(PAST, LATER, maker(3, 3, **law)) for law in ({}, {"alpha": 0.0, "beta": 0.0}))
+    assert abs(same.gap) < 3 * same.se and flat.gap > 3 * flat.se
+    own = forecast_gap(PAST, LATER, pd.concat({0: PAST}, names=["path"]))
+    assert own.gap == pytest.approx(0, abs=1e-12)
+
+
+def copies(noise: float, share: float) -> pd.DataFrame:
+    rng, made = np.random.default_rng(4), maker(2, 5)
+    x = made.to_numpy().copy()
+    for start in range(0, len(x), 10):
+        if rng.random() < share:
+            at = rng.integers(0, 1490)
+            x[start : start + 10] = PAST.to_numpy()[at : at + 10] + noise * 0.01 * rng.standard_normal((10, 3))
+    return pd.DataFrame(x, made.index, made.columns)
+
+
+@pytest.mark.parametrize(("noise", "share"), [(0.0, 1.0), (0.3, 1.0), (0.0, 0.1)])
+def test_copies_are_found_shaken_or_few(noise, share):
+    assert memorisation(PAST, LATER, copies(noise, share)).p < 0.01
+
+
+def test_an_honest_maker_is_not_taken_for_a_copier_in_other_weather():
+    p = [memorisation(PAST, LATER * scale, maker(2, seed)).p for seed, scale in ((6, 1.0), (7, 3.0), (8, 0.3))]
+    assert min(p) > 0.02
+
+
+def test_a_scaled_copy_has_no_distance():
+    cut = return_windows(PAST.to_numpy(), 10)
+    assert nearest_distances(5 * cut[:3], cut).max() < 1e-6 < nearest_distances(-cut[:3], cut).min()
+
+
+def test_slips_are_refused():
+    made = maker(2, 9)
+    with pytest.raises(DataError, match="held-out days"):
+        memorisation(PAST, PAST, made)
+    with pytest.raises(DataError, match="later begins"):
+        forecast_gap(LATER, PAST, made)
+    with pytest.raises(DataError, match="blocks"):
+        classifier_test(PAST.iloc[:300], made)
+    with pytest.raises(ConfigError, match="windows"):
+        return_windows(np.zeros((5, 1)), 10)
+    with pytest.raises(DataError, match="missing"):
+        memorisation(PAST, LATER.replace(LATER.iloc[3, 0], np.nan), made)
