@@ -21,7 +21,39 @@ from .networks import deterministic_torch, torch_device
 # %% ../../nbs/deep/481_passes.ipynb #b4a5a550
 @dataclass(frozen=True)
 class PassPlan:
-    "Say how a net is trained; raise ConfigError for settings that train nothing."
+    """Say how a net is trained; raise ConfigError for settings that train nothing.
+
+    Parameters
+    ----------
+    epochs : int, default 40
+        Passes at most.
+    patience : int, default 5
+        Passes without a better one before the end; it needs watched rows.
+    batch : int, default 512
+        Rows per step.
+    rate : float, default 3e-3
+        Step size of Adam.
+    decay : float, default 1e-4
+        Penalty on squared weights.
+    seed : int, default 7
+        Of weights, order of rows and dropout.
+
+    Raises
+    ------
+    ConfigError
+        "epochs {epochs}, patience {patience}, batch {batch}, rate {rate}, decay {decay}: counts are at
+        least 1, the rate is positive, the decay not negative"
+
+    References
+    ----------
+    .. [1] Kingma and Ba (2015).
+    .. [2] Pascanu, Mikolov and Bengio (2013).
+
+    Examples
+    --------
+    >>> from quantlab.deep.passes import PassPlan
+    >>> assert PassPlan().patience == 5
+    """
 
     epochs: int = 40  # passes at most
     patience: int = 5  # passes without a better one before the end; it needs watched rows
@@ -42,7 +74,56 @@ class PassPlan:
 
 @dataclass(frozen=True)
 class PassRecord:
-    "Hold what a training learned, as arrays; it knows what the last outcome it was given knew."
+    """Hold what a training learned, as arrays; it knows what the last outcome it was given knew.
+
+    Parameters
+    ----------
+    weights : list[np.ndarray], default field(repr=False)
+        Of the best pass, layer by layer.
+    best : int
+        The pass that was kept, from 0.
+    history : pd.DataFrame, default field(repr=False)
+        By pass: train, valid (mean loss; NaN where no rows are watched).
+
+    References
+    ----------
+    .. [1] Kingma and Ba (2015).
+    .. [2] Pascanu, Mikolov and Bengio (2013).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.deep.networks import deterministic_torch
+    >>> from quantlab.deep.passes import PassPlan, _one_pass, give_weights, net_weights, train_passes
+    >>> dice = np.random.default_rng(0)
+    >>> x = dice.normal(size=(2000, 2)).astype("float32")
+    >>> y = (x[:, 0] * x[:, 1] + 0.5 * dice.normal(size=2000)).astype("float32")
+    >>> learn, watch = np.arange(1500), np.arange(1500, 2000)
+    >>> with deterministic_torch(0) as torch:
+    ...     one, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    ...     give_weights(torch, other, net_weights(one))
+    ...     assert all((a == b).all() for a, b in zip(net_weights(one), net_weights(other), strict=True))
+    ...     refused = show_error(lambda: give_weights(torch, torch.nn.Linear(3, 1), net_weights(one)))
+    >>> def product_net(torch):
+    ...     "A net of one hidden layer for the made-up rows."
+    ...     return torch.nn.Sequential(torch.nn.Linear(2, 32), torch.nn.ReLU(), torch.nn.Linear(32, 1))
+    >>> def squared(torch, net, rows):
+    ...     "The squared error of each row."
+    ...     return (net(torch.from_numpy(x[rows]))[:, 0] - torch.from_numpy(y[rows])) ** 2
+    >>> with deterministic_torch(0) as torch:
+    ...     net = product_net(torch)
+    ...     steps = torch.optim.Adam(net.parameters(), lr=1e-2)
+    ...     seen = [_one_pass(torch, net, squared, (learn, watch), PassPlan(), steps) for _ in range(3)]
+    >>> plan = PassPlan(epochs=60, patience=5, rate=1e-2, batch=256)
+    >>> whole, again = (train_passes(product_net, squared, learn, watch, plan) for _ in range(2))
+    >>> whole.history.iloc[[0, whole.best, -1]].round(3)
+           train  valid
+    epoch
+    0      1.038  0.851
+    28     0.251  0.259
+    33     0.249  0.262
+    """
 
     weights: list[np.ndarray] = field(repr=False)  # of the best pass, layer by layer
     best: int  # the pass that was kept, from 0
@@ -52,7 +133,31 @@ class PassRecord:
 def net_weights(
     net: Any,  # a net of torch
 ) -> list[np.ndarray]:  # copies, layer by layer
-    "Return what a net has learned as arrays."
+    """Return what a net has learned as arrays.
+
+    Parameters
+    ----------
+    net : Any
+        A net of torch.
+
+    Returns
+    -------
+    list[np.ndarray]
+        copies, layer by layer.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.deep.networks import deterministic_torch
+    >>> from quantlab.deep.passes import give_weights, net_weights
+    >>> with deterministic_torch(0) as torch:
+    ...     one, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    ...     give_weights(torch, other, net_weights(one))
+    ...     assert all((a == b).all() for a, b in zip(net_weights(one), net_weights(other), strict=True))
+    ...     refused = show_error(lambda: give_weights(torch, torch.nn.Linear(3, 1), net_weights(one)))
+    >>> refused
+    'DataError: these weights belong to a net of another layout; build the net as it was when it was trained'
+    """
     return [value.detach().cpu().numpy().copy() for value in net.state_dict().values()]
 
 
@@ -61,7 +166,40 @@ def give_weights(
     net: Any,  # an untrained net of the same layout
     weights: list[np.ndarray],  # as net_weights returns them
 ) -> Any:  # the same net
-    "Give a net what another one of its layout has learned; raise DataError for weights of another layout."
+    """Give a net what another one of its layout has learned; raise DataError for weights of another layout.
+
+    Parameters
+    ----------
+    torch : ModuleType
+        As deterministic_torch gives it.
+    net : Any
+        An untrained net of the same layout.
+    weights : list[np.ndarray]
+        As net_weights returns them.
+
+    Returns
+    -------
+    Any
+        The same net.
+
+    Raises
+    ------
+    DataError
+        For weights of another layout.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.deep.networks import deterministic_torch
+    >>> from quantlab.deep.passes import give_weights, net_weights
+    >>> with deterministic_torch(0) as torch:
+    ...     one, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    ...     give_weights(torch, other, net_weights(one))
+    ...     assert all((a == b).all() for a, b in zip(net_weights(one), net_weights(other), strict=True))
+    ...     refused = show_error(lambda: give_weights(torch, torch.nn.Linear(3, 1), net_weights(one)))
+    >>> refused
+    'DataError: these weights belong to a net of another layout; build the net as it was when it was trained'
+    """
     names, own = list(net.state_dict()), net_weights(net)
     if [w.shape for w in own] != [w.shape for w in weights]:
         raise DataError("these weights belong to a net of another layout; build the net as it was when it was trained")
@@ -122,7 +260,75 @@ def train_passes(
     key: str | None = None,  # hash of everything the result depends on: finished passes are kept; None: nothing is
     progress: Callable[[range], Iterable] | None = None,  # wraps the numbers of the passes: rich.progress.track
 ) -> PassRecord:
-    "Train a net pass by pass, or go on after a kill; raise ConfigError without torch, DataError for an endless loss."
+    """Train a net pass by pass, or go on after a kill; raise ConfigError without torch, DataError for an endless loss.
+
+    Parameters
+    ----------
+    build : Callable
+        Torch -> untrained net.
+    loss : Callable
+        (torch, net, rows of int64) -> loss by row, a tensor on the device.
+    learn : np.ndarray
+        int64, rows to learn from.
+    watch : np.ndarray
+        int64, rows of later dates that say when to stop; none: all passes are made.
+    plan : PassPlan, default PassPlan()
+        passes, patience, batches, step size, seed.
+    device : str, default "cpu"
+        See torch_device.
+    key : str | None, default None
+        Hash of everything the result depends on: finished passes are kept; None: nothing is.
+    progress : Callable[[range], Iterable] | None, default None
+        Wraps the numbers of the passes: rich.progress.track.
+
+    Returns
+    -------
+    PassRecord
+        What a training learned, as arrays; it knows what the last outcome it was given knew.
+
+    Raises
+    ------
+    ConfigError
+        Without torch, DataError for an endless loss.
+    DataError
+        "there are no rows to learn from; give the training a longer past"
+        "these weights belong to a net of another layout; build the net as it was when it was trained"
+        "the loss of pass {epoch} is {...}; scale the outcome, or lower the rate"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.deep.networks import deterministic_torch
+    >>> from quantlab.deep.passes import PassPlan, _one_pass, give_weights, net_weights, train_passes
+    >>> dice = np.random.default_rng(0)
+    >>> x = dice.normal(size=(2000, 2)).astype("float32")
+    >>> y = (x[:, 0] * x[:, 1] + 0.5 * dice.normal(size=2000)).astype("float32")
+    >>> learn, watch = np.arange(1500), np.arange(1500, 2000)
+    >>> with deterministic_torch(0) as torch:
+    ...     one, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    ...     give_weights(torch, other, net_weights(one))
+    ...     assert all((a == b).all() for a, b in zip(net_weights(one), net_weights(other), strict=True))
+    ...     refused = show_error(lambda: give_weights(torch, torch.nn.Linear(3, 1), net_weights(one)))
+    >>> def product_net(torch):
+    ...     "A net of one hidden layer for the made-up rows."
+    ...     return torch.nn.Sequential(torch.nn.Linear(2, 32), torch.nn.ReLU(), torch.nn.Linear(32, 1))
+    >>> def squared(torch, net, rows):
+    ...     "The squared error of each row."
+    ...     return (net(torch.from_numpy(x[rows]))[:, 0] - torch.from_numpy(y[rows])) ** 2
+    >>> with deterministic_torch(0) as torch:
+    ...     net = product_net(torch)
+    ...     steps = torch.optim.Adam(net.parameters(), lr=1e-2)
+    ...     seen = [_one_pass(torch, net, squared, (learn, watch), PassPlan(), steps) for _ in range(3)]
+    >>> plan = PassPlan(epochs=60, patience=5, rate=1e-2, batch=256)
+    >>> whole, again = (train_passes(product_net, squared, learn, watch, plan) for _ in range(2))
+    >>> whole.history.iloc[[0, whole.best, -1]].round(3)
+           train  valid
+    epoch
+    0      1.038  0.851
+    28     0.251  0.259
+    33     0.249  0.262
+    """
     if len(learn) == 0:
         raise DataError("there are no rows to learn from; give the training a longer past")
     place = torch_device(device)

@@ -31,7 +31,43 @@ from ..models.gbm import hold_out
 @keepable
 @dataclass(frozen=True, eq=False)
 class Windows:
-    "Hold a panel whose windows are gathered by row; a window ends at its row's date and is known at its close."
+    """Hold a panel whose windows are gathered by row; a window ends at its row's date and is known at its close.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        float32[rows of the panel, channels].
+    place : np.ndarray
+        int32[dates, symbols]: row of the panel, -1 where there is none.
+    dates : pd.DatetimeIndex
+        Of the panel, rising.
+    symbols : pd.Index
+        Of the panel.
+    channels : list[str]
+        Columns of the panel, sorted.
+    steps : int
+        Sessions in a window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.sequences import panel_windows
+    >>> def motif_world(n_dates=160, n_symbols=50, seed=0):
+    ...     "A panel of moves and the outcome of a motif; the first dates, whose motif began before the panel, have none."
+    ...     rng = np.random.default_rng(seed)
+    ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+    ...     index = pd.MultiIndex.from_product(
+    ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+    ...     )
+    ...     moves = pd.DataFrame(rng.normal(size=(n_dates, n_symbols)), dates)
+    ...     truth = np.sign((moves * moves.shift(1)).rolling(10).sum()).to_numpy().ravel()
+    ...     y = truth + 0.5 * rng.normal(size=truth.size)
+    ...     panel = pd.DataFrame({"move": moves.to_numpy().ravel()}, index)
+    ...     return panel, pd.Series(y, index, name="y"), pd.Series(truth, index)
+    >>> panel, y, truth = motif_world()
+    >>> windows = panel_windows(panel, 6)
+    """
 
     values: np.ndarray  # float32[rows of the panel, channels]
     place: np.ndarray  # int32[dates, symbols]: row of the panel, -1 where there is none
@@ -48,7 +84,46 @@ class Windows:
         self,
         index: pd.MultiIndex,  # (date, symbol)
     ) -> np.ndarray:  # int64[n, 2]: number of date and of symbol; symbol -1 = not in the panel
-        "Find rows in the panel; raise DataError for a date that it does not have."
+        """Find rows in the panel; raise DataError for a date that it does not have.
+
+        Parameters
+        ----------
+        index : pd.MultiIndex
+            (date, symbol).
+
+        Returns
+        -------
+        np.ndarray
+            int64[n, 2]: number of date and of symbol; symbol -1 = not in the panel.
+
+        Raises
+        ------
+        DataError
+            For a date that it does not have.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.deep.sequences import panel_windows
+        >>> def motif_world(n_dates=160, n_symbols=50, seed=0):
+        ...     "A panel of moves and the outcome of a motif; the first dates, whose motif began before the panel, have none."
+        ...     rng = np.random.default_rng(seed)
+        ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+        ...     index = pd.MultiIndex.from_product(
+        ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+        ...     )
+        ...     moves = pd.DataFrame(rng.normal(size=(n_dates, n_symbols)), dates)
+        ...     truth = np.sign((moves * moves.shift(1)).rolling(10).sum()).to_numpy().ravel()
+        ...     y = truth + 0.5 * rng.normal(size=truth.size)
+        ...     panel = pd.DataFrame({"move": moves.to_numpy().ravel()}, index)
+        ...     return panel, pd.Series(y, index, name="y"), pd.Series(truth, index)
+        >>> panel, y, truth = motif_world()
+        >>> windows = panel_windows(panel, 6)
+        >>> row = 5 * 50 + 7  # the sixth date, the eighth symbol
+        >>> by_hand = panel["move"].unstack().iloc[:6, 7].to_numpy()
+        >>> assert np.allclose(windows.take(windows.find(panel.index[[row]]))[0, :, 0], by_hand, atol=1e-6)
+        """
         dates = self.dates.get_indexer(index.get_level_values("date"))
         if (dates < 0).any():
             raise DataError(
@@ -61,7 +136,18 @@ class Windows:
         self,
         at: np.ndarray,  # int64[n, 2], as find returns them
     ) -> np.ndarray:  # float32[n, steps, channels], oldest step first; NaN where there is nothing
-        "Gather windows."
+        """Gather windows.
+
+        Parameters
+        ----------
+        at : np.ndarray
+            int64[n, 2], as find returns them.
+
+        Returns
+        -------
+        np.ndarray
+            float32[n, steps, channels], oldest step first; NaN where there is nothing.
+        """
         date, symbol = at[:, :1] - np.arange(self.steps - 1, -1, -1), at[:, 1:]
         row = np.where((date >= 0) & (symbol >= 0), self.place[date.clip(0), symbol], -1)
         found = self.values[row]
@@ -73,7 +159,51 @@ def panel_windows(
     panel: pd.DataFrame,  # (date, symbol): channels known at the close of date; NaN allowed
     steps: int = 20,  # sessions in a window, the row's own date the last
 ) -> Windows:  # holds the values once, as float32
-    "Make the windows of a panel ready; raise ConfigError for fewer than 2 steps, PanelError or DataError by the panel."
+    """Make the windows of a panel ready; raise ConfigError for fewer than 2 steps, PanelError or DataError by the
+    panel.
+
+    Parameters
+    ----------
+    panel : pd.DataFrame
+        (date, symbol): channels known at the close of date; NaN allowed.
+    steps : int, default 20
+        Sessions in a window, the row's own date the last.
+
+    Returns
+    -------
+    Windows
+        Holds the values once, as float32.
+
+    Raises
+    ------
+    ConfigError
+        For fewer than 2 steps, PanelError or DataError by the panel.
+    PanelError
+        For what no model should see (see check_features).
+    DataError
+        For what no model should see (see check_features).
+        "the panel has no rows; give it the past of the rows that are asked for"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.sequences import panel_windows
+    >>> def motif_world(n_dates=160, n_symbols=50, seed=0):
+    ...     "A panel of moves and the outcome of a motif; the first dates, whose motif began before the panel, have none."
+    ...     rng = np.random.default_rng(seed)
+    ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+    ...     index = pd.MultiIndex.from_product(
+    ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+    ...     )
+    ...     moves = pd.DataFrame(rng.normal(size=(n_dates, n_symbols)), dates)
+    ...     truth = np.sign((moves * moves.shift(1)).rolling(10).sum()).to_numpy().ravel()
+    ...     y = truth + 0.5 * rng.normal(size=truth.size)
+    ...     panel = pd.DataFrame({"move": moves.to_numpy().ravel()}, index)
+    ...     return panel, pd.Series(y, index, name="y"), pd.Series(truth, index)
+    >>> panel, y, truth = motif_world()
+    >>> windows = panel_windows(panel, 6)
+    """
     if steps < 2:
         raise ConfigError(f"steps is {steps}; a window has at least 2 sessions")
     ordered = check_features(panel)
@@ -95,7 +225,58 @@ def lagged_columns(
     panel: pd.DataFrame,  # (date, symbol): channels known at the close of date
     steps: int = 20,  # sessions in a window
 ) -> pd.DataFrame:  # float32, the same rows: name_00 (oldest) ... of each channel; known at the close of date
-    "Lay the window of each row side by side; raise what panel_windows raises."
+    """Lay the window of each row side by side; raise what panel_windows raises.
+
+    Parameters
+    ----------
+    panel : pd.DataFrame
+        (date, symbol): channels known at the close of date.
+    steps : int, default 20
+        Sessions in a window.
+
+    Returns
+    -------
+    pd.DataFrame
+        float32, the same rows: name_00 (oldest) ... of each channel; known at the close of date.
+
+    Raises
+    ------
+    ConfigError
+        "steps is {steps}; a window has at least 2 sessions"
+    PanelError
+        For what no model should see (see check_features).
+    DataError
+        For what no model should see (see check_features).
+        "the panel has no rows; give it the past of the rows that are asked for"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.audit import require_causal
+    >>> from quantlab.deep.sequences import lagged_columns
+    >>> def motif_world(n_dates=160, n_symbols=50, seed=0):
+    ...     "A panel of moves and the outcome of a motif; the first dates, whose motif began before the panel, have none."
+    ...     rng = np.random.default_rng(seed)
+    ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+    ...     index = pd.MultiIndex.from_product(
+    ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+    ...     )
+    ...     moves = pd.DataFrame(rng.normal(size=(n_dates, n_symbols)), dates)
+    ...     truth = np.sign((moves * moves.shift(1)).rolling(10).sum()).to_numpy().ravel()
+    ...     y = truth + 0.5 * rng.normal(size=truth.size)
+    ...     panel = pd.DataFrame({"move": moves.to_numpy().ravel()}, index)
+    ...     return panel, pd.Series(y, index, name="y"), pd.Series(truth, index)
+    >>> panel, y, truth = motif_world()
+    >>> wide = lagged_columns(panel, 6)
+    >>> require_causal(lambda part: lagged_columns(part[["move"]], 6), panel)
+    >>> wide.iloc[300:303].round(2)
+                       move_00  move_01  move_02  move_03  move_04  move_05
+    date       symbol
+    2020-01-09 S00        0.36     0.50    -0.29    -0.66     0.20     1.20
+               S01       -1.21     0.99     0.08    -0.61    -0.04     0.64
+               S02       -0.00    -0.16    -0.85    -1.61     1.07     0.56
+    """
     windows = panel_windows(panel, steps)
     found = windows.take(windows.find(panel.index)).transpose(0, 2, 1).reshape(len(panel), -1)
     return pd.DataFrame(found, panel.index, [c for name in windows.channels for c in _step_names(name, steps)])
@@ -105,7 +286,41 @@ def path_channels(
     columns: Iterable[str],  # names of features
     steps: int,  # sessions in a window
 ) -> list[str]:  # sorted names of the channels all of whose steps are there
-    "Find which channels lie in a row."
+    """Find which channels lie in a row.
+
+    Parameters
+    ----------
+    columns : Iterable[str]
+        Names of features.
+    steps : int
+        Sessions in a window.
+
+    Returns
+    -------
+    list[str]
+        Sorted names of the channels all of whose steps are there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.sequences import lagged_columns, path_channels
+    >>> def motif_world(n_dates=160, n_symbols=50, seed=0):
+    ...     "A panel of moves and the outcome of a motif; the first dates, whose motif began before the panel, have none."
+    ...     rng = np.random.default_rng(seed)
+    ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+    ...     index = pd.MultiIndex.from_product(
+    ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+    ...     )
+    ...     moves = pd.DataFrame(rng.normal(size=(n_dates, n_symbols)), dates)
+    ...     truth = np.sign((moves * moves.shift(1)).rolling(10).sum()).to_numpy().ravel()
+    ...     y = truth + 0.5 * rng.normal(size=truth.size)
+    ...     panel = pd.DataFrame({"move": moves.to_numpy().ravel()}, index)
+    ...     return panel, pd.Series(y, index, name="y"), pd.Series(truth, index)
+    >>> panel, y, truth = motif_world()
+    >>> wide = lagged_columns(panel, 6)
+    >>> assert path_channels([*wide, "mom_252_21", "size"], 6) == ["move"] and path_channels(wide, 7) == []
+    """
     there = set(columns)
     first = {c.removesuffix(_step_names("", steps)[0]) for c in there if c.endswith(_step_names("", steps)[0])}
     return sorted(name for name in first if there.issuperset(_step_names(name, steps)))
@@ -113,7 +328,45 @@ def path_channels(
 # %% ../../nbs/deep/482_sequences.ipynb #90a3ecd4
 @dataclass(frozen=True, eq=False)
 class WindowReader:
-    "Give the windows of a panel of features by row number, from its columns or from a past that is held once."
+    """Give the windows of a panel of features by row number, from its columns or from a past that is held once.
+
+    Parameters
+    ----------
+    channels : list[str]
+        Of the windows.
+    beside : list[str]
+        Columns that are no path.
+    past : Windows | None
+        Where the windows are gathered; None: the columns hold them.
+    at : np.ndarray
+        Places in the past [n, 2], or paths float32[n, channels, steps].
+    more : np.ndarray
+        float32[n, columns beside].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.audit import require_causal
+    >>> from quantlab.deep.sequences import lagged_columns, panel_windows, row_windows
+    >>> def motif_world(n_dates=160, n_symbols=50, seed=0):
+    ...     "A panel of moves and the outcome of a motif; the first dates, whose motif began before the panel, have none."
+    ...     rng = np.random.default_rng(seed)
+    ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+    ...     index = pd.MultiIndex.from_product(
+    ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+    ...     )
+    ...     moves = pd.DataFrame(rng.normal(size=(n_dates, n_symbols)), dates)
+    ...     truth = np.sign((moves * moves.shift(1)).rolling(10).sum()).to_numpy().ravel()
+    ...     y = truth + 0.5 * rng.normal(size=truth.size)
+    ...     panel = pd.DataFrame({"move": moves.to_numpy().ravel()}, index)
+    ...     return panel, pd.Series(y, index, name="y"), pd.Series(truth, index)
+    >>> panel, y, truth = motif_world()
+    >>> windows = panel_windows(panel, 6)
+    >>> wide = lagged_columns(panel, 6)
+    >>> require_causal(lambda part: lagged_columns(part[["move"]], 6), panel)
+    >>> in_columns, in_past = row_windows(wide, 6), row_windows(panel, 6, windows)
+    """
 
     channels: list[str]  # of the windows
     beside: list[str]  # columns that are no path
@@ -125,7 +378,41 @@ class WindowReader:
         self,
         rows: np.ndarray,  # int64, numbers of rows
     ) -> tuple[np.ndarray, np.ndarray]:  # float32[n, steps, channels], float32[n, columns beside]; NaN = missing
-        "Return windows and what stands beside them."
+        """Return windows and what stands beside them.
+
+        Parameters
+        ----------
+        rows : np.ndarray
+            int64, numbers of rows.
+
+        Returns
+        -------
+        tuple[np.ndarray, np.ndarray]
+            float32[n, steps, channels], float32[n, columns beside]; NaN = missing.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.deep.sequences import panel_windows
+        >>> def motif_world(n_dates=160, n_symbols=50, seed=0):
+        ...     "A panel of moves and the outcome of a motif; the first dates, whose motif began before the panel, have none."
+        ...     rng = np.random.default_rng(seed)
+        ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+        ...     index = pd.MultiIndex.from_product(
+        ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+        ...     )
+        ...     moves = pd.DataFrame(rng.normal(size=(n_dates, n_symbols)), dates)
+        ...     truth = np.sign((moves * moves.shift(1)).rolling(10).sum()).to_numpy().ravel()
+        ...     y = truth + 0.5 * rng.normal(size=truth.size)
+        ...     panel = pd.DataFrame({"move": moves.to_numpy().ravel()}, index)
+        ...     return panel, pd.Series(y, index, name="y"), pd.Series(truth, index)
+        >>> panel, y, truth = motif_world()
+        >>> windows = panel_windows(panel, 6)
+        >>> row = 5 * 50 + 7  # the sixth date, the eighth symbol
+        >>> by_hand = panel["move"].unstack().iloc[:6, 7].to_numpy()
+        >>> assert np.allclose(windows.take(windows.find(panel.index[[row]]))[0, :, 0], by_hand, atol=1e-6)
+        """
         at = self.at[rows]
         return at.transpose(0, 2, 1) if self.past is None else self.past.take(at), self.more[rows]
 
@@ -135,7 +422,53 @@ def row_windows(
     steps: int,  # sessions in a window
     past: Windows | None = None,  # where the windows are gathered; None: X holds them, see lagged_columns
 ) -> WindowReader:
-    "Say where the windows of a panel's rows are; raise ConfigError where there are none, DataError for unknown dates."
+    """Say where the windows of a panel's rows are; raise ConfigError where there are none, DataError for unknown
+    dates.
+
+    Parameters
+    ----------
+    X : pd.DataFrame
+        Panel of features, columns sorted.
+    steps : int
+        Sessions in a window.
+    past : Windows | None, default None
+        Where the windows are gathered; None: X holds them, see lagged_columns.
+
+    Returns
+    -------
+    WindowReader
+        Give the windows of a panel of features by row number, from its columns or from a past that is
+        held once.
+
+    Raises
+    ------
+    ConfigError
+        Where there are none, DataError for unknown dates.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.audit import require_causal
+    >>> from quantlab.deep.sequences import lagged_columns, panel_windows, row_windows
+    >>> def motif_world(n_dates=160, n_symbols=50, seed=0):
+    ...     "A panel of moves and the outcome of a motif; the first dates, whose motif began before the panel, have none."
+    ...     rng = np.random.default_rng(seed)
+    ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+    ...     index = pd.MultiIndex.from_product(
+    ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+    ...     )
+    ...     moves = pd.DataFrame(rng.normal(size=(n_dates, n_symbols)), dates)
+    ...     truth = np.sign((moves * moves.shift(1)).rolling(10).sum()).to_numpy().ravel()
+    ...     y = truth + 0.5 * rng.normal(size=truth.size)
+    ...     panel = pd.DataFrame({"move": moves.to_numpy().ravel()}, index)
+    ...     return panel, pd.Series(y, index, name="y"), pd.Series(truth, index)
+    >>> panel, y, truth = motif_world()
+    >>> windows = panel_windows(panel, 6)
+    >>> wide = lagged_columns(panel, 6)
+    >>> require_causal(lambda part: lagged_columns(part[["move"]], 6), panel)
+    >>> in_columns, in_past = row_windows(wide, 6), row_windows(panel, 6, windows)
+    """
     if past is not None:
         if past.steps != steps:
             raise ConfigError(f"steps is {steps} and the past has windows of {past.steps}; give both the same")
@@ -164,7 +497,45 @@ def seen_share(
     reader: WindowReader,  # see row_windows
     n: int,  # rows of its panel
 ) -> np.ndarray:  # float64[n], 1 = all cells of the window are there
-    "Return how much of each row's window is there."
+    """Return how much of each row's window is there.
+
+    Parameters
+    ----------
+    reader : WindowReader
+        See row_windows.
+    n : int
+        Rows of its panel.
+
+    Returns
+    -------
+    np.ndarray
+        float64[n], 1 = all cells of the window are there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.audit import require_causal
+    >>> from quantlab.deep.sequences import lagged_columns, panel_windows, row_windows, seen_share
+    >>> def motif_world(n_dates=160, n_symbols=50, seed=0):
+    ...     "A panel of moves and the outcome of a motif; the first dates, whose motif began before the panel, have none."
+    ...     rng = np.random.default_rng(seed)
+    ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+    ...     index = pd.MultiIndex.from_product(
+    ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+    ...     )
+    ...     moves = pd.DataFrame(rng.normal(size=(n_dates, n_symbols)), dates)
+    ...     truth = np.sign((moves * moves.shift(1)).rolling(10).sum()).to_numpy().ravel()
+    ...     y = truth + 0.5 * rng.normal(size=truth.size)
+    ...     panel = pd.DataFrame({"move": moves.to_numpy().ravel()}, index)
+    ...     return panel, pd.Series(y, index, name="y"), pd.Series(truth, index)
+    >>> panel, y, truth = motif_world()
+    >>> windows = panel_windows(panel, 6)
+    >>> wide = lagged_columns(panel, 6)
+    >>> require_causal(lambda part: lagged_columns(part[["move"]], 6), panel)
+    >>> in_columns, in_past = row_windows(wide, 6), row_windows(panel, 6, windows)
+    >>> share = seen_share(in_columns, len(panel))
+    """
     parts = [np.isfinite(reader.take(rows)[0]).mean(axis=(1, 2)) for rows in _chunks(np.arange(n))]
     return np.concatenate(parts or [[]])
 
@@ -173,7 +544,53 @@ def window_moments(
     reader: WindowReader,  # see row_windows
     rows: np.ndarray,  # int64, the training rows
 ) -> tuple[np.ndarray, np.ndarray]:  # mean, deviation: channels, then columns beside; 0 and 1 without values
-    "Return the scale of the training rows, gathered piece by piece."
+    """Return the scale of the training rows, gathered piece by piece.
+
+    Parameters
+    ----------
+    reader : WindowReader
+        See row_windows.
+    rows : np.ndarray
+        int64, the training rows.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        mean, deviation: channels, then columns beside; 0 and 1 without values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.audit import require_causal
+    >>> from quantlab.deep.sequences import lagged_columns, panel_windows, row_windows, window_moments
+    >>> def motif_world(n_dates=160, n_symbols=50, seed=0):
+    ...     "A panel of moves and the outcome of a motif; the first dates, whose motif began before the panel, have none."
+    ...     rng = np.random.default_rng(seed)
+    ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+    ...     index = pd.MultiIndex.from_product(
+    ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+    ...     )
+    ...     moves = pd.DataFrame(rng.normal(size=(n_dates, n_symbols)), dates)
+    ...     truth = np.sign((moves * moves.shift(1)).rolling(10).sum()).to_numpy().ravel()
+    ...     y = truth + 0.5 * rng.normal(size=truth.size)
+    ...     panel = pd.DataFrame({"move": moves.to_numpy().ravel()}, index)
+    ...     return panel, pd.Series(y, index, name="y"), pd.Series(truth, index)
+    >>> panel, y, truth = motif_world()
+    >>> windows = panel_windows(panel, 6)
+    >>> day = panel.index.unique("date")[80]
+    >>> before = panel.index.get_level_values("date") <= day
+    >>> known, cut = panel.index[before], panel[before]
+    >>> ruined = panel.assign(move=np.where(before, panel["move"], 99.0))
+    >>> whole = windows.take(windows.find(known))
+    >>> for other in (cut, ruined):
+    ...     again = panel_windows(other, 6)
+    ...     assert np.array_equal(again.take(again.find(known)), whole, equal_nan=True)
+    >>> wide = lagged_columns(panel, 6)
+    >>> require_causal(lambda part: lagged_columns(part[["move"]], 6), panel)
+    >>> in_columns, in_past = row_windows(wide, 6), row_windows(panel, 6, windows)
+    >>> mean, scale = window_moments(in_columns, np.arange(5 * 50, 6000))
+    """
     sums = np.zeros((3, len(reader.channels) + len(reader.beside)))
     for part in _chunks(rows):
         window, more = reader.take(part)
@@ -192,7 +609,64 @@ def scale_windows(
     mean: np.ndarray,  # as window_moments returns them
     scale: np.ndarray,  # as window_moments returns them
 ) -> tuple[np.ndarray, np.ndarray]:  # float32[n, steps, channels + 1], the share seen last; float32[n, columns beside]
-    "Scale, put the mean where nothing is, and say how much of each step was there."
+    """Scale, put the mean where nothing is, and say how much of each step was there.
+
+    Parameters
+    ----------
+    window : np.ndarray
+        float32[n, steps, channels], NaN = missing.
+    more : np.ndarray
+        float32[n, columns beside].
+    mean : np.ndarray
+        As window_moments returns them.
+    scale : np.ndarray
+        As window_moments returns them.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        float32[n, steps, channels + 1], the share seen last; float32[n, columns beside].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.audit import require_causal
+    >>> from quantlab.deep.sequences import (
+    ...     lagged_columns, panel_windows, row_windows, scale_windows, window_moments,
+    ... )
+    >>> def motif_world(n_dates=160, n_symbols=50, seed=0):
+    ...     "A panel of moves and the outcome of a motif; the first dates, whose motif began before the panel, have none."
+    ...     rng = np.random.default_rng(seed)
+    ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+    ...     index = pd.MultiIndex.from_product(
+    ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+    ...     )
+    ...     moves = pd.DataFrame(rng.normal(size=(n_dates, n_symbols)), dates)
+    ...     truth = np.sign((moves * moves.shift(1)).rolling(10).sum()).to_numpy().ravel()
+    ...     y = truth + 0.5 * rng.normal(size=truth.size)
+    ...     panel = pd.DataFrame({"move": moves.to_numpy().ravel()}, index)
+    ...     return panel, pd.Series(y, index, name="y"), pd.Series(truth, index)
+    >>> panel, y, truth = motif_world()
+    >>> windows = panel_windows(panel, 6)
+    >>> day = panel.index.unique("date")[80]
+    >>> before = panel.index.get_level_values("date") <= day
+    >>> known, cut = panel.index[before], panel[before]
+    >>> ruined = panel.assign(move=np.where(before, panel["move"], 99.0))
+    >>> whole = windows.take(windows.find(known))
+    >>> for other in (cut, ruined):
+    ...     again = panel_windows(other, 6)
+    ...     assert np.array_equal(again.take(again.find(known)), whole, equal_nan=True)
+    >>> wide = lagged_columns(panel, 6)
+    >>> require_causal(lambda part: lagged_columns(part[["move"]], 6), panel)
+    >>> in_columns, in_past = row_windows(wide, 6), row_windows(panel, 6, windows)
+    >>> mean, scale = window_moments(in_columns, np.arange(5 * 50, 6000))
+    >>> scaled, _ = scale_windows(*in_columns.take(np.array([0])), mean, scale)
+    >>> pd.DataFrame(scaled[0], columns=["move", "seen"], index=pd.RangeIndex(-5, 1, name="step")).round(2).T
+    step   -5   -4   -3   -2   -1    0
+    move  0.0  0.0  0.0  0.0  0.0  0.13
+    seen  0.0  0.0  0.0  0.0  0.0  1.00
+    """
     cut, seen = window.shape[2], np.isfinite(window).mean(axis=2, keepdims=True)
     parts = [(window - mean[:cut]) / scale[:cut], (more - mean[cut:]) / scale[cut:]]
     window, more = (np.nan_to_num(part.clip(-_FAR, _FAR)).astype("float32") for part in parts)
@@ -205,7 +679,29 @@ _KERNEL = 3  # steps that a convolution of the TCN reads
 def tcn_levels(
     steps: int,  # sessions in a window
 ) -> int:  # blocks
-    "Return how many blocks see the whole window."
+    """Return how many blocks see the whole window.
+
+    Parameters
+    ----------
+    steps : int
+        Sessions in a window.
+
+    Returns
+    -------
+    int
+        Blocks.
+
+    References
+    ----------
+    .. [1] Bai, Kolter and Koltun (2018).
+    .. [2] Hochreiter and Schmidhuber (1997).
+    .. [3] Cho et al. (2014).
+
+    Examples
+    --------
+    >>> from quantlab.deep.sequences import tcn_levels
+    >>> assert [tcn_levels(s) for s in (5, 6, 13, 20, 60)] == [1, 2, 2, 3, 4]
+    """
     levels = 1
     while 1 + 2 * (_KERNEL - 1) * (2**levels - 1) < steps:
         levels += 1
@@ -244,7 +740,83 @@ def sequence_net(
     hidden: int,  # channels inside
     dropout: float,  # share of what is dropped while learning
 ) -> Any:  # untrained: ([n, steps, width], [n, beside]) -> [n, 1]
-    "Lay out a reader of windows and what answers."
+    """Lay out a reader of windows and what answers.
+
+    Parameters
+    ----------
+    torch : ModuleType
+        As deterministic_torch gives it.
+    kind : str
+        "tcn", "lstm" or "gru".
+    width : int
+        Channels of a step.
+    beside : int
+        Numbers that stand beside a window.
+    steps : int
+        Sessions in a window.
+    hidden : int
+        Channels inside.
+    dropout : float
+        Share of what is dropped while learning.
+
+    Returns
+    -------
+    Any
+        untrained: ([n, steps, width], [n, beside]) -> [n, 1].
+
+    References
+    ----------
+    .. [1] Bai, Kolter and Koltun (2018).
+    .. [2] Hochreiter and Schmidhuber (1997).
+    .. [3] Cho et al. (2014).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.networks import deterministic_torch
+    >>> from quantlab.deep.sequences import _tcn_block, panel_windows, sequence_net
+    >>> def motif_world(n_dates=160, n_symbols=50, seed=0):
+    ...     "A panel of moves and the outcome of a motif; the first dates, whose motif began before the panel, have none."
+    ...     rng = np.random.default_rng(seed)
+    ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+    ...     index = pd.MultiIndex.from_product(
+    ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+    ...     )
+    ...     moves = pd.DataFrame(rng.normal(size=(n_dates, n_symbols)), dates)
+    ...     truth = np.sign((moves * moves.shift(1)).rolling(10).sum()).to_numpy().ravel()
+    ...     y = truth + 0.5 * rng.normal(size=truth.size)
+    ...     panel = pd.DataFrame({"move": moves.to_numpy().ravel()}, index)
+    ...     return panel, pd.Series(y, index, name="y"), pd.Series(truth, index)
+    >>> panel, y, truth = motif_world()
+    >>> windows = panel_windows(panel, 6)
+    >>> row = 5 * 50 + 7  # the sixth date, the eighth symbol
+    >>> day = panel.index.unique("date")[80]
+    >>> before = panel.index.get_level_values("date") <= day
+    >>> known, cut = panel.index[before], panel[before]
+    >>> ruined = panel.assign(move=np.where(before, panel["move"], 99.0))
+    >>> whole = windows.take(windows.find(known))
+    >>> for other in (cut, ruined):
+    ...     again = panel_windows(other, 6)
+    ...     assert np.array_equal(again.take(again.find(known)), whole, equal_nan=True)
+    >>> some = np.array([row, 0, 400])
+    >>> sizes = {}
+    >>> with deterministic_torch(0) as torch, torch.no_grad():
+    ...     for kind in ("tcn", "lstm", "gru"):
+    ...         net = sequence_net(torch, kind, 2, 1, 20, 16, 0.1).eval()
+    ...         sizes[kind] = sum(p.numel() for p in net.parameters())
+    ...         some, more = torch.randn(4, 20, 2), torch.randn(4, 1)
+    ...         assert net(some, more).shape == (4, 1)
+    ...         first = some.clone()
+    ...         first[:, 0] += 1.0  # the oldest step is seen by all three
+    ...         assert not torch.equal(net(first, more), net(some, more))
+    ...     block = _tcn_block(torch, 2, 16, 4, 0.0)
+    ...     later = some.clone()
+    ...     later[:, 12:] += 1.0
+    ...     assert torch.equal(
+    ...         block(later.mT)[:, :, :12], block(some.mT)[:, :, :12]
+    ...     )  # a convolution looks back only
+    """
     nn = torch.nn
     module: Any = nn.Module
 
@@ -269,7 +841,17 @@ def sequence_net(
 
 # %% ../../nbs/deep/482_sequences.ipynb #06b28404
 class WindowModel(BaseEstimator):
-    "Fit a net to windows; a kind of model adds its layout, its loss and what it says."
+    """Fit a net to windows; a kind of model adds its layout, its loss and what it says.
+
+    Examples
+    --------
+    >>> from quantlab.deep.sequences import WindowModel
+    >>> class Blank(WindowModel):
+    ...     "Enough of a model to see how rows are split."
+    ...
+    ...     def __init__(self, validation=0.2, purge=3, min_seen=0.9, resume=False):
+    ...         self.validation, self.purge, self.min_seen, self.resume = validation, purge, min_seen, resume
+    """
 
     def _plan(self) -> PassPlan:
         "Return how the net is trained."
@@ -318,7 +900,33 @@ class WindowModel(BaseEstimator):
 
 # %% ../../nbs/deep/482_sequences.ipynb #88b66323
 class FittedWindows(WindowModel):
-    "Learn and ask."
+    """Learn and ask.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.deep.sequences import FittedWindows, lagged_columns
+    >>> from unittest.mock import patch
+    >>> def motif_world(n_dates=160, n_symbols=50, seed=0):
+    ...     "A panel of moves and the outcome of a motif; the first dates, whose motif began before the panel, have none."
+    ...     rng = np.random.default_rng(seed)
+    ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+    ...     index = pd.MultiIndex.from_product(
+    ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+    ...     )
+    ...     moves = pd.DataFrame(rng.normal(size=(n_dates, n_symbols)), dates)
+    ...     truth = np.sign((moves * moves.shift(1)).rolling(10).sum()).to_numpy().ravel()
+    ...     y = truth + 0.5 * rng.normal(size=truth.size)
+    ...     panel = pd.DataFrame({"move": moves.to_numpy().ravel()}, index)
+    ...     return panel, pd.Series(y, index, name="y"), pd.Series(truth, index)
+    >>> panel, y, truth = motif_world()
+    >>> wide = lagged_columns(panel, 6)
+    >>> with patch.dict("sys.modules", {"torch": None}):
+    ...     refused = show_error(lambda: FittedWindows().fit(wide, y))
+    >>> refused
+    """
 
     def fit(
         self,
@@ -327,7 +935,65 @@ class FittedWindows(WindowModel):
         sample_weight: pd.Series | None = None,  # on the same index, >= 0
         progress: Callable[[range], Iterable] | None = None,  # wraps the numbers of the passes: rich.progress.track
     ) -> "FittedWindows":  # the same object, fitted
-        "Train until the loss on later dates of the past does not fall; raise ConfigError without torch."
+        """Train until the loss on later dates of the past does not fall; raise ConfigError without torch.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel of features, the paths among them or beside them in past; NaN = missing.
+        y : pd.Series
+            Outcome on the same index, no NaN.
+        sample_weight : pd.Series | None, default None
+            On the same index, >= 0.
+        progress : Callable[[range], Iterable] | None, default None
+            Wraps the numbers of the passes: rich.progress.track.
+
+        Returns
+        -------
+        FittedWindows
+            The same object, fitted.
+
+        Raises
+        ------
+        ConfigError
+            Without torch.
+        PanelError
+            When rows do not match or an outcome is missing (see check_training).
+        DataError
+            When rows do not match or an outcome is missing (see check_training).
+            "the rows to learn from, or those to watch, all have weight 0; mend sample_weight"
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.audit import require_causal
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.deep.sequences import FittedWindows, SequenceModel, lagged_columns
+        >>> from unittest.mock import patch
+        >>> def motif_world(n_dates=160, n_symbols=50, seed=0):
+        ...     "A panel of moves and the outcome of a motif; the first dates, whose motif began before the panel, have none."
+        ...     rng = np.random.default_rng(seed)
+        ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+        ...     index = pd.MultiIndex.from_product(
+        ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+        ...     )
+        ...     moves = pd.DataFrame(rng.normal(size=(n_dates, n_symbols)), dates)
+        ...     truth = np.sign((moves * moves.shift(1)).rolling(10).sum()).to_numpy().ravel()
+        ...     y = truth + 0.5 * rng.normal(size=truth.size)
+        ...     panel = pd.DataFrame({"move": moves.to_numpy().ravel()}, index)
+        ...     return panel, pd.Series(y, index, name="y"), pd.Series(truth, index)
+        >>> panel, y, truth = motif_world()
+        >>> wide = lagged_columns(panel, 6)
+        >>> require_causal(lambda part: lagged_columns(part[["move"]], 6), panel)
+        >>> with patch.dict("sys.modules", {"torch": None}):
+        ...     refused = show_error(lambda: FittedWindows().fit(wide, y))
+        >>> wide = lagged_columns(panel, 12)
+        >>> days = panel.index.get_level_values("date").factorize()[0]
+        >>> early, late = (days >= 12) & (days < 119), days >= 120
+        >>> settings = dict(steps=12, purge=1, rate=1e-2, dropout=0.0)
+        >>> gru = SequenceModel("gru", **settings, epochs=30).fit(wide[early], y[early])
+        """
         need_torch()
         X, outcome, weight = check_training(X, y, sample_weight)
         self._check()
@@ -369,7 +1035,74 @@ class FittedWindows(WindowModel):
 # %% ../../nbs/deep/482_sequences.ipynb #e2e3a837
 @keepable
 class SequenceModel(FittedWindows):
-    "Score rows by a net that reads the window which ends at their date, equal to the last bit on every run."
+    """Score rows by a net that reads the window which ends at their date, equal to the last bit on every run.
+
+    Parameters
+    ----------
+    kind : str, default "tcn"
+        "tcn", "lstm" or "gru".
+    steps : int, default 20
+        Sessions in a window.
+    hidden : int, default 16
+        Channels inside the net.
+    past : Windows | None, default None
+        Where windows are gathered, see panel_windows; None: X holds them as columns.
+    min_seen : float, default 0.5
+        Share of a window that must be there for its row to be learned from.
+    epochs : int, default 40
+        Passes at most.
+    patience : int, default 5
+        Passes without a better one before the end.
+    batch : int, default 512
+        Rows per step.
+    rate : float, default 5e-3
+        Step size of Adam.
+    decay : float, default 1e-4
+        Penalty on squared weights.
+    dropout : float, default 0.1
+        Share of what is dropped while learning.
+    validation : float, default 0.2
+        Share of the dates, the last ones, on which training stops; 0: all passes are made.
+    purge : int, default 21
+        Sessions from a decision to the end of its outcome, left out before those dates.
+    seed : int, default 7
+        Of weights, batches and dropout.
+    device : str, default "auto"
+        Where it learns, see torch_device; it is asked on the processor.
+    resume : bool, default False
+        Keep each finished pass, and go on from those kept by an earlier run.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.audit import require_causal
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.deep.sequences import FittedWindows, SequenceModel, lagged_columns
+    >>> from unittest.mock import patch
+    >>> def motif_world(n_dates=160, n_symbols=50, seed=0):
+    ...     "A panel of moves and the outcome of a motif; the first dates, whose motif began before the panel, have none."
+    ...     rng = np.random.default_rng(seed)
+    ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+    ...     index = pd.MultiIndex.from_product(
+    ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+    ...     )
+    ...     moves = pd.DataFrame(rng.normal(size=(n_dates, n_symbols)), dates)
+    ...     truth = np.sign((moves * moves.shift(1)).rolling(10).sum()).to_numpy().ravel()
+    ...     y = truth + 0.5 * rng.normal(size=truth.size)
+    ...     panel = pd.DataFrame({"move": moves.to_numpy().ravel()}, index)
+    ...     return panel, pd.Series(y, index, name="y"), pd.Series(truth, index)
+    >>> panel, y, truth = motif_world()
+    >>> wide = lagged_columns(panel, 6)
+    >>> require_causal(lambda part: lagged_columns(part[["move"]], 6), panel)
+    >>> with patch.dict("sys.modules", {"torch": None}):
+    ...     refused = show_error(lambda: FittedWindows().fit(wide, y))
+    >>> wide = lagged_columns(panel, 12)
+    >>> days = panel.index.get_level_values("date").factorize()[0]
+    >>> early, late = (days >= 12) & (days < 119), days >= 120
+    >>> settings = dict(steps=12, purge=1, rate=1e-2, dropout=0.0)
+    >>> gru = SequenceModel("gru", **settings, epochs=30).fit(wide[early], y[early])
+    """
 
     def __init__(
         self,
@@ -420,6 +1153,65 @@ class SequenceModel(FittedWindows):
         self,
         X: pd.DataFrame,  # panel with the fitted columns
     ) -> pd.DataFrame:  # score in units of y, known at the close of date; seen: share of the window that was there
-        "Return one score per row; raise PanelError when columns do not match, ConfigError without torch."
+        """Return one score per row; raise PanelError when columns do not match, ConfigError without torch.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel with the fitted columns.
+
+        Returns
+        -------
+        pd.DataFrame
+            Score in units of y, known at the close of date; seen: share of the window that was there.
+
+        Raises
+        ------
+        PanelError
+            When columns do not match, ConfigError without torch.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.audit import require_causal
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.deep.sequences import FittedWindows, SequenceModel, lagged_columns
+        >>> from quantlab.models.gbm import GBMModel
+        >>> from quantlab.models.linear import RidgeModel
+        >>> from unittest.mock import patch
+        >>> def motif_world(n_dates=160, n_symbols=50, seed=0):
+        ...     "A panel of moves and the outcome of a motif; the first dates, whose motif began before the panel, have none."
+        ...     rng = np.random.default_rng(seed)
+        ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+        ...     index = pd.MultiIndex.from_product(
+        ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+        ...     )
+        ...     moves = pd.DataFrame(rng.normal(size=(n_dates, n_symbols)), dates)
+        ...     truth = np.sign((moves * moves.shift(1)).rolling(10).sum()).to_numpy().ravel()
+        ...     y = truth + 0.5 * rng.normal(size=truth.size)
+        ...     panel = pd.DataFrame({"move": moves.to_numpy().ravel()}, index)
+        ...     return panel, pd.Series(y, index, name="y"), pd.Series(truth, index)
+        >>> panel, y, truth = motif_world()
+        >>> wide = lagged_columns(panel, 6)
+        >>> require_causal(lambda part: lagged_columns(part[["move"]], 6), panel)
+        >>> with patch.dict("sys.modules", {"torch": None}):
+        ...     refused = show_error(lambda: FittedWindows().fit(wide, y))
+        >>> wide = lagged_columns(panel, 12)
+        >>> days = panel.index.get_level_values("date").factorize()[0]
+        >>> early, late = (days >= 12) & (days < 119), days >= 120
+        >>> settings = dict(steps=12, purge=1, rate=1e-2, dropout=0.0)
+        >>> gru = SequenceModel("gru", **settings, epochs=30).fit(wide[early], y[early])
+        >>> trees = GBMModel(60, min_child_samples=50, num_threads=1)
+        >>> asked = {
+        ...     "the truth": truth[late],
+        ...     "GRU": gru.predict(wide[late])["score"],
+        ...     "ridge": RidgeModel().fit(wide[early], y[early]).predict(wide[late])["score"],
+        ...     "trees, one step": trees.fit(wide[early][["move_11"]], y[early]).predict(wide[late][["move_11"]])[
+        ...         "score"
+        ...     ],
+        ...     "trees, all steps": trees.fit(wide[early], y[early]).predict(wide[late])["score"],
+        ... }
+        """
         said, seen = self._ask(X)
         return as_scores(said[:, 0], X.index).assign(seen=seen)

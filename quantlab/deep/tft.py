@@ -33,7 +33,42 @@ def calendar_inputs(
     horizon: int,  # sessions from the decision to the end of its outcome
     week: str = "1111100",  # which days trade, Monday first; "1111111" for crypto
 ) -> np.ndarray:  # float32[n, offsets, 3]: last session of its month, share of horizon to the end, weekday 0 to 6
-    "Say what the date alone tells of sessions around it; raise ConfigError for a week that is none."
+    """Say what the date alone tells of sessions around it; raise ConfigError for a week that is none.
+
+    Parameters
+    ----------
+    dates : pd.DatetimeIndex
+        Of the rows.
+    offsets : np.ndarray
+        int64, sessions from the row's date: -19 ... 0 for a window of 20.
+    horizon : int
+        Sessions from the decision to the end of its outcome.
+    week : str, default "1111100"
+        Which days trade, Monday first; "1111111" for crypto.
+
+    Returns
+    -------
+    np.ndarray
+        float32[n, offsets, 3]: last session of its month, share of horizon to the end, weekday 0 to 6.
+
+    Raises
+    ------
+    ConfigError
+        For a week that is none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.tft import CALENDAR, calendar_inputs
+    >>> told = calendar_inputs(pd.DatetimeIndex(["2020-01-30"]), np.arange(-1, 3), 2)[0]  # a Thursday
+    >>> pd.DataFrame(told, ["yesterday", "today", "tomorrow", "then"], list(CALENDAR))
+               month_end  to_end  weekday
+    yesterday        0.0     1.5      2.0
+    today            0.0     1.0      3.0
+    tomorrow         1.0     0.5      4.0
+    then             0.0     0.0      0.0
+    """
     try:
         calendar = np.busdaycalendar(week)
     except ValueError as error:
@@ -72,7 +107,40 @@ def gated_residual(
     context: int,  # numbers that stand beside, 0 = none
     dropout: float,  # share of what is dropped while learning
 ) -> Any:  # untrained: ([..., width], [..., context] or None) -> [..., out]
-    "Lay out a gated residual network, equations 2 to 5."
+    """Lay out a gated residual network, equations 2 to 5.
+
+    Parameters
+    ----------
+    torch : ModuleType
+        As deterministic_torch gives it.
+    width : int
+        Numbers that come in.
+    hidden : int
+        Numbers inside.
+    out : int
+        Numbers that go out.
+    context : int
+        Numbers that stand beside, 0 = none.
+    dropout : float
+        Share of what is dropped while learning.
+
+    Returns
+    -------
+    Any
+        untrained: ([..., width], [..., context] or None) -> [..., out].
+
+    Examples
+    --------
+    >>> from quantlab.deep.networks import deterministic_torch
+    >>> from quantlab.deep.tft import gated_residual
+    >>> with deterministic_torch(0) as torch, torch.no_grad():
+    ...     brick = gated_residual(torch, 4, 8, 4, 0, 0.0)
+    ...     a = torch.randn(5, 4)
+    ...     brick.gate.both.bias[4:] = -50.0  # the gate is closed
+    ...     assert torch.allclose(brick(a), torch.nn.functional.layer_norm(a, (4,)), atol=1e-5)
+    ...     brick.gate.both.bias[4:] = 50.0
+    ...     assert not torch.allclose(brick(a), torch.nn.functional.layer_norm(a, (4,)), atol=1e-2)
+    """
     nn = torch.nn
     module: Any = nn.Module
 
@@ -128,7 +196,48 @@ def variable_selection(
     context: int,  # numbers that stand beside, 0 = none
     dropout: float,  # share of what is dropped while learning
 ) -> Any:  # untrained: ([..., variables], [..., context]) -> [..., hidden], weights [..., variables]
-    "Lay out the choice among variables, equations 6 to 8."
+    """Lay out the choice among variables, equations 6 to 8.
+
+    Parameters
+    ----------
+    torch : ModuleType
+        As deterministic_torch gives it.
+    reals : int
+        Variables that are numbers.
+    days : bool
+        Whether a weekday comes last.
+    hidden : int
+        Numbers of a vector.
+    context : int
+        Numbers that stand beside, 0 = none.
+    dropout : float
+        Share of what is dropped while learning.
+
+    Returns
+    -------
+    Any
+        untrained: ([..., variables], [..., context]) -> [..., hidden], weights [..., variables].
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.deep.networks import deterministic_torch
+    >>> from quantlab.deep.tft import gated_residual, variable_selection
+    >>> with deterministic_torch(0) as torch, torch.no_grad():
+    ...     brick = gated_residual(torch, 4, 8, 4, 0, 0.0)
+    ...     a = torch.randn(5, 4)
+    ...     brick.gate.both.bias[4:] = -50.0  # the gate is closed
+    ...     assert torch.allclose(brick(a), torch.nn.functional.layer_norm(a, (4,)), atol=1e-5)
+    ...     brick.gate.both.bias[4:] = 50.0
+    ...     assert not torch.allclose(brick(a), torch.nn.functional.layer_norm(a, (4,)), atol=1e-2)
+    >>> with deterministic_torch(0) as torch, torch.no_grad():
+    ...     choice = variable_selection(torch, 2, True, 8, 0, 0.0)
+    ...     chosen, weights = choice(torch.tensor([[0.3, -1.0, 4.0], [0.3, -1.0, 0.0]]))
+    >>> pd.DataFrame(weights.numpy(), ["Friday", "Monday"], ["first", "second", "weekday"]).round(3)
+            first  second  weekday
+    Friday  0.186   0.749    0.065
+    Monday  0.764   0.168    0.068
+    """
     nn, count = torch.nn, reals + days
     module: Any = nn.Module
 
@@ -156,7 +265,48 @@ def readable_attention(
     hidden: int,  # numbers of a position
     heads: int,  # that ask side by side; a divisor of hidden
 ) -> Any:  # untrained: ([n, hidden] that asks, [n, positions, hidden]) -> [n, hidden], shares [n, positions]
-    "Lay out attention whose heads share their values, equations 13 to 16, for one position that asks."
+    """Lay out attention whose heads share their values, equations 13 to 16, for one position that asks.
+
+    Parameters
+    ----------
+    torch : ModuleType
+        As deterministic_torch gives it.
+    hidden : int
+        Numbers of a position.
+    heads : int
+        That ask side by side; a divisor of hidden.
+
+    Returns
+    -------
+    Any
+        untrained: ([n, hidden] that asks, [n, positions, hidden]) -> [n, hidden], shares [n,
+        positions].
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.deep.networks import deterministic_torch
+    >>> from quantlab.deep.tft import gated_residual, readable_attention, variable_selection
+    >>> with deterministic_torch(0) as torch, torch.no_grad():
+    ...     brick = gated_residual(torch, 4, 8, 4, 0, 0.0)
+    ...     a = torch.randn(5, 4)
+    ...     brick.gate.both.bias[4:] = -50.0  # the gate is closed
+    ...     assert torch.allclose(brick(a), torch.nn.functional.layer_norm(a, (4,)), atol=1e-5)
+    ...     brick.gate.both.bias[4:] = 50.0
+    ...     assert not torch.allclose(brick(a), torch.nn.functional.layer_norm(a, (4,)), atol=1e-2)
+    >>> with deterministic_torch(0) as torch, torch.no_grad():
+    ...     choice = variable_selection(torch, 2, True, 8, 0, 0.0)
+    ...     chosen, weights = choice(torch.tensor([[0.3, -1.0, 4.0], [0.3, -1.0, 0.0]]))
+    >>> with deterministic_torch(0) as torch, torch.no_grad():
+    ...     attention = readable_attention(torch, 8, 2)
+    ...     seen = torch.randn(3, 6, 8)
+    ...     out, shares = attention(seen[:, -1], seen)
+    >>> pd.DataFrame(shares.numpy(), columns=[f"position {i}" for i in range(6)]).round(3)
+       position 0  position 1  position 2  position 3  position 4  position 5
+    0       0.197       0.146       0.164       0.192       0.158       0.143
+    1       0.174       0.189       0.146       0.160       0.168       0.163
+    2       0.173       0.210       0.191       0.087       0.203       0.136
+    """
     nn, size = torch.nn, hidden // heads
     module: Any = nn.Module
 
@@ -185,7 +335,54 @@ def tft_net(
     outputs: int,  # quantiles
     dropout: float,  # share of what is dropped while learning
 ) -> Any:  # untrained: ([n, steps, past], [n, ahead, 3], [n, beside]) -> [n, outputs]
-    "Lay out the reduced temporal fusion transformer."
+    """Lay out the reduced temporal fusion transformer.
+
+    Parameters
+    ----------
+    torch : ModuleType
+        As deterministic_torch gives it.
+    past : int
+        Variables of a past step, the weekday the last.
+    beside : int
+        Numbers that stand beside a window.
+    hidden : int
+        Numbers of a position.
+    heads : int
+        Of the attention.
+    outputs : int
+        Quantiles.
+    dropout : float
+        Share of what is dropped while learning.
+
+    Returns
+    -------
+    Any
+        untrained: ([n, steps, past], [n, ahead, 3], [n, beside]) -> [n, outputs].
+
+    Examples
+    --------
+    >>> from quantlab.deep.networks import deterministic_torch
+    >>> from quantlab.deep.tft import gated_residual, readable_attention, tft_net, variable_selection
+    >>> with deterministic_torch(0) as torch, torch.no_grad():
+    ...     brick = gated_residual(torch, 4, 8, 4, 0, 0.0)
+    ...     a = torch.randn(5, 4)
+    ...     brick.gate.both.bias[4:] = -50.0  # the gate is closed
+    ...     assert torch.allclose(brick(a), torch.nn.functional.layer_norm(a, (4,)), atol=1e-5)
+    ...     brick.gate.both.bias[4:] = 50.0
+    ...     assert not torch.allclose(brick(a), torch.nn.functional.layer_norm(a, (4,)), atol=1e-2)
+    >>> with deterministic_torch(0) as torch, torch.no_grad():
+    ...     choice = variable_selection(torch, 2, True, 8, 0, 0.0)
+    ...     chosen, weights = choice(torch.tensor([[0.3, -1.0, 4.0], [0.3, -1.0, 0.0]]))
+    >>> with deterministic_torch(0) as torch, torch.no_grad():
+    ...     attention = readable_attention(torch, 8, 2)
+    ...     seen = torch.randn(3, 6, 8)
+    ...     out, shares = attention(seen[:, -1], seen)
+    >>> with deterministic_torch(0) as torch, torch.no_grad():
+    ...     net = tft_net(torch, 8, 1, 16, 2, 5, 0.0)
+    ...     said = net(torch.ones(3, 20, 8), torch.ones(3, 5, 3), torch.ones(3, 1))
+    >>> f"{sum(p.numel() for p in net.parameters()):,} weights"
+    '27,265 weights'
+    """
     nn = torch.nn
     module: Any = nn.Module
 
@@ -222,7 +419,34 @@ def quantile_verdict(
     quantiles: np.ndarray,  # float64[n, levels], each row rising
     levels: tuple[float, ...],  # rising, between 0 and 1
 ) -> dict[str, np.ndarray]:  # float64[n]: mean, prob (of an outcome above 0), doubt (a standard deviation)
-    "Read mean, probability and doubt from quantiles that are joined by straight lines."
+    """Read mean, probability and doubt from quantiles that are joined by straight lines.
+
+    Parameters
+    ----------
+    quantiles : np.ndarray
+        float64[n, levels], each row rising.
+    levels : tuple[float, ...]
+        rising, between 0 and 1.
+
+    Returns
+    -------
+    dict[str, np.ndarray]
+        float64[n]: mean, prob (of an outcome above 0), doubt (a standard deviation).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.tft import quantile_verdict
+    >>> verdict = quantile_verdict(
+    ...     np.array([[-1.0, 0.0, 1.0], [0.0, 1.0, 2.0], [2.0, 2.0, 2.0]]), (0.25, 0.5, 0.75)
+    ... )
+    >>> pd.DataFrame(verdict).round(3)
+       mean  prob  doubt
+    0   0.0  0.50  1.483
+    1   1.0  0.75  1.483
+    2   2.0  1.00  0.000
+    """
     from scipy.stats import norm
 
     p = np.concatenate([[0.0], levels, [1.0]])
@@ -296,7 +520,82 @@ class _TFTSettings(FittedWindows):
 # %% ../../nbs/deep/486_tft.ipynb #0292db86
 @keepable
 class TFT(_TFTSettings):
-    "Forecast the quantiles of an outcome by a reduced temporal fusion transformer, the same to the last bit each time."
+    """Forecast the quantiles of an outcome by a reduced temporal fusion transformer, the same to the last bit each
+    time.
+
+    Parameters
+    ----------
+    num_epochs : int, default 30
+        Passes at most.
+    hidden_size : int, default 16
+        Numbers of a position.
+    steps : int, default 20
+        Sessions in a window.
+    horizon : int, default 20
+        Sessions from entry to exit, the day after the decision the first.
+    ahead : int, default 5
+        Last sessions until the outcome ends that are read from the calendar, at most the horizon.
+    heads : int, default 2
+        Of the attention; a divisor of hidden_size.
+    levels : tuple[float, ...], default (0.1, 0.25, 0.5, 0.75, 0.9)
+        quantiles, rising, whole percents.
+    point : str, default "median"
+        What the score is: "median" or "mean" of the quantiles.
+    week : str, default "1111100"
+        Which days trade, Monday first; "1111111" for crypto.
+    past : Windows | None, default None
+        Where windows are gathered, see panel_windows; None: X holds them as columns.
+    min_seen : float, default 0.5
+        Share of a window that must be there for its row to be learned from.
+    patience : int, default 5
+        Passes without a better one before the end.
+    batch : int, default 256
+        Rows per step.
+    rate : float, default 5e-3
+        Step size of Adam.
+    decay : float, default 1e-4
+        Penalty on squared weights.
+    dropout : float, default 0.1
+        Share of what is dropped while learning.
+    validation : float, default 0.2
+        Share of the dates, the last ones, on which training stops; 0: all passes are made.
+    purge : int | None, default None
+        Sessions left out before those dates; None: the horizon and a day.
+    seed : int, default 7
+        Of weights, batches and dropout.
+    device : str, default "auto"
+        Where it learns, see torch_device; it is asked on the processor.
+    resume : bool, default False
+        Keep each finished pass, and go on from those kept by an earlier run.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.sequences import lagged_columns
+    >>> from quantlab.deep.tft import TFT
+    >>> def planted_world(n_dates=160, n_symbols=40, seed=0):
+    ...     "Channels, and an outcome whose middle hangs on one of them and whose width on the calendar."
+    ...     rng = np.random.default_rng(seed)
+    ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+    ...     index = pd.MultiIndex.from_product(
+    ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+    ...     )
+    ...     panel = pd.DataFrame(rng.normal(size=(len(index), 4)), index, ["idle_a", "idle_b", "idle_c", "planted"])
+    ...     middle = 2 * panel["planted"].unstack().rolling(5).mean().to_numpy().ravel()
+    ...     wide = np.where(index.get_level_values("date").day_of_week == 4, 1.5, 0.5)
+    ...     return (
+    ...         panel,
+    ...         pd.Series(middle + wide * rng.normal(size=len(index)), index, name="y"),
+    ...         pd.Series(middle, index),
+    ...     )
+    >>> panel, y, middle = planted_world()
+    >>> X = lagged_columns(panel, 10)
+    >>> days = panel.index.get_level_values("date").factorize()[0]
+    >>> early, late = (days >= 10) & (days < 118), days >= 120
+    >>> settings = dict(num_epochs=15, hidden_size=8, steps=10, horizon=1, ahead=1)
+    >>> model = TFT(**settings).fit(X[early], y[early])
+    """
 
     def _variables(self) -> list[str]:
         "Name the variables of a past step, in the order in which the net reads them."
@@ -328,7 +627,64 @@ class TFT(_TFTSettings):
         self,
         X: pd.DataFrame,  # panel with the fitted columns
     ) -> pd.DataFrame:  # score, prob (of y > 0), doubt, seen, and the quantiles q10 ...; known at the close of date
-        "Return the quantiles of each row in order, and what follows from them; raise ConfigError without torch."
+        """Return the quantiles of each row in order, and what follows from them; raise ConfigError without torch.
+
+        Parameters
+        ----------
+        X : pd.DataFrame
+            Panel with the fitted columns.
+
+        Returns
+        -------
+        pd.DataFrame
+            score, prob (of y > 0), doubt, seen, and the quantiles q10 ...; known at the close of date.
+
+        Raises
+        ------
+        ConfigError
+            Without torch.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.deep.sequences import lagged_columns
+        >>> from quantlab.deep.tft import TFT
+        >>> def planted_world(n_dates=160, n_symbols=40, seed=0):
+        ...     "Channels, and an outcome whose middle hangs on one of them and whose width on the calendar."
+        ...     rng = np.random.default_rng(seed)
+        ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+        ...     index = pd.MultiIndex.from_product(
+        ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+        ...     )
+        ...     panel = pd.DataFrame(rng.normal(size=(len(index), 4)), index, ["idle_a", "idle_b", "idle_c", "planted"])
+        ...     middle = 2 * panel["planted"].unstack().rolling(5).mean().to_numpy().ravel()
+        ...     wide = np.where(index.get_level_values("date").day_of_week == 4, 1.5, 0.5)
+        ...     return (
+        ...         panel,
+        ...         pd.Series(middle + wide * rng.normal(size=len(index)), index, name="y"),
+        ...         pd.Series(middle, index),
+        ...     )
+        >>> panel, y, middle = planted_world()
+        >>> X = lagged_columns(panel, 10)
+        >>> days = panel.index.get_level_values("date").factorize()[0]
+        >>> early, late = (days >= 10) & (days < 118), days >= 120
+        >>> settings = dict(num_epochs=15, hidden_size=8, steps=10, horizon=1, ahead=1)
+        >>> model = TFT(**settings).fit(X[early], y[early])
+        >>> told = model.predict(X[late])
+        >>> told.head(3).round(3)
+                           score   prob  doubt  seen    q10    q25    q50    q75  \\
+        date       symbol
+        2020-06-17 S00    -0.894  0.048  0.614   1.0 -1.696 -1.267 -0.894 -0.476
+                   S01     0.172  0.619  0.579   1.0 -0.580 -0.189  0.172  0.547
+                   S02    -0.794  0.090  0.610   1.0 -1.588 -1.169 -0.794 -0.382
+
+                             q90
+        date       symbol
+        2020-06-17 S00    -0.122
+                   S01     0.903
+                   S02    -0.025
+        """
         said, seen = self._ask(X, len(self.levels))
         said = np.sort(said, axis=1)
         verdict = quantile_verdict(said, self.levels)
@@ -339,7 +695,50 @@ class TFT(_TFTSettings):
 # %% ../../nbs/deep/486_tft.ipynb #642536be
 @dataclass(frozen=True, eq=False)
 class Interpretation:
-    "Hold what a temporal fusion transformer looked at, averaged over rows."
+    """Hold what a temporal fusion transformer looked at, averaged over rows.
+
+    Parameters
+    ----------
+    variables : pd.DataFrame, default field(repr=False)
+        By variable: weight, weight_ahead, effect; sum to 1, NaN = not read.
+    attention : pd.Series, default field(repr=False)
+        By session, 0 = the row's date; sums to 1.
+    by_session : pd.DataFrame, default field(repr=False)
+        Sessions x variables of the past; rows sum to 1.
+    rows : int
+        That were asked.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.sequences import lagged_columns
+    >>> from quantlab.deep.tft import TFT, interpret
+    >>> def planted_world(n_dates=160, n_symbols=40, seed=0):
+    ...     "Channels, and an outcome whose middle hangs on one of them and whose width on the calendar."
+    ...     rng = np.random.default_rng(seed)
+    ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+    ...     index = pd.MultiIndex.from_product(
+    ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+    ...     )
+    ...     panel = pd.DataFrame(rng.normal(size=(len(index), 4)), index, ["idle_a", "idle_b", "idle_c", "planted"])
+    ...     middle = 2 * panel["planted"].unstack().rolling(5).mean().to_numpy().ravel()
+    ...     wide = np.where(index.get_level_values("date").day_of_week == 4, 1.5, 0.5)
+    ...     return (
+    ...         panel,
+    ...         pd.Series(middle + wide * rng.normal(size=len(index)), index, name="y"),
+    ...         pd.Series(middle, index),
+    ...     )
+    >>> panel, y, middle = planted_world()
+    >>> X = lagged_columns(panel, 10)
+    >>> days = panel.index.get_level_values("date").factorize()[0]
+    >>> early, late = (days >= 10) & (days < 118), days >= 120
+    >>> settings = dict(num_epochs=15, hidden_size=8, steps=10, horizon=1, ahead=1)
+    >>> model = TFT(**settings).fit(X[early], y[early])
+    >>> found = interpret(model, X[late])
+    >>> found
+    Interpretation(rows=1600)
+    """
 
     variables: pd.DataFrame = field(repr=False)  # by variable: weight, weight_ahead, effect; sum to 1, NaN = not read
     attention: pd.Series = field(repr=False)  # by session, 0 = the row's date; sums to 1
@@ -350,7 +749,58 @@ class Interpretation:
         return f"<p>{self.rows:,} rows</p>{self.variables.round(3).to_html()}"
 
     def picture(self) -> Figure:  # attention by session above, weights by session and variable below
-        "Draw where the model looked."
+        """Draw where the model looked.
+
+        Returns
+        -------
+        Figure
+            Attention by session above, weights by session and variable below.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import matplotlib.pyplot as plt
+        >>> from quantlab.core.plot import COLORS, figure, style
+        >>> from quantlab.deep.sequences import lagged_columns
+        >>> from quantlab.deep.tft import TFT, interpret
+        >>> def planted_world(n_dates=160, n_symbols=40, seed=0):
+        ...     "Channels, and an outcome whose middle hangs on one of them and whose width on the calendar."
+        ...     rng = np.random.default_rng(seed)
+        ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+        ...     index = pd.MultiIndex.from_product(
+        ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+        ...     )
+        ...     panel = pd.DataFrame(rng.normal(size=(len(index), 4)), index, ["idle_a", "idle_b", "idle_c", "planted"])
+        ...     middle = 2 * panel["planted"].unstack().rolling(5).mean().to_numpy().ravel()
+        ...     wide = np.where(index.get_level_values("date").day_of_week == 4, 1.5, 0.5)
+        ...     return (
+        ...         panel,
+        ...         pd.Series(middle + wide * rng.normal(size=len(index)), index, name="y"),
+        ...         pd.Series(middle, index),
+        ...     )
+        >>> panel, y, middle = planted_world()
+        >>> friday = panel.index.get_level_values("date").day_of_week == 4
+        >>> noise = (y - middle)[middle.notna()]
+        >>> with style():
+        ...     title = "The outcome is three times as uncertain on Fridays"
+        ...     fig, ax = figure(title, "outcome less its middle", "rows", size=(7, 3))
+        ...     for name, there, color in (("other days", ~friday, COLORS[0]), ("Fridays", friday, COLORS[1])):
+        ...         ax.hist(
+        ...             noise[there[middle.notna()]], bins=np.linspace(-4, 4, 61), color=color, alpha=0.6, label=name
+        ...         )
+        ...     ax.legend()
+        >>> plt.close(fig)
+        >>> X = lagged_columns(panel, 10)
+        >>> days = panel.index.get_level_values("date").factorize()[0]
+        >>> early, late = (days >= 10) & (days < 118), days >= 120
+        >>> settings = dict(num_epochs=15, hidden_size=8, steps=10, horizon=1, ahead=1)
+        >>> model = TFT(**settings).fit(X[early], y[early])
+        >>> found = interpret(model, X[late])
+        >>> fig = found.picture()
+        >>> plt.close(fig)
+        >>> fig
+        """
         top, most = self.variables["weight"].idxmax(), self.attention.idxmax()
         title, label = f"Most weight on {top}, most attention on session {most}", "session, 0 = that of the decision"
         shown = self.by_session.T
@@ -380,7 +830,56 @@ def interpret(
     model: TFT,  # fitted
     X: pd.DataFrame,  # panel with the fitted columns: the rows to ask about
 ) -> Interpretation:
-    "Say which variables and sessions a model rests on; raise DataError for no rows, ConfigError without torch."
+    """Say which variables and sessions a model rests on; raise DataError for no rows, ConfigError without torch.
+
+    Parameters
+    ----------
+    model : TFT
+        Fitted.
+    X : pd.DataFrame
+        Panel with the fitted columns: the rows to ask about.
+
+    Returns
+    -------
+    Interpretation
+        What a temporal fusion transformer looked at, averaged over rows.
+
+    Raises
+    ------
+    DataError
+        For no rows, ConfigError without torch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.sequences import lagged_columns
+    >>> from quantlab.deep.tft import TFT, interpret
+    >>> def planted_world(n_dates=160, n_symbols=40, seed=0):
+    ...     "Channels, and an outcome whose middle hangs on one of them and whose width on the calendar."
+    ...     rng = np.random.default_rng(seed)
+    ...     dates = pd.bdate_range("2020-01-01", periods=n_dates, unit="us")
+    ...     index = pd.MultiIndex.from_product(
+    ...         [dates, [f"S{i:02d}" for i in range(n_symbols)]], names=["date", "symbol"]
+    ...     )
+    ...     panel = pd.DataFrame(rng.normal(size=(len(index), 4)), index, ["idle_a", "idle_b", "idle_c", "planted"])
+    ...     middle = 2 * panel["planted"].unstack().rolling(5).mean().to_numpy().ravel()
+    ...     wide = np.where(index.get_level_values("date").day_of_week == 4, 1.5, 0.5)
+    ...     return (
+    ...         panel,
+    ...         pd.Series(middle + wide * rng.normal(size=len(index)), index, name="y"),
+    ...         pd.Series(middle, index),
+    ...     )
+    >>> panel, y, middle = planted_world()
+    >>> X = lagged_columns(panel, 10)
+    >>> days = panel.index.get_level_values("date").factorize()[0]
+    >>> early, late = (days >= 10) & (days < 118), days >= 120
+    >>> settings = dict(num_epochs=15, hidden_size=8, steps=10, horizon=1, ahead=1)
+    >>> model = TFT(**settings).fit(X[early], y[early])
+    >>> found = interpret(model, X[late])
+    >>> found
+    Interpretation(rows=1600)
+    """
     if not len(X):
         raise DataError("there are no rows to interpret; give some that the model can score")
     sums: list[np.ndarray] = []
