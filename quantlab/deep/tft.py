@@ -593,7 +593,7 @@ class TFT(_TFTSettings):
     >>> X = lagged_columns(panel, 10)
     >>> days = panel.index.get_level_values("date").factorize()[0]
     >>> early, late = (days >= 10) & (days < 118), days >= 120
-    >>> settings = dict(num_epochs=25, hidden_size=8, steps=10, horizon=1, ahead=1)
+    >>> settings = dict(num_epochs=15, hidden_size=8, steps=10, horizon=1, ahead=1)
     >>> model = TFT(**settings).fit(X[early], y[early])
     """
 
@@ -669,21 +669,21 @@ class TFT(_TFTSettings):
         >>> X = lagged_columns(panel, 10)
         >>> days = panel.index.get_level_values("date").factorize()[0]
         >>> early, late = (days >= 10) & (days < 118), days >= 120
-        >>> settings = dict(num_epochs=25, hidden_size=8, steps=10, horizon=1, ahead=1)
+        >>> settings = dict(num_epochs=15, hidden_size=8, steps=10, horizon=1, ahead=1)
         >>> model = TFT(**settings).fit(X[early], y[early])
         >>> told = model.predict(X[late])
         >>> told.head(3).round(3)
                            score   prob  doubt  seen    q10    q25    q50    q75  \\
         date       symbol
-        2020-06-17 S00    -0.825  0.017  0.544   1.0 -1.563 -1.190 -0.825 -0.477
-                   S01     0.146  0.602  0.543   1.0 -0.557 -0.214  0.146  0.477
-                   S02    -0.512  0.175  0.548   1.0 -1.241 -0.872 -0.512 -0.164
+        2020-06-17 S00    -0.894  0.048  0.614   1.0 -1.696 -1.267 -0.894 -0.476
+                   S01     0.172  0.619  0.579   1.0 -0.580 -0.189  0.172  0.547
+                   S02    -0.794  0.090  0.610   1.0 -1.588 -1.169 -0.794 -0.382
 
                              q90
         date       symbol
-        2020-06-17 S00    -0.169
-                   S01     0.836
-                   S02     0.164
+        2020-06-17 S00    -0.122
+                   S01     0.903
+                   S02    -0.025
         """
         said, seen = self._ask(X, len(self.levels))
         said = np.sort(said, axis=1)
@@ -733,7 +733,7 @@ class Interpretation:
     >>> X = lagged_columns(panel, 10)
     >>> days = panel.index.get_level_values("date").factorize()[0]
     >>> early, late = (days >= 10) & (days < 118), days >= 120
-    >>> settings = dict(num_epochs=25, hidden_size=8, steps=10, horizon=1, ahead=1)
+    >>> settings = dict(num_epochs=15, hidden_size=8, steps=10, horizon=1, ahead=1)
     >>> model = TFT(**settings).fit(X[early], y[early])
     >>> found = interpret(model, X[late])
     >>> found
@@ -794,7 +794,7 @@ class Interpretation:
         >>> X = lagged_columns(panel, 10)
         >>> days = panel.index.get_level_values("date").factorize()[0]
         >>> early, late = (days >= 10) & (days < 118), days >= 120
-        >>> settings = dict(num_epochs=25, hidden_size=8, steps=10, horizon=1, ahead=1)
+        >>> settings = dict(num_epochs=15, hidden_size=8, steps=10, horizon=1, ahead=1)
         >>> model = TFT(**settings).fit(X[early], y[early])
         >>> found = interpret(model, X[late])
         >>> fig = found.picture()
@@ -874,7 +874,7 @@ def interpret(
     >>> X = lagged_columns(panel, 10)
     >>> days = panel.index.get_level_values("date").factorize()[0]
     >>> early, late = (days >= 10) & (days < 118), days >= 120
-    >>> settings = dict(num_epochs=25, hidden_size=8, steps=10, horizon=1, ahead=1)
+    >>> settings = dict(num_epochs=15, hidden_size=8, steps=10, horizon=1, ahead=1)
     >>> model = TFT(**settings).fit(X[early], y[early])
     >>> found = interpret(model, X[late])
     >>> found
