@@ -621,7 +621,7 @@ def _write_book(
     typer.echo("quantlab report micro " + " ".join(f"-p {shlex.quote(word)}" for word in words))
 
 #| exporti
-_METHODS = ("bootstrap", "garch", "regime", "vine", "heston", "learned")  # deep.learned.MAKERS, which is not loaded yet
+_METHODS = ("bootstrap", "garch", "regime", "heston", "vine", "learned")  # deep.learned.MAKERS, which is not loaded yet
 
 
 def _check_like(

@@ -7,11 +7,69 @@ import numpy as np
 import pandas as pd
 
 from quantlab.core.errors import ConfigError, DataError
-from quantlab.deep.generate import GENERATORS, Generator, made_by
+from quantlab.deep.generate import (
+    _BURN,
+    GENERATORS,
+    Generator,
+    _long_run,
+    fit_garch_margins,
+    garch_returns,
+    made_by,
+)
 from quantlab.deep.networks import deterministic_torch
 from quantlab.deep.realism import return_windows
 from quantlab.deep.stylised import check_history
-from quantlab.deep.yardstick import fit_heston_market, fit_vine_market
+
+#| export
+def need_vine() -> ModuleType:  # pyvinecopulib
+    "Import pyvinecopulib; raise ConfigError naming the extra where it is not installed."
+    try:
+        import pyvinecopulib
+    except ImportError as error:
+        raise ConfigError("pyvinecopulib is not installed: pip install -e '.[vine]'") from error
+    return pyvinecopulib
+
+
+def _ranks(z: np.ndarray) -> np.ndarray:  # float64[date, symbol], in (0, 1)
+    "Return ranks over n + 1; ties stay in the order of their days."
+    return (np.argsort(np.argsort(z, axis=0, kind="stable"), axis=0) + 1) / (len(z) + 1)
+
+
+def fit_vine_market(
+    returns: pd.DataFrame,  # date x symbol, decimal, complete, two symbols or more
+    margins: str = "garch",  # or "empirical": days without memory
+    trees: int | None = None,  # of the vine; None: all up to 20 symbols, two beyond, since all take hours there
+) -> Generator:
+    "Make markets of a vine copula; raise ConfigError without pyvinecopulib, for other margins, for one symbol."
+    if margins not in ("garch", "empirical"):
+        raise ConfigError(f"margins is {margins!r}; use 'garch' or 'empirical'")
+    x = check_history(returns)
+    if x.shape[1] < 2 or (trees is not None and trees < 1):
+        raise ConfigError(f"{x.shape[1]} symbols, trees={trees}: a vine joins two symbols or more, by a tree or more")
+    vine = need_vine()
+    logs = np.log1p(returns.clip(lower=-0.99))
+    values, _, z = fit_garch_margins(logs) if margins == "garch" else (None, None, x)
+    family = vine.BicopFamily
+    offered = [family.indep, family.gaussian, family.student, family.clayton, family.gumbel]
+    trees = 2 if trees is None and x.shape[1] > 20 else trees
+    depth = {} if trees is None else {"trunc_lvl": trees}
+    controls = vine.FitControlsVinecop(family_set=offered, num_threads=1, **depth)
+    fitted = vine.Vinecop.from_data(_ranks(z), controls=controls)
+    drawn = None if values is None else values.assign(mu=logs.mean())
+    most = (logs**2).max().to_numpy()
+    levels, grid = np.sort(z, axis=0), np.arange(1, len(z) + 1) / (len(z) + 1)
+    params = {f"tau, pair {i + 1}": (float(c.tau), np.nan) for i, c in enumerate(fitted.pair_copulas[0])}
+
+    def draw(n_days: int, n_paths: int, rng: np.random.Generator) -> np.ndarray:
+        rows = n_paths * (n_days + _BURN)
+        u = fitted.sample(rows, num_threads=1, seeds=[int(s) for s in rng.integers(1, 2**31 - 1, 5)])
+        shocks = np.column_stack([np.interp(u[:, i], grid, levels[:, i]) for i in range(x.shape[1])])
+        shocks = shocks.reshape(n_paths, n_days + _BURN, -1)
+        if drawn is None:
+            return shocks[:, _BURN:]
+        return np.expm1(garch_returns(drawn, shocks, _long_run(drawn, logs), most)[:, _BURN:])
+
+    return made_by(returns, "vine", draw, params)
 
 #| export
 def to_normal(
@@ -147,7 +205,6 @@ def fit_learned_market(
 #| export
 MAKERS: dict[str, Callable[[pd.DataFrame], Generator]] = GENERATORS | {
     "vine": fit_vine_market,
-    "heston": fit_heston_market,
     "learned": fit_learned_market,
 }
 
