@@ -13,10 +13,9 @@ speaks where there is nothing, nominal 5 %), found (share in which it speaks whe
 import numpy as np
 import pandas as pd
 
-from quantlab.deep.generate import fit_garch_margins, garch_returns
+from quantlab.deep.generate import fit_garch_margins, fit_seen_variance, garch_returns
 from quantlab.deep.realism import classifier_test, forecast_gap, memorisation
 from quantlab.deep.stylised import compare_facts
-from quantlab.deep.yardstick import fit_seen_variance
 from quantlab.pricing.exotics import heston_paths
 from quantlab.pricing.heston import HestonModel
 

@@ -13,12 +13,14 @@ from quantlab.deep.generate import (
     fit_garch_margins,
     fit_garch_market,
     fit_generator,
+    fit_heston_market,
     fit_moving_correlation,
     fit_regime_market,
+    fit_seen_variance,
     garch_returns,
     stationary_rows,
 )
-from quantlab.deep.yardstick import fit_heston_market, fit_seen_variance, fit_vine_market
+from quantlab.deep.learned import fit_vine_market
 from quantlab.pricing.exotics import heston_paths
 from quantlab.pricing.heston import HestonModel
 
@@ -33,7 +35,7 @@ def world(n: int, seed: int) -> pd.DataFrame:
 
 
 PAST = world(1500, 1)
-MAKERS = {**GENERATORS, "heston": fit_heston_market}
+MAKERS = GENERATORS
 
 
 @pytest.mark.parametrize("method", MAKERS)
@@ -150,7 +152,7 @@ def test_a_vine_keeps_falls_together_that_a_normal_loses():
     ("call", "said"),
     [
         (lambda: fit_generator(PAST, "bootstrp"), "did you mean 'bootstrap'"),
-        (lambda: fit_generator(PAST, "zzz"), "use bootstrap, garch, regime"),
+        (lambda: fit_generator(PAST, "zzz"), "use bootstrap, garch, regime, heston"),
         (lambda: fit_block_bootstrap(PAST, 0.5), "block is 0.5"),
         (lambda: fit_garch_market(PAST, "moving"), "correlation is 'moving'"),
         (lambda: fit_block_bootstrap(PAST).generate(0), "ask for one"),

@@ -50,7 +50,7 @@ def test_the_verdict_needs_two_errors_no_copies_and_no_gap():
 
 
 def test_the_room_has_all_makers():
-    assert list(MAKERS) == ["bootstrap", "garch", "regime", "vine", "heston", "learned"]
+    assert list(MAKERS) == ["bootstrap", "garch", "regime", "heston", "vine", "learned"]
 
 
 def test_a_short_history_is_refused():
