@@ -134,10 +134,11 @@ def _restore(model: Any, saved: dict, torch: Any) -> None:
 
 def _new_learner(world: World, copies: int, stretch: int, discount: float, hidden: tuple, spread: float) -> Any:
     "Lay out PPO for a world, its logbook left out: it would be a file."
+    learner = _learner()[0]
     from stable_baselines3.common.logger import Logger
 
     layout = {"net_arch": {"pi": list(hidden), "vf": [32, 32]}, "log_std_init": float(np.log(spread))}
-    model = _learner()[0](
+    model = learner(
         "MlpPolicy", _copies(world, copies), n_steps=stretch, batch_size=max(copies * stretch // 4, 2), gamma=discount,
         policy_kwargs=layout, device="cpu", seed=None,
     )  # fmt: skip
