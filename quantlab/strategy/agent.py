@@ -78,7 +78,37 @@ def _copies(
 @keepable
 @dataclass(frozen=True)
 class Agent:
-    "Hold a policy as arrays; it knows what the worlds of its training knew."
+    """Hold a policy as arrays; it knows what the worlds of its training knew.
+
+    Parameters
+    ----------
+    layers : list[np.ndarray], default field(repr=False)
+        Weights and bias of each layer, in order.
+    bounds : np.ndarray
+        float64[2, actions], lowest and highest action.
+    names : tuple[str, ...]
+        Of what it sees.
+    history : pd.DataFrame, default field(repr=False)
+        By pass: reward (mean of a step), spread (of trials, in half ranges).
+    seed : int
+        Of its training.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.strategy.agent import Agent, _copies
+    >>> from quantlab.strategy.environment import CoinWorld
+    >>> from unittest.mock import patch
+    >>> coin = CoinWorld(tosses=256)
+    >>> with patch.dict("sys.modules", {"stable_baselines3": None}), patch("quantlab.deep.networks.load_torch"):
+    ...     with patch.dict("sys.modules", {"gymnasium": None}):
+    ...         refused = show_error(lambda: _copies(coin, 2))
+    >>> half = Agent([np.zeros((1, 1)), np.array([-0.5])], coin.bounds, coin.names, pd.DataFrame(), 0)
+    >>> show_error(lambda: half.act(np.ones((2, 3))))
+    "DataError: the agent sees 1 columns, ('constant',) ...; got (2, 3)"
+    """
 
     layers: list[np.ndarray] = field(repr=False)  # weights and bias of each layer, in order
     bounds: np.ndarray  # float64[2, actions], lowest and highest action
@@ -90,7 +120,38 @@ class Agent:
         self,
         seen: np.ndarray,  # float64[copies, names], as the world gives it
     ) -> np.ndarray:  # float64[copies, actions], within the bounds; known when seen is
-        "Return its actions; raise DataError for what it was not trained to see."
+        """Return its actions; raise DataError for what it was not trained to see.
+
+        Parameters
+        ----------
+        seen : np.ndarray
+            float64[copies, names], as the world gives it.
+
+        Returns
+        -------
+        np.ndarray
+            float64[copies, actions], within the bounds; known when seen is.
+
+        Raises
+        ------
+        DataError
+            For what it was not trained to see.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from quantlab.core.errors import show_error
+        >>> from quantlab.strategy.agent import Agent, _copies
+        >>> from quantlab.strategy.environment import CoinWorld
+        >>> from unittest.mock import patch
+        >>> coin = CoinWorld(tosses=256)
+        >>> with patch.dict("sys.modules", {"stable_baselines3": None}), patch("quantlab.deep.networks.load_torch"):
+        ...     with patch.dict("sys.modules", {"gymnasium": None}):
+        ...         refused = show_error(lambda: _copies(coin, 2))
+        >>> half = Agent([np.zeros((1, 1)), np.array([-0.5])], coin.bounds, coin.names, pd.DataFrame(), 0)
+        >>> assert np.allclose(half.act(np.ones((2, 1))), 0.2475)  # a quarter of the way from 0 to 0.99
+        """
         if np.ndim(seen) != 2 or np.shape(seen)[1] != len(self.names):
             raise DataError(f"the agent sees {len(self.names)} columns, {self.names[:3]} ...; got {np.shape(seen)}")
         x = np.asarray(seen, dtype="float64")
@@ -174,7 +235,74 @@ def train_agent(
     progress: Callable[[int, int, str], None] | None = None,  # called with passes done, how many, and "pass"
 ) -> Agent:
     """Train an agent by PPO, going on from where the same training stopped; raise ConfigError without
-    stable-baselines3 or for settings that train nothing, DataError where its weights are no numbers."""
+    stable-baselines3 or for settings that train nothing, DataError where its weights are no numbers.
+
+    Parameters
+    ----------
+    world : World
+        To learn in; it decides what is known.
+    steps : int, default 65_536
+        Actions in all, over all copies.
+    seed : int, default 7
+        Of weights, trials and the world's draws.
+    discount : float, default 0.95
+        What a reward one step later counts now; 0: only the next one counts.
+    copies : int, default 64
+        Worlds side by side.
+    stretch : int, default 32
+        Steps of each copy in a pass.
+    hidden : tuple[int, ...], default ()
+        Units of the policy's hidden layers; () is a linear policy.
+    rate : float, default 3e-3
+        Step size of Adam in the first pass; it falls to 0.
+    spread : float, default 0.3
+        Of the first trials around the mean action, in half ranges.
+    progress : Callable[[int, int, str], None] | None, default None
+        Called with passes done, how many, and "pass".
+
+    Returns
+    -------
+    Agent
+        A policy as arrays; it knows what the worlds of its training knew.
+
+    Raises
+    ------
+    ConfigError
+        Without stable-baselines3 or for settings that train nothing, DataError where its weights are no
+        numbers.
+    DataError
+        "the policy's weights are no numbers; scale what is seen and paid to order 1, or lower rate"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.cache import off
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.deep.networks import deterministic_torch
+    >>> from quantlab.strategy.agent import _copies, _new_learner, _restore, _saved, train_agent
+    >>> from quantlab.strategy.environment import CoinWorld
+    >>> from unittest.mock import patch
+    >>> coin = CoinWorld(tosses=256)
+    >>> with patch.dict("sys.modules", {"stable_baselines3": None}), patch("quantlab.deep.networks.load_torch"):
+    ...     with patch.dict("sys.modules", {"gymnasium": None}):
+    ...         refused = show_error(lambda: _copies(coin, 2))
+    >>> with deterministic_torch(1) as torch:
+    ...     one, other = (_new_learner(coin, 2, 4, 0.0, (), 0.3) for _ in range(2))
+    ...     one.learn(8)
+    ...     _restore(other, _saved(one), torch)
+    >>> settings = dict(steps=10 * 1024, discount=0.0, stretch=16, rate=3e-2, spread=0.4)
+    >>> with off():  # learned here and now, not read from the cache
+    ...     agent, again, other = (train_agent(coin, seed=seed, **settings) for seed in (1, 1, 2))
+    >>> fraction = lambda agent: float(agent.act(np.ones((1, 1)))[0, 0])
+    >>> pd.Series({"seed 1": fraction(agent), "seed 2": fraction(other), "Kelly": 0.2}).round(2).to_frame(
+    ...     "fraction"
+    ... )
+            fraction
+    seed 1      0.23
+    seed 2      0.23
+    Kelly       0.20
+    """
     least = min(copies, stretch, *hidden) if hidden else min(copies, stretch)
     if least < 1 or copies * stretch < 2 or not (0 <= discount <= 1 and rate > 0 and spread > 0):
         given = f"copies {copies}, stretch {stretch}, hidden {hidden}, discount {discount}, rate {rate}"
@@ -209,7 +337,29 @@ def train_seeds(
     seeds: Iterable[int] = range(5),  # one agent each
     **settings: Any,  # of train_agent
 ) -> list[Agent]:  # in the order of the seeds
-    "Train an agent a seed; raise ConfigError as train_agent does."
+    """Train an agent a seed; raise ConfigError as train_agent does.
+
+    Parameters
+    ----------
+    world : World
+        To learn in.
+    seeds : Iterable[int], default range(5)
+        One agent each.
+    **settings : Any
+        Of train_agent.
+
+    Returns
+    -------
+    list[Agent]
+        In the order of the seeds.
+
+    Raises
+    ------
+    ConfigError
+        As train_agent does.
+    DataError
+        "the policy's weights are no numbers; scale what is seen and paid to order 1, or lower rate"
+    """
     return [train_agent(world, seed=seed, **settings) for seed in seeds]
 
 
@@ -227,7 +377,61 @@ def beside_best(
     copies: int = 2000,  # episodes of each
     seed: int = 99,  # of the draws, the same for all; not one that was trained on
 ) -> pd.DataFrame:  # by seed: agent, best (what an episode pays), ratio
-    "Play agents beside the best policy on the same draws; raise DataError for a best policy that is paid nothing."
+    """Play agents beside the best policy on the same draws; raise DataError for a best policy that is paid nothing.
+
+    Parameters
+    ----------
+    world : World
+        To be played.
+    agents : Iterable[Agent]
+        Such as train_seeds gives them.
+    best : Callable[[np.ndarray], np.ndarray]
+        The policy to be held against, such as the world's own best.
+    discount : float, default 1.0
+        What a reward one step later counts now.
+    copies : int, default 2000
+        Episodes of each.
+    seed : int, default 99
+        Of the draws, the same for all; not one that was trained on.
+
+    Returns
+    -------
+    pd.DataFrame
+        By seed: agent, best (what an episode pays), ratio.
+
+    Raises
+    ------
+    DataError
+        For a best policy that is paid nothing.
+    ConfigError
+        For less than one copy, or actions of another shape (see play).
+
+    Examples
+    --------
+    >>> from quantlab.core.cache import off
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.deep.networks import deterministic_torch
+    >>> from quantlab.strategy.agent import _copies, _new_learner, _restore, _saved, beside_best, train_agent
+    >>> from quantlab.strategy.environment import CoinWorld
+    >>> from unittest.mock import patch
+    >>> coin = CoinWorld(tosses=256)
+    >>> with patch.dict("sys.modules", {"stable_baselines3": None}), patch("quantlab.deep.networks.load_torch"):
+    ...     with patch.dict("sys.modules", {"gymnasium": None}):
+    ...         refused = show_error(lambda: _copies(coin, 2))
+    >>> with deterministic_torch(1) as torch:
+    ...     one, other = (_new_learner(coin, 2, 4, 0.0, (), 0.3) for _ in range(2))
+    ...     one.learn(8)
+    ...     _restore(other, _saved(one), torch)
+    >>> settings = dict(steps=10 * 1024, discount=0.0, stretch=16, rate=3e-2, spread=0.4)
+    >>> with off():  # learned here and now, not read from the cache
+    ...     agent, again, other = (train_agent(coin, seed=seed, **settings) for seed in (1, 1, 2))
+    >>> table = beside_best(coin, [agent, other], coin.best)
+    >>> table.round(3)
+          agent  best  ratio
+    seed
+    1      0.02  0.02  0.978
+    2      0.02  0.02  0.969
+    """
     reference = _total(world, best, discount, copies, seed)
     if reference == 0 or not np.isfinite(reference):
         raise DataError(f"the best policy is paid {reference}; a ratio to it says nothing")
@@ -239,7 +443,30 @@ def beside_best(
 def seed_spread(
     values: pd.Series,  # by seed, one figure of each agent
 ) -> pd.Series:  # mean, spread (standard deviation over seeds), error (of the mean), seeds
-    "Summarise seeds; raise DataError for fewer than two, or for a figure that is none."
+    """Summarise seeds; raise DataError for fewer than two, or for a figure that is none.
+
+    Parameters
+    ----------
+    values : pd.Series
+        By seed, one figure of each agent.
+
+    Returns
+    -------
+    pd.Series
+        mean, spread (standard deviation over seeds), error (of the mean), seeds.
+
+    Raises
+    ------
+    DataError
+        For fewer than two, or for a figure that is none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.strategy.agent import seed_spread
+    >>> assert seed_spread(pd.Series([1.0, 3.0])).tolist() == [2.0, np.sqrt(2), 1.0, 2]
+    """
     if len(values) < 2 or not np.isfinite(values.to_numpy("float64")).all():
         raise DataError(f"{len(values)} seeds, {values.isna().sum()} without figure; a spread needs two seeds with one")
     spread = float(values.std(ddof=1))

@@ -28,7 +28,49 @@ from ..core.panel import Grid, as_panel, check_panel, to_wide
 
 # %% ../../nbs/strategy/747_environment.ipynb #739ab3cc
 class World(Protocol):
-    "Describe a world; copies of it run side by side."
+    """Describe a world; copies of it run side by side.
+
+    Attributes
+    ----------
+    names : tuple[str, ...]
+        Of what is seen, each of order 1.
+    bounds : np.ndarray
+        float64[2, actions], lowest and highest action.
+    episode : int
+        Steps.
+    ends : bool
+        True: nothing comes after an episode; False: it is cut off, and would go on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.cache import off
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.deep.networks import deterministic_torch
+    >>> from quantlab.strategy.agent import _copies, _new_learner, _restore, _saved, train_agent
+    >>> from quantlab.strategy.environment import CoinWorld
+    >>> from unittest.mock import patch
+    >>> coin = CoinWorld(tosses=256)
+    >>> with patch.dict("sys.modules", {"stable_baselines3": None}), patch("quantlab.deep.networks.load_torch"):
+    ...     with patch.dict("sys.modules", {"gymnasium": None}):
+    ...         refused = show_error(lambda: _copies(coin, 2))
+    >>> with deterministic_torch(1) as torch:
+    ...     one, other = (_new_learner(coin, 2, 4, 0.0, (), 0.3) for _ in range(2))
+    ...     one.learn(8)
+    ...     _restore(other, _saved(one), torch)
+    >>> settings = dict(steps=10 * 1024, discount=0.0, stretch=16, rate=3e-2, spread=0.4)
+    >>> with off():  # learned here and now, not read from the cache
+    ...     agent, again, other = (train_agent(coin, seed=seed, **settings) for seed in (1, 1, 2))
+    >>> fraction = lambda agent: float(agent.act(np.ones((1, 1)))[0, 0])
+    >>> pd.Series({"seed 1": fraction(agent), "seed 2": fraction(other), "Kelly": 0.2}).round(2).to_frame(
+    ...     "fraction"
+    ... )
+            fraction
+    seed 1      0.23
+    seed 2      0.23
+    Kelly       0.20
+    """
 
     names: tuple[str, ...]  # of what is seen, each of order 1
     bounds: np.ndarray  # float64[2, actions], lowest and highest action
@@ -40,7 +82,20 @@ class World(Protocol):
         copies: int,  # episodes side by side
         rng: np.random.Generator,  # of all that is drawn
     ) -> tuple[Any, np.ndarray]:  # state; float64[copies, names] seen before the first action
-        "Begin an episode in every copy."
+        """Begin an episode in every copy.
+
+        Parameters
+        ----------
+        copies : int
+            Episodes side by side.
+        rng : np.random.Generator
+            Of all that is drawn.
+
+        Returns
+        -------
+        tuple[Any, np.ndarray]
+            State; float64[copies, names] seen before the first action.
+        """
         ...
 
     def step(
@@ -49,12 +104,90 @@ class World(Protocol):
         action: np.ndarray,  # float64[copies, actions]
         rng: np.random.Generator,  # of all that is drawn
     ) -> tuple[Any, np.ndarray, np.ndarray]:  # state; float64[copies, names] seen next; float64[copies] reward
-        "Act in every copy."
+        """Act in every copy.
+
+        Parameters
+        ----------
+        state : Any
+            As start and step give it.
+        action : np.ndarray
+            float64[copies, actions].
+        rng : np.random.Generator
+            Of all that is drawn.
+
+        Returns
+        -------
+        tuple[Any, np.ndarray, np.ndarray]
+            State; float64[copies, names] seen next; float64[copies] reward.
+
+        Examples
+        --------
+        >>> import importlib
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import warnings
+        >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.strategy.environment import (
+        ...     CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, gym_env,
+        ... )
+        >>> names = ["AAPL", "KO", "XOM"]
+        >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
+        ...     "Returns of the last month and the last week, known at the close."
+        ...     close = panel["close"].groupby("symbol")
+        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
+        ...         "float64"
+        ...     )
+        >>> features = past_returns(bars)
+        >>> coin = CoinWorld()
+        >>> merton = MertonWorld()
+        >>> signal = SignalWorld()
+        >>> block = ExecutionWorld()
+        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
+        >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error")
+        ...     for one in (coin, merton, signal, block, world):
+        ...         check_env(gym_env(one), skip_render_check=True)
+        >>> env = gym_env(block)
+        >>> env.reset(seed=1)
+        >>> seen, reward, ended, cut, _ = env.step(np.array([0.0], dtype="float32"))  # half of what is left
+        >>> {"seen": seen.round(2).tolist(), "reward": round(reward, 4)}
+        {'seen': [0.5, 0.800000011920929], 'reward': -0.5052}
+        """
         ...
 
 
 class Episode(NamedTuple):
-    "Hold what happened in an episode, of every copy."
+    """Hold what happened in an episode, of every copy.
+
+    Parameters
+    ----------
+    seen : np.ndarray
+        float64[steps + 1, copies, names], before each action and after the last.
+    action : np.ndarray
+        float64[steps, copies, actions].
+    reward : np.ndarray
+        float64[steps, copies].
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.strategy.environment import CoinWorld, play
+    >>> coin = CoinWorld()
+    >>> growth = pd.Series(
+    ...     {f: play(coin, lambda seen, f=f: seen * f, copies=20_000).reward.mean() for f in (0.1, 0.2, 0.3, 0.5)}
+    ... )
+    >>> growth.rename_axis("fraction").round(4).rename("log growth a toss").to_frame()
+              log growth a toss
+    fraction
+    0.1                  0.0150
+    0.2                  0.0200
+    0.3                  0.0145
+    0.5                 -0.0344
+    """
 
     seen: np.ndarray  # float64[steps + 1, copies, names], before each action and after the last
     action: np.ndarray  # float64[steps, copies, actions]
@@ -67,7 +200,45 @@ def play(
     copies: int = 1,  # episodes side by side
     seed: int = 7,  # of all that is drawn
 ) -> Episode:
-    "Play an episode of a policy; raise ConfigError for less than one copy, or actions of another shape."
+    """Play an episode of a policy; raise ConfigError for less than one copy, or actions of another shape.
+
+    Parameters
+    ----------
+    world : World
+        To act in.
+    policy : Callable[[np.ndarray], np.ndarray]
+        float64[copies, names] seen -> float64[copies, actions].
+    copies : int, default 1
+        Episodes side by side.
+    seed : int, default 7
+        Of all that is drawn.
+
+    Returns
+    -------
+    Episode
+        What happened in an episode, of every copy.
+
+    Raises
+    ------
+    ConfigError
+        For less than one copy, or actions of another shape.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.strategy.environment import CoinWorld, play
+    >>> coin = CoinWorld()
+    >>> growth = pd.Series(
+    ...     {f: play(coin, lambda seen, f=f: seen * f, copies=20_000).reward.mean() for f in (0.1, 0.2, 0.3, 0.5)}
+    ... )
+    >>> growth.rename_axis("fraction").round(4).rename("log growth a toss").to_frame()
+              log growth a toss
+    fraction
+    0.1                  0.0150
+    0.2                  0.0200
+    0.3                  0.0145
+    0.5                 -0.0344
+    """
     if copies < 1:
         raise ConfigError(f"copies is {copies}; at least one episode is played")
     rng = np.random.default_rng(seed)
@@ -87,7 +258,29 @@ def play(
 # %% ../../nbs/strategy/747_environment.ipynb #e1f49e32
 @dataclass(frozen=True)
 class CoinWorld:
-    "Bet a fraction of wealth on a coin; raise ConfigError for a probability or a number of tosses that is none."
+    """Bet a fraction of wealth on a coin; raise ConfigError for a probability or a number of tosses that is none.
+
+    Parameters
+    ----------
+    probability : float, default 0.6
+        Of heads, which pays the bet.
+    tosses : int, default 64
+        Of one step, all with the same fraction; the reward is their mean.
+
+    Raises
+    ------
+    ConfigError
+        "probability {probability} is to be in (0, 1), tosses {tosses} at least 1"
+
+    References
+    ----------
+    .. [1] Kelly (1956).
+
+    Examples
+    --------
+    >>> from quantlab.strategy.environment import CoinWorld
+    >>> coin = CoinWorld()
+    """
 
     probability: float = 0.6  # of heads, which pays the bet
     tosses: int = 64  # of one step, all with the same fraction; the reward is their mean
@@ -106,7 +299,20 @@ class CoinWorld:
         copies: int,  # episodes side by side
         rng: np.random.Generator,  # of all that is drawn
     ) -> tuple[None, np.ndarray]:  # state; float64[copies, 1] of ones
-        "Begin a bet."
+        """Begin a bet.
+
+        Parameters
+        ----------
+        copies : int
+            Episodes side by side.
+        rng : np.random.Generator
+            Of all that is drawn.
+
+        Returns
+        -------
+        tuple[None, np.ndarray]
+            State; float64[copies, 1] of ones.
+        """
         return None, np.ones((copies, 1))
 
     def step(
@@ -115,7 +321,59 @@ class CoinWorld:
         action: np.ndarray,  # float64[copies, 1] fraction
         rng: np.random.Generator,  # of all that is drawn
     ) -> tuple[None, np.ndarray, np.ndarray]:  # state; seen next; mean log growth of the tosses
-        "Toss."
+        """Toss.
+
+        Parameters
+        ----------
+        state : None
+            Nothing is carried on.
+        action : np.ndarray
+            float64[copies, 1] fraction.
+        rng : np.random.Generator
+            Of all that is drawn.
+
+        Returns
+        -------
+        tuple[None, np.ndarray, np.ndarray]
+            State; seen next; mean log growth of the tosses.
+
+        Examples
+        --------
+        >>> import importlib
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import warnings
+        >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.strategy.environment import (
+        ...     CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, gym_env,
+        ... )
+        >>> names = ["AAPL", "KO", "XOM"]
+        >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
+        ...     "Returns of the last month and the last week, known at the close."
+        ...     close = panel["close"].groupby("symbol")
+        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
+        ...         "float64"
+        ...     )
+        >>> features = past_returns(bars)
+        >>> coin = CoinWorld()
+        >>> merton = MertonWorld()
+        >>> signal = SignalWorld()
+        >>> block = ExecutionWorld()
+        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
+        >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error")
+        ...     for one in (coin, merton, signal, block, world):
+        ...         check_env(gym_env(one), skip_render_check=True)
+        >>> env = gym_env(block)
+        >>> env.reset(seed=1)
+        >>> seen, reward, ended, cut, _ = env.step(np.array([0.0], dtype="float32"))  # half of what is left
+        >>> {"seen": seen.round(2).tolist(), "reward": round(reward, 4)}
+        {'seen': [0.5, 0.800000011920929], 'reward': -0.5052}
+        """
         fraction = np.clip(action[:, 0], *self.bounds[:, 0])
         heads = rng.binomial(self.tosses, self.probability, len(action)) / self.tosses
         return None, np.ones((len(action), 1)), heads * np.log1p(fraction) + (1 - heads) * np.log1p(-fraction)
@@ -124,13 +382,59 @@ class CoinWorld:
         self,
         seen: np.ndarray,  # float64[copies, 1]
     ) -> np.ndarray:  # float64[copies, 1] fraction
-        "Return Kelly's fraction."
+        """Return Kelly's fraction.
+
+        Parameters
+        ----------
+        seen : np.ndarray
+            float64[copies, 1].
+
+        Returns
+        -------
+        np.ndarray
+            float64[copies, 1] fraction.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.strategy.environment import MertonWorld
+        >>> merton = MertonWorld()
+        >>> assert np.isclose(merton.best(np.ones((1, 1)))[0, 0], 0.5)  # .06 / (3 x .04)
+        """
         return np.full((len(seen), 1), max(2 * self.probability - 1, 0.0))
 
 # %% ../../nbs/strategy/747_environment.ipynb #03fe815a
 @dataclass(frozen=True)
 class MertonWorld:
-    "Hold a share of wealth in a risky asset for a year; raise ConfigError for numbers that leave no choice."
+    """Hold a share of wealth in a risky asset for a year; raise ConfigError for numbers that leave no choice.
+
+    Parameters
+    ----------
+    mu : float, default 0.08
+        Drift a year.
+    rate : float, default 0.02
+        Of cash, a year.
+    volatility : float, default 0.2
+        A year.
+    relative_aversion : float, default 3.0
+        Gamma of the utility; 1 is the logarithm.
+    pairs : int, default 16
+        Of draws z and -z of one step; the reward is their mean.
+
+    Raises
+    ------
+    ConfigError
+        "volatility, relative_aversion and pairs must be above 0"
+
+    References
+    ----------
+    .. [1] Merton (1969).
+
+    Examples
+    --------
+    >>> from quantlab.strategy.environment import MertonWorld
+    >>> merton = MertonWorld()
+    """
 
     mu: float = 0.08  # drift a year
     rate: float = 0.02  # of cash, a year
@@ -152,7 +456,20 @@ class MertonWorld:
         copies: int,  # episodes side by side
         rng: np.random.Generator,  # of all that is drawn
     ) -> tuple[None, np.ndarray]:  # state; float64[copies, 1] of ones
-        "Begin a year."
+        """Begin a year.
+
+        Parameters
+        ----------
+        copies : int
+            Episodes side by side.
+        rng : np.random.Generator
+            Of all that is drawn.
+
+        Returns
+        -------
+        tuple[None, np.ndarray]
+            State; float64[copies, 1] of ones.
+        """
         return None, np.ones((copies, 1))
 
     def step(
@@ -161,7 +478,59 @@ class MertonWorld:
         action: np.ndarray,  # float64[copies, 1] share
         rng: np.random.Generator,  # of all that is drawn
     ) -> tuple[None, np.ndarray, np.ndarray]:  # state; seen next; mean utility above that of cash
-        "Let a year pass."
+        """Let a year pass.
+
+        Parameters
+        ----------
+        state : None
+            Nothing is carried on.
+        action : np.ndarray
+            float64[copies, 1] share.
+        rng : np.random.Generator
+            Of all that is drawn.
+
+        Returns
+        -------
+        tuple[None, np.ndarray, np.ndarray]
+            State; seen next; mean utility above that of cash.
+
+        Examples
+        --------
+        >>> import importlib
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import warnings
+        >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.strategy.environment import (
+        ...     CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, gym_env,
+        ... )
+        >>> names = ["AAPL", "KO", "XOM"]
+        >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
+        ...     "Returns of the last month and the last week, known at the close."
+        ...     close = panel["close"].groupby("symbol")
+        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
+        ...         "float64"
+        ...     )
+        >>> features = past_returns(bars)
+        >>> coin = CoinWorld()
+        >>> merton = MertonWorld()
+        >>> signal = SignalWorld()
+        >>> block = ExecutionWorld()
+        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
+        >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error")
+        ...     for one in (coin, merton, signal, block, world):
+        ...         check_env(gym_env(one), skip_render_check=True)
+        >>> env = gym_env(block)
+        >>> env.reset(seed=1)
+        >>> seen, reward, ended, cut, _ = env.step(np.array([0.0], dtype="float32"))  # half of what is left
+        >>> {"seen": seen.round(2).tolist(), "reward": round(reward, 4)}
+        {'seen': [0.5, 0.800000011920929], 'reward': -0.5052}
+        """
         share = np.clip(action, *self.bounds[:, 0])
         z = rng.standard_normal((len(action), self.pairs)) * self.volatility
         drift = self.rate + share * (self.mu - self.rate) - (share * self.volatility) ** 2 / 2
@@ -177,14 +546,64 @@ class MertonWorld:
         self,
         seen: np.ndarray,  # float64[copies, 1]
     ) -> np.ndarray:  # float64[copies, 1] share, within the bounds
-        "Return Merton's share."
+        """Return Merton's share.
+
+        Parameters
+        ----------
+        seen : np.ndarray
+            float64[copies, 1].
+
+        Returns
+        -------
+        np.ndarray
+            float64[copies, 1] share, within the bounds.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.strategy.environment import MertonWorld
+        >>> merton = MertonWorld()
+        >>> assert np.isclose(merton.best(np.ones((1, 1)))[0, 0], 0.5)  # .06 / (3 x .04)
+        """
         share = (self.mu - self.rate) / (self.relative_aversion * self.volatility**2)
         return np.full((len(seen), 1), np.clip(share, *self.bounds[:, 0]))
 
 # %% ../../nbs/strategy/747_environment.ipynb #87dc6c02
 @dataclass(frozen=True)
 class SignalWorld:
-    "Trade a fading signal at quadratic costs; raise ConfigError for numbers outside their range."
+    """Trade a fading signal at quadratic costs; raise ConfigError for numbers outside their range.
+
+    Parameters
+    ----------
+    decay : float, default 0.1
+        phi: share of the signal that is gone after a step.
+    coefficient : float, default 0.01
+        B: return of a step at a signal of one standard deviation.
+    volatility : float, default 0.02
+        Of the return of a step.
+    risk_price : float, default 1e-3
+        gamma: of a unit of variance.
+    cost : float, default 5e-3
+        lambda: of a move, times the variance; 5 x risk_price by default.
+    impatience : float, default 0.05
+        rho: a step from now counts 1 - rho.
+    episode : int, default 50
+        Steps.
+
+    Raises
+    ------
+    ConfigError
+        "{self} needs decay in (0, 1], impatience in [0, 1), and all else above 0"
+
+    References
+    ----------
+    .. [1] Gârleanu and Pedersen (2013).
+
+    Examples
+    --------
+    >>> from quantlab.strategy.environment import SignalWorld
+    >>> signal = SignalWorld()
+    """
 
     decay: float = 0.1  # phi: share of the signal that is gone after a step
     coefficient: float = 0.01  # B: return of a step at a signal of one standard deviation
@@ -209,7 +628,20 @@ class SignalWorld:
         copies: int,  # episodes side by side
         rng: np.random.Generator,  # of all that is drawn
     ) -> tuple[np.ndarray, np.ndarray]:  # state; float64[copies, 2], which it is as well
-        "Begin with no position and a signal drawn from its long run."
+        """Begin with no position and a signal drawn from its long run.
+
+        Parameters
+        ----------
+        copies : int
+            Episodes side by side.
+        rng : np.random.Generator
+            Of all that is drawn.
+
+        Returns
+        -------
+        tuple[np.ndarray, np.ndarray]
+            State; float64[copies, 2], which it is as well.
+        """
         state = np.column_stack([np.zeros(copies), rng.standard_normal(copies)])
         return state, state
 
@@ -219,7 +651,59 @@ class SignalWorld:
         action: np.ndarray,  # float64[copies, 1] trade
         rng: np.random.Generator,  # of all that is drawn
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # state; seen next; gain less risk and cost
-        "Trade, and hold the position for a step."
+        """Trade, and hold the position for a step.
+
+        Parameters
+        ----------
+        state : np.ndarray
+            float64[copies, 2], in units of their usual size.
+        action : np.ndarray
+            float64[copies, 1] trade.
+        rng : np.random.Generator
+            Of all that is drawn.
+
+        Returns
+        -------
+        tuple[np.ndarray, np.ndarray, np.ndarray]
+            State; seen next; gain less risk and cost.
+
+        Examples
+        --------
+        >>> import importlib
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import warnings
+        >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.strategy.environment import (
+        ...     CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, gym_env,
+        ... )
+        >>> names = ["AAPL", "KO", "XOM"]
+        >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
+        ...     "Returns of the last month and the last week, known at the close."
+        ...     close = panel["close"].groupby("symbol")
+        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
+        ...         "float64"
+        ...     )
+        >>> features = past_returns(bars)
+        >>> coin = CoinWorld()
+        >>> merton = MertonWorld()
+        >>> signal = SignalWorld()
+        >>> block = ExecutionWorld()
+        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
+        >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error")
+        ...     for one in (coin, merton, signal, block, world):
+        ...         check_env(gym_env(one), skip_render_check=True)
+        >>> env = gym_env(block)
+        >>> env.reset(seed=1)
+        >>> seen, reward, ended, cut, _ = env.step(np.array([0.0], dtype="float32"))  # half of what is left
+        >>> {"seen": seen.round(2).tolist(), "reward": round(reward, 4)}
+        {'seen': [0.5, 0.800000011920929], 'reward': -0.5052}
+        """
         held, signal = state.T
         trade = np.clip(action[:, 0], *self.bounds[:, 0])
         position = held + trade
@@ -231,28 +715,102 @@ class SignalWorld:
 
     @property
     def speed(self) -> float:  # a / lambda, in (0, 1)
-        "Return the share of the way to the aim that the best policy goes in a step."
+        """Return the share of the way to the aim that the best policy goes in a step.
+
+        Returns
+        -------
+        float
+            A / lambda, in (0, 1).
+
+        Examples
+        --------
+        >>> from quantlab.strategy.environment import SignalWorld
+        >>> signal = SignalWorld()
+        >>> assert (
+        ...     round(signal.speed, 4) == 0.3384
+        ... )  # gamma 1, lambda 5, rho .05: b = 1.2, a = (sqrt(1.44 + 18.05) - 1.2) / 1.9
+        """
         left, gamma, cost = 1 - self.impatience, self.risk_price, self.cost
         b = gamma * left + cost * self.impatience
         return (np.sqrt(b**2 + 4 * gamma * cost * left**2) - b) / (2 * left) / cost
 
     @property
     def unit(self) -> float:  # shares
-        "Return the Markowitz position at a signal of one standard deviation."
+        """Return the Markowitz position at a signal of one standard deviation.
+
+        Returns
+        -------
+        float
+            Shares.
+        """
         return self.coefficient / (self.risk_price * self.volatility**2)
 
     def best(
         self,
         seen: np.ndarray,  # float64[copies, 2] position, signal
     ) -> np.ndarray:  # float64[copies, 1] trade
-        "Return the trade that goes part of the way to the aim."
+        """Return the trade that goes part of the way to the aim.
+
+        Parameters
+        ----------
+        seen : np.ndarray
+            float64[copies, 2] position, signal.
+
+        Returns
+        -------
+        np.ndarray
+            float64[copies, 1] trade.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.strategy.environment import MertonWorld
+        >>> merton = MertonWorld()
+        >>> assert np.isclose(merton.best(np.ones((1, 1)))[0, 0], 0.5)  # .06 / (3 x .04)
+        """
         aim = seen[:, 1] / (1 + self.decay * self.speed * self.cost / self.risk_price)
         return self.speed * (aim - seen[:, 0])[:, None]
 
 # %% ../../nbs/strategy/747_environment.ipynb #c4ee8b55
 @dataclass(frozen=True)
 class ExecutionWorld:
-    "Sell a block in slots at temporary and permanent impact; raise ConfigError for numbers outside their range."
+    """Sell a block in slots at temporary and permanent impact; raise ConfigError for numbers outside their range.
+
+    Parameters
+    ----------
+    shares : float, default 1e6
+        X, at the start.
+    episode : int, default 5
+        N: slots.
+    volatility : float, default 0.95
+        sigma: money a share, per square root of a unit of time.
+    permanent : float, default 2.5e-7
+        gamma: money a share, per share traded.
+    temporary : float, default 2.5e-6
+        eta: money a share, per share traded in a unit of time.
+    spread : float, default 0.0625
+        epsilon: money a share: half a spread, and fees.
+    aversion : float, default 1e-6
+        lambda: how much a unit of variance costs, per unit of money.
+    tau : float, default 1.0
+        Length of a slot, in units of time.
+    noisy : bool, default False
+        Pay the walk of the price as well.
+
+    Raises
+    ------
+    ConfigError
+        "{self}: none is below 0, and temporary is above permanent * tau / 2"
+
+    References
+    ----------
+    .. [1] Almgren and Chriss (2000).
+
+    Examples
+    --------
+    >>> from quantlab.strategy.environment import ExecutionWorld
+    >>> block = ExecutionWorld()
+    """
 
     shares: float = 1e6  # X, at the start
     episode: int = 5  # N: slots
@@ -275,12 +833,42 @@ class ExecutionWorld:
 
     @property
     def adjusted(self) -> float:  # money a share, per share traded in a unit of time
-        "Return the temporary impact less half of the permanent one."
+        """Return the temporary impact less half of the permanent one.
+
+        Returns
+        -------
+        float
+            Money a share, per share traded in a unit of time.
+        """
         return self.temporary - self.permanent * self.tau / 2
 
     @cached_property
     def equal_cost(self) -> float:  # money
-        "Return the cost of equal parts, with the price of their variance."
+        """Return the cost of equal parts, with the price of their variance.
+
+        Returns
+        -------
+        float
+            Money.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from dataclasses import replace
+        >>> from quantlab.strategy.environment import ExecutionWorld, play
+        >>> block = ExecutionWorld()
+        >>> left = play(block, block.best).seen[:, 0, 0]
+        >>> walks = play(replace(block, noisy=True), block.best, copies=20_000)
+        >>> shortfall = -walks.reward.sum(axis=0) * block.equal_cost
+        >>> variance = (block.volatility**2 * (left[1:] * 1e6) ** 2).sum()
+        >>> risk = block.aversion * variance  # the reward's lambda x variance, whose mean is in there too
+        >>> pd.Series({"mean shortfall": shortfall.mean() - risk, "its deviation": shortfall.std()}).round(-3).to_frame(
+        ...     "money"
+        ... )
+                           money
+        mean shortfall  906000.0
+        its deviation   602000.0
+        """
         n, left = self.episode, np.arange(self.episode) / self.episode
         expected = self.permanent / 2 + self.spread / self.shares + self.adjusted / self.tau / n
         return float(self.shares**2 * (expected + self.aversion * self.volatility**2 * self.tau * (left**2).sum()))
@@ -290,7 +878,20 @@ class ExecutionWorld:
         copies: int,  # episodes side by side
         rng: np.random.Generator,  # of all that is drawn
     ) -> tuple[np.ndarray, np.ndarray]:  # state; float64[copies, 2], which it is as well
-        "Begin with all shares and all slots."
+        """Begin with all shares and all slots.
+
+        Parameters
+        ----------
+        copies : int
+            Episodes side by side.
+        rng : np.random.Generator
+            Of all that is drawn.
+
+        Returns
+        -------
+        tuple[np.ndarray, np.ndarray]
+            State; float64[copies, 2], which it is as well.
+        """
         return np.ones((copies, 2)), np.ones((copies, 2))
 
     def step(
@@ -299,7 +900,59 @@ class ExecutionWorld:
         action: np.ndarray,  # float64[copies, 1] part of what is left
         rng: np.random.Generator,  # of all that is drawn
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # state; seen next; minus cost, equal parts cost 1
-        "Sell in a slot."
+        """Sell in a slot.
+
+        Parameters
+        ----------
+        state : np.ndarray
+            float64[copies, 2], shares of the block and of the slots that are left.
+        action : np.ndarray
+            float64[copies, 1] part of what is left.
+        rng : np.random.Generator
+            Of all that is drawn.
+
+        Returns
+        -------
+        tuple[np.ndarray, np.ndarray, np.ndarray]
+            State; seen next; minus cost, equal parts cost 1.
+
+        Examples
+        --------
+        >>> import importlib
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import warnings
+        >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.strategy.environment import (
+        ...     CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, gym_env,
+        ... )
+        >>> names = ["AAPL", "KO", "XOM"]
+        >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
+        ...     "Returns of the last month and the last week, known at the close."
+        ...     close = panel["close"].groupby("symbol")
+        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
+        ...         "float64"
+        ...     )
+        >>> features = past_returns(bars)
+        >>> coin = CoinWorld()
+        >>> merton = MertonWorld()
+        >>> signal = SignalWorld()
+        >>> block = ExecutionWorld()
+        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
+        >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error")
+        ...     for one in (coin, merton, signal, block, world):
+        ...         check_env(gym_env(one), skip_render_check=True)
+        >>> env = gym_env(block)
+        >>> env.reset(seed=1)
+        >>> seen, reward, ended, cut, _ = env.step(np.array([0.0], dtype="float32"))  # half of what is left
+        >>> {"seen": seen.round(2).tolist(), "reward": round(reward, 4)}
+        {'seen': [0.5, 0.800000011920929], 'reward': -0.5052}
+        """
         before, time = state.T
         after_time = np.round(time * self.episode - 1) / self.episode
         part = np.where(after_time <= 0, 1.0, np.clip(action[:, 0], 0.0, 1.0))
@@ -315,7 +968,25 @@ class ExecutionWorld:
         self,
         seen: np.ndarray,  # float64[copies, 2] shares left, time left
     ) -> np.ndarray:  # float64[copies, 1] part of what is left
-        "Return the part that the schedule of Almgren and Chriss sells."
+        """Return the part that the schedule of Almgren and Chriss sells.
+
+        Parameters
+        ----------
+        seen : np.ndarray
+            float64[copies, 2] shares left, time left.
+
+        Returns
+        -------
+        np.ndarray
+            float64[copies, 1] part of what is left.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.strategy.environment import MertonWorld
+        >>> merton = MertonWorld()
+        >>> assert np.isclose(merton.best(np.ones((1, 1)))[0, 0], 0.5)  # .06 / (3 x .04)
+        """
         kappa = np.arccosh(1 + self.aversion * (self.volatility * self.tau) ** 2 / (2 * self.adjusted))
         left = np.round(seen[:, 1] * self.episode)
         if kappa * self.episode < 1e-6:
@@ -333,7 +1004,30 @@ def target_weights(
     high: float = 1.0,  # highest weight of a name
     max_gross: float = 1.0,  # sum of absolute weights that an account may carry
 ) -> np.ndarray:  # float64[symbols], what the account can carry; the rest is cash
-    "Bring an action within bounds: each weight first, then all of them by one factor."
+    """Bring an action within bounds: each weight first, then all of them by one factor.
+
+    Parameters
+    ----------
+    action : np.ndarray
+        float64[symbols], asked.
+    low : float, default 0.0
+        Least weight of a name.
+    high : float, default 1.0
+        Highest weight of a name.
+    max_gross : float, default 1.0
+        Sum of absolute weights that an account may carry.
+
+    Returns
+    -------
+    np.ndarray
+        float64[symbols], what the account can carry; the rest is cash.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.strategy.environment import target_weights
+    >>> assert target_weights(np.array([0.2, -1.0, np.nan])).tolist() == [0.2, 0.0, 0.0]
+    """
     weight = np.clip(np.nan_to_num(action), low, high)
     total, gross = weight.sum(), np.abs(weight).sum()
     return weight / max(1.0, total, gross / max_gross)
@@ -392,7 +1086,59 @@ def _check_world(world: "PortfolioWorld") -> None:
 # %% ../../nbs/strategy/747_environment.ipynb #8d594667
 @dataclass(frozen=True, eq=False)
 class PortfolioWorld:
-    "Hold weights on the engine's account; raise ConfigError, PanelError or DataError for what it cannot use."
+    """Hold weights on the engine's account; raise ConfigError, PanelError or DataError for what it cannot use.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        Panel with open and close, total-return adjusted.
+    features : pd.DataFrame
+        panel, known at the close of date, each column of order 1.
+    costs : Costs, default DEFAULT_COSTS
+        Charged on every fill and every night.
+    rules : Rules, default DEFAULT_RULES
+        Of the market and the account.
+    fill : FillModel, default DEFAULT_FILL
+        When and at what price orders fill.
+    cash : float, default 1_000_000.0
+        Money at the start.
+    low : float, default 0.0
+        Least weight of a name.
+    high : float, default 1.0
+        Highest weight of a name.
+    length : int | None, default None
+        Steps of an episode, which begins at a random session; None = all, from the first.
+
+    Raises
+    ------
+    ConfigError
+        On terms of another kind, and on an account that starts with nothing (see check_terms).
+        "low is {low} and high {high}; a weight needs room between two numbers"
+        "length is {length}; it is from 1 to {...} here, a step less than the sessions"
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "bars hold {n} sessions; a decision and its outcome need two"
+    DataError
+        On bars with a factor that is not in their prices (see refuse_factors).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.environment import PortfolioWorld
+    >>> names = ["AAPL", "KO", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+    >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
+    ...     "Returns of the last month and the last week, known at the close."
+    ...     close = panel["close"].groupby("symbol")
+    ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
+    ...         "float64"
+    ...     )
+    >>> features = past_returns(bars)
+    >>> world = PortfolioWorld(bars, features, Costs(1, 5))
+    """
 
     bars: pd.DataFrame  # panel with open and close, total-return adjusted
     features: pd.DataFrame  # panel, known at the close of date, each column of order 1
@@ -419,27 +1165,85 @@ class PortfolioWorld:
 
     @property
     def dates(self) -> pd.DatetimeIndex:
-        "Return the sessions."
+        """Return the sessions.
+
+        Returns
+        -------
+        pd.DatetimeIndex
+            The sessions.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.strategy.environment import PortfolioWorld
+        >>> names = ["AAPL", "KO", "XOM"]
+        >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
+        ...     "Returns of the last month and the last week, known at the close."
+        ...     close = panel["close"].groupby("symbol")
+        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
+        ...         "float64"
+        ...     )
+        >>> features = past_returns(bars)
+        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
+        >>> held = (
+        ...     pd.DataFrame(1 / 3, world.dates[:-1], world.symbols).rename_axis("date").rename_axis(columns="symbol")
+        ... )
+        """
         return self._tables[0].dates
 
     @property
     def symbols(self) -> pd.Index:
-        "Return the names that may be held, in the order of an action."
+        """Return the names that may be held, in the order of an action.
+
+        Returns
+        -------
+        pd.Index
+            The names that may be held, in the order of an action.
+        """
         return self._tables[0].symbols
 
     @property
     def names(self) -> tuple[str, ...]:
-        "Return what is seen: features by name, then weights held."
+        """Return what is seen: features by name, then weights held.
+
+        Returns
+        -------
+        tuple[str, ...]
+            What is seen: features by name, then weights held.
+        """
         return tuple(f"{name} {s}" for s in self.symbols for name in self.features) + tuple("weight " + self.symbols)
 
     @property
     def bounds(self) -> np.ndarray:  # float64[2, symbols]
-        "Return the lowest and the highest weight."
+        """Return the lowest and the highest weight.
+
+        Returns
+        -------
+        np.ndarray
+            float64[2, symbols].
+        """
         return np.repeat([[self.low], [self.high]], len(self.symbols), axis=1).astype("float64")
 
     @property
     def episode(self) -> int:
-        "Return the steps of an episode."
+        """Return the steps of an episode.
+
+        Returns
+        -------
+        int
+            The steps of an episode.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.strategy.environment import SignalWorld
+        >>> signal = SignalWorld()
+        >>> discount = (1 - signal.impatience) ** np.arange(signal.episode)
+        """
         return self.length or len(self.dates) - 1
 
     def start(
@@ -447,7 +1251,20 @@ class PortfolioWorld:
         copies: int,  # accounts side by side
         rng: np.random.Generator,  # of the first sessions
     ) -> tuple[list[tuple[int, Simulator]], np.ndarray]:  # first session and account of each copy; seen at its close
-        "Open accounts that hold cash, each at the close of a session."
+        """Open accounts that hold cash, each at the close of a session.
+
+        Parameters
+        ----------
+        copies : int
+            Accounts side by side.
+        rng : np.random.Generator
+            Of the first sessions.
+
+        Returns
+        -------
+        tuple[list[tuple[int, Simulator]], np.ndarray]
+            First session and account of each copy; seen at its close.
+        """
         market, last = self._tables[1], len(self.dates) - self.episode
         first = rng.integers(0, last, copies) if self.length else np.zeros(copies, dtype=int)
         state, rules = [], replace(self.rules, max_gross=np.inf)  # the weights are bounded already
@@ -463,7 +1280,59 @@ class PortfolioWorld:
         action: np.ndarray,  # float64[copies, symbols], asked
         rng: np.random.Generator,  # nothing is drawn
     ) -> tuple[list[tuple[int, Simulator]], np.ndarray, np.ndarray]:  # state; seen at the close; log growth
-        "Send targets at the close, and play the next session."
+        """Send targets at the close, and play the next session.
+
+        Parameters
+        ----------
+        state : list[tuple[int, Simulator]]
+            As start gives it.
+        action : np.ndarray
+            float64[copies, symbols], asked.
+        rng : np.random.Generator
+            Nothing is drawn.
+
+        Returns
+        -------
+        tuple[list[tuple[int, Simulator]], np.ndarray, np.ndarray]
+            State; seen at the close; log growth.
+
+        Examples
+        --------
+        >>> import importlib
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import warnings
+        >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.strategy.environment import (
+        ...     CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, gym_env,
+        ... )
+        >>> names = ["AAPL", "KO", "XOM"]
+        >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
+        ...     "Returns of the last month and the last week, known at the close."
+        ...     close = panel["close"].groupby("symbol")
+        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
+        ...         "float64"
+        ...     )
+        >>> features = past_returns(bars)
+        >>> coin = CoinWorld()
+        >>> merton = MertonWorld()
+        >>> signal = SignalWorld()
+        >>> block = ExecutionWorld()
+        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
+        >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error")
+        ...     for one in (coin, merton, signal, block, world):
+        ...         check_env(gym_env(one), skip_render_check=True)
+        >>> env = gym_env(block)
+        >>> env.reset(seed=1)
+        >>> seen, reward, ended, cut, _ = env.step(np.array([0.0], dtype="float32"))  # half of what is left
+        >>> {"seen": seen.round(2).tolist(), "reward": round(reward, 4)}
+        {'seen': [0.5, 0.800000011920929], 'reward': -0.5052}
+        """
         reward = np.zeros(len(state))
         for i, (first, account) in enumerate(state):
             before = account.days["equity"][account.t]
@@ -480,7 +1349,55 @@ def policy_weights(
     world: PortfolioWorld,  # whose account is played, from its first session to its last
     policy: Callable[[np.ndarray], np.ndarray],  # float64[copies, names] seen -> float64[copies, symbols]
 ) -> pd.DataFrame:  # panel with column weight of every name, decided at the close of date
-    "Return the weights that a policy asks for at each close, as the account carries them."
+    """Return the weights that a policy asks for at each close, as the account carries them.
+
+    Parameters
+    ----------
+    world : PortfolioWorld
+        Whose account is played, from its first session to its last.
+    policy : Callable[[np.ndarray], np.ndarray]
+        float64[copies, names] seen -> float64[copies, symbols].
+
+    Returns
+    -------
+    pd.DataFrame
+        Panel with column weight of every name, decided at the close of date.
+
+    Raises
+    ------
+    ConfigError
+        "copies is {copies}; at least one episode is played"
+        "the policy gave {shape}; an action is {...}"
+    PanelError
+        On duplicates and missing keys (see as_panel).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.environment import PortfolioWorld, policy_weights
+    >>> names = ["AAPL", "KO", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+    >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
+    ...     "Returns of the last month and the last week, known at the close."
+    ...     close = panel["close"].groupby("symbol")
+    ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
+    ...         "float64"
+    ...     )
+    >>> features = past_returns(bars)
+    >>> world = PortfolioWorld(bars, features, Costs(1, 5))
+    >>> third = lambda seen: np.full((len(seen), 3), 1 / 3)
+    >>> weights = policy_weights(world, third)
+    >>> weights.head(3)
+                         weight
+    date       symbol
+    2015-01-02 AAPL    0.333333
+               KO      0.333333
+               XOM     0.333333
+    """
     whole = replace(world, length=None)
     asked = play(whole, policy).action[:, 0]
     weight = np.array([_carried_weights(whole, action, t) for t, action in enumerate(asked)])
@@ -492,7 +1409,46 @@ def policy_weights(
 def hindsight_weights(
     world: PortfolioWorld,  # long only, filled at the next open, at proportional costs
 ) -> pd.DataFrame:  # panel with column weight: 1 for the name to hold; it reads the future
-    "Return the weights that hindsight would have chosen; raise ConfigError where no walk over names is best."
+    """Return the weights that hindsight would have chosen; raise ConfigError where no walk over names is best.
+
+    Parameters
+    ----------
+    world : PortfolioWorld
+        Long only, filled at the next open, at proportional costs.
+
+    Returns
+    -------
+    pd.DataFrame
+        Panel with column weight: 1 for the name to hold; it reads the future.
+
+    Raises
+    ------
+    ConfigError
+        Where no walk over names is best.
+    PanelError
+        "hindsight needs an open of every name in every session; fill or drop what is missing"
+        On duplicates and missing keys (see as_panel).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.backtest.engine import from_weights
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.environment import PortfolioWorld, hindsight_weights
+    >>> names = ["AAPL", "KO", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+    >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
+    ...     "Returns of the last month and the last week, known at the close."
+    ...     close = panel["close"].groupby("symbol")
+    ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
+    ...         "float64"
+    ...     )
+    >>> features = past_returns(bars)
+    >>> world = PortfolioWorld(bars, features, Costs(1, 5))
+    >>> best = from_weights(hindsight_weights(world), bars, Costs(1, 5)).equity
+    """
     costs, plain = world.costs.rates, world.costs.proportional and world.rules.lot == 0
     if not (plain and world.fill.moment == "open" and world.low == 0 and world.high == 1):
         raise ConfigError("hindsight needs weights from 0 to 1, next_open(), costs that are shares of the value, lot 0")
@@ -523,7 +1479,62 @@ def audit_world(
     cuts: int = 4,  # dates T at which the bars are cut
     name: str = "world",  # how the verdict calls it
 ) -> Verdict:  # PASS, LEAK with the name of what is seen and the first date, or NOT_ASSESSED
-    "Audit all that an agent sees and is paid, under equal weights; raise PanelError for bars that are none."
+    """Audit all that an agent sees and is paid, under equal weights; raise PanelError for bars that are none.
+
+    Parameters
+    ----------
+    make : Callable[[pd.DataFrame], PortfolioWorld]
+        Bars -> the world, its features made from these bars.
+    bars : pd.DataFrame
+        Panel; enough history for the features to give numbers.
+    cuts : int, default 4
+        Dates T at which the bars are cut.
+    name : str, default "world"
+        How the verdict calls it.
+
+    Returns
+    -------
+    Verdict
+        PASS, LEAK with the name of what is seen and the first date, or NOT_ASSESSED.
+
+    Raises
+    ------
+    PanelError
+        For bars that are none.
+    ConfigError
+        "copies is {copies}; at least one episode is played"
+        "the policy gave {shape}; an action is {...}"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.environment import PortfolioWorld, audit_world
+    >>> names = ["AAPL", "KO", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+    >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
+    ...     "Returns of the last month and the last week, known at the close."
+    ...     close = panel["close"].groupby("symbol")
+    ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
+    ...         "float64"
+    ...     )
+    >>> def tomorrow(panel: pd.DataFrame) -> pd.DataFrame:
+    ...     "The return that the next decision will earn: the future."
+    ...     following = panel["open"].groupby("symbol")
+    ...     return pd.DataFrame({"tomorrow": (following.shift(-2) / following.shift(-1) - 1) / 0.015}).astype(
+    ...         "float64"
+    ...     )
+    >>> short = bars[bars.index.get_level_values("date") < "2015-06-01"]
+    >>> honest = audit_world(lambda panel: PortfolioWorld(panel, past_returns(panel), Costs(1, 5)), short)
+    >>> leaky = audit_world(
+    ...     lambda panel: PortfolioWorld(panel, past_returns(panel).join(tomorrow(panel)), Costs(1, 5)), short
+    ... )
+    >>> [str(honest), str(leaky)]
+    ['PASS world: nothing moved at 4 cuts in 16 runs; 4% of the dates examined',
+     'LEAK world: column tomorrow AAPL on 2015-01-15 moves by 0.505 when rows after 2015-01-16 are removed']
+    """
 
     def observed(panel: pd.DataFrame) -> pd.DataFrame:
         "What is seen and paid, by date."
@@ -540,7 +1551,28 @@ _FAR = 100.0  # what is seen is of order 1; gymnasium's door shows nothing furth
 
 
 def need_gymnasium() -> ModuleType:  # gymnasium
-    "Import gymnasium; raise ConfigError naming `make deep` where it is not installed."
+    """Import gymnasium; raise ConfigError naming `make deep` where it is not installed.
+
+    Returns
+    -------
+    ModuleType
+        Gymnasium.
+
+    Raises
+    ------
+    ConfigError
+        Its message names `make deep` where it is not installed.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.strategy.environment import need_gymnasium
+    >>> from unittest.mock import patch
+    >>> with patch.dict("sys.modules", {"gymnasium": None}):
+    ...     refused = show_error(need_gymnasium)
+    >>> refused
+    'ConfigError: this needs gymnasium, and it is not installed: run `make deep`'
+    """
     try:
         import gymnasium
     except ImportError as error:
@@ -552,7 +1584,26 @@ def scale_action(
     action: np.ndarray,  # float[..., actions] in [-1, 1]; what is outside is cut
     bounds: np.ndarray,  # float64[2, actions], lowest and highest action of the world
 ) -> np.ndarray:  # float64[..., actions], in the world's units
-    "Bring an action from [-1, 1] to the units of a world."
+    """Bring an action from [-1, 1] to the units of a world.
+
+    Parameters
+    ----------
+    action : np.ndarray
+        float[..., actions] in [-1, 1]; what is outside is cut.
+    bounds : np.ndarray
+        float64[2, actions], lowest and highest action of the world.
+
+    Returns
+    -------
+    np.ndarray
+        float64[..., actions], in the world's units.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.strategy.environment import scale_action
+    >>> assert scale_action(np.array([-1.0, 0.0, 7.0]), np.array([[0.0] * 3, [2.0] * 3])).tolist() == [0, 1, 2]
+    """
     low, high = bounds
     return low + (np.clip(np.asarray(action, dtype="float64"), -1.0, 1.0) + 1) / 2 * (high - low)
 
@@ -560,7 +1611,54 @@ def scale_action(
 def gym_env(
     world: World,  # of which one copy is played
 ) -> Any:  # a gymnasium.Env
-    "Put a world behind gymnasium's interface; raise ConfigError without gymnasium."
+    """Put a world behind gymnasium's interface; raise ConfigError without gymnasium.
+
+    Parameters
+    ----------
+    world : World
+        Of which one copy is played.
+
+    Returns
+    -------
+    Any
+        A gymnasium.Env.
+
+    Raises
+    ------
+    ConfigError
+        Without gymnasium.
+
+    Examples
+    --------
+    >>> import importlib
+    >>> import pandas as pd
+    >>> import warnings
+    >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.environment import (
+    ...     CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, gym_env,
+    ... )
+    >>> names = ["AAPL", "KO", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+    >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
+    ...     "Returns of the last month and the last week, known at the close."
+    ...     close = panel["close"].groupby("symbol")
+    ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
+    ...         "float64"
+    ...     )
+    >>> features = past_returns(bars)
+    >>> coin = CoinWorld()
+    >>> merton = MertonWorld()
+    >>> signal = SignalWorld()
+    >>> block = ExecutionWorld()
+    >>> world = PortfolioWorld(bars, features, Costs(1, 5))
+    >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error")
+    ...     for one in (coin, merton, signal, block, world):
+    ...         check_env(gym_env(one), skip_render_check=True)
+    """
     gymnasium = need_gymnasium()
 
     class WorldEnv(gymnasium.Env):  # type: ignore[name-defined]
