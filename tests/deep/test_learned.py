@@ -62,7 +62,7 @@ def test_a_short_history_is_refused():
 
 def test_training_and_drawing_are_the_same_to_the_last_bit_and_learn_what_goes_together():
     pytest.importorskip("torch", reason="make deep")
-    one, other = (fit_learned_market(world(), passes=25, hidden=32) for _ in range(2))
+    one, other = (fit_learned_market(world(), passes=120, hidden=32) for _ in range(2))
     made = one.generate(600, 2)
     assert made.equals(other.generate(600, 2)) and not made.equals(one.generate(600, 2, seed=8))
     assert made["A"].corr(made["B"]) > 0.35
