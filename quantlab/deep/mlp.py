@@ -88,7 +88,8 @@ def _train(
             continue
         net.eval()
         with torch.no_grad():
-            looks.append([step, float(np.mean(since)), float(torch.nn.functional.mse_loss(net(later_x)[:, 0], later_y))])
+            missed = torch.nn.functional.mse_loss(net(later_x)[:, 0], later_y)
+        looks.append([step, float(np.mean(since)), float(missed)])
         since = []
         if not kept or looks[-1][2] < looks[best][2]:
             best, kept = len(looks) - 1, [value.numpy().copy() for value in net.state_dict().values()]
@@ -97,7 +98,7 @@ def _train(
         slower.step(looks[-1][2])
     return kept, best, looks
 
-# %% ../../nbs/deep/487_mlp.ipynb #9bbe6877
+# %% ../../nbs/deep/487_mlp.ipynb #8564dca5
 _AT_LEAST = {"steps": 1, "batch": 2, "patience": 1, "check_steps": 1, "threads": 1}
 
 
@@ -112,7 +113,7 @@ def _check_settings(model: "MLPModel") -> None:
     if not model.layers or min(model.layers) < 1:
         raise ConfigError(f"layers are {model.layers}; give the width of each hidden layer, such as (256,)")
 
-
+# %% ../../nbs/deep/487_mlp.ipynb #e6923539
 @keepable
 class MLPModel(BaseEstimator):
     """Score rows by Qlib's published MLP on clipped robust z-scores; the same bits on every run on one machine.
@@ -182,7 +183,7 @@ class MLPModel(BaseEstimator):
         y: pd.Series,  # outcome on the same index, no NaN
         sample_weight: pd.Series | None = None,  # on the same index; those of the held-out dates are not used
     ) -> "MLPModel":
-        """Learn until the last dates say stop; raise ConfigError without torch, DataError or PanelError on unusable
+        """Learn until the last dates say stop; raise ConfigError without torch, DataError, PanelError on unusable
         rows.
 
         Parameters
@@ -202,7 +203,7 @@ class MLPModel(BaseEstimator):
         Raises
         ------
         ConfigError
-            Without torch, DataError or PanelError on unusable rows.
+            Without torch, DataError, PanelError on unusable rows.
         PanelError
             When rows do not match or an outcome is missing (see check_training).
         DataError

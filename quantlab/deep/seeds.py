@@ -83,17 +83,14 @@ class SeedRuns:
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from itertools import count
     >>> from quantlab.core.plot import COLORS, figure
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.deep.seeds import SeedRuns, run_seeds
+    >>> from quantlab.deep.seeds import SeedRuns
     >>> from quantlab.features.base import compute
     >>> from quantlab.features.sets import feature_set
     >>> from quantlab.features.xsection import rank
     >>> from quantlab.labels.forward import excess, forward_returns
-    >>> from quantlab.models.gbm import GBMModel
-    >>> from quantlab.models.linear import RidgeModel
     >>> from quantlab.validation.scores import ic
     >>> raw = sample_bars(start="2009-01-01", end="2014-12-31")
     >>> liquid = (raw["close"] * raw["volume"]).groupby("symbol").mean().nlargest(40).index
@@ -108,19 +105,20 @@ class SeedRuns:
     ...     "One feature by itself: the date decides, and dates are few", "IC of a date", "dates", size=(7, 2.6)
     ... )
     >>> ax.hist(alone, bins=np.linspace(-0.8, 0.8, 33), color=COLORS[6])
-    >>> trees = GBMModel(n_estimators=40, num_leaves=8, min_child_samples=50, colsample=0.5, num_threads=1)
     >>> day = dates.get_indexer(X.index.get_level_values("date"))
     >>> borders = [dates.searchsorted(pd.Timestamp(text)) for text in ("2013-01-01", "2014-01-01", "2015-01-01")]
-    >>> splits = [
-    ...     (np.flatnonzero(day < a - 1), np.flatnonzero((day >= a) & (day < b)))
-    ...     for a, b in zip(borders, borders[1:])
-    ... ]
-    >>> ticks = count()
-    >>> cheap = {"ridge": RidgeModel(), "lightgbm": trees}
-    >>> plain = run_seeds(cheap, X, y, splits, seeds=(0, 1, 2, 3, 4), clock=lambda: 6.0 * next(ticks))
-    >>> first = SeedRuns(
-    ...     plain.scores[[("ridge", 0), ("lightgbm", 0)]], plain.costs.loc[[("ridge", 0), ("lightgbm", 0)]]
+    >>> spans = list(zip(borders, borders[1:], strict=False))
+    >>> splits = [(np.flatnonzero(day < a - 1), np.flatnonzero((day >= a) & (day < b))) for a, b in spans]
+    >>> square = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=40, unit="us"), list("ABCD")])
+    >>> square = square.set_names(["date", "symbol"])
+    >>> came, beside = (
+    ...     pd.Series(np.tile(row, 40), square, dtype="float64") for row in ([1, 1, -1, -1], [1, -1, 1, -1])
     ... )
+    >>> made = pd.DataFrame(
+    ...     {("net", i): a * came + np.sqrt(1 - a**2) * beside for i, a in enumerate([0.02, 0.04, 0.06])}
+    ... )
+    >>> paid = pd.DataFrame({"seconds": 60.0, "draws": True}, index=made.columns).rename_axis(["model", "seed"])
+    >>> known = SeedRuns(made.rename_axis(columns=["model", "seed"]), paid)
     """
 
     scores: pd.DataFrame  # (date, symbol) x (model, seed): out of sample, known at the close of date
@@ -223,13 +221,11 @@ def run_seeds(
     >>> trees = GBMModel(n_estimators=40, num_leaves=8, min_child_samples=50, colsample=0.5, num_threads=1)
     >>> day = dates.get_indexer(X.index.get_level_values("date"))
     >>> borders = [dates.searchsorted(pd.Timestamp(text)) for text in ("2013-01-01", "2014-01-01", "2015-01-01")]
-    >>> splits = [
-    ...     (np.flatnonzero(day < a - 1), np.flatnonzero((day >= a) & (day < b)))
-    ...     for a, b in zip(borders, borders[1:])
-    ... ]
+    >>> spans = list(zip(borders, borders[1:], strict=False))
+    >>> splits = [(np.flatnonzero(day < a - 1), np.flatnonzero((day >= a) & (day < b))) for a, b in spans]
     >>> ticks = count()
     >>> cheap = {"ridge": RidgeModel(), "lightgbm": trees}
-    >>> plain = run_seeds(cheap, X, y, splits, seeds=(0, 1, 2, 3, 4), clock=lambda: 6.0 * next(ticks))
+    >>> plain = run_seeds(cheap, X, y, splits, seeds=(0, 1, 2), clock=lambda: 6.0 * next(ticks))
     >>> plain.scores.iloc[:3, :4].round(4)
     """
     tasks, folds = _tasks(models, seeds), [(np.asarray([*a]), np.asarray([*b])) for a, b in splits]
@@ -307,13 +303,11 @@ def seed_ics(
     >>> trees = GBMModel(n_estimators=40, num_leaves=8, min_child_samples=50, colsample=0.5, num_threads=1)
     >>> day = dates.get_indexer(X.index.get_level_values("date"))
     >>> borders = [dates.searchsorted(pd.Timestamp(text)) for text in ("2013-01-01", "2014-01-01", "2015-01-01")]
-    >>> splits = [
-    ...     (np.flatnonzero(day < a - 1), np.flatnonzero((day >= a) & (day < b)))
-    ...     for a, b in zip(borders, borders[1:])
-    ... ]
+    >>> spans = list(zip(borders, borders[1:], strict=False))
+    >>> splits = [(np.flatnonzero(day < a - 1), np.flatnonzero((day >= a) & (day < b))) for a, b in spans]
     >>> ticks = count()
     >>> cheap = {"ridge": RidgeModel(), "lightgbm": trees}
-    >>> plain = run_seeds(cheap, X, y, splits, seeds=(0, 1, 2, 3, 4), clock=lambda: 6.0 * next(ticks))
+    >>> plain = run_seeds(cheap, X, y, splits, seeds=(0, 1, 2), clock=lambda: 6.0 * next(ticks))
     >>> by_seed = seed_ics(plain, y).mean()
     >>> by_seed.round(4).unstack()
     """
@@ -394,10 +388,8 @@ def seed_errors(
     >>> ax.hist(alone, bins=np.linspace(-0.8, 0.8, 33), color=COLORS[6])
     >>> day = dates.get_indexer(X.index.get_level_values("date"))
     >>> borders = [dates.searchsorted(pd.Timestamp(text)) for text in ("2013-01-01", "2014-01-01", "2015-01-01")]
-    >>> splits = [
-    ...     (np.flatnonzero(day < a - 1), np.flatnonzero((day >= a) & (day < b)))
-    ...     for a, b in zip(borders, borders[1:])
-    ... ]
+    >>> spans = list(zip(borders, borders[1:], strict=False))
+    >>> splits = [(np.flatnonzero(day < a - 1), np.flatnonzero((day >= a) & (day < b))) for a, b in spans]
     >>> square = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=40, unit="us"), list("ABCD")])
     >>> square = square.set_names(["date", "symbol"])
     >>> came, beside = (
@@ -499,13 +491,11 @@ def seed_table(
     >>> trees = GBMModel(n_estimators=40, num_leaves=8, min_child_samples=50, colsample=0.5, num_threads=1)
     >>> day = dates.get_indexer(X.index.get_level_values("date"))
     >>> borders = [dates.searchsorted(pd.Timestamp(text)) for text in ("2013-01-01", "2014-01-01", "2015-01-01")]
-    >>> splits = [
-    ...     (np.flatnonzero(day < a - 1), np.flatnonzero((day >= a) & (day < b)))
-    ...     for a, b in zip(borders, borders[1:])
-    ... ]
+    >>> spans = list(zip(borders, borders[1:], strict=False))
+    >>> splits = [(np.flatnonzero(day < a - 1), np.flatnonzero((day >= a) & (day < b))) for a, b in spans]
     >>> ticks = count()
     >>> cheap = {"ridge": RidgeModel(), "lightgbm": trees}
-    >>> plain = run_seeds(cheap, X, y, splits, seeds=(0, 1, 2, 3, 4), clock=lambda: 6.0 * next(ticks))
+    >>> plain = run_seeds(cheap, X, y, splits, seeds=(0, 1, 2), clock=lambda: 6.0 * next(ticks))
     >>> table = seed_table(plain, y, horizon=1)
     >>> table.round(4).T
     """
@@ -579,14 +569,12 @@ def seeds_figure(
     >>> trees = GBMModel(n_estimators=40, num_leaves=8, min_child_samples=50, colsample=0.5, num_threads=1)
     >>> day = dates.get_indexer(X.index.get_level_values("date"))
     >>> borders = [dates.searchsorted(pd.Timestamp(text)) for text in ("2013-01-01", "2014-01-01", "2015-01-01")]
-    >>> splits = [
-    ...     (np.flatnonzero(day < a - 1), np.flatnonzero((day >= a) & (day < b)))
-    ...     for a, b in zip(borders, borders[1:])
-    ... ]
+    >>> spans = list(zip(borders, borders[1:], strict=False))
+    >>> splits = [(np.flatnonzero(day < a - 1), np.flatnonzero((day >= a) & (day < b))) for a, b in spans]
     >>> ticks = count()
     >>> cheap = {"ridge": RidgeModel(), "lightgbm": trees}
-    >>> net = {"mlp": MLPModel(layers=(32,), steps=300, batch=512, patience=10, purge=1)}
-    >>> deep = run_seeds(cheap | net, X, y, splits, seeds=(0, 1, 2, 3, 4), clock=lambda: 6.0 * next(ticks))
+    >>> net = {"mlp": MLPModel(layers=(32,), steps=150, batch=512, patience=10, purge=1)}
+    >>> deep = run_seeds(cheap | net, X, y, splits, seeds=(0, 1, 2), clock=lambda: 6.0 * next(ticks))
     >>> judged = seed_table(deep, y, horizon=1)
     >>> seeds_figure(seed_ics(deep, y), judged, "Dots are seeds, diamonds their mean with two standard errors")
     """
@@ -610,8 +598,7 @@ def seed_evidence(
     accounts: pd.DataFrame,  # date x (model, seed): decimal return of a period, in excess of cash
     periods_per_year: float,  # of accounts
 ) -> pd.DataFrame:  # by model: seeds, sharpe, seed_sd, se, split (all a year), trials, psr, dsr (of the split)
-    """Deflate what models earned, all seeds of one model being one try; raise DataError for returns without (model,
-    seed).
+    """Deflate what models earned, the seeds of each being one try; raise DataError for returns without (model, seed).
 
     Parameters
     ----------
@@ -664,13 +651,11 @@ def seed_evidence(
     >>> trees = GBMModel(n_estimators=40, num_leaves=8, min_child_samples=50, colsample=0.5, num_threads=1)
     >>> day = dates.get_indexer(X.index.get_level_values("date"))
     >>> borders = [dates.searchsorted(pd.Timestamp(text)) for text in ("2013-01-01", "2014-01-01", "2015-01-01")]
-    >>> splits = [
-    ...     (np.flatnonzero(day < a - 1), np.flatnonzero((day >= a) & (day < b)))
-    ...     for a, b in zip(borders, borders[1:])
-    ... ]
+    >>> spans = list(zip(borders, borders[1:], strict=False))
+    >>> splits = [(np.flatnonzero(day < a - 1), np.flatnonzero((day >= a) & (day < b))) for a, b in spans]
     >>> ticks = count()
     >>> cheap = {"ridge": RidgeModel(), "lightgbm": trees}
-    >>> plain = run_seeds(cheap, X, y, splits, seeds=(0, 1, 2, 3, 4), clock=lambda: 6.0 * next(ticks))
+    >>> plain = run_seeds(cheap, X, y, splits, seeds=(0, 1, 2), clock=lambda: 6.0 * next(ticks))
     >>> def earned(scores):
     ...     "What each score held long and short by rank made on each date, before costs."
     ...     held = rank(scores)
@@ -750,10 +735,8 @@ def compute_table(
     >>> ax.hist(alone, bins=np.linspace(-0.8, 0.8, 33), color=COLORS[6])
     >>> day = dates.get_indexer(X.index.get_level_values("date"))
     >>> borders = [dates.searchsorted(pd.Timestamp(text)) for text in ("2013-01-01", "2014-01-01", "2015-01-01")]
-    >>> splits = [
-    ...     (np.flatnonzero(day < a - 1), np.flatnonzero((day >= a) & (day < b)))
-    ...     for a, b in zip(borders, borders[1:])
-    ... ]
+    >>> spans = list(zip(borders, borders[1:], strict=False))
+    >>> splits = [(np.flatnonzero(day < a - 1), np.flatnonzero((day >= a) & (day < b))) for a, b in spans]
     >>> square = pd.MultiIndex.from_product([pd.bdate_range("2020-01-01", periods=40, unit="us"), list("ABCD")])
     >>> square = square.set_names(["date", "symbol"])
     >>> came, beside = (

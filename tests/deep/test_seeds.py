@@ -65,7 +65,8 @@ SPLITS = [(range(80), range(80, 160)), (range(160), range(160, 240))]
 
 def runs_of(levels: dict, draws: bool = True) -> SeedRuns:
     "Return runs whose ICs are known: model -> IC by seed."
-    made = {(name, i): a * CAME + np.sqrt(1 - a * a) * BESIDE for name, ics in levels.items() for i, a in enumerate(ics)}
+    planted = {(name, i): a for name, ics in levels.items() for i, a in enumerate(ics)}
+    made = {key: a * CAME + np.sqrt(1 - a * a) * BESIDE for key, a in planted.items()}
     scores = pd.DataFrame(made).rename_axis(columns=["model", "seed"])
     costs = pd.DataFrame({"seconds": 30.0, "draws": draws}, index=scores.columns)
     return SeedRuns(scores, costs)
@@ -138,7 +139,8 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not():
     rng = np.random.default_rng(0)
     wide = pd.DataFrame(rng.normal(size=(len(INDEX), 3)), INDEX, columns=list("abc"))
     y = pd.Series(rng.normal(size=len(INDEX)), INDEX)
-    models = {"trees": GBMModel(n_estimators=5, min_child_samples=5, num_threads=1), "ridge": chain(RobustZ(), RidgeModel())}
+    trees = GBMModel(n_estimators=5, min_child_samples=5, num_threads=1)
+    models = {"trees": trees, "ridge": chain(RobustZ(), RidgeModel())}
     one, two = (run_seeds(models, wide, y, SPLITS, seeds=(1, 2)) for _ in range(2))
     assert one.scores.equals(two.scores) and list(one.scores) == [("trees", 1), ("trees", 2), ("ridge", 1)]
     assert not one.scores["trees", 1].equals(one.scores["trees", 2])
