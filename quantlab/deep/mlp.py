@@ -52,6 +52,14 @@ def published_net(
     >>> with deterministic_torch(0) as torch:
     ...     laid = published_net(torch.nn, 157)
     >>> laid
+    Sequential(
+      (0): Dropout(p=0.05, inplace=False)
+      (1): Linear(in_features=157, out_features=256, bias=True)
+      (2): BatchNorm1d(256, eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True)
+      (3): LeakyReLU(negative_slope=0.1)
+      (4): Dropout(p=0.05, inplace=False)
+      (5): Linear(in_features=256, out_features=1, bias=True)
+    )
     """
     parts, width = [nn.Dropout(dropout)], n_features
     for wide in layers:

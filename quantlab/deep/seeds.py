@@ -227,6 +227,12 @@ def run_seeds(
     >>> cheap = {"ridge": RidgeModel(), "lightgbm": trees}
     >>> plain = run_seeds(cheap, X, y, splits, seeds=(0, 1, 2), clock=lambda: 6.0 * next(ticks))
     >>> plain.scores.iloc[:3, :4].round(4)
+    model               ridge lightgbm
+    seed                    0        0       1       2
+    date       symbol
+    2013-01-07 AABA   -0.0006  -0.0012  0.0008  0.0010
+               AAPL    0.0011   0.0066  0.0078  0.0048
+               AIG     0.0043   0.0014  0.0018  0.0008
     """
     tasks, folds = _tasks(models, seeds), [(np.asarray([*a]), np.asarray([*b])) for a, b in splits]
     rows = pd.util.hash_pandas_object(X).to_numpy() if resume else None
@@ -310,6 +316,10 @@ def seed_ics(
     >>> plain = run_seeds(cheap, X, y, splits, seeds=(0, 1, 2), clock=lambda: 6.0 * next(ticks))
     >>> by_seed = seed_ics(plain, y).mean()
     >>> by_seed.round(4).unstack()
+    seed           0       1       2
+    model
+    lightgbm  0.0090  0.0091  0.0245
+    ridge     0.0199     NaN     NaN
     """
     measure = rank_ic if ranked else ic
     return pd.DataFrame({name: measure(runs.scores[name], y) for name in runs.scores}).rename_axis(
@@ -402,6 +412,9 @@ def seed_errors(
     >>> known = SeedRuns(made.rename_axis(columns=["model", "seed"]), paid)
     >>> found = seed_errors(seed_ics(known, came), paid["draws"], horizon=1)
     >>> found.round(4)
+           seeds  mean  seed_sd  date_se      se
+    model
+    net        3  0.04     0.02      0.0  0.0115
     """
     if not horizon >= 1:
         raise ConfigError(f"horizon is {horizon}; say how many dates an outcome lasts, at least 1")
@@ -498,6 +511,17 @@ def seed_table(
     >>> plain = run_seeds(cheap, X, y, splits, seeds=(0, 1, 2), clock=lambda: 6.0 * next(ticks))
     >>> table = seed_table(plain, y, horizon=1)
     >>> table.round(4).T
+    model          ridge                      lightgbm
+    seeds              1                             3
+    ic            0.0199                        0.0142
+    seed_sd          0.0                        0.0089
+    date_se       0.0225                        0.0149
+    se            0.0225                        0.0157
+    rank_ic       0.0224                        0.0006
+    rank_ic_se    0.0184                        0.0143
+    gain             0.0                       -0.0057
+    gain_se          NaN                        0.0183
+    verdict     baseline  seed spread larger than gain
     """
     daily, draws = seed_ics(runs, y), runs.costs["draws"]
     names = list(daily.columns.unique("model"))
@@ -664,6 +688,10 @@ def seed_evidence(
     >>> paid_by = pd.DataFrame({name: earned(plain.scores[[name]])[name] for name in plain.scores})
     >>> evidence = seed_evidence(paid_by.rename_axis(columns=["model", "seed"]), periods_per_year=252 / 5)
     >>> evidence.round(3)
+              seeds  sharpe  seed_sd     se  split  trials    psr    dsr
+    model
+    ridge         1   0.733    0.000  0.657  0.733       2  0.850  0.695
+    lightgbm      3   0.345    0.265  0.542  0.362       2  0.692  0.494
     """
     if accounts.columns.names != ["model", "seed"]:
         raise DataError(f"accounts have the columns {accounts.columns.names}; give (model, seed), as SeedRuns has them")
@@ -749,6 +777,9 @@ def compute_table(
     >>> known = SeedRuns(made.rename_axis(columns=["model", "seed"]), paid)
     >>> priced = compute_table(seed_table(known, came, 1), paid)
     >>> priced.round(4)
+           minutes  cost    ic  ic_per_minute  se_per_minute  fits_for_one
+    model
+    net        1.0   1.0  0.04           0.04         0.0115           1.0
     """
     base = baseline or table.index[0]
     if base not in table.index:
