@@ -24,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 import quantlab
 from quantlab.core.config import root
 from quantlab.core.state import _KNOWN, StateError, load_state, save_state
+from quantlab.deep.mlp import MLPModel
 from quantlab.models.base import as_scores, check_model, walk_forward
 from quantlab.models.cascade import Cascade, ConvEncoder, KernelEncoder, NetHeads, TreeHeads
 from quantlab.models.ensemble import Ensemble, SeedAverage
@@ -110,6 +111,7 @@ PANELS = {  # label -> unfitted, asked by predict on a panel
     RidgeModel()),
     "xgboost.sklearn:XGBClassifier": lambda: Cascade(purge=1, n_kernels=6, blocks=4, validator="xgboost"),
     "torch": lambda: Cascade(purge=1, blocks=4, encoder="cnn", head="net"),
+    "quantlab.deep.mlp:MLPModel": lambda: MLPModel((4,), steps=20, batch=32, purge=2),
     "quantlab.models.qlib:QlibModel": lambda: qlib_model("gbdt.LGBModel", **QLIB_TREES),
     "qlib.contrib.model.linear:LinearModel": lambda: qlib_model("linear.LinearModel",
     [("RobustZScoreNorm", FEATURES), ("CSRankNorm", FEATURES), ("Fillna", FEATURES)]),
@@ -248,6 +250,7 @@ def lacking(label: str) -> str:
     words = {
         "xgboost": "xgboost",
         "torch": "torch",
+        "MLPModel": "torch",
         "ConvEncoder": "torch",
         "NetHeads": "torch",
         "qlib": "qlib",
