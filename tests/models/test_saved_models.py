@@ -27,6 +27,7 @@ from quantlab.core.state import _KNOWN, StateError, load_state, save_state
 from quantlab.deep.cascade import Cascade, ConvEncoder, KernelEncoder, NetHeads, TreeHeads
 from quantlab.deep.sequences import SequenceModel, panel_windows
 from quantlab.deep.tft import TFT
+from quantlab.deep.mlp import MLPModel
 from quantlab.models.base import as_scores, check_model, walk_forward
 from quantlab.models.ensemble import Ensemble, SeedAverage
 from quantlab.models.gbm import GBMModel
@@ -115,6 +116,7 @@ PANELS = {  # label -> unfitted, asked by predict on a panel
     "quantlab.deep.sequences:SequenceModel": lambda: SequenceModel("tcn", 3, 4, epochs=2, purge=2),
     "torch, windows held once": lambda: SequenceModel("gru", 3, 4, panel_windows(X, 3), epochs=2, purge=2),
     "quantlab.deep.tft:TFT": lambda: TFT(2, 4, 3, 1, 1),
+    "quantlab.deep.mlp:MLPModel": lambda: MLPModel((4,), steps=20, batch=32, purge=2),
     "quantlab.models.qlib:QlibModel": lambda: qlib_model("gbdt.LGBModel", **QLIB_TREES),
     "qlib.contrib.model.linear:LinearModel": lambda: qlib_model("linear.LinearModel",
     [("RobustZScoreNorm", FEATURES), ("CSRankNorm", FEATURES), ("Fillna", FEATURES)]),
@@ -254,6 +256,7 @@ def lacking(label: str) -> str:
     words = {
         "xgboost": "xgboost",
         "torch": "torch",
+        "MLPModel": "torch",
         "ConvEncoder": "torch",
         "NetHeads": "torch",
         "SequenceModel": "torch",

@@ -1,0 +1,121 @@
+"""Deep models on the CSI 300 beside ridge and LightGBM: the same rows, the same days that stop, several seeds.
+
+Recipe `csi300_published` gives bars, Alpha158, outcomes and account: learned from 2008-2014, stopped on 2015-2016,
+judged from 2017 to 2020-08, both borders purged. Each model is an estimator that is walked forward over this one fold
+by `deep.seeds`; what stops early holds out the dates of 2015-2016 itself, ridge learns from them too. LightGBM has the
+published parameters; the MLP draws half of the published rows in a step and waits for half of the published looks,
+because two cores have to do. Fits are kept in the cache, so a run that was cut short goes on. Written are figures by
+seed, the daily means that pages draw, and processor time as a ratio to that of ridge.
+
+    python bench/deep.py [models, separated by commas] [seeds]
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+from sklearn.base import clone  # noqa: E402
+
+import quantlab  # noqa: E402
+from quantlab.core.errors import ConfigError  # noqa: E402
+from quantlab.deep.mlp import MLPModel  # noqa: E402
+from quantlab.deep.seeds import compute_table, mean_ranks, run_seeds, seed_evidence, seed_ics, seed_table  # noqa: E402
+from quantlab.models.linear import RidgeModel  # noqa: E402
+from quantlab.models.processors import RobustZ, chain  # noqa: E402
+from quantlab.recipe.parts import model_of  # noqa: E402
+from quantlab.recipe.spec import load  # noqa: E402
+from quantlab.recipe.stages import Stages, as_made_elsewhere, dated_rows  # noqa: E402
+from quantlab.validation.scores import ic  # noqa: E402
+
+RESULTS = HERE / "results" / "deep.json"
+YEAR = 238.0  # sessions, as Qlib counts
+
+
+def estimators(spec, share: float) -> dict:
+    "Return the models that can be fitted here; `share` of the training dates, the last ones, stops what stops."
+    trees = clone(model_of(spec)).set_params(validation=share, purge=0, num_threads=1)
+    return {
+        "ridge": chain(RobustZ(), RidgeModel()),
+        "lightgbm": trees,
+        "mlp": MLPModel(validation=share, purge=0, batch=4096, patience=25),
+    }
+
+
+def excess(chain_: Stages, scores: pd.Series) -> pd.Series:
+    "Trade scores by the recipe's rule after costs, and return the account's return less the index's, by date."
+    recipe = as_made_elsewhere(chain_.recipe.replace("split.valid_end", ""))  # nothing stops where nothing learns
+    made = Stages(recipe, market=chain_.market, scores=scores.to_frame("score"))
+    equity = made.account.equity
+    own = equity / equity.shift(1).fillna(chain_.recipe.capital) - 1
+    return (own - chain_.market.index.pct_change().reindex(own.index)).rename("excess")
+
+
+def main(names: tuple[str, ...] = ("ridge", "lightgbm", "mlp"), seeds: int = 3) -> dict:
+    "Run the models, write the results and return the table."
+    spec = load("csi300_published")
+    data = Stages(spec)
+    X, known = data.features, data.outcomes
+    learn, watch, test = dated_rows(spec, X, known["t1"])
+    date = X.index.get_level_values("date")
+    rows = np.concatenate([learn, watch])
+    share = date[watch].nunique() / date[rows].nunique()
+    models = estimators(spec, share)
+    if unknown := set(names) - set(models):
+        raise ConfigError(f"no model is called {sorted(unknown)}; use {', '.join(models)}")
+    chosen = {name: models[name] for name in names}
+    say = lambda done, of, name: print(f"{done}/{of} {name}", flush=True)  # noqa: E731
+    runs = run_seeds(chosen, X, known["target"], [(rows, test)], range(seeds), say, resume=True)
+    y = known["y"].iloc[test]
+    table, daily = seed_table(runs, y, horizon=1, baseline="ridge"), seed_ics(runs, y)
+    ranked = seed_ics(runs, y, ranked=True)
+    accounts = pd.DataFrame({name: excess(data, runs.scores[name]) for name in runs.scores})
+    print("accounts done", flush=True)
+    mean = pd.DataFrame({name: mean_ranks(runs.scores[name]) for name in names})
+    together = {name: mean[name] for name in names}
+    if {"lightgbm", "mlp"} <= set(names):
+        together["hybrid"] = mean_ranks(mean[["lightgbm", "mlp"]])
+    averaged = pd.DataFrame({name: excess(data, score) for name, score in together.items()})
+    costs = compute_table(table, runs.costs, "ridge")
+    scored = {name: float(ic(score, y).mean()) for name, score in together.items()}
+    return write(names, seeds, table, daily, ranked, accounts, averaged, costs, scored)
+
+
+def write(names, seeds, table, daily, ranked, accounts, averaged, costs, averaged_ic) -> dict:
+    "Write what was found, rounded so that a file holds no noise of the last digits."
+    places = lambda frame, n=6: json.loads(frame.astype("float64").round(n).to_json(orient="index"))  # noqa: E731
+    accounts = accounts.rename_axis(columns=["model", "seed"])
+    found = {
+        "span": [str(daily.index[0].date()), str(daily.index[-1].date())],
+        "dates": len(daily),
+        "seeds": seeds,
+        "version": quantlab.__version__,
+        "table": {name: places(table.drop(columns="verdict"))[name] | {"verdict": table.at[name, "verdict"]}
+                  for name in names},
+        "by_seed": {
+            name: {
+                str(seed): {"ic": round(float(daily[name][seed].mean()), 6),
+                            "rank_ic": round(float(ranked[name][seed].mean()), 6)}
+                for seed in daily[name]
+            }
+            for name in names
+        },
+        "evidence": places(seed_evidence(accounts, YEAR)),
+        "compute": places(costs[["cost", "fits_for_one"]], 2),
+        "averaged_ic": {name: round(value, 6) for name, value in averaged_ic.items()},
+        "averaged_excess": {name: [round(float(v), 6) for v in averaged[name]] for name in averaged},
+        "sessions": [str(day.date()) for day in averaged.index],
+    }
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    return found["table"]
+
+
+if __name__ == "__main__":
+    asked = tuple(sys.argv[1].split(",")) if len(sys.argv) > 1 else ("ridge", "lightgbm", "mlp")
+    print(json.dumps(main(asked, int(sys.argv[2]) if len(sys.argv) > 2 else 3), indent=1))

@@ -1,0 +1,78 @@
+"The page about deep models: refusals before a kernel starts, the whole page with torch, and what it says without."
+
+import json
+
+import pytest
+
+from quantlab.core.config import root
+from quantlab.core.errors import ConfigError
+from quantlab.core.ledger import Ledger
+from quantlab.recipe.spec import load
+from quantlab.report.run import run_report
+
+SMALL = {
+    "universe": "AAPL,BAC,CVX,GE,IBM,JNJ,JPM,KO,MSFT,PFE,WMT,XOM", "start": "2012-06-01", "end": "2016-06-30",
+    "feature_set": "price", "train_sessions": 300, "test_sessions": 250, "top_k": 4, "buffer": 2, "models": ["mlp"],
+    "seeds": 2, "folds": 1, "steps": 60, "batch": 128,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"models": ["mlp", "mlp"]}, "none twice"),
+        ({"models": ["transformer"]}, "each is one of mlp, tcn, lstm, gru, tft"),
+        ({"models": ["ridge"]}, "beside ridge and lightgbm"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"folds": -1}, "folds is -1"),
+        ({"lookback": 1}, "lookback is 1"),
+        ({"steps": 0}, "steps is 0"),
+        ({"batch": 1}, "batch"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"top_k": 12}, "every score would hold the same"),
+        ({"recipe": "momentum"}, "learns nothing"),
+        ({"train_sessions": 3000}, "sessions"),
+        ({"ledger_head": "abc"}, "hash"),
+        ({"seds": 3}, "did you mean 'seeds'"),
+    ],
+)
+def test_bad_parameters_are_refused_before_a_kernel_starts(workspace, wrong, says):
+    with pytest.raises(ConfigError, match=says):
+        run_report("deep", SMALL | wrong, track=False)
+    assert not (workspace / "runs").exists()
+
+
+def test_the_page_is_an_entry_of_mlflow():
+    assert "quantlab report deep\n" in (root() / "MLproject").read_text()
+
+
+@pytest.mark.slow
+def test_the_page_with_torch(workspace):
+    pytest.importorskip("torch", reason="make deep")
+    run = run_report("deep", SMALL, track=False)
+    page, m = run.html.read_text(), run.metrics
+    assert "Traceback" not in page and "the best seed is shown nowhere" in page
+    assert {"ic.ridge", "ic.lightgbm", "ic.mlp", "dsr.hybrid", "sharpe_se.mlp", "profit_factor.ridge"} <= set(m)
+    assert m["networks"] == 1 and m["missing"] == 0 and m["seed_sd.ridge"] == 0 < m["seed_sd.mlp"]
+    assert ("No: " in page) == (m["better"] == 0)
+    trials = Ledger(workspace / "ledger.sqlite").trials("deep/committed sample")
+    assert m["trials"] == len(trials) == 4  # ridge, lightgbm, mlp, hybrid: seeds are no trials
+    assert load(run.folder / "recipe.yaml").policy.top_k == 4
+    stored = json.loads((root() / "bench" / "results" / "deep.json").read_text())
+    assert all(f"stored: {name}" in page for name in stored["table"]) and "published: TFT" in page
+    again = run_report("deep", SMALL | {"seeds": 1}, track=False)
+    assert "One seed says nothing about its spread" in again.html.read_text()
+    assert again.metrics["ic.ridge"] == m["ic.ridge"] and again.metrics["seed_sd.mlp"] is None
+
+
+@pytest.mark.slow
+def test_without_torch_the_page_says_so_and_shows_the_rest(workspace, tmp_path, monkeypatch):
+    (tmp_path / "lame").mkdir()
+    (tmp_path / "lame" / "torch.py").write_text("raise ImportError('no torch here')\n")
+    monkeypatch.syspath_prepend(tmp_path / "lame")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lame"), prepend=":")
+    run = run_report("deep", SMALL, track=False)
+    page = run.html.read_text()
+    assert "Not answered: no network could run" in page and "make deep" in page and "Traceback" not in page
+    assert run.metrics["networks"] == 0 and run.metrics["missing"] == 1
+    assert "ic.lightgbm" in run.metrics and "ic.mlp" not in run.metrics and "dsr.hybrid" not in run.metrics
