@@ -25,9 +25,9 @@ import quantlab
 from quantlab.core.config import root
 from quantlab.core.state import _KNOWN, StateError, load_state, save_state
 from quantlab.deep.cascade import Cascade, ConvEncoder, KernelEncoder, NetHeads, TreeHeads
+from quantlab.deep.mlp import MLPModel
 from quantlab.deep.sequences import SequenceModel, panel_windows
 from quantlab.deep.tft import TFT
-from quantlab.deep.mlp import MLPModel
 from quantlab.models.base import as_scores, check_model, walk_forward
 from quantlab.models.ensemble import Ensemble, SeedAverage
 from quantlab.models.gbm import GBMModel
