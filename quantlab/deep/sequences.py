@@ -604,7 +604,7 @@ def window_moments(
 
 
 def scale_windows(
-    window: np.ndarray,  # float32[n, steps, channels], NaN = missing
+    paths: np.ndarray,  # float32[n, steps, channels], NaN = missing
     more: np.ndarray,  # float32[n, columns beside]
     mean: np.ndarray,  # as window_moments returns them
     scale: np.ndarray,  # as window_moments returns them
@@ -613,7 +613,7 @@ def scale_windows(
 
     Parameters
     ----------
-    window : np.ndarray
+    paths : np.ndarray
         float32[n, steps, channels], NaN = missing.
     more : np.ndarray
         float32[n, columns beside].
@@ -667,10 +667,10 @@ def scale_windows(
     move  0.0  0.0  0.0  0.0  0.0  0.13
     seen  0.0  0.0  0.0  0.0  0.0  1.00
     """
-    cut, seen = window.shape[2], np.isfinite(window).mean(axis=2, keepdims=True)
-    parts = [(window - mean[:cut]) / scale[:cut], (more - mean[cut:]) / scale[cut:]]
-    window, more = (np.nan_to_num(part.clip(-_FAR, _FAR)).astype("float32") for part in parts)
-    return np.concatenate([window, seen.astype("float32")], axis=2), more
+    cut, seen = paths.shape[2], np.isfinite(paths).mean(axis=2, keepdims=True)
+    parts = [(paths - mean[:cut]) / scale[:cut], (more - mean[cut:]) / scale[cut:]]
+    paths, more = (np.nan_to_num(part.clip(-_FAR, _FAR)).astype("float32") for part in parts)
+    return np.concatenate([paths, seen.astype("float32")], axis=2), more
 
 # %% ../../nbs/deep/482_sequences.ipynb #0b57f589
 _KERNEL = 3  # steps that a convolution of the TCN reads
