@@ -72,7 +72,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(stop):
 
 
 def test_random_numbers_and_threads_of_the_caller_are_as_before():
-    np.random.seed(5)  # noqa: NPY002
+    np.random.set_state(np.random.RandomState(5).get_state())  # noqa: NPY002
     torch.manual_seed(5)
     numpy_before, torch_before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     threads = torch.get_num_threads()
