@@ -47,7 +47,7 @@ TRAINING = {
                   "steps": 40 * 2560},
     "signal": {"discount": 0.95, "copies": 128, "stretch": 50, "rate": 1e-2, "spread": 0.1, "steps": 120 * 6400},
     "leak": {"discount": 0.5, "copies": 16, "stretch": 30, "rate": 1e-2, "spread": 0.5, "steps": 120 * 480},
-    "noise": {"discount": 0.5, "copies": 16, "stretch": 60, "rate": 1e-3, "steps": 100 * 960},
+    "noise": {"discount": 0.5, "copies": 16, "stretch": 60, "rate": 1e-2, "steps": 100 * 960},
 }  # fmt: skip
 COSTS = Costs(1, 5)
 

@@ -166,7 +166,7 @@ def _drawing(seed: int, number: int, torch: Any) -> Iterator[np.random.Generator
     "Give a pass its own random numbers, numpy's global ones (stable-baselines3 draws from them) for its time alone."
     mix = np.random.SeedSequence([seed, number])
     before = np.random.get_state()  # noqa: NPY002
-    np.random.seed(mix.generate_state(1))  # noqa: NPY002
+    np.random.set_state(np.random.RandomState(mix.generate_state(1)).get_state())  # noqa: NPY002
     torch.manual_seed(int(mix.generate_state(2)[1]))
     try:
         yield np.random.default_rng(mix)
