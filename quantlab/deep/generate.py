@@ -160,9 +160,9 @@ def made_by(
 def stationary_rows(
     n: int,  # days to draw from
     n_days: int,  # of a path
-    n_paths: int,
+    n_paths: int,  # independent ones
     block: float,  # mean length of a stretch, days
-    rng: np.random.Generator,
+    rng: np.random.Generator,  # of the draws
 ) -> np.ndarray:  # int64[path, day], rows of the history
     """Draw rows by the stationary bootstrap, round the end of the history.
 
@@ -173,9 +173,11 @@ def stationary_rows(
     n_days : int
         Of a path.
     n_paths : int
+        Independent ones.
     block : float
         Mean length of a stretch, days.
     rng : np.random.Generator
+        Of the draws.
 
     Returns
     -------

@@ -215,7 +215,7 @@ def classifier_test(
     made: pd.DataFrame,  # (path, date) x symbol, decimal, from a generator
     days: int = 20,  # of a window
     size: int = 12,  # windows of a block
-    folds: int = 5,
+    folds: int = 5,  # each of whole blocks of both sides
     draws: int = 199,  # permutations of blocks
     seed: int = 7,  # of folds and permutations
 ) -> ClassifierTest:
@@ -232,6 +232,7 @@ def classifier_test(
     size : int, default 12
         Windows of a block.
     folds : int, default 5
+        Each of whole blocks of both sides.
     draws : int, default 199
         Permutations of blocks.
     seed : int, default 7

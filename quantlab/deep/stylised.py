@@ -207,6 +207,17 @@ def leverage_effect(
     -------
     np.ndarray
         float64[symbol].
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.stylised import check_history, leverage_effect
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> x = check_history(returns)
+    >>> assert leverage_effect(x).mean() < 0
     """
     return np.mean([lagged_correlation(x, np.abs(x), lag) for lag in range(1, lags + 1)], axis=0)
 
@@ -225,6 +236,17 @@ def pair_correlations(
     -------
     np.ndarray
         float64[pairs]; empty for one symbol.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.stylised import check_history, pair_correlations
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> x = check_history(returns)
+    >>> assert len(pair_correlations(x)) == 6 and (pair_correlations(x) > 0).all()
     """
     return np.corrcoef(x, rowvar=False)[np.triu_indices(x.shape[1], 1)] if x.shape[1] > 1 else np.zeros(0)
 

@@ -108,7 +108,7 @@ def day_shapes(
 def borrowed_rows(
     moves: np.ndarray,  # float64[day], made returns
     real: np.ndarray,  # float64[n], returns of real days
-    rng: np.random.Generator,
+    rng: np.random.Generator,  # of the draws
     near: int = 10,  # ranks on each side that may be taken
 ) -> np.ndarray:  # int64[day], rows of real days
     """Choose for each made day a real one whose return has nearly the same rank.
@@ -120,6 +120,7 @@ def borrowed_rows(
     real : np.ndarray
         float64[n], returns of real days.
     rng : np.random.Generator
+        Of the draws.
     near : int, default 10
         Ranks on each side that may be taken.
 
