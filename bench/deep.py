@@ -13,6 +13,7 @@ seed, the daily means that pages draw, and processor time as a ratio to that of 
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -71,7 +72,8 @@ def main(names: tuple[str, ...] = ("ridge", "lightgbm", "mlp"), seeds: int = 3) 
         raise ConfigError(f"no model is called {sorted(unknown)}; use {', '.join(models)}")
     chosen = {name: models[name] for name in names}
     say = lambda done, of, name: print(f"{done}/{of} {name}", flush=True)  # noqa: E731
-    runs = run_seeds(chosen, X, known["target"], [(rows, test)], range(seeds), say, resume=True)
+    told = {"progress": say, "resume": True, "clock": time.process_time}
+    runs = run_seeds(chosen, X, known["target"], [(rows, test)], range(seeds), **told)
     y = known["y"].iloc[test]
     table, daily = seed_table(runs, y, horizon=1, baseline="ridge"), seed_ics(runs, y)
     ranked = seed_ics(runs, y, ranked=True)

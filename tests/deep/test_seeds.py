@@ -1,5 +1,7 @@
 "Seeds as the error bar: planted spreads come back, nothing is taken from the best seed, and degenerate input says so."
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -141,7 +143,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not():
     y = pd.Series(rng.normal(size=len(INDEX)), INDEX)
     trees = GBMModel(n_estimators=5, min_child_samples=5, num_threads=1)
     models = {"trees": trees, "ridge": chain(RobustZ(), RidgeModel())}
-    one, two = (run_seeds(models, wide, y, SPLITS, seeds=(1, 2)) for _ in range(2))
+    one, two = (run_seeds(models, wide, y, SPLITS, (1, 2), clock=time.process_time) for _ in range(2))
     assert one.scores.equals(two.scores) and list(one.scores) == [("trees", 1), ("trees", 2), ("ridge", 1)]
     assert not one.scores["trees", 1].equals(one.scores["trees", 2])
     assert one.costs["draws"].tolist() == [True, True, False] and (one.costs["seconds"] > 0).all()
@@ -173,7 +175,7 @@ def test_a_run_that_was_cut_short_goes_on(monkeypatch, tmp_path):
     assert next(ticks) - used - 1 == 2 * 2  # only the third seed and the plain model were fitted
     assert again.scores.equals(run_seeds(given_models, X, CAME, SPLITS, seeds=(0, 1, 2)).scores)
     other = run_seeds(given_models, X, -CAME, SPLITS, **told)  # other outcomes are another question
-    assert (other.costs["seconds"] != 1.0).all()
+    assert other.costs["seconds"].isna().all()  # and without a clock nobody knows what it took
     assert done == ["planted, seed 0", "planted, seed 1"]
 
 
