@@ -6828,6 +6828,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'quantlab/strategy/environment.py'),
                                                'quantlab.strategy.environment._held_weights': ( 'strategy/environment.html#_held_weights',
                                                                                                 'quantlab/strategy/environment.py'),
+                                               'quantlab.strategy.environment._opened': ( 'strategy/environment.html#_opened',
+                                                                                          'quantlab/strategy/environment.py'),
                                                'quantlab.strategy.environment._seen_by': ( 'strategy/environment.html#_seen_by',
                                                                                            'quantlab/strategy/environment.py'),
                                                'quantlab.strategy.environment._spread_features': ( 'strategy/environment.html#_spread_features',

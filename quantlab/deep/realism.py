@@ -199,7 +199,8 @@ class ClassifierTest:
 def _labelled(returns: pd.DataFrame, made: pd.DataFrame, days: int, size: int) -> tuple:
     "Cut both sides into windows; return features, label (1 = made) and block of each window."
     parts = [(check_history(returns), 0)] + [(check_history(path.droplevel(0)), 1) for _, path in made.groupby(level=0)]
-    features, label, block = [], [], []
+    features, label = [], []
+    block: list[np.ndarray] = []
     for x, made_up in parts:
         seen = window_features(return_windows(x, days))
         number = _block_of(len(seen), size)

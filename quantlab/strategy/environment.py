@@ -1063,6 +1063,14 @@ def _carried_weights(
     return target_weights(np.where(there, action, 0.0), world.low, world.high, world.rules.max_gross)
 
 
+def _opened(world: "PortfolioWorld", market: Market, first: int) -> Simulator:
+    "Open an account that holds cash, at the close of its first session; the weights sent are bounded already."
+    part = Market(*(a[first : first + world.episode + 1] if len(a) else a for a in market))
+    account = Simulator(part, world.costs, replace(world.rules, max_gross=np.inf), world.fill, world.cash, 0)
+    account.step()
+    return account
+
+
 def _seen_by(world: "PortfolioWorld", state: list[tuple[int, Simulator]]) -> np.ndarray:  # float64[copies, names]
     "Return the features of the session just played and the weights at its close."
     rows = [(world._tables[2][first + account.t], _held_weights(account)) for first, account in state]
@@ -1267,11 +1275,7 @@ class PortfolioWorld:
         """
         market, last = self._tables[1], len(self.dates) - self.episode
         first = rng.integers(0, last, copies) if self.length else np.zeros(copies, dtype=int)
-        state, rules = [], replace(self.rules, max_gross=np.inf)  # the weights are bounded already
-        for f in first.tolist():
-            part = Market(*(a[f : f + self.episode + 1] if len(a) else a for a in market))
-            state.append((f, Simulator(part, self.costs, rules, self.fill, self.cash, 0)))
-            state[-1][1].step()
+        state = [(f, _opened(self, market, f)) for f in first.tolist()]
         return state, _seen_by(self, state)
 
     def step(
