@@ -102,9 +102,8 @@ class Agent:
     >>> from quantlab.strategy.environment import CoinWorld
     >>> from unittest.mock import patch
     >>> coin = CoinWorld(tosses=256)
-    >>> with patch.dict("sys.modules", {"stable_baselines3": None}), patch("quantlab.deep.networks.load_torch"):
-    ...     with patch.dict("sys.modules", {"gymnasium": None}):
-    ...         refused = show_error(lambda: _copies(coin, 2))
+    >>> with patch.dict("sys.modules", {"gymnasium": None, "stable_baselines3": None}):
+    ...     refused = show_error(lambda: _copies(coin, 2))
     >>> half = Agent([np.zeros((1, 1)), np.array([-0.5])], coin.bounds, coin.names, pd.DataFrame(), 0)
     >>> show_error(lambda: half.act(np.ones((2, 3))))
     "DataError: the agent sees 1 columns, ('constant',) ...; got (2, 3)"
@@ -146,9 +145,8 @@ class Agent:
         >>> from quantlab.strategy.environment import CoinWorld
         >>> from unittest.mock import patch
         >>> coin = CoinWorld(tosses=256)
-        >>> with patch.dict("sys.modules", {"stable_baselines3": None}), patch("quantlab.deep.networks.load_torch"):
-        ...     with patch.dict("sys.modules", {"gymnasium": None}):
-        ...         refused = show_error(lambda: _copies(coin, 2))
+        >>> with patch.dict("sys.modules", {"gymnasium": None, "stable_baselines3": None}):
+        ...     refused = show_error(lambda: _copies(coin, 2))
         >>> half = Agent([np.zeros((1, 1)), np.array([-0.5])], coin.bounds, coin.names, pd.DataFrame(), 0)
         >>> assert np.allclose(half.act(np.ones((2, 1))), 0.2475)  # a quarter of the way from 0 to 0.99
         """
@@ -284,9 +282,8 @@ def train_agent(
     >>> from quantlab.strategy.environment import CoinWorld
     >>> from unittest.mock import patch
     >>> coin = CoinWorld(tosses=256)
-    >>> with patch.dict("sys.modules", {"stable_baselines3": None}), patch("quantlab.deep.networks.load_torch"):
-    ...     with patch.dict("sys.modules", {"gymnasium": None}):
-    ...         refused = show_error(lambda: _copies(coin, 2))
+    >>> with patch.dict("sys.modules", {"gymnasium": None, "stable_baselines3": None}):
+    ...     refused = show_error(lambda: _copies(coin, 2))
     >>> with deterministic_torch(1) as torch:
     ...     one, other = (_new_learner(coin, 2, 4, 0.0, (), 0.3) for _ in range(2))
     ...     one.learn(8)
@@ -359,6 +356,27 @@ def train_seeds(
         As train_agent does.
     DataError
         "the policy's weights are no numbers; scale what is seen and paid to order 1, or lower rate"
+
+    Examples
+    --------
+    >>> from quantlab.core.cache import off
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.deep.networks import deterministic_torch
+    >>> from quantlab.strategy.agent import _copies, _new_learner, _restore, _saved, train_agent, train_seeds
+    >>> from quantlab.strategy.environment import CoinWorld
+    >>> from unittest.mock import patch
+    >>> coin = CoinWorld(tosses=256)
+    >>> with patch.dict("sys.modules", {"gymnasium": None, "stable_baselines3": None}):
+    ...     refused = show_error(lambda: _copies(coin, 2))
+    >>> with deterministic_torch(1) as torch:
+    ...     one, other = (_new_learner(coin, 2, 4, 0.0, (), 0.3) for _ in range(2))
+    ...     one.learn(8)
+    ...     _restore(other, _saved(one), torch)
+    >>> settings = dict(steps=10 * 1024, discount=0.0, stretch=16, rate=3e-2, spread=0.4)
+    >>> with off():  # learned here and now, not read from the cache
+    ...     agent, again, other = (train_agent(coin, seed=seed, **settings) for seed in (1, 1, 2))
+    >>> with off():
+    ...     pair = train_seeds(coin, (1, 2), **settings)
     """
     return [train_agent(world, seed=seed, **settings) for seed in seeds]
 
@@ -411,13 +429,14 @@ def beside_best(
     >>> from quantlab.core.cache import off
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.deep.networks import deterministic_torch
-    >>> from quantlab.strategy.agent import _copies, _new_learner, _restore, _saved, beside_best, train_agent
+    >>> from quantlab.strategy.agent import (
+    ...     _copies, _new_learner, _restore, _saved, beside_best, train_agent, train_seeds,
+    ... )
     >>> from quantlab.strategy.environment import CoinWorld
     >>> from unittest.mock import patch
     >>> coin = CoinWorld(tosses=256)
-    >>> with patch.dict("sys.modules", {"stable_baselines3": None}), patch("quantlab.deep.networks.load_torch"):
-    ...     with patch.dict("sys.modules", {"gymnasium": None}):
-    ...         refused = show_error(lambda: _copies(coin, 2))
+    >>> with patch.dict("sys.modules", {"gymnasium": None, "stable_baselines3": None}):
+    ...     refused = show_error(lambda: _copies(coin, 2))
     >>> with deterministic_torch(1) as torch:
     ...     one, other = (_new_learner(coin, 2, 4, 0.0, (), 0.3) for _ in range(2))
     ...     one.learn(8)
@@ -425,7 +444,9 @@ def beside_best(
     >>> settings = dict(steps=10 * 1024, discount=0.0, stretch=16, rate=3e-2, spread=0.4)
     >>> with off():  # learned here and now, not read from the cache
     ...     agent, again, other = (train_agent(coin, seed=seed, **settings) for seed in (1, 1, 2))
-    >>> table = beside_best(coin, [agent, other], coin.best)
+    >>> with off():
+    ...     pair = train_seeds(coin, (1, 2), **settings)
+    >>> table = beside_best(coin, pair, coin.best)
     >>> table.round(3)
           agent  best  ratio
     seed

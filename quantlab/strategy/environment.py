@@ -52,9 +52,8 @@ class World(Protocol):
     >>> from quantlab.strategy.environment import CoinWorld
     >>> from unittest.mock import patch
     >>> coin = CoinWorld(tosses=256)
-    >>> with patch.dict("sys.modules", {"stable_baselines3": None}), patch("quantlab.deep.networks.load_torch"):
-    ...     with patch.dict("sys.modules", {"gymnasium": None}):
-    ...         refused = show_error(lambda: _copies(coin, 2))
+    >>> with patch.dict("sys.modules", {"gymnasium": None, "stable_baselines3": None}):
+    ...     refused = show_error(lambda: _copies(coin, 2))
     >>> with deterministic_torch(1) as torch:
     ...     one, other = (_new_learner(coin, 2, 4, 0.0, (), 0.3) for _ in range(2))
     ...     one.learn(8)
