@@ -625,13 +625,20 @@ def _contents(
     return re.sub(r"<h([23])(?:\s[^>]*)?>(.*?)</h\1>", anchored, body, flags=re.S), found
 
 
+_H1 = re.compile(r"<h1[^>]*>(.*?)</h1>", re.S)
+
+
 def _outline(
     body: str,  # HTML of a notebook
 ) -> dict[str, object]:  # title (text), body (without its title, with anchors), contents
     "Take a page apart: what stands above it, what leads into it, and the rest."
-    named = re.findall(r"<h1[^>]*>(.*?)</h1>", body, re.S)  # the template's own, and after it what it says of its run
-    body, contents = _contents(re.sub(r"<h1[^>]*>.*?</h1>", "", body, flags=re.S))
-    title = html.unescape(re.sub(r"<[^>]+>", "", named[-1])).strip() if named else "Report"
+    named = [(h[0], html.unescape(re.sub(r"<[^>]+>", "", h[1])).strip()) for h in _H1.finditer(body)]
+    own = named[0][1].rstrip("\N{PILCROW SIGN}") if named else "Report"
+    longer = [h for h in named[1:2] if h[1].startswith(f"{own}:")]  # what the template says of this run
+    for heading, _ in named[:1] + longer:
+        body = body.replace(heading, "", 1)
+    title = (longer or named or [("", own)])[0][1]
+    body, contents = _contents(body)
     return {"title": title, "body": body, "contents": contents}
 
 # %% ../../nbs/report/820_run.ipynb #070dd0cb

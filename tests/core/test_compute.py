@@ -1,5 +1,6 @@
 "One call for work side by side: the same results here, in processes and on Dask, named errors, no process left behind."
 
+import importlib
 import os
 import signal
 import subprocess
@@ -166,6 +167,8 @@ def test_no_message_shows_a_password(monkeypatch):
 def test_the_setting_names_the_scheduler(monkeypatch):
     monkeypatch.setenv("QUANTLAB_RESEARCH_SCHEDULER", "tcp://127.0.0.1:1")
     pytest.importorskip("distributed")
+    distributed = importlib.import_module("distributed")
+    monkeypatch.setattr(distributed, "Client", lambda *_, **__: pytest.fail("nobody listens: Dask is not started"))
     with pytest.raises(ConfigError, match="no Dask scheduler answers at 'tcp://127.0.0.1:1'"):
         compute.map(len, ["a"])
     assert compute.map(len, ["a"], workers=1) == [1]
