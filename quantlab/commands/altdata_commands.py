@@ -29,28 +29,7 @@ def _altdata() -> None:
 def filing_line(
     record: dict[str, object],  # from watch_filings
 ) -> str:
-    """Write a filing in one line.
-
-    Parameters
-    ----------
-    record : dict[str, object]
-        From watch_filings.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> from quantlab.commands.altdata_commands import filing_line
-    >>> told = {
-    ...     "symbol": "FDX", "form": "8-K", "accession": "0001193125-24-000001", "period": "2024-02-07", "filed": "2024-02-15",
-    ...     "accepted": "2024-02-15T21:05:33+00:00", "items": "2.02,9.01",
-    ... }  # fmt: skip
-    >>> assert filing_line(told).endswith("late, 6 business days") and "late" not in filing_line(
-    ...     told | {"form": "8-K/A"}
-    ... )
-    """
+    "Write a filing in one line."
     import pandas as pd
 
     from quantlab.altdata.filings import filing_lag
@@ -87,8 +66,6 @@ def altdata_watch(
     pause: Annotated[float, typer.Option(min=1, help="Seconds between two passes of --follow.")] = 600.0,
 ) -> None:
     "Fetch and store the new 8-K filings of companies from the SEC; print a line for each."
-    if not tickers.replace(",", " ").strip():
-        raise ConfigError("no ticker is given; name one or more, or CIKs: --tickers DIS,FDX")
     if once == follow:
         raise ConfigError("say --once for one pass, or --follow to go on until interrupted")
     from quantlab.altdata.edgar import EdgarReader, watch_filings, watch_list
