@@ -29,7 +29,28 @@ def _altdata() -> None:
 def filing_line(
     record: dict[str, object],  # from watch_filings
 ) -> str:
-    "Write a filing in one line."
+    """Write a filing in one line.
+
+    Parameters
+    ----------
+    record : dict[str, object]
+        From watch_filings.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from quantlab.commands.altdata_commands import filing_line
+    >>> told = {
+    ...     "symbol": "FDX", "form": "8-K", "accession": "0001193125-24-000001", "period": "2024-02-07", "filed": "2024-02-15",
+    ...     "accepted": "2024-02-15T21:05:33+00:00", "items": "2.02,9.01",
+    ... }  # fmt: skip
+    >>> assert filing_line(told).endswith("late, 6 business days") and "late" not in filing_line(
+    ...     told | {"form": "8-K/A"}
+    ... )
+    """
     import pandas as pd
 
     from quantlab.altdata.filings import filing_lag

@@ -23,7 +23,34 @@ def check_range(
     high: float,  # largest value allowed
     **values: float,  # parameters by name
 ) -> None:
-    "Raise ConfigError naming the first parameter that lies outside a range."
+    """Raise ConfigError naming the first parameter that lies outside a range.
+
+    Parameters
+    ----------
+    low : float
+        Smallest value allowed.
+    high : float
+        Largest value allowed.
+    **values : float
+        Parameters by name.
+
+    Raises
+    ------
+    ConfigError
+        Its message names the first parameter that lies outside a range.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.report.checks import check_choice, check_file, check_range, check_text
+    >>> messages = [
+    ...     show_error(lambda: check_range(1, 5000, top_k=0)),
+    ...     show_error(lambda: check_choice(["equal", "rank"], weighting="equl")),
+    ...     show_error(lambda: check_text(r"\\S.*", "a name", study="")),
+    ...     show_error(lambda: check_file(predictions="no/such.parquet")),
+    ... ]
+    >>> messages
+    """
     for name, value in values.items():
         if not low <= value <= high:
             raise ConfigError(f"parameter {name} is {value}, expected between {low} and {high}")
@@ -33,7 +60,32 @@ def check_choice(
     options: Sequence[str],  # what may be chosen
     **values: str,  # parameters by name
 ) -> None:
-    "Raise ConfigError naming the first parameter that is none of the options."
+    """Raise ConfigError naming the first parameter that is none of the options.
+
+    Parameters
+    ----------
+    options : Sequence[str]
+        What may be chosen.
+    **values : str
+        Parameters by name.
+
+    Raises
+    ------
+    ConfigError
+        Its message names the first parameter that is none of the options.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.report.checks import check_choice, check_file, check_range, check_text
+    >>> messages = [
+    ...     show_error(lambda: check_range(1, 5000, top_k=0)),
+    ...     show_error(lambda: check_choice(["equal", "rank"], weighting="equl")),
+    ...     show_error(lambda: check_text(r"\\S.*", "a name", study="")),
+    ...     show_error(lambda: check_file(predictions="no/such.parquet")),
+    ... ]
+    >>> messages
+    """
     for name, value in values.items():
         if value not in options:
             known = {one.lower(): one for one in options}
@@ -50,7 +102,34 @@ def check_text(
     meaning: str,  # of the pattern, for the message
     **values: str,  # parameters by name
 ) -> None:
-    "Raise ConfigError naming the first parameter that does not read as it should."
+    """Raise ConfigError naming the first parameter that does not read as it should.
+
+    Parameters
+    ----------
+    pattern : str
+        Regular expression that the whole text must match.
+    meaning : str
+        Of the pattern, for the message.
+    **values : str
+        Parameters by name.
+
+    Raises
+    ------
+    ConfigError
+        Its message names the first parameter that does not read as it should.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.report.checks import check_choice, check_file, check_range, check_text
+    >>> messages = [
+    ...     show_error(lambda: check_range(1, 5000, top_k=0)),
+    ...     show_error(lambda: check_choice(["equal", "rank"], weighting="equl")),
+    ...     show_error(lambda: check_text(r"\\S.*", "a name", study="")),
+    ...     show_error(lambda: check_file(predictions="no/such.parquet")),
+    ... ]
+    >>> messages
+    """
     for name, value in values.items():
         if not re.fullmatch(pattern, value):
             raise ConfigError(f"parameter {name} is '{value}', expected {meaning}")
@@ -59,7 +138,30 @@ def check_text(
 def check_file(
     **values: str,  # parameters by name; a relative path counts from the workspace's root; empty: none was given
 ) -> None:
-    "Raise ConfigError naming the first parameter that is no file."
+    """Raise ConfigError naming the first parameter that is no file.
+
+    Parameters
+    ----------
+    **values : str
+        Parameters by name; a relative path counts from the workspace's root; empty: none was given.
+
+    Raises
+    ------
+    ConfigError
+        Its message names the first parameter that is no file.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.report.checks import check_choice, check_file, check_range, check_text
+    >>> messages = [
+    ...     show_error(lambda: check_range(1, 5000, top_k=0)),
+    ...     show_error(lambda: check_choice(["equal", "rank"], weighting="equl")),
+    ...     show_error(lambda: check_text(r"\\S.*", "a name", study="")),
+    ...     show_error(lambda: check_file(predictions="no/such.parquet")),
+    ... ]
+    >>> messages
+    """
     for name, value in values.items():
         if value and not (root() / value).is_file():
             raise ConfigError(
@@ -74,7 +176,26 @@ def check_named(
     options: Sequence[str],  # names that are known; what is not among them must be module:name
     **values: str,  # parameters by name
 ) -> None:
-    "Raise ConfigError naming the first parameter that is neither a known name nor a module that can be found."
+    """Raise ConfigError naming the first parameter that is neither a known name nor a module that can be found.
+
+    Parameters
+    ----------
+    options : Sequence[str]
+        Names that are known; what is not among them must be module:name.
+    **values : str
+        Parameters by name.
+
+    Raises
+    ------
+    ConfigError
+        Its message names the first parameter that is neither a known name nor a module that can be
+        found.
+
+    Examples
+    --------
+    >>> from quantlab.report.checks import MODELS, check_named
+    >>> check_named(MODELS, model="ridge")
+    """
     for name, value in values.items():
         module, colon, attribute = value.partition(":")
         if not colon:
@@ -103,7 +224,29 @@ def check_source(
     start: str = "",  # first session; empty: not asked
     end: str = "",  # last session
 ) -> None:
-    "Raise ConfigError for what can be told without reading the data."
+    """Raise ConfigError for what can be told without reading the data.
+
+    Parameters
+    ----------
+    data : str
+        "sample", lake:NAME, or a CSV or Parquet file; a relative path counts from the workspace's root.
+    universe : str, default "all"
+        "all", or symbols separated by commas.
+    start : str, default ""
+        First session; empty: not asked.
+    end : str, default ""
+        Last session.
+
+    Raises
+    ------
+    ConfigError
+        For what can be told without reading the data.
+
+    Examples
+    --------
+    >>> from quantlab.report.checks import check_source
+    >>> check_source("sample", "AAPL, MSFT", "2012", "2013-06-30")
+    """
     for name, text in (("start", start), ("end", end)):
         if text and not re.search(r"\d", text):
             raise ConfigError(f"parameter {name} is '{text}', expected a date like 2010-01-04")
@@ -137,7 +280,26 @@ def check_declared(
     names: dict[str, object],  # globals of a template's check cell
     own: Sequence[str],  # parameters that the template declares
 ) -> None:
-    "Raise ConfigError for a plain value under a name that no parameter has; in a running page only the first time."
+    """Raise ConfigError for a plain value under a name that no parameter has; in a running page only the first time.
+
+    Parameters
+    ----------
+    names : dict[str, object]
+        Globals of a template's check cell.
+    own : Sequence[str]
+        Parameters that the template declares.
+
+    Raises
+    ------
+    ConfigError
+        For a plain value under a name that no parameter has.
+
+    Examples
+    --------
+    >>> from quantlab.core.config import root
+    >>> from quantlab.report.checks import check_declared
+    >>> check_declared({"top_k": 20, "_": 1, "In": [], "root": root}, ["top_k"])
+    """
     given = [k for k, v in names.items() if type(v) in (int, float, str, bool, list, dict, type(None))]
     if "_declared" in names:
         return
@@ -155,7 +317,37 @@ def asked_recipe(
     names: dict[str, object],  # globals of a template's check cell
     *own: str,  # parameters that are the page's own, not the recipe's
 ) -> Recipe:
-    "Return the recipe that a page's parameters ask for; raise ConfigError for what cannot be, pandas not loaded."
+    """Return the recipe that a page's parameters ask for; raise ConfigError for what cannot be, pandas not loaded.
+
+    Parameters
+    ----------
+    names : dict[str, object]
+        Globals of a template's check cell.
+    *own : str
+        Parameters that are the page's own, not the recipe's.
+
+    Returns
+    -------
+    Recipe
+        The recipe that a page's parameters ask for.
+
+    Raises
+    ------
+    ConfigError
+        For what cannot be, pandas not loaded.
+
+    Examples
+    --------
+    >>> from quantlab.report.checks import asked_recipe
+    >>> page = dict(
+    ...     recipe="gated_trees",
+    ...     overrides="model.num_leaves=63",
+    ...     top_k=20,
+    ...     gate=None,
+    ...     feature_set="price, momentum(60, 5)",
+    ... )
+    >>> asked = asked_recipe(dict(page))
+    """
     fields = [name for name in PAGE_FIELDS if name in names]
     check_declared(names, ["recipe", "overrides", *fields, *own])
     recipe = load(names["recipe"])

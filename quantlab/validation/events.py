@@ -62,7 +62,46 @@ def _place(
 # %% ../../nbs/validation/369_events.ipynb #48f05d36
 @dataclass(frozen=True)
 class AbnormalReturns:
-    "Hold abnormal returns around events; knowable after the last session of the event span."
+    """Hold abnormal returns around events; knowable after the last session of the event span.
+
+    Parameters
+    ----------
+    used : pd.DataFrame
+        By event: date, symbol, row, col, alpha, beta, sd (residual), n_obs, market_mean, market_ss.
+    sessions : np.ndarray
+        int64[w]: of the event span, 0 = the event's.
+    abnormal : np.ndarray
+        float64[n, w]: decimal; NaN = no return.
+    market : np.ndarray
+        float64[n, w]: the market's return in the event span.
+    residuals : np.ndarray
+        float64[n, m]: of the estimation span, in order of sessions; NaN = no return.
+    dropped : pd.DataFrame
+        date, symbol, reason.
+    model : str
+        "market" or "adjusted".
+
+    References
+    ----------
+    .. [1] MacKinlay (1997).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.validation.events import abnormal_returns
+    >>> close = to_wide(adjust(sample_bars(start="2017-01-01", end="2019-12-31"), "total")["close"])
+    >>> returns = close.pct_change(fill_method=None).iloc[1:]
+    >>> market = sample_context("SPY")["close"].droplevel("symbol").pct_change().reindex(returns.index)
+    >>> late = pd.DataFrame({"date": pd.to_datetime(["2017-03-01", "2019-05-15", "2019-05-17"]), "symbol": "AAPL"})
+    >>> apart = abnormal_returns(returns, market, late)
+    >>> apart.dropped
+            date symbol                                           reason
+    0 2017-03-01   AAPL  short estimation span: 28 returns, it takes 100
+    1 2019-05-17   AAPL   overlaps an event of its own 2 sessions before
+    """
 
     used: pd.DataFrame  # by event: date, symbol, row, col, alpha, beta, sd (residual), n_obs, market_mean, market_ss
     sessions: np.ndarray  # int64[w]: of the event span, 0 = the event's
@@ -147,7 +186,60 @@ def abnormal_returns(
     model: str = "market",  # "market": alpha and beta by least squares; "adjusted": return less the market's
     least: int = 100,  # returns an estimation span has to hold, 10 or more
 ) -> AbnormalReturns:
-    "Measure abnormal returns around events; raise ConfigError for spans that meet, DataError for infinite returns."
+    """Measure abnormal returns around events; raise ConfigError for spans that meet, DataError for infinite returns.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame | pd.Series
+        Sessions x symbols, or (date, symbol); simple decimal returns, NaN = none.
+    market : pd.Series
+        By session, the market's simple decimal return.
+    events : pd.DataFrame
+        Columns date (the first session that could trade on it) and symbol.
+    event_span : tuple[int, int], default (-1, 5)
+        First and last session measured, from the event.
+    estimation : tuple[int, int], default (-250, -11)
+        First and last session the model is fitted on; before the event span.
+    model : str, default "market"
+        "market": alpha and beta by least squares; "adjusted": return less the market's.
+    least : int, default 100
+        Returns an estimation span has to hold, 10 or more.
+
+    Returns
+    -------
+    AbnormalReturns
+        Abnormal returns around events; knowable after the last session of the event span.
+
+    Raises
+    ------
+    ConfigError
+        For spans that meet, DataError for infinite returns.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+    DataError
+        "returns and the market need dates as their index; set it with pd.to_datetime"
+        "returns need one row per session in order and one column per symbol; sort them, drop doubles"
+        "the market has {...} sessions twice; drop the doubles"
+        "{name} are infinite in {...} places; mend the prices, or use NaN"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context
+    >>> from quantlab.validation.events import abnormal_returns
+    >>> close = to_wide(adjust(sample_bars(start="2017-01-01", end="2019-12-31"), "total")["close"])
+    >>> returns = close.pct_change(fill_method=None).iloc[1:]
+    >>> market = sample_context("SPY")["close"].droplevel("symbol").pct_change().reindex(returns.index)
+    >>> late = pd.DataFrame({"date": pd.to_datetime(["2017-03-01", "2019-05-15", "2019-05-17"]), "symbol": "AAPL"})
+    >>> apart = abnormal_returns(returns, market, late)
+    >>> apart.dropped
+            date symbol                                           reason
+    0 2017-03-01   AAPL  short estimation span: 28 returns, it takes 100
+    1 2019-05-17   AAPL   overlaps an event of its own 2 sessions before
+    """
     check_kind((pd.DataFrame, pd.Series), returns=returns)
     check_kind(pd.Series, market=market)
     check_kind(pd.DataFrame, events=events)
@@ -264,7 +356,46 @@ _COLUMNS = ["events", "car", "se", "correlation", "t", "p_t", "patell", "p_patel
 
 @dataclass(frozen=True)
 class EventTests:
-    "Hold what events did to prices, and the tests; knowable after the last session of the event span."
+    """Hold what events did to prices, and the tests; knowable after the last session of the event span.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        By span: events, car, se (KP's), correlation, four statistics and p, least (effect seen).
+    path : pd.DataFrame, default field(repr=False)
+        By session: mean CAR since the first, se, low, high (95 %), events.
+    used : pd.DataFrame, default field(repr=False)
+        By event: date, symbol, its model.
+    dropped : pd.DataFrame, default field(repr=False)
+        date, symbol, reason, span ("" = all of them).
+    model : str, default "market"
+        Or "adjusted".
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context, sample_sectors
+    >>> from quantlab.validation.events import abnormal_returns, event_tests
+    >>> close = to_wide(adjust(sample_bars(start="2017-01-01", end="2019-12-31"), "total")["close"])
+    >>> returns = close.pct_change(fill_method=None).iloc[1:]
+    >>> market = sample_context("SPY")["close"].droplevel("symbol").pct_change().reindex(returns.index)
+    >>> day, sectors = pd.Timestamp("2019-05-15"), sample_sectors()
+    >>> energy = sectors.loc[sectors["valid"] & (sectors["sector"] == "Energy"), "symbol"]
+    >>> names = returns.columns[returns.loc[day].notna() & returns.columns.isin(energy)]
+    >>> clustered = pd.DataFrame({"date": day, "symbol": names})
+    >>> planted = returns.copy()
+    >>> planted.loc[day, names] += 0.04
+    >>> found = event_tests(abnormal_returns(planted, market, clustered))
+    >>> found.table[["car", "se", "t", "bmp", "kp", "p_kp"]].round(4)
+                car      se        t      bmp      kp    p_kp
+    span
+    [0, 0]   0.0393  0.0072  19.6591  11.1810  3.1180  0.0076
+    [0, 1]   0.0369  0.0132  10.0092   9.0903  2.5350  0.0238
+    [-1, 1]  0.0493  0.0180   9.7992   9.8823  2.7559  0.0155
+    [0, 5]   0.0194  0.0306   2.2776   2.9061  0.8104  0.4313
+    """
 
     table: pd.DataFrame  # by span: events, car, se (KP's), correlation, four statistics and p, least (effect seen)
     path: pd.DataFrame = field(repr=False)  # by session: mean CAR since the first, se, low, high (95 %), events
@@ -277,7 +408,50 @@ def event_tests(
     measured: AbnormalReturns,  # from abnormal_returns
     spans: Sequence[tuple[int, int]] = ((0, 0), (0, 1), (-1, 1), (0, 5)),  # first and last session, in the event span
 ) -> EventTests:
-    "Test mean cumulated abnormal returns of spans; raise ConfigError for a span that was not measured."
+    """Test mean cumulated abnormal returns of spans; raise ConfigError for a span that was not measured.
+
+    Parameters
+    ----------
+    measured : AbnormalReturns
+        From abnormal_returns.
+    spans : Sequence[tuple[int, int]], default ((0, 0), (0, 1), (-1, 1), (0, 5))
+        First and last session, in the event span.
+
+    Returns
+    -------
+    EventTests
+        What events did to prices, and the tests; knowable after the last session of the event span.
+
+    Raises
+    ------
+    ConfigError
+        For a span that was not measured.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars, sample_context, sample_sectors
+    >>> from quantlab.validation.events import abnormal_returns, event_tests
+    >>> close = to_wide(adjust(sample_bars(start="2017-01-01", end="2019-12-31"), "total")["close"])
+    >>> returns = close.pct_change(fill_method=None).iloc[1:]
+    >>> market = sample_context("SPY")["close"].droplevel("symbol").pct_change().reindex(returns.index)
+    >>> day, sectors = pd.Timestamp("2019-05-15"), sample_sectors()
+    >>> energy = sectors.loc[sectors["valid"] & (sectors["sector"] == "Energy"), "symbol"]
+    >>> names = returns.columns[returns.loc[day].notna() & returns.columns.isin(energy)]
+    >>> clustered = pd.DataFrame({"date": day, "symbol": names})
+    >>> planted = returns.copy()
+    >>> planted.loc[day, names] += 0.04
+    >>> found = event_tests(abnormal_returns(planted, market, clustered))
+    >>> found.table[["car", "se", "t", "bmp", "kp", "p_kp"]].round(4)
+                car      se        t      bmp      kp    p_kp
+    span
+    [0, 0]   0.0393  0.0072  19.6591  11.1810  3.1180  0.0076
+    [0, 1]   0.0369  0.0132  10.0092   9.0903  2.5350  0.0238
+    [-1, 1]  0.0493  0.0180   9.7992   9.8823  2.7559  0.0155
+    [0, 5]   0.0194  0.0306   2.2776   2.9061  0.8104  0.4313
+    """
     check_kind(AbnormalReturns, measured=measured)
     check_kind((tuple, list), spans=spans)
     sessions, rows, kept = measured.sessions, measured.used["row"].to_numpy(), {}

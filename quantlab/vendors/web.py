@@ -71,8 +71,7 @@ def get_bytes(
     headers: dict[str, str] | None = None,  # such as a key or a contact; then no redirect is followed
     limit: int = 2**25,  # bytes of the answer, 1 or more
 ) -> bytes:  # the whole document
-    """Fetch a document; raise ConfigError for no address, DataError for too much; HTTPException and OSError as they
-    come.
+    """Fetch a document; raise ConfigError for no address, DataError for too much; HTTPException, OSError as they come.
 
     Parameters
     ----------
