@@ -200,7 +200,7 @@ FITS = {  # of calls that need a file, a store or a service
     "company_ciks": {"reader": lambda w: Shelf()}, "filing_list": {"reader": lambda w: Shelf(), "cik": lambda w: CIK},
     "parse_submission": {"body": lambda w: SUBMITTED, "symbol": lambda w: "FDX"},
     "watch_filings": {"tickers": lambda w: "FDX", "store": lambda w: "kept", "reader": lambda w: Shelf()},
-    "store_filing": {"record": lambda w: dict.fromkeys(filings.FILING_COLUMNS, "x") | {"cik": CIK}},
+    "store_filing": {"record": lambda w: dict.fromkeys(filings.FILING_COLUMNS, "x") | {"cik": CIK, "accession": FILED}},
     "read_lexicon": {"path": lambda w: "lexicon.csv"}, "read_transcript": {"file": lambda w: "calls/a.txt"},
     "read_transcripts": {"folder": lambda w: "calls"}, "read_posts": {"file": lambda w: "posts.csv"},
     "ask_json": {"url": lambda w: "https://news.example/posts"},

@@ -1,8 +1,8 @@
 "Event tests against loops, by hand, in worlds without an effect and with one, and on the shared 8-K filings."
 
-import re
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
