@@ -335,6 +335,7 @@ def filing_list(
     ------
     ConfigError
         Its message names the first argument that is of another kind (see check_kind).
+        "cik={...} is no CIK; write 1001039"
     DataError
         "/{path} lists no filings as EDGAR does; check QUANTLAB_EDGAR_URL, or run again later"
         "/{path}: {...} is no {name} of EDGAR's; run again later"
@@ -347,7 +348,9 @@ def filing_list(
     >>> listed.tail(3)
     """
     check_kind(EdgarReader, reader=reader)
-    check_kind(str, cik=cik)
+    check_kind(str, cik=cik, since=since)
+    if not re.fullmatch(r"[0-9]{1,10}", cik):
+        raise ConfigError(f"cik={cik[:20]!r} is no CIK; write 1001039")
     path = f"submissions/CIK{int(cik):010d}.json"
     first = reader.json(path)
     filings = first.get("filings") if isinstance(first, dict) else None
@@ -770,6 +773,7 @@ def watch_filings(
     ...         break  # as if killed between two filings
     """
     check_kind((str, Path), store=store)
+    check_kind((EdgarReader, type(None)), reader=reader)
     names, day, folder = watch_list(tickers), _day(since), Path(store)
     return _watched(names, folder, day, reader or EdgarReader(), progress)
 
