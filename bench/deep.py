@@ -28,9 +28,9 @@ from sklearn.base import clone  # noqa: E402
 import quantlab  # noqa: E402
 from quantlab.core.errors import ConfigError  # noqa: E402
 from quantlab.deep.mlp import MLPModel  # noqa: E402
+from quantlab.deep.seeds import compute_table, mean_ranks, run_seeds, seed_evidence, seed_ics, seed_table  # noqa: E402
 from quantlab.deep.sequences import SequenceModel, panel_windows  # noqa: E402
 from quantlab.deep.tft import TFT  # noqa: E402
-from quantlab.deep.seeds import compute_table, mean_ranks, run_seeds, seed_evidence, seed_ics, seed_table  # noqa: E402
 from quantlab.models.linear import RidgeModel  # noqa: E402
 from quantlab.models.processors import RobustZ, chain  # noqa: E402
 from quantlab.recipe.parts import model_of  # noqa: E402

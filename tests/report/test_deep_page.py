@@ -21,7 +21,7 @@ SMALL = {
     ("wrong", "says"),
     [
         ({"models": ["mlp", "mlp"]}, "none twice"),
-        ({"models": ["transformer"]}, "each is one of mlp, tcn, lstm, gru, tft"),
+        ({"models": ["transformer"]}, "each is one of mlp, tcn, lstm, gru, tft, agent"),
         ({"models": ["ridge"]}, "beside ridge and lightgbm"),
         ({"seeds": 0}, "seeds is 0"),
         ({"folds": -1}, "folds is -1"),
@@ -29,6 +29,7 @@ SMALL = {
         ({"steps": 0}, "steps is 0"),
         ({"batch": 1}, "batch"),
         ({"epochs": 0}, "epochs is 0"),
+        ({"agent_steps": 100}, "agent_steps is 100"),
         ({"top_k": 12}, "every score would hold the same"),
         ({"recipe": "momentum"}, "learns nothing"),
         ({"train_sessions": 3000}, "sessions"),
@@ -76,3 +77,20 @@ def test_without_torch_the_page_says_so_and_shows_the_rest(workspace, tmp_path, 
     assert "Not answered: no network could run" in page and "make deep" in page and "Traceback" not in page
     assert run.metrics["networks"] == 0 and run.metrics["missing"] == 1
     assert "ic.lightgbm" in run.metrics and "ic.mlp" not in run.metrics and "dsr.hybrid" not in run.metrics
+
+
+@pytest.mark.slow
+def test_an_agent_stands_in_the_table_of_accounts_and_has_no_score(workspace):
+    pytest.importorskip("stable_baselines3", reason="make deep")
+    run = run_report("deep", SMALL | {"models": ["agent"], "agent_steps": 3840}, track=False)
+    page, m = run.html.read_text(), run.metrics
+    assert "agent (PPO)" in page and "Traceback" not in page
+    assert {"dsr.agent", "sharpe_se.agent", "profit_factor.agent"} <= set(m) and "ic.agent" not in m
+    assert m["networks"] == 0 == m["missing"] and m["trials"] == 3  # ridge, lightgbm, agent
+
+
+@pytest.mark.slow
+def test_an_agent_of_too_many_names_is_left_out_with_the_reason(workspace):
+    pytest.importorskip("stable_baselines3", reason="make deep")
+    run = run_report("deep", SMALL | {"models": ["agent"], "universe": "all", "seeds": 1}, track=False)
+    assert run.metrics["missing"] == 1 and "more than 60" in run.html.read_text()
