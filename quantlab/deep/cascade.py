@@ -1030,7 +1030,8 @@ class _Stages:
         if not 0 < (y > 0).mean() < 1:
             raise DataError("outcomes are all of one sign; the first head needs both, take them relative to their date")
         series = [None if x is None else pd.Series(x, index=Z.index) for x in (y, w)]
-        return _choose("head", self.head, {"trees": TreeHeads, "net": NetHeads})(self.seed).fit(Z, *series)
+        kinds = {"trees": lambda: TreeHeads(self.seed), "net": lambda: NetHeads(self.seed, self.purge)}
+        return _choose("head", self.head, kinds)().fit(Z, *series)
 
 # %% ../../nbs/deep/490_cascade.ipynb #d8197bfb
 def check_stages(
