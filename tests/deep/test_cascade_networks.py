@@ -36,7 +36,7 @@ def planted(n_dates: int = 60, n_symbols: int = 20, seed: int = 0, signal: float
 
 
 def bits(net) -> list[bytes]:
-    return [value.tobytes() for value in cascade._weights(net)]
+    return [value.tobytes() for value in cascade.net_weights(net)]
 
 
 def test_the_network_finds_the_shape_and_leaves_torch_as_it_was():
