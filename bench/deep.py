@@ -5,8 +5,9 @@ judged from 2017 to 2020-08, both borders purged. Each model is an estimator tha
 by `deep.seeds`; what stops early holds out the dates of 2015-2016 itself, ridge learns from them too. LightGBM has the
 published parameters; the MLP draws half of the published rows in a step and waits for half of the published looks,
 because two cores have to do. TCN, GRU and TFT read 20 daily returns less their median, and the features beside them,
-in at most 6 passes (TFT: 3). Fits are kept in the cache, so a run that was cut short goes on. Written are figures by
-seed, the daily means that pages draw, and processor time as a ratio to that of ridge.
+in at most 6 passes (TFT: 3). Fits are kept in the cache, so a run that was cut short goes on. Written are the table,
+figures by seed, what was earned, and processor time as a ratio to that of ridge; what has no seeds has null as their
+spread.
 
     python bench/deep.py [models, separated by commas] [seeds]
 """
@@ -58,7 +59,7 @@ def estimators(spec, share: float, bars: pd.DataFrame) -> dict:
         "lightgbm": trees,
         "mlp": MLPModel(batch=4096, patience=25, **stop),
         **nets,
-        "tft": TFT(3, steps=LOOKBACK, horizon=1, ahead=1, **read),
+        "tft": TFT(3, steps=LOOKBACK, horizon=1, ahead=1, calendar="XSHG", **read),
     }
 
 
@@ -96,16 +97,15 @@ def main(names: tuple[str, ...] = MODELS, seeds: int = 3) -> dict:
     together = {name: mean[name] for name in names}
     if {"lightgbm", "mlp"} <= set(names):
         together["hybrid"] = mean_ranks(mean[["lightgbm", "mlp"]])
-    averaged = pd.DataFrame({name: excess(data, score) for name, score in together.items()})
     costs = compute_table(table, runs.costs, "ridge")
     scored = {name: float(ic(score, y).mean()) for name, score in together.items()}
-    return write(names, seeds, table, daily, ranked, accounts, averaged, costs, scored)
+    evidence = seed_evidence(accounts.rename_axis(columns=["model", "seed"]), YEAR, runs.costs["draws"])
+    return write(names, seeds, table, daily, ranked, evidence, costs, scored)
 
 
-def write(names, seeds, table, daily, ranked, accounts, averaged, costs, averaged_ic) -> dict:
+def write(names, seeds, table, daily, ranked, evidence, costs, averaged_ic) -> dict:
     "Write what was found, rounded so that a file holds no noise of the last digits."
     places = lambda frame, n=6: json.loads(frame.astype("float64").round(n).to_json(orient="index"))  # noqa: E731
-    accounts = accounts.rename_axis(columns=["model", "seed"])
     found = {
         "span": [str(daily.index[0].date()), str(daily.index[-1].date())],
         "dates": len(daily),
@@ -121,11 +121,9 @@ def write(names, seeds, table, daily, ranked, accounts, averaged, costs, average
             }
             for name in names
         },
-        "evidence": places(seed_evidence(accounts, YEAR)),
+        "evidence": places(evidence),
         "compute": places(costs[["cost", "fits_for_one"]], 2),
         "averaged_ic": {name: round(value, 6) for name, value in averaged_ic.items()},
-        "averaged_excess": {name: [round(float(v), 6) for v in averaged[name]] for name in averaged},
-        "sessions": [str(day.date()) for day in averaged.index],
     }
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     return found["table"]

@@ -70,8 +70,10 @@ def parts(index: pd.MultiIndex, first: int, purge: int = 1) -> tuple[np.ndarray,
 
 
 def model_of(kind: str, seed: int, **settings: object) -> SequenceModel | TFT:
-    "Return an unfitted model."
-    return TFT(seed=seed, **settings) if kind == "tft" else SequenceModel(kind, seed=seed, **settings)
+    "Return an unfitted model; the made-up panels trade on each day of the week from Monday to Friday."
+    if kind == "tft":
+        return TFT(seed=seed, calendar="1111100", **settings)
+    return SequenceModel(kind, seed=seed, **settings)
 
 
 def learned(kind: str, seed: int) -> dict:
