@@ -532,7 +532,7 @@ def seed_table(
     model          ridge                      lightgbm
     seeds              1                             3
     ic            0.0199                        0.0142
-    seed_sd          0.0                        0.0089
+    seed_sd          NaN                        0.0089
     date_se       0.0225                        0.0149
     se            0.0225                        0.0157
     rank_ic       0.0224                        0.0006
@@ -723,7 +723,7 @@ def seed_evidence(
     >>> evidence.round(3)
               seeds  sharpe  seed_sd     se  split  trials    psr    dsr
     model
-    ridge         1   0.733    0.000  0.657  0.733       2  0.850  0.695
+    ridge         1   0.733      NaN  0.657  0.733       2  0.850  0.695
     lightgbm      3   0.345    0.265  0.542  0.362       2  0.692  0.494
     """
     if accounts.columns.names != ["model", "seed"]:

@@ -152,7 +152,7 @@ def trading_week(
     >>> panel, y, middle = planted_world()
     >>> assert trading_week(panel.index.unique("date")) == "1111100"
     """
-    there = set(dates.dayofweek) or set(range(5))
+    there = set(dates.day_of_week) or set(range(5))
     return "".join("01"[day in there] for day in range(7))
 
 # %% ../../nbs/deep/486_tft.ipynb #4391643f
@@ -803,15 +803,15 @@ class TFT(_TFTSettings):
         >>> told.head(3).round(3)
                            score   prob  doubt  seen    q10    q25    q50    q75  \\
         date       symbol
-        2020-06-17 S00    -0.894  0.048  0.614   1.0 -1.696 -1.267 -0.894 -0.476
-                   S01     0.172  0.619  0.579   1.0 -0.580 -0.189  0.172  0.547
-                   S02    -0.794  0.090  0.610   1.0 -1.588 -1.169 -0.794 -0.382
+        2020-06-24 S00    -0.626  0.141  0.579   1.0 -1.390 -1.012 -0.626 -0.250
+                   S01     0.323  0.712  0.553   1.0 -0.431 -0.059  0.323  0.645
+                   S02    -0.685  0.116  0.586   1.0 -1.464 -1.082 -0.685 -0.311
 
                              q90
         date       symbol
-        2020-06-17 S00    -0.122
-                   S01     0.903
-                   S02    -0.025
+        2020-06-24 S00     0.094
+                   S01     0.987
+                   S02     0.037
         """
         said, seen = self._ask(X, len(self.levels))
         said = np.sort(said, axis=1)

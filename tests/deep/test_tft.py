@@ -242,7 +242,7 @@ def test_a_calendar_that_reads_the_sessions_to_come_from_the_rows_is_caught(monk
     def leaking(dates, offsets, horizon, calendar):  # counts on the dates of the rows it is asked about
         days = dates.unique().sort_values()
         at = days.get_indexer(dates)[:, None] + offsets
-        there = days.dayofweek.to_numpy()[at.clip(0, len(days) - 1)]
+        there = days.day_of_week.to_numpy()[at.clip(0, len(days) - 1)]
         return np.stack([at >= len(days), np.broadcast_to(offsets, at.shape), there], axis=2).astype("float32")
 
     monkeypatch.setattr(tft, "calendar_inputs", leaking)
