@@ -317,7 +317,7 @@ def filing_list(
     cik: str,  # of the company, with or without leading zeros
     since: str = "",  # day, as 2024-01-01; filings before it are left out
 ) -> tuple[str, pd.DataFrame]:  # ticker or ""; accession, form, filed of the 8-K filings, oldest first, each once
-    """List a company's 8-K filings; raise as EdgarReader.read does, ConfigError for no CIK, DataError for no list.
+    """List the 8-K filings of a company; raise as EdgarReader.read does, or DataError for an answer of another shape.
 
     Parameters
     ----------

@@ -230,7 +230,7 @@ def sample_filings() -> pd.DataFrame:  # FILING_COLUMNS; accepted NaT throughout
 def acceptance_time(
     text: str,  # 20240207160533 of a header, or 2024-02-07T21:05:33.000Z of a list
 ) -> pd.Timestamp:  # UTC; NaT for an empty text, and for a midnight, which tells the day alone
-    """Read New York's clock, never early for lists; NaT for a midnight, when EDGAR takes nothing; or raise DataError.
+    """Read an acceptance time as New York's clock, never early; a midnight is a day alone and gives NaT; or DataError.
 
     Parameters
     ----------

@@ -218,7 +218,7 @@ def posts_by_bar(
     index: pd.MultiIndex,  # (date, symbol) of the bars
     calendar: str = "",  # of the exchange of daily bars, such as XNYS; empty: [altdata] calendar
 ) -> pd.DataFrame:  # on index: tone, doubt, posts; known at the close of date; 0, 1 and 0 where nobody wrote
-    """Score posts at each bar; raise ConfigError for a source without posts on these names, PanelError for no panel.
+    """Score the posts of a source at each bar; raise ConfigError for a source without posts on these names.
 
     Parameters
     ----------
@@ -237,7 +237,7 @@ def posts_by_bar(
     Raises
     ------
     ConfigError
-        For a source without posts on these names, PanelError for no panel.
+        For a source without posts on these names.
     PanelError
         Its message says what is wrong and where (see check_panel).
         "the index has no bars; give bars to stand the posts beside"
