@@ -209,8 +209,9 @@ class EdgarReader:
         ------
         TemporaryError
             After the last attempt, DataError for what will not pass.
+        ConfigError
+            For no address, DataError for too much (see get_bytes).
         DataError
-            For more than the limit, and HTTPError, HTTPException or OSError as they come (see get_bytes).
         """
         retry = Retrying(
             retry=retry_if_exception_type(TemporaryError),
@@ -261,12 +262,13 @@ class EdgarReader:
         ------
         DataError
             "/{path} is nested too deep to be EDGAR's; check the address"
-            For more than the limit, and HTTPError, HTTPException or OSError as they come (see get_bytes).
         TemporaryError
             "/{path} is no UTF-8; run again later"
             "/{path} is no whole JSON; run again later"
             "/{path} broke off after {said}; run again later"
             "/{path} did not answer ({said}); check the network, then run again"
+        ConfigError
+            For no address, DataError for too much (see get_bytes).
 
         Examples
         --------
