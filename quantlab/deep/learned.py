@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['WINDOW_DAYS', 'STEPS', 'MAKERS', 'need_vine', 'fit_vine_market', 'to_normal', 'from_normal', 'noise_levels',
-           'before_window', 'fit_learned_market', 'beats_yardstick']
+           'before_window', 'fit_learned_market', 'area_lead', 'beats_yardstick']
 
 # %% ../../nbs/deep/496_learned.ipynb #9ecaace2
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib import metadata
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ..core.cache import content_hash
 from ..core.errors import ConfigError, DataError
 from quantlab.deep.generate import (
     _BURN,
@@ -24,36 +26,14 @@ from quantlab.deep.generate import (
     garch_returns,
     made_by,
 )
-from .networks import deterministic_torch
-from .realism import return_windows
+from .networks import need_torch
+from .passes import PassPlan, train_passes
+from .realism import ClassifierTest, return_windows
 from .stylised import check_history
 
 # %% ../../nbs/deep/496_learned.ipynb #6abcbd9c
 def need_vine() -> ModuleType:  # pyvinecopulib
-    """Import pyvinecopulib; raise ConfigError naming the extra where it is not installed.
-
-    Returns
-    -------
-    ModuleType
-        Pyvinecopulib.
-
-    Raises
-    ------
-    ConfigError
-        Its message names the extra where it is not installed.
-
-    References
-    ----------
-    .. [1] Aas, Czado, Frigessi and Bakken (2009), *Pair-copula constructions of multiple dependence*.
-
-    Examples
-    --------
-    >>> from quantlab.core.errors import show_error
-    >>> from quantlab.deep.learned import need_vine
-    >>> from unittest.mock import patch
-    >>> with patch.dict("sys.modules", {"pyvinecopulib": None}):
-    ...     refused = show_error(need_vine)
-    """
+    "Import pyvinecopulib; raise ConfigError naming the extra where it is not installed."
     try:
         import pyvinecopulib
     except ImportError as error:
@@ -71,44 +51,7 @@ def fit_vine_market(
     margins: str = "garch",  # or "empirical": days without memory
     trees: int | None = None,  # of the vine; None: all up to 20 symbols, two beyond, since all take hours there
 ) -> Generator:
-    """Make markets of a vine copula; raise ConfigError without pyvinecopulib, for other margins, for one symbol.
-
-    Parameters
-    ----------
-    returns : pd.DataFrame
-        Date x symbol, decimal, complete, two symbols or more.
-    margins : str, default "garch"
-        Or "empirical": days without memory.
-    trees : int | None, default None
-        Of the vine; None: all up to 20 symbols, two beyond, since all take hours there.
-
-    Returns
-    -------
-    Generator
-        A fitted maker of markets, which knows the days up to `until` and none after.
-
-    Raises
-    ------
-    ConfigError
-        Without pyvinecopulib, for other margins, for one symbol.
-    DataError
-        For a frame that is short, has holes or a column at rest (see check_history).
-
-    References
-    ----------
-    .. [1] Aas, Czado, Frigessi and Bakken (2009), *Pair-copula constructions of multiple dependence*.
-
-    Examples
-    --------
-    >>> from quantlab.core.panel import to_wide
-    >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.deep.learned import fit_vine_market
-    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
-    >>> returns = to_wide(bars["close"]).pct_change().dropna()
-    >>> past, later = returns[:"2016"], returns["2017":]
-    >>> vine = fit_vine_market(past)
-    """
+    "Make markets of a vine copula; raise ConfigError without pyvinecopulib, for other margins, for one symbol."
     if margins not in ("garch", "empirical"):
         raise ConfigError(f"margins is {margins!r}; use 'garch' or 'empirical'")
     x = check_history(returns)
@@ -143,36 +86,7 @@ def fit_vine_market(
 def to_normal(
     x: np.ndarray,  # float64[date, symbol]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # normal scores [date, symbol]; table [date, symbol]; its scores [date]
-    """Send each column through its ranks to a normal.
-
-    Parameters
-    ----------
-    x : np.ndarray
-        float64[date, symbol].
-
-    Returns
-    -------
-    tuple[np.ndarray, np.ndarray, np.ndarray]
-        Normal scores [date, symbol]; table [date, symbol]; its scores [date].
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from quantlab.core.panel import to_wide
-    >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.deep.learned import to_normal
-    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
-    >>> returns = to_wide(bars["close"]).pct_change().dropna()
-    >>> past, later = returns[:"2016"], returns["2017":]
-    >>> z, table, scores = to_normal(past.to_numpy())
-    >>> pd.DataFrame(z, past.index, past.columns).tail(3).round(2)
-    symbol      AAPL   JPM    KO   XOM
-    date
-    2016-12-28 -0.40 -0.63 -0.76 -0.56
-    2016-12-29 -0.08 -0.62  0.60  0.06
-    2016-12-30 -0.71  0.34 -0.52 -0.13
-    """
+    "Send each column through its ranks to a normal."
     from scipy.special import ndtri
 
     ranks = np.argsort(np.argsort(x, axis=0, kind="stable"), axis=0)
@@ -185,35 +99,7 @@ def from_normal(
     table: np.ndarray,  # float64[date, symbol], sorted returns
     scores: np.ndarray,  # float64[date], of the rows of the table
 ) -> np.ndarray:  # float64[..., symbol], never beyond what the table holds
-    """Read returns from a table by their normal scores.
-
-    Parameters
-    ----------
-    z : np.ndarray
-        float64[..., symbol], normal scores.
-    table : np.ndarray
-        float64[date, symbol], sorted returns.
-    scores : np.ndarray
-        float64[date], of the rows of the table.
-
-    Returns
-    -------
-    np.ndarray
-        float64[..., symbol], never beyond what the table holds.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from quantlab.core.panel import to_wide
-    >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.deep.learned import from_normal, to_normal
-    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
-    >>> returns = to_wide(bars["close"]).pct_change().dropna()
-    >>> past, later = returns[:"2016"], returns["2017":]
-    >>> z, table, scores = to_normal(past.to_numpy())
-    >>> assert np.allclose(from_normal(z, table, scores), past) and np.allclose(z.std(axis=0), 1, atol=0.01)
-    """
+    "Read returns from a table by their normal scores."
     return np.stack([np.interp(z[..., i], scores, table[:, i]) for i in range(table.shape[1])], axis=-1)
 
 # %% ../../nbs/deep/496_learned.ipynb #8f640410
@@ -223,37 +109,7 @@ WINDOW_DAYS, STEPS = 10, 40  # of a window; of noise
 def noise_levels(
     steps: int = STEPS,  # of noise
 ) -> np.ndarray:  # float64[steps], what is left of the window after each step, falling from 1 to 0
-    """Return the cosine schedule (Nichol and Dhariwal 2021).
-
-    Parameters
-    ----------
-    steps : int, default STEPS
-        Of noise.
-
-    Returns
-    -------
-    np.ndarray
-        float64[steps], what is left of the window after each step, falling from 1 to 0.
-
-    References
-    ----------
-    .. [1] Nichol and Dhariwal (2021).
-    .. [2] Ho, Jain and Abbeel (2020), *Denoising diffusion probabilistic models*.
-    .. [3] Salimans and Ho (2022).
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from quantlab.deep.learned import noise_levels
-    >>> levels = noise_levels()
-    >>> pd.Series(levels, name="left of the window").iloc[[0, 9, 19, 29, 39]].round(3).to_frame()
-        left of the window
-    0                0.998
-    9                0.847
-    19               0.494
-    29               0.144
-    39               0.000
-    """
+    "Return the cosine schedule (Nichol and Dhariwal 2021)."
     at = (np.arange(steps + 1) / steps + 0.008) / 1.008
     left = np.cos(at * np.pi / 2) ** 2
     return np.clip(left[1:] / left[0], 1e-4, 0.9999)
@@ -262,74 +118,58 @@ def noise_levels(
 def before_window(
     z: np.ndarray,  # float64[path, day, symbol], the last 20 days or more
 ) -> np.ndarray:  # float64[path, 3 + symbol]: log sizes of the last day, week and month; the last day
-    """Describe what a window begins from.
-
-    Parameters
-    ----------
-    z : np.ndarray
-        float64[path, day, symbol], the last 20 days or more.
-
-    Returns
-    -------
-    np.ndarray
-        float64[path, 3 + symbol]: log sizes of the last day, week and month; the last day.
-
-    References
-    ----------
-    .. [1] Ho, Jain and Abbeel (2020), *Denoising diffusion probabilistic models*.
-    .. [2] Salimans and Ho (2022).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from quantlab.deep.learned import before_window
-    >>> assert np.allclose(before_window(np.ones((1, 20, 2)))[0], [np.log(1.05)] * 3 + [1, 1])
-    """
+    "Describe what a window begins from."
     size = np.abs(z).mean(axis=2)
     logs = [np.log(size[:, -days:].mean(axis=1) + 0.05) for days in (1, 5, 20)]
     return np.column_stack([*logs, z[:, -1]])
 
 # %% ../../nbs/deep/496_learned.ipynb #b1ccbc94
-def _net(nn: ModuleType, size: int, told: int, hidden: int) -> Any:
-    "Lay out the network: window, step and what came before in, v out."
-    return nn.Sequential(
-        nn.Linear(size + told + 8, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, size)
-    )
-
-
 def _clock(steps: np.ndarray) -> np.ndarray:  # float32[n, 8]
     "Tell the step of noise by sines."
     at = steps[:, None] / STEPS * np.pi * 2.0 ** np.arange(4)
     return np.hstack([np.sin(at), np.cos(at)]).astype("float32")
 
 
-def _train(z: np.ndarray, passes: int, hidden: int, seed: int) -> tuple[list[np.ndarray], list[float]]:
-    "Train the network on every window of normal scores; return averaged weights and the loss of each pass."
+def _net(torch: ModuleType, size: int, told: int, hidden: int) -> Any:
+    "Lay out the network: window, step and what came before in, v out; beside the weights lies their mean so far."
+    nn = torch.nn
+    net = nn.Sequential(
+        nn.Linear(size + told + 8, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, size)
+    )
+    for i, weight in enumerate(net.parameters()):
+        net.register_buffer(f"mean{i}", weight.detach().clone())
+    net.register_buffer("count", torch.zeros(1))
+    return net
+
+
+def _into_mean(net: Any) -> None:
+    "Let the mean of the weights follow them; the first steps are soon forgotten."
+    share = max(0.005, 9 / (10 + float(net.count)))
+    for i, weight in enumerate(net.parameters()):
+        getattr(net, f"mean{i}").mul_(1 - share).add_(weight.detach(), alpha=share)
+    net.count.add_(1)
+
+
+def _train(
+    z: np.ndarray, passes: int, hidden: int, seed: int, key: str | None, progress: Callable | None
+) -> tuple[list[np.ndarray], list[float]]:
+    "Train on every window of normal scores, pass by pass; return averaged weights and the loss of each pass."
     cut = return_windows(z, 20 + WINDOW_DAYS, 1)
     told, target = before_window(cut[:, :20]).astype("float32"), cut[:, 20:].reshape(len(cut), -1).astype("float32")
-    left, rng, losses = noise_levels(), np.random.default_rng(seed), []
-    with deterministic_torch(seed) as torch:
-        net = _net(torch.nn, target.shape[1], told.shape[1], hidden)
-        steps = torch.optim.Adam(net.parameters(), lr=1e-3)
-        held, count = [p.detach().clone() for p in net.parameters()], 0
-        for _ in range(passes):
-            total = 0.0
-            for rows in np.array_split(rng.permutation(len(cut)), max(1, len(cut) // 128)):
-                step, noise = rng.integers(0, STEPS, len(rows)), rng.standard_normal((len(rows), target.shape[1]))
-                a = left[step][:, None]
-                drowned = np.sqrt(a) * target[rows] + np.sqrt(1 - a) * noise
-                seen = np.hstack([drowned, told[rows], _clock(step)]).astype("float32")
-                goal = torch.from_numpy((np.sqrt(a) * noise - np.sqrt(1 - a) * target[rows]).astype("float32"))
-                loss = ((net(torch.from_numpy(seen)) - goal) ** 2).mean()
-                steps.zero_grad()
-                loss.backward()
-                steps.step()
-                share, count = max(0.005, 9 / (10 + count)), count + 1  # the first steps are soon forgotten
-                for kept, now in zip(held, net.parameters(), strict=True):
-                    kept.mul_(1 - share).add_(now.detach(), alpha=share)
-                total += float(loss.detach()) * len(rows)
-            losses.append(total / len(cut))
-        return [kept.numpy().copy() for kept in held], losses
+    left, clock = noise_levels().astype("float32")[:, None], _clock(np.arange(STEPS))
+
+    def loss(torch: ModuleType, net: Any, rows: np.ndarray) -> Any:
+        _into_mean(net)
+        step, noise = torch.randint(0, STEPS, (len(rows),)).numpy(), torch.randn(len(rows), target.shape[1])
+        clean, a = torch.from_numpy(target[rows]), torch.from_numpy(left[step])
+        drowned = a.sqrt() * clean + (1 - a).sqrt() * noise
+        said = net(torch.cat([drowned, torch.from_numpy(told[rows]), torch.from_numpy(clock[step])], dim=1))
+        return ((said - (a.sqrt() * noise - (1 - a).sqrt() * clean)) ** 2).mean(dim=1)
+
+    build = lambda torch: _net(torch, target.shape[1], told.shape[1], hidden)
+    plan, learn = PassPlan(passes, batch=128, rate=1e-3, decay=0.0, seed=seed), np.arange(len(cut))
+    record = train_passes(build, loss, learn, learn[:0], plan, key=key, progress=progress)
+    return record.weights[:6], record.history["train"].tolist()  # of buffers and weights, the means come first
 
 
 def _say_v(weights: list[np.ndarray], x: np.ndarray) -> np.ndarray:
@@ -360,56 +200,20 @@ def fit_learned_market(
     passes: int = 30,  # over the windows
     hidden: int = 128,  # units of each of two layers
     seed: int = 7,  # of weights, noise and order
+    resume: bool = False,  # keep each finished pass, and go on from those kept by an earlier run
+    progress: Callable[[range], Iterable] | None = None,  # wraps the numbers of the passes: rich.progress.track
 ) -> Generator:
-    """Train a diffusion model that makes markets; raise ConfigError without torch, DataError for a short history.
-
-    Parameters
-    ----------
-    returns : pd.DataFrame
-        Date x symbol, decimal, complete, 250 dates or more.
-    passes : int, default 30
-        Over the windows.
-    hidden : int, default 128
-        Units of each of two layers.
-    seed : int, default 7
-        Of weights, noise and order.
-
-    Returns
-    -------
-    Generator
-        A fitted maker of markets, which knows the days up to `until` and none after.
-
-    Raises
-    ------
-    ConfigError
-        Without torch, DataError for a short history.
-    DataError
-        For a frame that is short, has holes or a column at rest (see check_history).
-        "{...} days; a network needs 250 or more"
-
-    Examples
-    --------
-    >>> from quantlab.core.panel import to_wide
-    >>> from quantlab.data.bars import adjust
-    >>> from quantlab.data.sample import sample_bars
-    >>> from quantlab.deep.learned import fit_learned_market
-    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
-    >>> returns = to_wide(bars["close"]).pct_change().dropna()
-    >>> past, later = returns[:"2016"], returns["2017":]
-    >>> learned = fit_learned_market(past)
-    >>> learned.params.round(3)
-                value  se
-    parameter
-    loss        0.934 NaN
-    passes     30.000 NaN
-    """
+    "Train a diffusion model that makes markets; raise ConfigError without torch, DataError for a short history."
     x = check_history(returns)
     if len(x) < 250:
         raise DataError(f"{len(x)} days; a network needs 250 or more")
     if passes < 1 or hidden < 1:
         raise ConfigError(f"passes is {passes}, hidden {hidden}; both are at least 1")
+    need_torch()
     z, table, scores = to_normal(x)
-    weights, losses = _train(z, passes, hidden, seed)
+    settings = (WINDOW_DAYS, STEPS, passes, hidden, seed, metadata.version("torch"), np.__version__)
+    key = content_hash([z, settings, _train]) if resume else None
+    weights, losses = _train(z, passes, hidden, seed, key, progress)
 
     def draw(n_days: int, n_paths: int, rng: np.random.Generator) -> np.ndarray:
         start = rng.integers(0, len(z) - 20, n_paths)
@@ -428,51 +232,36 @@ MAKERS: dict[str, Callable[[pd.DataFrame], Generator]] = GENERATORS | {
 }
 
 
+def area_lead(
+    one: ClassifierTest,  # of a maker
+    other: ClassifierTest,  # of another one, on the same real days, by as many paths of the same seeds
+) -> tuple[float, float]:  # by how much the area of the first is lower; its error
+    "Compare two makers path by path; raise ConfigError for tests that are no pairs, or of one path."
+    shapes = [(test.by_path.shape, test.without.shape, test.windows) for test in (one, other)]
+    if shapes[0] != shapes[1] or len(one.by_path) < 2:
+        raise ConfigError(f"{shapes} are no pairs; ask both on the same days, with the same two paths or more")
+    lead, left = other.by_path - one.by_path, other.without - one.without
+    se = np.sqrt(lead.var(ddof=1) / len(lead) + (len(left) - 1) * left.var())
+    return float(lead.mean()), float(se)
+
+
 def beats_yardstick(
     judged: pd.DataFrame,  # by method: rows of judge_generator
+    tests: dict[str, ClassifierTest],  # by method, of paths with the same seeds on the same real days
     method: str = "learned",  # the row that is asked about
     yardstick: str = "vine",  # the row it has to beat
 ) -> str:  # one sentence
-    """Say whether a maker beats another: the classifier's area lower by more than two errors, no copies, no gap.
-
-    Parameters
-    ----------
-    judged : pd.DataFrame
-        By method: rows of judge_generator.
-    method : str, default "learned"
-        The row that is asked about.
-    yardstick : str, default "vine"
-        The row it has to beat.
-
-    Returns
-    -------
-    str
-        One sentence.
-
-    Raises
-    ------
-    ConfigError
-        "{missing} were not judged; there are {...}"
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from quantlab.deep.learned import beats_yardstick
-    >>> told = {"auc": [0.5, 0.7], "auc_se": 0.03, "gap": 0.0, "gap_se": 0.01, "copied_p": 0.5}
-    >>> rows = pd.DataFrame(told, ["learned", "vine"])
-    >>> assert beats_yardstick(rows).startswith("learned beats vine") and "does not" in beats_yardstick(
-    ...     rows, "vine", "learned"
-    ... )
-    """
-    missing = [name for name in (method, yardstick) if name not in judged.index]
+    "Say whether a maker beats another: area lower by more than two errors of the pairs, no copies, no gap."
+    missing = [name for name in (method, yardstick) if name not in judged.index or name not in tests]
     if missing:
-        raise ConfigError(f"{missing} were not judged; there are {list(judged.index)}")
+        raise ConfigError(f"{missing} were not judged; there are {[name for name in judged.index if name in tests]}")
     one, other = judged.loc[method], judged.loc[yardstick]
-    lead = (other["auc"] - one["auc"]) / np.hypot(one["auc_se"], other["auc_se"])
+    lead, se = area_lead(tests[method], tests[yardstick])
+    said = f"by {lead:.3f}, error {se:.3f}"
     if one["copied_p"] < 0.01:
         return f"{method} does not beat {yardstick}: it copies the days it was fitted on"
     if one["gap"] - other["gap"] > 2 * one["gap_se"]:
         return f"{method} does not beat {yardstick}: a forecast learned on it is worse"
-    if lead <= 2:
-        return f"{method} does not beat {yardstick}: the classifier's area is no lower by two errors (by {lead:.1f})"
-    return f"{method} beats {yardstick}: the classifier's area is lower by {lead:.1f} errors"
+    if lead <= 2 * se:
+        return f"{method} does not beat {yardstick}: the classifier's area is no lower by two errors ({said})"
+    return f"{method} beats {yardstick}: the classifier's area is lower by more than two errors ({said})"
