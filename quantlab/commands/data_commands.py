@@ -695,6 +695,28 @@ def _like_places(
     return places
 
 # %% ../../nbs/commands/980_data_commands.ipynb #e3af87a5
+def _fit_shown(
+    returns,  # date x symbol
+    method: str,  # of _METHODS
+    show,  # of progress_bar
+    steps: int,  # of the bar
+):  # a fitted Generator
+    "Fit a maker; the network shows its passes, and after a stop the same line goes on with them."
+    from functools import partial
+
+    from quantlab.deep.generate import fit_generator
+    from quantlab.deep.learned import MAKERS, fit_learned_market
+
+    def passes(numbers):
+        for number in numbers:
+            show(1, steps, f"fitting {method}, pass {number + 1} of {numbers.stop}")
+            yield number
+
+    show(1, steps, f"fitting {method} to {returns.shape[1]} symbols")
+    learned = partial(fit_learned_market, resume=True, progress=passes)
+    return fit_generator(returns, method, MAKERS | {"learned": learned})
+
+
 def _write_like(
     like: str,  # sample, lake:NAME, qlib:NAME, or a file of bars, a day or longer
     place: str | None,  # lake:NAME or a file
@@ -712,7 +734,7 @@ def _write_like(
 
         bars = load_market(source, "all", "1800-01-01", "2200-01-01").bars
         if bars.index.unique("date").tz is not None:
-            raise ConfigError(f"{like} holds bars within the day; --like makes bars of a day or longer: export them by day first")
+            raise ConfigError(f"{like} holds bars within the day; --like takes a day or longer: export them by day first")
         returns = complete_returns(bars)
         made = _fit_shown(returns, method, show, paths + 2).generate(days, paths, seed)
         for i, one in enumerate(places):
