@@ -293,7 +293,7 @@ def test_the_network_shows_its_passes_and_goes_on_after_a_stop(line, real, tmp_p
         (["toy_synthetic.csv", "--like", "sample", "--out", "lake:toy_synthetic"], "both say where the bars go"),
         (["--like", "sampel"], "did you mean sample?"),
         (["--like", "sample", "--method", "bootstrp"], "did you mean bootstrap?"),
-        (["--like", "lake:none"], "there is no lake:none"),
+        (["--like", "lake:none"], "there is no data lake:none"),
         (["--like", "sample", "--out", "toy.csv"], "say so in the name: toy_synthetic.csv"),
         (["--like", "sample", "--out", "lake:toy"], "say so in the name: lake:toy_synthetic"),
         (["--like", "sample", "--ic", "0.1"], "--ic does not go with --like"),
