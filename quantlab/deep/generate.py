@@ -26,7 +26,39 @@ from ..validation.inference import block_length, stationary_rows
 # %% ../../nbs/deep/494_generate.ipynb #810cc7ae
 @dataclass(frozen=True)
 class Generator:
-    "Hold a fitted maker of markets, which knows the days up to `until` and none after."
+    """Hold a fitted maker of markets, which knows the days up to `until` and none after.
+
+    Parameters
+    ----------
+    method : str
+        Of GENERATORS, or a name of your own.
+    symbols : list[str]
+        Columns of what it makes.
+    dates : pd.DatetimeIndex, default field(repr=False)
+        That the fit has seen; what is made goes on with their spacing.
+    params : pd.DataFrame
+        By name: value, se (NaN where the fit gives none).
+    draw : Callable[[int, int, np.random.Generator], np.ndarray], default field(repr=False)
+        -> [path, day, symbol].
+
+    Raises
+    ------
+    ConfigError
+        For one text where a list of symbols is meant.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.generate import made_by
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> past, later = returns[:"2016"], returns["2017":]
+    >>> throw = lambda days, paths, rng: rng.normal(0, 0.01, (paths, days, 4))
+    >>> dice = made_by(past, "dice", throw, {"volatility": (0.01, np.nan)})
+    """
 
     method: str  # of GENERATORS, or a name of your own
     symbols: list[str]  # columns of what it makes
@@ -41,7 +73,31 @@ class Generator:
 
     @property
     def until(self) -> pd.Timestamp:  # use it after that date only
-        "Return the last date that the fit has seen."
+        """Return the last date that the fit has seen.
+
+        Returns
+        -------
+        pd.Timestamp
+            Use it after that date only.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from quantlab.core.panel import to_wide
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.deep.generate import made_by
+        >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+        >>> returns = to_wide(bars["close"]).pct_change().dropna()
+        >>> past, later = returns[:"2016"], returns["2017":]
+        >>> throw = lambda days, paths, rng: rng.normal(0, 0.01, (paths, days, 4))
+        >>> weekly = made_by(
+        ...     past.iloc[4::5].set_axis(pd.date_range("2010-01-08", periods=352, freq="W-FRI")), "dice", throw, {}
+        ... )
+        >>> assert (weekly.generate(60).loc[0].index.day_of_week == 4).all() and weekly.until == pd.Timestamp(
+        ...     "2016-09-30"
+        ... )
+        """
         return self.dates[-1]
 
     def generate(
@@ -50,7 +106,50 @@ class Generator:
         n_paths: int = 1,  # independent ones
         seed: int = 7,  # the same seed gives the same paths
     ) -> pd.DataFrame:  # (path, date) x symbol, decimal; dates after until, spaced as those of the fit
-        "Make paths of returns; raise ConfigError for fewer than one day or path."
+        """Make paths of returns; raise ConfigError for fewer than one day or path.
+
+        Parameters
+        ----------
+        n_days : int
+            Of each path.
+        n_paths : int, default 1
+            Independent ones.
+        seed : int, default 7
+            The same seed gives the same paths.
+
+        Returns
+        -------
+        pd.DataFrame
+            (path, date) x symbol, decimal; dates after until, spaced as those of the fit.
+
+        Raises
+        ------
+        ConfigError
+            For fewer than one day or path.
+        PanelError
+            For fewer than two (see next_dates).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.core.panel import to_wide
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.deep.generate import made_by
+        >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+        >>> returns = to_wide(bars["close"]).pct_change().dropna()
+        >>> past, later = returns[:"2016"], returns["2017":]
+        >>> throw = lambda days, paths, rng: rng.normal(0, 0.01, (paths, days, 4))
+        >>> dice = made_by(past, "dice", throw, {"volatility": (0.01, np.nan)})
+        >>> thrown = dice.generate(2, 2)
+        >>> thrown.round(4)
+                           AAPL     JPM      KO     XOM
+        path date
+        0    2017-01-02  0.0000  0.0030 -0.0027 -0.0089
+             2017-01-03 -0.0045 -0.0099  0.0006  0.0134
+        1    2017-01-02 -0.0049 -0.0062  0.0049  0.0036
+             2017-01-03  0.0011 -0.0093 -0.0003  0.0070
+        """
         if n_days < 1 or n_paths < 1:
             raise ConfigError(f"{n_paths} paths of {n_days} days; ask for one of each or more")
         drawn = self.draw(n_days, n_paths, np.random.default_rng(seed))
@@ -65,7 +164,42 @@ def made_by(
     draw: Callable[[int, int, np.random.Generator], np.ndarray],  # (days, paths, generator) -> [path, day, symbol]
     params: dict[str, tuple[float, float]],  # by name: value and error
 ) -> Generator:
-    "Put a drawing function into the common form; raise DataError for returns without dates."
+    """Put a drawing function into the common form; raise DataError for returns without dates.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x symbol, decimal: what the maker was fitted on.
+    method : str
+        Its name.
+    draw : Callable[[int, int, np.random.Generator], np.ndarray]
+        (days, paths, generator) -> [path, day, symbol].
+    params : dict[str, tuple[float, float]]
+        By name: value and error.
+
+    Returns
+    -------
+    Generator
+        A fitted maker of markets, which knows the days up to `until` and none after.
+
+    Raises
+    ------
+    DataError
+        For returns without dates.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.generate import made_by
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> past, later = returns[:"2016"], returns["2017":]
+    >>> throw = lambda days, paths, rng: rng.normal(0, 0.01, (paths, days, 4))
+    >>> dice = made_by(past, "dice", throw, {"volatility": (0.01, np.nan)})
+    """
     if not isinstance(returns.index, pd.DatetimeIndex) or len(returns) < 2:
         raise DataError(f"returns have {len(returns)} rows by {returns.index.dtype}; give two dates or more")
     table = pd.DataFrame(params, ["value", "se"]).T.rename_axis("parameter")
@@ -76,7 +210,52 @@ def fit_block_bootstrap(
     returns: pd.DataFrame,  # date x symbol, decimal, complete
     block: float | None = None,  # mean length of a stretch, days; None: Politis and White's
 ) -> Generator:
-    "Make markets of stretches of the real days; raise ConfigError for a block below a day or beyond the history."
+    """Make markets of stretches of the real days; raise ConfigError for a block below a day or beyond the history.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x symbol, decimal, complete.
+    block : float | None, default None
+        Mean length of a stretch, days; None: Politis and White's.
+
+    Returns
+    -------
+    Generator
+        A fitted maker of markets, which knows the days up to `until` and none after.
+
+    Raises
+    ------
+    ConfigError
+        For a block below a day or beyond the history.
+    DataError
+        For a frame that is short, has holes or a column at rest (see check_history).
+        "returns have {...} rows by {dtype}; give two dates or more"
+
+    References
+    ----------
+    .. [1] Politis and Romano (1994).
+    .. [2] Politis and White (2004).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.generate import fit_block_bootstrap
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> past, later = returns[:"2016"], returns["2017":]
+    >>> bootstrap = fit_block_bootstrap(past)
+    >>> real = {tuple(day): row for row, day in enumerate(past.to_numpy())}
+    >>> rows = np.array([real[tuple(day)] for day in bootstrap.generate(50_000).to_numpy()])  # nothing is invented
+    >>> stretch = 50_000 / ((np.diff(rows) % len(past)) != 1).sum()
+    >>> bootstrap.params.assign(drawn=stretch).round(1)
+               value  se  drawn
+    parameter
+    block       74.5 NaN   76.9
+    """
     x = check_history(returns)
     block = min(block_length(x), len(x) / 2) if block is None else block
     if not 1 <= block <= len(x):
@@ -88,7 +267,50 @@ def fit_block_bootstrap(
 def fit_garch_margins(
     returns: pd.DataFrame,  # date x symbol, decimal, complete
 ) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:  # by symbol: mu, omega, alpha, beta; errors; shocks[date, symbol]
-    "Fit a GARCH(1,1) to each symbol with robust errors; shocks have mean 0 and variance 1."
+    """Fit a GARCH(1,1) to each symbol with robust errors; shocks have mean 0 and variance 1.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x symbol, decimal, complete.
+
+    Returns
+    -------
+    tuple[pd.DataFrame, pd.DataFrame, np.ndarray]
+        By symbol: mu, omega, alpha, beta; errors; shocks[date, symbol].
+
+    Raises
+    ------
+    DataError
+        For a frame that is short, has holes or a column at rest (see check_history).
+
+    References
+    ----------
+    .. [1] Bollerslev and Wooldridge (1992).
+    .. [2] Barone-Adesi, Giannopoulos and Vosper (1999).
+    .. [3] Bollerslev (1990).
+    .. [4] Engle (2002).
+    .. [5] Pakel, Shephard, Sheppard and Engle (2021).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.generate import fit_garch_margins
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> past, later = returns[:"2016"], returns["2017":]
+    >>> margins, errors, shocks = fit_garch_margins(past)
+    >>> pd.concat({"value": margins[["alpha", "beta"]], "se": errors[["alpha", "beta"]]}, axis=1).round(3)
+          value            se
+          alpha   beta  alpha   beta
+    AAPL  0.096  0.823  0.033  0.057
+    JPM   0.110  0.859  0.038  0.046
+    KO    0.137  0.600  0.086  0.323
+    XOM   0.096  0.866  0.025  0.035
+    """
     from arch import arch_model
 
     x, values, errors, shocks = check_history(returns), {}, {}, []
@@ -109,7 +331,42 @@ def garch_returns(
     first: np.ndarray,  # float64[symbol], variance of the first day
     most: np.ndarray | float = np.inf,  # float64[symbol], above which no variance goes
 ) -> np.ndarray:  # float64[path, day, symbol]
-    "Return what the law of each symbol makes of shocks."
+    """Return what the law of each symbol makes of shocks.
+
+    Parameters
+    ----------
+    params : pd.DataFrame
+        By symbol: mu, omega, alpha, beta.
+    shocks : np.ndarray
+        float64[path, day, symbol], mean 0 and variance 1.
+    first : np.ndarray
+        float64[symbol], variance of the first day.
+    most : np.ndarray | float, default np.inf
+        float64[symbol], above which no variance goes.
+
+    Returns
+    -------
+    np.ndarray
+        float64[path, day, symbol].
+
+    References
+    ----------
+    .. [1] Bollerslev and Wooldridge (1992).
+    .. [2] Barone-Adesi, Giannopoulos and Vosper (1999).
+    .. [3] Bollerslev (1990).
+    .. [4] Engle (2002).
+    .. [5] Pakel, Shephard, Sheppard and Engle (2021).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.generate import garch_returns
+    >>> two = pd.DataFrame({"mu": [0.0], "omega": [0.5], "alpha": [0.25], "beta": [0.25]}, ["A"])
+    >>> assert np.allclose(
+    ...     garch_returns(two, np.ones((1, 2, 1)), np.ones(1))[0, :, 0], [1, 1]
+    ... )  # h = 0.5 + 0.25 + 0.25
+    """
     mu, omega, alpha, beta = params[["mu", "omega", "alpha", "beta"]].to_numpy().T
     h, out = np.broadcast_to(first, shocks[:, 0].shape), np.empty(shocks.shape)
     for t in range(shocks.shape[1]):
@@ -141,7 +398,38 @@ def _moving(z: np.ndarray, a: float, b: float) -> np.ndarray:  # float64[date, p
 def fit_moving_correlation(
     z: np.ndarray,  # float64[date, symbol], shocks with mean 0 and variance 1
 ) -> tuple[float, float]:  # a, b; both 0 for one symbol
-    "Fit how correlations move, by the likelihood of neighbouring pairs."
+    """Fit how correlations move, by the likelihood of neighbouring pairs.
+
+    Parameters
+    ----------
+    z : np.ndarray
+        float64[date, symbol], shocks with mean 0 and variance 1.
+
+    Returns
+    -------
+    tuple[float, float]
+        a, b; both 0 for one symbol.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.generate import _next_square, _root, fit_moving_correlation
+    >>> def planted(n, a, b, seed):
+    ...     "Draw two series whose correlation moves."
+    ...     level, rng = np.array([[1, 0.5], [0.5, 1]]), np.random.default_rng(seed)
+    ...     q, out = level[None], []
+    ...     for _ in range(n):
+    ...         z = np.einsum("pij,pj->pi", _root(q), rng.standard_normal((1, 2)))
+    ...         out.append(z[0])
+    ...         q = _next_square(q, z, level, a, b)
+    ...     return np.array(out)
+    >>> a, b = fit_moving_correlation(planted(4000, 0.06, 0.90, 2))
+    >>> pd.DataFrame({"planted": [0.06, 0.90], "found": [a, b]}, ["a", "b"]).round(3)
+       planted  found
+    a     0.06  0.055
+    b     0.90  0.904
+    """
     if z.shape[1] < 2:
         return 0.0, 0.0
     from scipy.optimize import minimize
@@ -190,7 +478,48 @@ def fit_garch_market(
     returns: pd.DataFrame,  # date x symbol, decimal, complete
     correlation: str = "constant",  # or "dynamic" (Engle 2002)
 ) -> Generator:
-    "Make markets of GARCH volatility and real shocks; raise ConfigError for another kind of correlation."
+    """Make markets of GARCH volatility and real shocks; raise ConfigError for another kind of correlation.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x symbol, decimal, complete.
+    correlation : str, default "constant"
+        Or "dynamic" (Engle 2002).
+
+    Returns
+    -------
+    Generator
+        A fitted maker of markets, which knows the days up to `until` and none after.
+
+    Raises
+    ------
+    ConfigError
+        For another kind of correlation.
+    DataError
+        For a frame that is short, has holes or a column at rest (see check_history).
+        "returns have {...} rows by {dtype}; give two dates or more"
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.generate import fit_garch_market
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> past, later = returns[:"2016"], returns["2017":]
+    >>> garch, dynamic = fit_garch_market(past), fit_garch_market(past, "dynamic")
+    >>> dynamic.params.tail(6).round(4)
+                value      se
+    parameter
+    mu XOM     0.0005  0.0003
+    omega XOM  0.0000  0.0000
+    alpha XOM  0.0959  0.0256
+    beta XOM   0.8655  0.0360
+    a          0.0455     NaN
+    b          0.8826     NaN
+    """
     if correlation not in ("constant", "dynamic"):
         raise ConfigError(f"correlation is {correlation!r}; use 'constant' or 'dynamic'")
     check_history(returns)
@@ -221,7 +550,45 @@ def fit_regime_market(
     n_states: int = 2,  # of the hidden chain
     seed: int = 7,  # of the search for the states
 ) -> Generator:
-    "Make markets of real days under a chain of hidden states; raise DataError where the states are not found."
+    """Make markets of real days under a chain of hidden states; raise DataError where the states are not found.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x symbol, decimal, complete.
+    n_states : int, default 2
+        Of the hidden chain.
+    seed : int, default 7
+        Of the search for the states.
+
+    Returns
+    -------
+    Generator
+        A fitted maker of markets, which knows the days up to `until` and none after.
+
+    Raises
+    ------
+    DataError
+        Where the states are not found.
+    ConfigError
+        For what is no chain (see _chain).
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.generate import fit_regime_market
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> past, later = returns[:"2016"], returns["2017":]
+    >>> regime = fit_regime_market(past)
+    >>> regime.params.round(1)
+                             value  se
+    parameter
+    stay in calm, days        34.0 NaN
+    stay in turbulent, days   18.0 NaN
+    """
     from quantlab.regime.hmm import HMM  # here: it brings hmmlearn
 
     x = check_history(returns)
@@ -254,7 +621,46 @@ def fit_seen_variance(
     variance: np.ndarray,  # float64[day + 1], a year's, above zero
     log_returns: np.ndarray,  # float64[day], from each day of variance to the next
 ) -> pd.DataFrame:  # by name: value, se; kappa, theta, sigma, rho
-    "Fit Heston's numbers where the variance is seen; raise DataError for short paths or a variance at zero."
+    """Fit Heston's numbers where the variance is seen; raise DataError for short paths or a variance at zero.
+
+    Parameters
+    ----------
+    variance : np.ndarray
+        float64[day + 1], a year's, above zero.
+    log_returns : np.ndarray
+        float64[day], from each day of variance to the next.
+
+    Returns
+    -------
+    pd.DataFrame
+        By name: value, se; kappa, theta, sigma, rho.
+
+    Raises
+    ------
+    DataError
+        For short paths or a variance at zero.
+
+    References
+    ----------
+    .. [1] Heston (1993).
+    .. [2] Tang and Chen (2009).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.deep.generate import fit_seen_variance
+    >>> from quantlab.pricing.exotics import heston_paths
+    >>> from quantlab.pricing.heston import HestonModel
+    >>> truth = HestonModel(0.04, 0.04, 5.0, 0.4, -0.6)
+    >>> drawn = heston_paths(truth, 1.0, 0.0, 0.05, np.arange(20 * 252 + 1) / 252, 4, seed=3)
+    >>> found = fit_seen_variance(drawn.variance[0], np.diff(np.log(drawn.spot[0])))
+    >>> found.assign(truth=[5, 0.04, 0.4, -0.6]).round(3)
+           value     se  truth
+    kappa  4.452  0.693   5.00
+    theta  0.044  0.004   0.04
+    sigma  0.402  0.004   0.40
+    rho   -0.604  0.009  -0.60
+    """
     v, w = variance[:-1], variance[1:]
     if len(v) < 100 or len(log_returns) != len(v) or not (variance > 0).all():
         raise DataError(f"{len(variance)} variances, {len(log_returns)} returns: 101 above zero, returns one less")
@@ -297,7 +703,49 @@ def fit_heston_market(
     returns: pd.DataFrame,  # date x symbol, decimal, complete
     block: float = 20.0,  # mean length of a stretch of what symbols do beyond their market, days
 ) -> Generator:
-    "Make markets whose mean has Heston's variance; raise DataError as check_history."
+    """Make markets whose mean has Heston's variance; raise DataError as check_history.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x symbol, decimal, complete.
+    block : float, default 20.0
+        Mean length of a stretch of what symbols do beyond their market, days.
+
+    Returns
+    -------
+    Generator
+        A fitted maker of markets, which knows the days up to `until` and none after.
+
+    Raises
+    ------
+    DataError
+        As check_history.
+    ConfigError
+        For a block below one row (see stationary_rows).
+
+    References
+    ----------
+    .. [1] Nelson (1990).
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.generate import fit_heston_market
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> past, later = returns[:"2016"], returns["2017":]
+    >>> heston = fit_heston_market(past)
+    >>> heston.params.round(3)
+                value  se
+    parameter
+    theta       0.027 NaN
+    kappa      10.174 NaN
+    sigma       0.553 NaN
+    rho        -0.169 NaN
+    """
     x = check_history(returns)
     market = pd.Series(x.mean(axis=1), returns.index)
     model, growth = _unseen_heston(market)
@@ -330,7 +778,59 @@ def fit_generator(
     method: str = "bootstrap",  # a key of makers
     makers: dict[str, Callable[[pd.DataFrame], Generator]] = GENERATORS,  # deep.made_bars has all of the room
 ) -> Generator:
-    "Fit a maker of markets by its name; raise ConfigError, with a near word, for one that is not there."
+    """Fit a maker of markets by its name; raise ConfigError, with a near word, for one that is not there.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x symbol, decimal, complete.
+    method : str, default "bootstrap"
+        A key of makers.
+    makers : dict[str, Callable[[pd.DataFrame], Generator]], default GENERATORS
+        Deep.made_bars has all of the room.
+
+    Returns
+    -------
+    Generator
+        A fitted maker of markets, which knows the days up to `until` and none after.
+
+    Raises
+    ------
+    ConfigError
+        "there is no generator {method}; {hint}use {...}"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.generate import (
+    ...     fit_block_bootstrap, fit_garch_margins, fit_garch_market, fit_generator, fit_seen_variance,
+    ...     garch_returns,
+    ... )
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> past, later = returns[:"2016"], returns["2017":]
+    >>> bootstrap = fit_block_bootstrap(past)
+    >>> truth = pd.DataFrame({"mu": [0.0005], "omega": [2e-6], "alpha": [0.08], "beta": [0.90]}, ["A"])
+    >>> held = []
+    >>> for seed in range(10):
+    ...     z = np.random.default_rng(seed).standard_normal((1, 2600, 1))
+    ...     x = garch_returns(truth, z, np.array([1e-4]))[0, 100:]
+    ...     value, se, _ = fit_garch_margins(pd.DataFrame(x, pd.bdate_range("2000-01-03", periods=2500), ["A"]))
+    ...     held.append((abs(value - truth) < 1.96 * se).loc["A"])
+    >>> [
+    ...     show_error(lambda: fit_generator(past, "bootstrp")),
+    ...     show_error(lambda: fit_block_bootstrap(past, 0.5)),
+    ...     show_error(lambda: fit_garch_market(past, "moving")),
+    ...     show_error(lambda: bootstrap.generate(0)),
+    ...     show_error(lambda: fit_seen_variance(np.ones(50), np.ones(49))),
+    ...     show_error(lambda: fit_generator(past.iloc[:50])),
+    ... ]
+    """
     if method not in makers:
         from difflib import get_close_matches
 
@@ -348,7 +848,76 @@ def judge_generator(
     draws: int = 99,  # permutations of the classifier's labels
     seed: int = 7,  # of the paths
 ) -> pd.Series:  # missed, facts, auc, auc_se, auc_p, gap, gap_se, copied, copied_p
-    "Judge what a generator makes, by facts, classifier, forecast and copies; raise DataError as these do."
+    """Judge what a generator makes, by facts, classifier, forecast and copies; raise DataError as these do.
+
+    Parameters
+    ----------
+    generator : Generator
+        Fitted on returns.
+    returns : pd.DataFrame
+        Date x symbol, decimal: the days it was fitted on.
+    later : pd.DataFrame
+        Date x symbol, decimal: days after them.
+    n_paths : int, default 4
+        Each as long as returns.
+    draws : int, default 99
+        Permutations of the classifier's labels.
+    seed : int, default 7
+        Of the paths.
+
+    Returns
+    -------
+    pd.Series
+        missed, facts, auc, auc_se, auc_p, gap, gap_se, copied, copied_p.
+
+    Raises
+    ------
+    DataError
+        As these do.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.core.plot import COLORS, figure, style
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.generate import (
+    ...     fit_block_bootstrap, fit_garch_market, fit_heston_market, fit_regime_market, judge_generator, made_by,
+    ... )
+    >>> from quantlab.deep.realism import classifier_test
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> past, later = returns[:"2016"], returns["2017":]
+    >>> bootstrap = fit_block_bootstrap(past)
+    >>> garch, dynamic = fit_garch_market(past), fit_garch_market(past, "dynamic")
+    >>> regime = fit_regime_market(past)
+    >>> heston = fit_heston_market(past)
+    >>> with style():
+    ...     fig, axes = figure(
+    ...         "The real past, and what three of the makers made of it", "day", "", size=(8, 4.6), rows=4
+    ...     )
+    ...     shown = {"real": past["JPM"].to_numpy()} | {
+    ...         m.method: m.generate(len(past), 1)["JPM"].to_numpy() for m in (bootstrap, garch, regime)
+    ...     }
+    ...     for i, (ax, (name, path)) in enumerate(zip(axes, shown.items(), strict=True)):
+    ...         ax.plot(path, lw=0.5, color=COLORS[i])
+    ...         ax.set_ylabel(name)
+    ...         ax.set_ylim(-0.1, 0.1)
+    >>> def of_normals(days, paths, rng):
+    ...     "Draw days of a normal: what the makers must beat."
+    ...     return rng.multivariate_normal(past.mean(), past.cov(), (paths, days))
+    >>> normal = made_by(past, "normal", of_normals, {})
+    >>> judged = pd.DataFrame(
+    ...     [judge_generator(m, past, later, draws=39) for m in (normal, bootstrap, garch, dynamic, regime, heston)]
+    ... )
+    >>> judged.index = ["normal", "bootstrap", "garch", "garch, dynamic", "regime", "heston"]
+    >>> own = classifier_test(
+    ...     later, pd.concat({0: past}, names=["path"]), draws=39
+    ... )  # the real past in a maker's place
+    >>> judged.loc["real past", ["auc", "auc_se", "auc_p"]] = [own.auc, own.se, own.p]
+    >>> judged.round(3)
+    """
     made = generator.generate(len(returns), n_paths, seed)
     off = compare_facts(returns, made)["difference"].dropna().abs()
     told, lost = classifier_test(later, made, draws=draws), forecast_gap(returns, later, made)

@@ -33,7 +33,30 @@ from .stylised import check_history
 
 # %% ../../nbs/deep/496_learned.ipynb #6abcbd9c
 def need_vine() -> ModuleType:  # pyvinecopulib
-    "Import pyvinecopulib; raise ConfigError naming the extra where it is not installed."
+    """Import pyvinecopulib; raise ConfigError naming the extra where it is not installed.
+
+    Returns
+    -------
+    ModuleType
+        Pyvinecopulib.
+
+    Raises
+    ------
+    ConfigError
+        Its message names the extra where it is not installed.
+
+    References
+    ----------
+    .. [1] Aas, Czado, Frigessi and Bakken (2009), *Pair-copula constructions of multiple dependence*.
+
+    Examples
+    --------
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.deep.learned import need_vine
+    >>> from unittest.mock import patch
+    >>> with patch.dict("sys.modules", {"pyvinecopulib": None}):
+    ...     refused = show_error(need_vine)
+    """
     try:
         import pyvinecopulib
     except ImportError as error:
@@ -51,7 +74,45 @@ def fit_vine_market(
     margins: str = "garch",  # or "empirical": days without memory
     trees: int | None = None,  # of the vine; None: all up to 20 symbols, two beyond, since all take hours there
 ) -> Generator:
-    "Make markets of a vine copula; raise ConfigError without pyvinecopulib, for other margins, for one symbol."
+    """Make markets of a vine copula; raise ConfigError without pyvinecopulib, for other margins, for one symbol.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x symbol, decimal, complete, two symbols or more.
+    margins : str, default "garch"
+        Or "empirical": days without memory.
+    trees : int | None, default None
+        Of the vine; None: all up to 20 symbols, two beyond, since all take hours there.
+
+    Returns
+    -------
+    Generator
+        A fitted maker of markets, which knows the days up to `until` and none after.
+
+    Raises
+    ------
+    ConfigError
+        Without pyvinecopulib, for other margins, for one symbol.
+    DataError
+        For a frame that is short, has holes or a column at rest (see check_history).
+        For returns without dates (see made_by).
+
+    References
+    ----------
+    .. [1] Aas, Czado, Frigessi and Bakken (2009), *Pair-copula constructions of multiple dependence*.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.learned import fit_vine_market
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> past, later = returns[:"2016"], returns["2017":]
+    >>> vine = fit_vine_market(past)
+    """
     if margins not in ("garch", "empirical"):
         raise ConfigError(f"margins is {margins!r}; use 'garch' or 'empirical'")
     x = check_history(returns)
@@ -86,7 +147,36 @@ def fit_vine_market(
 def to_normal(
     x: np.ndarray,  # float64[date, symbol]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # normal scores [date, symbol]; table [date, symbol]; its scores [date]
-    "Send each column through its ranks to a normal."
+    """Send each column through its ranks to a normal.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        float64[date, symbol].
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray, np.ndarray]
+        Normal scores [date, symbol]; table [date, symbol]; its scores [date].
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.learned import to_normal
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> past, later = returns[:"2016"], returns["2017":]
+    >>> z, table, scores = to_normal(past.to_numpy())
+    >>> pd.DataFrame(z, past.index, past.columns).tail(3).round(2)
+    symbol      AAPL   JPM    KO   XOM
+    date
+    2016-12-28 -0.40 -0.63 -0.76 -0.56
+    2016-12-29 -0.08 -0.62  0.60  0.06
+    2016-12-30 -0.71  0.34 -0.52 -0.13
+    """
     from scipy.special import ndtri
 
     ranks = np.argsort(np.argsort(x, axis=0, kind="stable"), axis=0)
@@ -99,7 +189,35 @@ def from_normal(
     table: np.ndarray,  # float64[date, symbol], sorted returns
     scores: np.ndarray,  # float64[date], of the rows of the table
 ) -> np.ndarray:  # float64[..., symbol], never beyond what the table holds
-    "Read returns from a table by their normal scores."
+    """Read returns from a table by their normal scores.
+
+    Parameters
+    ----------
+    z : np.ndarray
+        float64[..., symbol], normal scores.
+    table : np.ndarray
+        float64[date, symbol], sorted returns.
+    scores : np.ndarray
+        float64[date], of the rows of the table.
+
+    Returns
+    -------
+    np.ndarray
+        float64[..., symbol], never beyond what the table holds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.learned import from_normal, to_normal
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> past, later = returns[:"2016"], returns["2017":]
+    >>> z, table, scores = to_normal(past.to_numpy())
+    >>> assert np.allclose(from_normal(z, table, scores), past) and np.allclose(z.std(axis=0), 1, atol=0.01)
+    """
     return np.stack([np.interp(z[..., i], scores, table[:, i]) for i in range(table.shape[1])], axis=-1)
 
 # %% ../../nbs/deep/496_learned.ipynb #8f640410
@@ -109,7 +227,37 @@ WINDOW_DAYS, STEPS = 10, 40  # of a window; of noise
 def noise_levels(
     steps: int = STEPS,  # of noise
 ) -> np.ndarray:  # float64[steps], what is left of the window after each step, falling from 1 to 0
-    "Return the cosine schedule (Nichol and Dhariwal 2021)."
+    """Return the cosine schedule (Nichol and Dhariwal 2021).
+
+    Parameters
+    ----------
+    steps : int, default STEPS
+        Of noise.
+
+    Returns
+    -------
+    np.ndarray
+        float64[steps], what is left of the window after each step, falling from 1 to 0.
+
+    References
+    ----------
+    .. [1] Nichol and Dhariwal (2021).
+    .. [2] Ho, Jain and Abbeel (2020), *Denoising diffusion probabilistic models*.
+    .. [3] Salimans and Ho (2022).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.deep.learned import noise_levels
+    >>> levels = noise_levels()
+    >>> pd.Series(levels, name="left of the window").iloc[[0, 9, 19, 29, 39]].round(3).to_frame()
+        left of the window
+    0                0.998
+    9                0.847
+    19               0.494
+    29               0.144
+    39               0.000
+    """
     at = (np.arange(steps + 1) / steps + 0.008) / 1.008
     left = np.cos(at * np.pi / 2) ** 2
     return np.clip(left[1:] / left[0], 1e-4, 0.9999)
@@ -118,7 +266,29 @@ def noise_levels(
 def before_window(
     z: np.ndarray,  # float64[path, day, symbol], the last 20 days or more
 ) -> np.ndarray:  # float64[path, 3 + symbol]: log sizes of the last day, week and month; the last day
-    "Describe what a window begins from."
+    """Describe what a window begins from.
+
+    Parameters
+    ----------
+    z : np.ndarray
+        float64[path, day, symbol], the last 20 days or more.
+
+    Returns
+    -------
+    np.ndarray
+        float64[path, 3 + symbol]: log sizes of the last day, week and month; the last day.
+
+    References
+    ----------
+    .. [1] Ho, Jain and Abbeel (2020), *Denoising diffusion probabilistic models*.
+    .. [2] Salimans and Ho (2022).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.deep.learned import before_window
+    >>> assert np.allclose(before_window(np.ones((1, 20, 2)))[0], [np.log(1.05)] * 3 + [1, 1])
+    """
     size = np.abs(z).mean(axis=2)
     logs = [np.log(size[:, -days:].mean(axis=1) + 0.05) for days in (1, 5, 20)]
     return np.column_stack([*logs, z[:, -1]])
@@ -203,7 +373,53 @@ def fit_learned_market(
     resume: bool = False,  # keep each finished pass, and go on from those kept by an earlier run
     progress: Callable[[range], Iterable] | None = None,  # wraps the numbers of the passes: rich.progress.track
 ) -> Generator:
-    "Train a diffusion model that makes markets; raise ConfigError without torch, DataError for a short history."
+    """Train a diffusion model that makes markets; raise ConfigError without torch, DataError for a short history.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x symbol, decimal, complete, 250 dates or more.
+    passes : int, default 30
+        Over the windows.
+    hidden : int, default 128
+        Units of each of two layers.
+    seed : int, default 7
+        Of weights, noise and order.
+    resume : bool, default False
+        Keep each finished pass, and go on from those kept by an earlier run.
+    progress : Callable[[range], Iterable] | None, default None
+        Wraps the numbers of the passes: rich.progress.track.
+
+    Returns
+    -------
+    Generator
+        A fitted maker of markets, which knows the days up to `until` and none after.
+
+    Raises
+    ------
+    ConfigError
+        Without torch, DataError for a short history.
+    DataError
+        For a frame that is short, has holes or a column at rest (see check_history).
+        "{...} days; a network needs 250 or more"
+        For returns without dates (see made_by).
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.learned import fit_learned_market
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> past, later = returns[:"2016"], returns["2017":]
+    >>> learned = fit_learned_market(past)
+    >>> learned.params.round(3)
+                value  se
+    parameter
+    loss        0.953 NaN
+    passes     30.000 NaN
+    """
     x = check_history(returns)
     if len(x) < 250:
         raise DataError(f"{len(x)} days; a network needs 250 or more")
@@ -236,7 +452,42 @@ def area_lead(
     one: ClassifierTest,  # of a maker
     other: ClassifierTest,  # of another one, on the same real days, by as many paths of the same seeds
 ) -> tuple[float, float]:  # by how much the area of the first is lower; its error
-    "Compare two makers path by path; raise ConfigError for tests that are no pairs, or of one path."
+    """Compare two makers path by path; raise ConfigError for tests that are no pairs, or of one path.
+
+    Parameters
+    ----------
+    one : ClassifierTest
+        Of a maker.
+    other : ClassifierTest
+        Of another one, on the same real days, by as many paths of the same seeds.
+
+    Returns
+    -------
+    tuple[float, float]
+        By how much the area of the first is lower; its error.
+
+    Raises
+    ------
+    ConfigError
+        For tests that are no pairs, or of one path.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.learned import area_lead
+    >>> from quantlab.deep.realism import ClassifierTest
+    >>> def asked(*areas):
+    ...     "Write down a test of paths with these areas, on six blocks of days."
+    ...     return ClassifierTest(
+    ...         np.mean(areas), 0.1, 0.5, 88, pd.Series(), np.array(areas), np.mean(areas) + np.arange(6) / 100
+    ...     )
+    >>> pairs = {
+    ...     "learned": asked(0.40, 0.60),
+    ...     "vine": asked(0.52, 0.70),
+    ... }  # each path alone scatters more than the pairs do
+    >>> assert np.allclose(area_lead(*pairs.values()), (0.11, 0.01))
+    """
     shapes = [(test.by_path.shape, test.without.shape, test.windows) for test in (one, other)]
     if shapes[0] != shapes[1] or len(one.by_path) < 2:
         raise ConfigError(f"{shapes} are no pairs; ask both on the same days, with the same two paths or more")
@@ -251,7 +502,48 @@ def beats_yardstick(
     method: str = "learned",  # the row that is asked about
     yardstick: str = "vine",  # the row it has to beat
 ) -> str:  # one sentence
-    "Say whether a maker beats another: area lower by more than two errors of the pairs, no copies, no gap."
+    """Say whether a maker beats another: area lower by more than two errors of the pairs, no copies, no gap.
+
+    Parameters
+    ----------
+    judged : pd.DataFrame
+        By method: rows of judge_generator.
+    tests : dict[str, ClassifierTest]
+        By method, of paths with the same seeds on the same real days.
+    method : str, default "learned"
+        The row that is asked about.
+    yardstick : str, default "vine"
+        The row it has to beat.
+
+    Returns
+    -------
+    str
+        One sentence.
+
+    Raises
+    ------
+    ConfigError
+        "{missing} were not judged; there are {...}"
+        "{shapes} are no pairs; ask both on the same days, with the same two paths or more"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.learned import beats_yardstick
+    >>> from quantlab.deep.realism import ClassifierTest
+    >>> def asked(*areas):
+    ...     "Write down a test of paths with these areas, on six blocks of days."
+    ...     return ClassifierTest(
+    ...         np.mean(areas), 0.1, 0.5, 88, pd.Series(), np.array(areas), np.mean(areas) + np.arange(6) / 100
+    ...     )
+    >>> rows = pd.DataFrame({"gap": 0.0, "gap_se": 0.01, "copied_p": 0.5}, ["learned", "vine"])
+    >>> pairs = {
+    ...     "learned": asked(0.40, 0.60),
+    ...     "vine": asked(0.52, 0.70),
+    ... }  # each path alone scatters more than the pairs do
+    >>> assert beats_yardstick(rows, pairs).startswith("learned beats vine")
+    """
     missing = [name for name in (method, yardstick) if name not in judged.index or name not in tests]
     if missing:
         raise ConfigError(f"{missing} were not judged; there are {[name for name in judged.index if name in tests]}")

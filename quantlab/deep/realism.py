@@ -22,7 +22,39 @@ def return_windows(
     days: int = 20,  # of a window
     step: int | None = None,  # days from one start to the next; None = days, so that none overlap
 ) -> np.ndarray:  # float64[window, day, symbol]
-    "Cut returns into windows; raise ConfigError where not one fits."
+    """Cut returns into windows; raise ConfigError where not one fits.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        float64[date, symbol], returns.
+    days : int, default 20
+        Of a window.
+    step : int | None, default None
+        Days from one start to the next; None = days, so that none overlap.
+
+    Returns
+    -------
+    np.ndarray
+        float64[window, day, symbol].
+
+    Raises
+    ------
+    ConfigError
+        Where not one fits.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.realism import return_windows
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> cut = return_windows(returns.to_numpy())
+    >>> cut.shape
+    (176, 20, 4)
+    """
     if days < 2 or (step is not None and step < 1) or len(x) < days:
         raise ConfigError(f"windows of {days} of {len(x)} days, a step of {step}: at least 2 days, a step of 1")
     views = np.lib.stride_tricks.sliding_window_view(x, days, axis=0)
@@ -38,7 +70,41 @@ def _block_of(n: int, size: int) -> np.ndarray:  # int64[n]: block of a window, 
 def window_features(
     cut: np.ndarray,  # float64[window, day, symbol], from return_windows
 ) -> pd.DataFrame:  # by window: 11 features, knowable at its last day
-    "Describe windows of returns; what a window at rest has none of is 0."
+    """Describe windows of returns; what a window at rest has none of is 0.
+
+    Parameters
+    ----------
+    cut : np.ndarray
+        float64[window, day, symbol], from return_windows.
+
+    Returns
+    -------
+    pd.DataFrame
+        By window: 11 features, knowable at its last day.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.realism import return_windows, window_features
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> cut = return_windows(returns.to_numpy())
+    >>> seen = window_features(cut)
+    >>> seen.describe().loc[["mean", "std"]].round(2)
+          log volatility  log market volatility  spread of volatility  skewness  \\
+    mean           -4.42                  -4.73                  0.29      0.05
+    std             0.35                   0.46                  0.10      0.41
+
+          kurtosis  worst day  best day  memory  memory of sizes  leverage  \\
+    mean      3.35      -2.02      2.05   -0.06            -0.01     -0.03
+    std       0.85       0.28      0.26    0.13             0.04      0.08
+
+          correlation
+    mean         0.33
+    std          0.22
+    """
     sd = cut.std(axis=1)
     z = (cut - cut.mean(axis=1, keepdims=True)) / np.where(sd > 1e-12, sd, 1.0)[:, None]
     size, market = np.abs(z), cut.mean(axis=2)
@@ -84,7 +150,38 @@ def _held_out_scores(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarr
 # %% ../../nbs/deep/493_realism.ipynb #ce5e0add
 @dataclass(frozen=True)
 class ClassifierTest:
-    "Hold what a classifier between real and made windows could do."
+    """Hold what a classifier between real and made windows could do.
+
+    Parameters
+    ----------
+    auc : float
+        Chance that a made window looks more made than a real one, mean over paths; 0.5: no difference
+        seen.
+    se : float
+        Of auc: the luck of the real days and of the paths.
+    p : float
+        Share of permutations of blocks with as high an auc, this one counted.
+    windows : int
+        Of the real days and of one path, as many of both.
+    telling : pd.Series, default field(repr=False)
+        By feature: auc of it alone, held to 0.5 or more.
+    by_path : np.ndarray, default field(repr=False)
+        float64[path], auc of each.
+    without : np.ndarray, default field(repr=False)
+        float64[block], auc without each block of real days, mean over paths.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.realism import classifier_test
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> past, later = returns[:"2016"], returns["2017":]
+    >>> own = classifier_test(later, pd.concat({0: past}, names=["path"]), draws=99)
+    """
 
     auc: float  # chance that a made window looks more made than a real one, mean over paths; 0.5: no difference seen
     se: float  # of auc: the luck of the real days and of the paths
@@ -125,7 +222,49 @@ def classifier_test(
     draws: int = 199,  # permutations of blocks
     seed: int = 7,  # of folds and permutations
 ) -> ClassifierTest:
-    "Ask a classifier to tell as many made windows from real ones; raise DataError for fewer blocks than folds."
+    """Ask a classifier to tell as many made windows from real ones; raise DataError for fewer blocks than folds.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x symbol, decimal; better days that the generator did not see.
+    made : pd.DataFrame
+        (path, date) x symbol, decimal, from a generator; each path is asked about by itself.
+    days : int, default 20
+        Of a window.
+    size : int, default 12
+        Windows of a block.
+    folds : int, default 5
+        Each of whole blocks of both sides.
+    draws : int, default 199
+        Permutations of blocks.
+    seed : int, default 7
+        Of folds and permutations.
+
+    Returns
+    -------
+    ClassifierTest
+        What a classifier between real and made windows could do.
+
+    Raises
+    ------
+    DataError
+        For fewer blocks than folds.
+    ConfigError
+        "windows of {days} of {...} days, a step of {step}: at least 2 days, a step of 1"
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.realism import classifier_test
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> past, later = returns[:"2016"], returns["2017":]
+    >>> own = classifier_test(later, pd.concat({0: past}, names=["path"]), draws=99)
+    """
     paths = [path.droplevel(0) for _, path in made.groupby(level=0)]
     n = min(len(returns), *map(len, paths))
     sides = [_labelled(returns.iloc[:n], path.iloc[-n:], days, size) for path in paths]
@@ -181,7 +320,49 @@ def _lesson(parts: list[np.ndarray], ridge: float) -> np.ndarray:  # float64[4]:
 
 @dataclass(frozen=True)
 class ForecastGap:
-    "Hold what is lost by learning on a made market."
+    """Hold what is lost by learning on a made market.
+
+    Parameters
+    ----------
+    real : float
+        R2 on the later days, learned on the real past.
+    made : float
+        R2 on the same days, learned on made paths.
+    gap : float
+        Real less made.
+    se : float
+        Of the gap: the luck of the days that are forecast, and of both lessons.
+
+    References
+    ----------
+    .. [1] Corsi (2009).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.realism import forecast_gap
+    >>> from quantlab.regime.bootstrap import _garch_path
+    >>> def world(n, seed, alpha=0.08, beta=0.90):
+    ...     "Draw four symbols whose common factor and whose own parts are each a GARCH of 1 % a day."
+    ...     rng = np.random.default_rng(seed)
+    ...     params = np.array([0.0, 1e-4 * (1 - alpha - beta), alpha, beta])
+    ...     paths = np.stack([_garch_path(params, rng.standard_normal(n), 1e-4) for _ in range(5)], axis=1)
+    ...     drawn = 0.4**0.5 * paths[:, :1] + 0.6**0.5 * paths[:, 1:]
+    ...     return pd.DataFrame(
+    ...         drawn, pd.bdate_range("2000-01-03", periods=n, unit="us", name="date"), list("ABCD")
+    ...     )
+    >>> def worlds(n, n_paths, seed, **law):
+    ...     "Draw paths of that world in the form of a generator."
+    ...     return pd.concat({i: world(n, 1000 * seed + i, **law) for i in range(n_paths)}, names=["path"])
+    >>> early, late = world(6000, 1).iloc[:3000], world(6000, 1).iloc[3000:]
+    >>> good = forecast_gap(early, late, worlds(3000, 3, 2))
+    >>> bad = forecast_gap(early, late, worlds(3000, 3, 2, alpha=0.0, beta=0.0))
+    >>> pd.DataFrame([vars(good), vars(bad)], ["the same law", "no spells"]).round(4)
+                   real    made     gap      se
+    the same law  0.035  0.0335  0.0015  0.0017
+    no spells     0.035 -0.0075  0.0425  0.0082
+    """
 
     real: float  # R2 on the later days, learned on the real past
     made: float  # R2 on the same days, learned on made paths
@@ -195,7 +376,59 @@ def forecast_gap(
     made: pd.DataFrame,  # (path, date) x symbol, decimal, from a generator
     ridge: float = 0.01,  # of the slopes, in variances of the inputs
 ) -> ForecastGap:
-    "Learn a forecast of sizes on made days and ask it on real ones; raise DataError where later is not later."
+    """Learn a forecast of sizes on made days and ask it on real ones; raise DataError where later is not later.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x symbol, decimal: the real past, which the generator may have seen.
+    later : pd.DataFrame
+        Date x symbol, decimal: real days after it.
+    made : pd.DataFrame
+        (path, date) x symbol, decimal, from a generator.
+    ridge : float, default 0.01
+        Of the slopes, in variances of the inputs.
+
+    Returns
+    -------
+    ForecastGap
+        What is lost by learning on a made market.
+
+    Raises
+    ------
+    DataError
+        Where later is not later.
+
+    References
+    ----------
+    .. [1] Corsi (2009).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.realism import forecast_gap
+    >>> from quantlab.regime.bootstrap import _garch_path
+    >>> def world(n, seed, alpha=0.08, beta=0.90):
+    ...     "Draw four symbols whose common factor and whose own parts are each a GARCH of 1 % a day."
+    ...     rng = np.random.default_rng(seed)
+    ...     params = np.array([0.0, 1e-4 * (1 - alpha - beta), alpha, beta])
+    ...     paths = np.stack([_garch_path(params, rng.standard_normal(n), 1e-4) for _ in range(5)], axis=1)
+    ...     drawn = 0.4**0.5 * paths[:, :1] + 0.6**0.5 * paths[:, 1:]
+    ...     return pd.DataFrame(
+    ...         drawn, pd.bdate_range("2000-01-03", periods=n, unit="us", name="date"), list("ABCD")
+    ...     )
+    >>> def worlds(n, n_paths, seed, **law):
+    ...     "Draw paths of that world in the form of a generator."
+    ...     return pd.concat({i: world(n, 1000 * seed + i, **law) for i in range(n_paths)}, names=["path"])
+    >>> early, late = world(6000, 1).iloc[:3000], world(6000, 1).iloc[3000:]
+    >>> good = forecast_gap(early, late, worlds(3000, 3, 2))
+    >>> bad = forecast_gap(early, late, worlds(3000, 3, 2, alpha=0.0, beta=0.0))
+    >>> pd.DataFrame([vars(good), vars(bad)], ["the same law", "no spells"]).round(4)
+                   real    made     gap      se
+    the same law  0.035  0.0335  0.0015  0.0017
+    no spells     0.035 -0.0075  0.0425  0.0082
+    """
     past, ahead = check_history(returns), check_history(later)
     if later.index[0] <= returns.index[-1]:
         raise DataError(f"later begins on {later.index[0]:%Y-%m-%d}, the past ends on {returns.index[-1]:%Y-%m-%d}")
@@ -214,7 +447,36 @@ def nearest_distances(
     cut: np.ndarray,  # float64[window, day, symbol], asked
     known: np.ndarray,  # float64[window, day, symbol], training windows
 ) -> np.ndarray:  # float64[window], 0 for a copy, about 2**0.5 for what has nothing in common
-    "Return the distance of each window to the nearest known one, every window scaled to size one."
+    """Return the distance of each window to the nearest known one, every window scaled to size one.
+
+    Parameters
+    ----------
+    cut : np.ndarray
+        float64[window, day, symbol], asked.
+    known : np.ndarray
+        float64[window, day, symbol], training windows.
+
+    Returns
+    -------
+    np.ndarray
+        float64[window], 0 for a copy, about 2**0.5 for what has nothing in common.
+
+    References
+    ----------
+    .. [1] Meehan, Chaudhuri and Dasgupta (2020), *A non-parametric test to detect data-copying in
+           generative models*.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.realism import nearest_distances, return_windows
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> cut = return_windows(returns.to_numpy())
+    >>> assert nearest_distances(cut[:1], cut[:5])[0] < 1e-6
+    """
     flat = [w.reshape(len(w), -1) for w in (cut, known)]
     asked, there = (w / np.maximum(np.linalg.norm(w, axis=1, keepdims=True), 1e-12) for w in flat)
     return np.sqrt(np.maximum(2 - 2 * (asked @ there.T).max(axis=1), 0.0))
@@ -244,7 +506,55 @@ def _ranked_nearer(made: np.ndarray, held: np.ndarray) -> float:
 # %% ../../nbs/deep/493_realism.ipynb #58cbafee
 @dataclass(frozen=True)
 class Memorisation:
-    "Hold whether made windows lie nearer to the training windows than real ones do."
+    """Hold whether made windows lie nearer to the training windows than real ones do.
+
+    Parameters
+    ----------
+    p : float
+        That an honest generator shows as much; twice the smaller of the two below, at most 1.
+    p_first : float
+        That as many of the smallest distances are all made.
+    p_order : float
+        Of the whole order (Mann and Whitney).
+    copied : float
+        Share of made windows nearer than any held-out one.
+    made : np.ndarray, default field(repr=False)
+        Distances of made windows.
+    held : np.ndarray, default field(repr=False)
+        Distances of held-out windows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.deep.realism import classifier_test, forecast_gap, memorisation, return_windows
+    >>> from quantlab.regime.bootstrap import _garch_path
+    >>> def world(n, seed, alpha=0.08, beta=0.90):
+    ...     "Draw four symbols whose common factor and whose own parts are each a GARCH of 1 % a day."
+    ...     rng = np.random.default_rng(seed)
+    ...     params = np.array([0.0, 1e-4 * (1 - alpha - beta), alpha, beta])
+    ...     paths = np.stack([_garch_path(params, rng.standard_normal(n), 1e-4) for _ in range(5)], axis=1)
+    ...     drawn = 0.4**0.5 * paths[:, :1] + 0.6**0.5 * paths[:, 1:]
+    ...     return pd.DataFrame(
+    ...         drawn, pd.bdate_range("2000-01-03", periods=n, unit="us", name="date"), list("ABCD")
+    ...     )
+    >>> def worlds(n, n_paths, seed, **law):
+    ...     "Draw paths of that world in the form of a generator."
+    ...     return pd.concat({i: world(n, 1000 * seed + i, **law) for i in range(n_paths)}, names=["path"])
+    >>> early, late = world(6000, 1).iloc[:3000], world(6000, 1).iloc[3000:]
+    >>> made = worlds(3000, 2, 2)
+    >>> [
+    ...     show_error(lambda: memorisation(early, early, made)),
+    ...     show_error(lambda: forecast_gap(late, early, made)),
+    ...     show_error(lambda: classifier_test(early.iloc[:500], made)),
+    ...     show_error(lambda: return_windows(early.to_numpy(), 1)),
+    ... ]
+    ['DataError: held-out days are among the fitted ones; cut the history in two, with a gap',
+     'DataError: later begins on 2000-01-03, the past ends on 2022-12-30',
+     'DataError: 2 blocks of each side for 5 folds; give more days',
+     'ConfigError: windows of 1 of 3000 days, a step of None: at least 2 days, a step of 1']
+    """
 
     p: float  # that an honest generator shows as much; twice the smaller of the two below, at most 1
     p_first: float  # that as many of the smallest distances are all made
@@ -260,7 +570,63 @@ def memorisation(
     made: pd.DataFrame,  # (path, date) x symbol, decimal, from a generator
     days: int = 10,  # of a window
 ) -> Memorisation:
-    "Ask whether a generator copies the days it was fitted on; raise DataError for days that are in both."
+    """Ask whether a generator copies the days it was fitted on; raise DataError for days that are in both.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x symbol, decimal: what the generator was fitted on.
+    held : pd.DataFrame
+        Date x symbol, decimal: real days that it was not fitted on, of the same kind.
+    made : pd.DataFrame
+        (path, date) x symbol, decimal, from a generator.
+    days : int, default 10
+        Of a window.
+
+    Returns
+    -------
+    Memorisation
+        Whether made windows lie nearer to the training windows than real ones do.
+
+    Raises
+    ------
+    DataError
+        For days that are in both.
+    ConfigError
+        "windows of {days} of {...} days, a step of {step}: at least 2 days, a step of 1"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.errors import show_error
+    >>> from quantlab.deep.realism import classifier_test, forecast_gap, memorisation, return_windows
+    >>> from quantlab.regime.bootstrap import _garch_path
+    >>> def world(n, seed, alpha=0.08, beta=0.90):
+    ...     "Draw four symbols whose common factor and whose own parts are each a GARCH of 1 % a day."
+    ...     rng = np.random.default_rng(seed)
+    ...     params = np.array([0.0, 1e-4 * (1 - alpha - beta), alpha, beta])
+    ...     paths = np.stack([_garch_path(params, rng.standard_normal(n), 1e-4) for _ in range(5)], axis=1)
+    ...     drawn = 0.4**0.5 * paths[:, :1] + 0.6**0.5 * paths[:, 1:]
+    ...     return pd.DataFrame(
+    ...         drawn, pd.bdate_range("2000-01-03", periods=n, unit="us", name="date"), list("ABCD")
+    ...     )
+    >>> def worlds(n, n_paths, seed, **law):
+    ...     "Draw paths of that world in the form of a generator."
+    ...     return pd.concat({i: world(n, 1000 * seed + i, **law) for i in range(n_paths)}, names=["path"])
+    >>> early, late = world(6000, 1).iloc[:3000], world(6000, 1).iloc[3000:]
+    >>> made = worlds(3000, 2, 2)
+    >>> [
+    ...     show_error(lambda: memorisation(early, early, made)),
+    ...     show_error(lambda: forecast_gap(late, early, made)),
+    ...     show_error(lambda: classifier_test(early.iloc[:500], made)),
+    ...     show_error(lambda: return_windows(early.to_numpy(), 1)),
+    ... ]
+    ['DataError: held-out days are among the fitted ones; cut the history in two, with a gap',
+     'DataError: later begins on 2000-01-03, the past ends on 2022-12-30',
+     'DataError: 2 blocks of each side for 5 folds; give more days',
+     'ConfigError: windows of 1 of 3000 days, a step of None: at least 2 days, a step of 1']
+    """
     if returns.index.isin(held.index).any():
         raise DataError("held-out days are among the fitted ones; cut the history in two, with a gap")
     known = _whitened_windows([check_history(returns)], days, 1)

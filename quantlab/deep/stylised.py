@@ -19,7 +19,36 @@ def check_history(
     returns: pd.DataFrame,  # date x symbol, decimal
     least: int = 100,  # dates
 ) -> np.ndarray:  # float64[date, symbol]
-    "Return complete returns as a new array; raise DataError for a frame that is short, has holes or a column at rest."
+    """Return complete returns as a new array; raise DataError for a frame that is short, has holes or a column at
+    rest.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x symbol, decimal.
+    least : int, default 100
+        Dates.
+
+    Returns
+    -------
+    np.ndarray
+        float64[date, symbol].
+
+    Raises
+    ------
+    DataError
+        For a frame that is short, has holes or a column at rest.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.stylised import check_history
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> x = check_history(returns)
+    """
     x = returns.to_numpy(dtype="float64", copy=True)
     if x.ndim != 2 or len(x) < least or x.shape[1] < 1:
         raise DataError(f"returns have shape {x.shape}; give {least} dates or more of at least one symbol")
@@ -39,7 +68,46 @@ def kurtosis_over(
     x: np.ndarray,  # float64[date, symbol], returns
     days: int = 1,  # in a row that are summed
 ) -> np.ndarray:  # float64[symbol]
-    "Return the excess kurtosis of sums of days that overlap."
+    """Return the excess kurtosis of sums of days that overlap.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        float64[date, symbol], returns.
+    days : int, default 1
+        In a row that are summed.
+
+    Returns
+    -------
+    np.ndarray
+        float64[symbol].
+
+    References
+    ----------
+    .. [1] Hill's (1975).
+    .. [2] Cont (2001), *Empirical properties of asset returns: stylized facts and statistical issues*.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.stylised import check_history, kurtosis_over
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> x = check_history(returns)
+    >>> over = (1, 5, 20, 60)
+    >>> pd.DataFrame([kurtosis_over(x, days) for days in over], pd.Index(over, name="days"), returns.columns).round(
+    ...     1
+    ... )
+    symbol  AAPL  JPM    KO  XOM
+    days
+    1        5.2  9.6   8.9  7.2
+    5        1.1  3.5   8.8  5.8
+    20       0.3  3.8  10.6  8.3
+    60       0.7  0.9   1.9  4.5
+    """
     total = np.cumsum(np.vstack([np.zeros((1, x.shape[1])), x]), axis=0)
     sums = total[days:] - total[:-days]
     z = sums - sums.mean(axis=0)
@@ -50,7 +118,37 @@ def tail_index(
     x: np.ndarray,  # float64[date, symbol], returns
     share: float = 0.05,  # of the days, the worst, that are the tail
 ) -> np.ndarray:  # float64[symbol], NaN where fewer than two losses are that large
-    "Estimate the tail index of losses (Hill 1975); raise ConfigError for a share outside 0 to 1."
+    """Estimate the tail index of losses (Hill 1975); raise ConfigError for a share outside 0 to 1.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        float64[date, symbol], returns.
+    share : float, default 0.05
+        Of the days, the worst, that are the tail.
+
+    Returns
+    -------
+    np.ndarray
+        float64[symbol], NaN where fewer than two losses are that large.
+
+    Raises
+    ------
+    ConfigError
+        For a share outside 0 to 1.
+
+    References
+    ----------
+    .. [1] Hill (1975).
+    .. [2] Hill's (1975).
+    .. [3] Cont (2001), *Empirical properties of asset returns: stylized facts and statistical issues*.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.deep.stylised import tail_index
+    >>> assert np.isclose(tail_index(-np.array([[4.0], [2.0], [1.0]]), 0.5)[0], 2 / np.log(8))
+    """
     if not 0 < share < 1:
         raise ConfigError(f"share is {share}; give a part of the days, such as 0.05")
     m = max(2, round(share * len(x)))
@@ -64,7 +162,31 @@ def lagged_correlation(
     later: np.ndarray,  # float64[date, symbol], on the same dates
     lag: int,  # days between, at least 1
 ) -> np.ndarray:  # float64[symbol]
-    "Correlate one series with another some days later."
+    """Correlate one series with another some days later.
+
+    Parameters
+    ----------
+    first : np.ndarray
+        float64[date, symbol].
+    later : np.ndarray
+        float64[date, symbol], on the same dates.
+    lag : int
+        Days between, at least 1.
+
+    Returns
+    -------
+    np.ndarray
+        float64[symbol].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.deep.stylised import lagged_correlation
+    >>> swing = np.tile([[1.0], [-1.0]], (500, 1))  # up, down, up, down
+    >>> assert np.isclose(lagged_correlation(swing, swing, 1)[0], -1) and np.isclose(
+    ...     lagged_correlation(swing, swing, 2)[0], 1
+    ... )
+    """
     a, b = first - first.mean(axis=0), later - later.mean(axis=0)
     return (a[:-lag] * b[lag:]).mean(axis=0) / (a.std(axis=0) * b.std(axis=0))
 
@@ -73,14 +195,60 @@ def leverage_effect(
     x: np.ndarray,  # float64[date, symbol], returns
     lags: int = 10,  # days after, over which the mean is taken
 ) -> np.ndarray:  # float64[symbol]
-    "Correlate returns with the sizes of the days after them."
+    """Correlate returns with the sizes of the days after them.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        float64[date, symbol], returns.
+    lags : int, default 10
+        Days after, over which the mean is taken.
+
+    Returns
+    -------
+    np.ndarray
+        float64[symbol].
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.stylised import check_history, leverage_effect
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> x = check_history(returns)
+    >>> assert leverage_effect(x).mean() < 0
+    """
     return np.mean([lagged_correlation(x, np.abs(x), lag) for lag in range(1, lags + 1)], axis=0)
 
 # %% ../../nbs/deep/492_stylised.ipynb #db468b04
 def pair_correlations(
     x: np.ndarray,  # float64[date, symbol], returns
 ) -> np.ndarray:  # float64[pairs]; empty for one symbol
-    "Return the correlation of each pair of symbols."
+    """Return the correlation of each pair of symbols.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        float64[date, symbol], returns.
+
+    Returns
+    -------
+    np.ndarray
+        float64[pairs]; empty for one symbol.
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.stylised import check_history, pair_correlations
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> x = check_history(returns)
+    >>> assert len(pair_correlations(x)) == 6 and (pair_correlations(x) > 0).all()
+    """
     return np.corrcoef(x, rowvar=False)[np.triu_indices(x.shape[1], 1)] if x.shape[1] > 1 else np.zeros(0)
 
 
@@ -88,7 +256,26 @@ def yearly_falls(
     x: np.ndarray,  # float64[date, symbol], returns
     year: int = 252,  # days; a last part below half of them is left out
 ) -> np.ndarray:  # float64[symbol], decimal, above zero
-    "Return the deepest fall from a high within a year, the mean over years."
+    """Return the deepest fall from a high within a year, the mean over years.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        float64[date, symbol], returns.
+    year : int, default 252
+        Days; a last part below half of them is left out.
+
+    Returns
+    -------
+    np.ndarray
+        float64[symbol], decimal, above zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.deep.stylised import yearly_falls
+    >>> assert np.isclose(yearly_falls(np.array([[0.5], [-0.5], [0.2], [0.0]]), 4)[0], 0.5)
+    """
     years = [x[i : i + year] for i in range(0, len(x), year)]
     falls = []
     for part in [p for p in years if 2 * len(p) >= min(year, len(x))]:
@@ -118,7 +305,45 @@ def stylised_facts(
     returns: pd.DataFrame,  # date x symbol, decimal, complete
     batches: int = 20,  # stretches of days that are left out in turn, at least 5
 ) -> pd.DataFrame:  # by fact: value, se; knowable at the last date
-    "Measure the facts of a market with their errors; raise ConfigError for few batches, DataError as check_history."
+    """Measure the facts of a market with their errors; raise ConfigError for few batches, DataError as check_history.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x symbol, decimal, complete.
+    batches : int, default 20
+        Stretches of days that are left out in turn, at least 5.
+
+    Returns
+    -------
+    pd.DataFrame
+        By fact: value, se; knowable at the last date.
+
+    Raises
+    ------
+    ConfigError
+        For few batches, DataError as check_history.
+    DataError
+        "returns have shape {shape}; give {least} dates or more of at least one symbol"
+        "dates of returns must rise and symbols be named once; sort them and drop doubles"
+        "{...} returns are missing or infinite, {...}, row {row}; drop them"
+        "{...} never move; leave them out"
+
+    References
+    ----------
+    .. [1] Künsch (1989).
+
+    Examples
+    --------
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.stylised import stylised_facts
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> facts = stylised_facts(returns)
+    >>> facts.assign(t=facts["value"] / facts["se"]).round(3)
+    """
     if batches < 5:
         raise ConfigError(f"batches is {batches}; an error needs 5 or more")
     x = check_history(returns, 20 * batches)
@@ -136,7 +361,48 @@ def compare_facts(
     made: pd.DataFrame,  # (path, date) x symbol, decimal, from a generator
     batches: int = 20,  # stretches of days behind the errors of the real market
 ) -> pd.DataFrame:  # by fact: real, real_se, made, made_se, difference (made less real, in errors)
-    "Hold the facts of made paths against the real ones; raise DataError for other symbols, short or single paths."
+    """Hold the facts of made paths against the real ones; raise DataError for other symbols, short or single paths.
+
+    Parameters
+    ----------
+    returns : pd.DataFrame
+        Date x symbol, decimal, the real market.
+    made : pd.DataFrame
+        (path, date) x symbol, decimal, from a generator.
+    batches : int, default 20
+        Stretches of days behind the errors of the real market.
+
+    Returns
+    -------
+    pd.DataFrame
+        By fact: real, real_se, made, made_se, difference (made less real, in errors).
+
+    Raises
+    ------
+    DataError
+        For other symbols, short or single paths.
+    ConfigError
+        "batches is {batches}; an error needs 5 or more"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.core.panel import to_wide
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.stylised import compare_facts
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = to_wide(bars["close"]).pct_change().dropna()
+    >>> def of_normals(n_paths, seed):
+    ...     "Draw days of a normal with the real means and covariances: what a textbook takes."
+    ...     rng = np.random.default_rng(seed)
+    ...     drawn = rng.multivariate_normal(returns.mean(), returns.cov(), size=(n_paths, len(returns)))
+    ...     index = pd.MultiIndex.from_product([range(n_paths), returns.index], names=["path", "date"])
+    ...     return pd.DataFrame(drawn.reshape(-1, 4), index, returns.columns)
+    >>> normal = compare_facts(returns, of_normals(10, 4))
+    >>> normal.round(3)
+    """
     if list(made.columns) != list(returns.columns):
         raise DataError(f"made are {list(made.columns)}, real ones {list(returns.columns)}; name them alike")
     paths = [check_history(path.droplevel(0)) for _, path in made.groupby(level=0)]

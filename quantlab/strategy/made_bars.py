@@ -16,7 +16,36 @@ from ..core.panel import to_wide
 def complete_returns(
     bars: pd.DataFrame,  # (date, symbol): close, adjusted
 ) -> pd.DataFrame:  # date x symbol, decimal; symbols with a close on every date
-    "Return the returns of the symbols without holes; raise DataError where none has every date."
+    """Return the returns of the symbols without holes; raise DataError where none has every date.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol): close, adjusted.
+
+    Returns
+    -------
+    pd.DataFrame
+        Date x symbol, decimal; symbols with a close on every date.
+
+    Raises
+    ------
+    DataError
+        Where none has every date.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.made_bars import complete_returns
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = complete_returns(bars)
+    >>> returns.tail(2).round(4)
+    symbol        AAPL     JPM      KO     XOM
+    date
+    2023-12-28  0.0022  0.0053  0.0007 -0.0145
+    2023-12-29 -0.0054 -0.0012  0.0031 -0.0021
+    """
     close = to_wide(bars["close"])
     whole = close.loc[:, (close > 0).all()]
     if whole.shape[1] == 0 or len(whole) < 2:
@@ -27,7 +56,42 @@ def complete_returns(
 def day_shapes(
     bars: pd.DataFrame,  # date: open, high, low, close, volume of one symbol, without holes
 ) -> pd.DataFrame:  # by date, from the second: move, gap, above, below, volume (over its median); knowable at the close
-    "Describe the days of one symbol by what is inside them; raise DataError for fewer than 100."
+    """Describe the days of one symbol by what is inside them; raise DataError for fewer than 100.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        date: open, high, low, close, volume of one symbol, without holes.
+
+    Returns
+    -------
+    pd.DataFrame
+        By date, from the second: move, gap, above, below, volume (over its median); knowable at the
+        close.
+
+    Raises
+    ------
+    DataError
+        For fewer than 100.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.made_bars import day_shapes
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> one = bars.xs("KO", level="symbol")
+    >>> shapes = day_shapes(one)
+    >>> shapes.groupby(pd.qcut(shapes["move"], 5)).mean().round(4)
+                            move     gap   above   below  volume
+    move
+    (-0.0977, -0.00608]  -0.0139 -0.0038  0.0035  0.0038  1.2918
+    (-0.00608, -0.00132] -0.0035 -0.0008  0.0034  0.0036  0.9880
+    (-0.00132, 0.00261]   0.0006  0.0003  0.0033  0.0037  0.9438
+    (0.00261, 0.00713]    0.0047  0.0011  0.0031  0.0032  1.0018
+    (0.00713, 0.0648]     0.0140  0.0046  0.0032  0.0037  1.2208
+    """
     before = bars["close"].shift()
     body_high, body_low = bars[["open", "close"]].max(axis=1), bars[["open", "close"]].min(axis=1)
     usual = bars["volume"].replace(0, np.nan).rolling(60, min_periods=1).median().shift()
@@ -47,7 +111,42 @@ def borrowed_rows(
     rng: np.random.Generator,  # of the draws
     near: int = 10,  # ranks on each side that may be taken; at an end those missing are taken on the other side
 ) -> np.ndarray:  # int64[day], rows of real days
-    "Choose for each made day a real one whose return has nearly the same rank; raise DataError for no real days."
+    """Choose for each made day a real one whose return has nearly the same rank; raise DataError for no real days.
+
+    Parameters
+    ----------
+    moves : np.ndarray
+        float64[day], made returns.
+    real : np.ndarray
+        float64[n], returns of real days.
+    rng : np.random.Generator
+        Of the draws.
+    near : int, default 10
+        Ranks on each side that may be taken; at an end those missing are taken on the other side.
+
+    Returns
+    -------
+    np.ndarray
+        int64[day], rows of real days.
+
+    Raises
+    ------
+    DataError
+        For no real days.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.made_bars import borrowed_rows, day_shapes
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> one = bars.xs("KO", level="symbol")
+    >>> shapes = day_shapes(one)
+    >>> rows = borrowed_rows(
+    ...     np.array([-1.0, 0.0, 1.0]), shapes["move"].to_numpy(), np.random.default_rng(1), near=0
+    ... )
+    """
     if len(real) == 0:
         raise DataError("there are no real days to borrow from; give 100 or more")
     order = np.argsort(real, kind="stable")
@@ -79,7 +178,49 @@ def made_bars(
     made: pd.DataFrame,  # date x symbol, decimal: one path of a generator fitted on these symbols
     seed: int = 7,  # of the borrowed days
 ) -> pd.DataFrame:  # (date, symbol) bars; symbols marked SYN_; dates are those of made
-    "Make bars of made returns; raise DataError for symbols that are not there, ConfigError for a return of -1 or less."
+    """Make bars of made returns; raise DataError for symbols that are not there, ConfigError for a return of -1 or
+    less.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        (date, symbol): open, high, low, close, volume, adjusted: the real ones.
+    made : pd.DataFrame
+        Date x symbol, decimal: one path of a generator fitted on these symbols.
+    seed : int, default 7
+        Of the borrowed days.
+
+    Returns
+    -------
+    pd.DataFrame
+        (date, symbol) bars; symbols marked SYN_; dates are those of made.
+
+    Raises
+    ------
+    DataError
+        For symbols that are not there, ConfigError for a return of -1 or less.
+    ConfigError
+        "made returns must be finite and above -1; a price cannot fall below nothing"
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust, check_bars
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.deep.generate import fit_garch_market
+    >>> from quantlab.strategy.made_bars import complete_returns, made_bars
+    >>> bars = adjust(sample_bars(["AAPL", "JPM", "XOM", "KO"]), "total")
+    >>> returns = complete_returns(bars)
+    >>> path = fit_garch_market(returns).generate(500).loc[0]
+    >>> fake = made_bars(bars, path)
+    >>> check_bars(fake)
+    >>> fake.tail(4).round(2)
+                           open    high     low   close      volume
+    date       symbol
+    2025-11-28 SYN_AAPL  242.36  244.00  240.96  241.89  29624801.0
+               SYN_JPM   203.57  205.18  203.48  204.35   5987053.0
+               SYN_KO    105.85  106.20  105.34  105.67   8373407.0
+               SYN_XOM   167.40  167.46  165.36  165.63  18777044.0
+    """
     strange = [name for name in made.columns if name not in bars.index.unique("symbol")]
     if strange:
         raise DataError(f"made returns of {strange[:5]} have no real bars; fit the generator on these bars")

@@ -242,7 +242,7 @@ def block_length(
     >>> spells = noise * np.repeat([1.0, 3.0] * 20, 50)[:, None]  # volatility changes every 50 rows
     >>> assert block_length(noise) < 10 < block_length(spells) and block_length(np.ones(50)) == 1
     """
-    columns = returns.reshape(len(returns), -1).T
+    columns = returns.reshape(len(returns), -1).T if returns.size else []
     moving = [x for x in columns if len(x) >= 10 and np.ptp(x) > 1e-12]
     if not moving:
         return 1.0
