@@ -159,8 +159,8 @@ TABLE = {
         "levels": lambda w: [0.5], "sun_elevation": lambda w: 45.0, "sun_azimuth": lambda w: 135.0,
         "noise": lambda w: 0.03, "seed": lambda w: 1, "radius": lambda w: 6.0, "height": lambda w: 6.0,
     },
-    satellite.tank_fill: {"scene": lambda w: satellite.synth_tanks([0.5])[0], "radius": lambda w: 9.6, "sun_azimuth": lambda w: 135.0,
-                          "band": lambda w: "pan"},
+    satellite.tank_fill: {"scene": lambda w: satellite.synth_tanks([0.5])[0], "radius": lambda w: 9.6,
+                          "sun_azimuth": lambda w: 135.0, "band": lambda w: "pan"},
     satellite.region_events: {
         "scenes": lambda w: [w["lot"]], "regions": lambda w: {"a": w["lot"].bounds}, "measure": lambda w: looked,
         "names": lambda w: {"a": "A"}, "max_cloud": lambda w: 0.3, "kind": lambda w: "n", "source": lambda w: "s",
