@@ -608,10 +608,10 @@ def store_filing(
     check_kind(bytes, body=body)
     wrong = [name for name in FILING_COLUMNS if name not in record or not isinstance(record[name], str | None)]
     named = {"cik": r"[0-9]{1,10}", "accession": _SHAPES["accession"]}  # they become names of files
-    wrong = wrong or [name for name, shape in named.items() if not re.fullmatch(shape, record[name] or "")]
+    wrong = wrong or [name for name, shape in named.items() if not re.fullmatch(shape, str(record[name] or ""))]
     if wrong:
         raise DataError(f"the record has no {', '.join(wrong)}, or none that fits; store what parse_submission gives")
-    folder = Path(store) / f"{int(record['cik']):010d}"
+    folder = Path(store) / f"{record['cik']:0>10}"
     _write(folder / f"{record['accession']}.txt.gz", gzip.compress(body, 6, mtime=0))
     file = folder / f"{record['accession']}.json"
     _write(file, json.dumps({name: record[name] for name in FILING_COLUMNS}, indent=1).encode())

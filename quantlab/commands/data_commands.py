@@ -734,7 +734,7 @@ def _write_like(
 
         bars = load_market(source, "all", "1800-01-01", "2200-01-01").bars
         if bars.index.unique("date").tz is not None:
-            raise ConfigError(f"{like} holds bars within the day; --like takes a day or longer: export them by day first")
+            raise ConfigError(f"{like} holds bars within the day; --like takes longer ones: export them by day first")
         returns = complete_returns(bars)
         made = _fit_shown(returns, method, show, paths + 2).generate(days, paths, seed)
         for i, one in enumerate(places):

@@ -543,7 +543,7 @@ def _check_windows(windows: Sequence[tuple]) -> None:
         raise ConfigError("no windows; name at least one (first, last, start)")
     for first, last, start in windows:
         if not first < last < start:
-            raise ConfigError(f"a window learns from {first} to {last} and trades from {start}; they come in this order")
+            raise ConfigError(f"a window learns from {first} to {last}, trades from {start}; they come in this order")
     starts = [start for *_, start in windows]
     if sorted(set(starts)) != starts:
         raise ConfigError(f"windows trade from {starts}; each starts after the one before")
