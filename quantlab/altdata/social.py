@@ -730,7 +730,7 @@ _MICRO = "datetime64[us, UTC]"
 def _micros(at: pd.Timestamp) -> int:
     "Return microseconds since 1970; raise DataError for what is no instant, or one without a zone."
     if not isinstance(at, pd.Timestamp) or at.tz is None:
-        what = "an instant without a time zone" if isinstance(at, pd.Timestamp) else f"a {type(at).__name__}, no instant"
+        what = "an instant without a zone" if isinstance(at, pd.Timestamp) else f"a {type(at).__name__}, no instant"
         raise DataError(f"{str(at)[:40]!r} is {what}; give one such as pd.Timestamp('2024-03-04 14:00+00:00')")
     return (at - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(microseconds=1)
 
@@ -812,8 +812,7 @@ class Inbox:
         backfill: bool = False,  # True: take the service's word that they were readable when published
         mark: tuple | None = None,  # place, reached, top (microseconds), token: stored with the rows, or not at all
     ) -> dict[str, int]:  # new, revised, known: rows by post and symbol
-        """Store what is new and what is worded anew; raise DataError for no instant, a row without id, or seen too
-        early.
+        """Store what is new and what is worded anew; raise DataError for no instant, a row without id or seen early.
 
         Parameters
         ----------
@@ -836,7 +835,7 @@ class Inbox:
         Raises
         ------
         DataError
-            For no instant, a row without id, or seen too early.
+            For no instant, a row without id or seen early.
 
         Examples
         --------

@@ -3,14 +3,27 @@
 import inspect
 import json
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from quantlab.altdata import calls, edgar, event_audit, events, filings, planted, robust, sentiment, social, sources
+from quantlab.altdata import (
+    calls,
+    edgar,
+    event_audit,
+    events,
+    filings,
+    planted,
+    robust,
+    satellite,
+    sentiment,
+    social,
+    sources,
+    stac,
+)
 from quantlab.core.errors import QuantlabError
 from quantlab.features import events as features
 from quantlab.validation import events as studies
@@ -43,8 +56,22 @@ def world():
         "filings": filings.sample_filings().head(3), "lexicon": sentiment.Lexicon(
             {"positive": frozenset(["GOOD"]), "negative": frozenset(["BAD"])}
         ),
+        "lot": satellite.synth_car_park(3, (30, 30)), "record": dict.fromkeys(filings.FILING_COLUMNS, "x"),
+        "leaves": satellite.Scene({"red": np.ones((16, 16)), "nir": np.ones((16, 16))}, np.zeros((16, 16), bool),
+                                  (1, 0, 0, 0, -1, 0), "EPSG:32616", at, at),
         "measured": studies.abnormal_returns(wide, wide.mean(axis=1), first, (-1, 1), (-18, -3), least=10),
     }  # fmt: skip
+
+
+SEEN = "2021-03-02 16:30+00:00"
+
+
+def looked(scene):
+    return satellite.Measurement(1.0, 0.5)
+
+
+def written(scene):
+    return satellite.write_raster(scene, Path("a.tif"), "uint8")
 
 
 TABLE = {
@@ -58,10 +85,12 @@ TABLE = {
     event_audit.audit_events: {"make": "make", "events": "events", "closes": "closes", "cuts": lambda w: 2},
     event_audit.check_event_times: {"events": "events"},
     filings.filing_items: {"text": lambda w: "Item 2.02 Results"}, filings.check_filings: {"filings": "filings"},
-    filings.acceptance_time: {"text": lambda w: "20240207160533"}, filings.filing_events: {"filings": "filings"},
+    filings.acceptance_time: {"text": lambda w: "20240207160533"},
+    filings.filing_events: {"filings": "filings", "closes": lambda w: None},
     filings.filing_lag: {"period": lambda w: w["filings"]["period"], "filed": lambda w: w["filings"]["filed"]},
     filings.read_filings: {"source": lambda w: "none.zip", "symbols": lambda w: {"1": "A"}},
-    edgar.watch_list: {"tickers": lambda w: "DIS"}, edgar.read_store: {"store": lambda w: "none"},
+    edgar.watch_list: {"tickers": lambda w: "DIS"},
+    edgar.read_store: {"store": lambda w: "none", "symbols": lambda w: {"1": "A"}},
     edgar.stored_filings: {"store": lambda w: "none"}, edgar.company_ciks: {"reader": lambda w: None},
     edgar.filing_list: {"reader": lambda w: None, "cik": lambda w: "1"},
     edgar.parse_submission: {"body": lambda w: b"", "symbol": lambda w: "A"},
@@ -107,8 +136,40 @@ TABLE = {
     sources.inbox_file: {"name": lambda w: "posts"}, sources.read_sources: {"file": lambda w: Path("none.yaml")},
     sources.source_posts: {"source": lambda w: "synth", "closes": "closes", "symbols": lambda w: NAMES},
     sources.posts_by_bar: {"source": lambda w: "none.csv", "index": "index", "calendar": lambda w: "XNYS"},
-    sources.ingest_sources: {"sources": lambda w: sources.Sources()},
+    sources.ingest_sources: {"sources": lambda w: sources.Sources(), "lake": lambda w: "none"},
     sources.stored_summary: {"lake": lambda w: Path("none")},
+    satellite.cloud_mask: {"quality": lambda w: np.zeros((2, 2)), "kind": lambda w: "scl"},
+    satellite.write_raster: {"scene": "lot", "path": lambda w: "a.tif", "dtype": lambda w: "uint8"},
+    satellite.read_raster: {
+        "path": lambda w: written(w["lot"]), "bands": lambda w: ["pan"], "bounds": lambda w: w["lot"].bounds,
+        "cloud": lambda w: "cloud", "cloud_kind": lambda w: "cloud", "acquired": lambda w: SEEN,
+        "published": lambda w: SEEN, "name": lambda w: "a", "max_pixels": lambda w: 10_000,
+    },
+    satellite.read_windows: {"path": lambda w: written(w["lot"]), "size": lambda w: 20},
+    satellite.crop_scene: {"scene": "lot", "bounds": lambda w: w["lot"].bounds},
+    satellite.ndvi: {"red": lambda w: np.ones((2, 2)), "nir": lambda w: np.ones((2, 2))},
+    satellite.mean_ndvi: {"scene": "leaves", "red": lambda w: "red", "nir": lambda w: "nir"},
+    satellite.scene_change: {"before": "lot", "after": "lot", "image": lambda w: lambda s: s.bands["pan"]},
+    satellite.synth_car_park: {
+        "n_cars": lambda w: 3, "shape": lambda w: (30, 30), "noise": lambda w: 0.1, "clouds": lambda w: 0.1,
+        "seed": lambda w: 1, "acquired": lambda w: SEEN, "published": lambda w: SEEN,
+    },
+    satellite.count_cars: {"scene": "lot", "band": lambda w: "pan"},
+    satellite.synth_tanks: {
+        "levels": lambda w: [0.5], "sun_elevation": lambda w: 45.0, "sun_azimuth": lambda w: 135.0,
+        "noise": lambda w: 0.03, "seed": lambda w: 1, "radius": lambda w: 6.0, "height": lambda w: 6.0,
+    },
+    satellite.tank_fill: {"scene": lambda w: satellite.synth_tanks([0.5])[0], "radius": lambda w: 9.6,
+                          "sun_azimuth": lambda w: 135.0, "band": lambda w: "pan"},
+    satellite.region_events: {
+        "scenes": lambda w: [w["lot"]], "regions": lambda w: {"a": w["lot"].bounds}, "measure": lambda w: looked,
+        "names": lambda w: {"a": "A"}, "max_cloud": lambda w: 0.3, "kind": lambda w: "n", "source": lambda w: "s",
+    },
+    satellite.name_events: {
+        "events": lambda w: satellite.region_events([w["lot"]], {"a": w["lot"].bounds}, looked, {"a": "A"}),
+        "names": lambda w: {"a": "A"},
+    },
+    stac.stored_scenes: {"folder": lambda w: "none"},
     features.event_count: {"events": "events", "lookback": lambda w: 5, "kind": lambda w: "report"},
     features.days_since_event: {"events": "events", "lookback": lambda w: 5, "kind": lambda w: "report"},
     features.event_value: {"events": "events", "column": lambda w: "eps", "half_life": lambda w: 3.0},
@@ -242,16 +303,67 @@ CASES = [
 @pytest.mark.parametrize(("function", "name", "odd"), CASES, ids=lambda x: getattr(x, "__name__", str(x)))
 def test_a_wrong_argument_is_a_result_or_one_of_our_errors(function, name, odd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if function in (satellite.read_raster, satellite.read_windows, satellite.write_raster):
+        pytest.importorskip("rasterio")
     given = {key: value_of(told) for key, told in TABLE[function].items() if told is not ...}
     try:
-        function(**(given | {name: wrong()[odd]}))
+        got = function(**(given | {name: wrong()[odd]}))
+        list(got) if inspect.isgenerator(got) else None
     except QuantlabError as error:
         assert len(str(error)) > 20
 
 
-ROOMS = (events, event_audit, filings, edgar, sentiment, calls, planted, robust, social, sources, features, studies,
-         added)  # fmt: skip
-PLAIN = {"empty_posts", "edgar_identity", "sample_filings", "build_sample_posts"}
+SCENE = {
+    "bands": {"pan": np.ones((3, 3))}, "cloudy": np.zeros((3, 3), bool), "transform": (1, 0, 0, 0, -1, 0),
+    "crs": "EPSG:32616", "acquired": SEEN, "published": SEEN, "name": "a", "revision": 0,
+}  # fmt: skip
+ASSET = {"pan": stac.StacAsset("https://a.example/a.tif")}
+AT = pd.Timestamp(SEEN)
+API = {"url": "https://a.example", "key": None, "per_second": 1.0, "allowed": (), "lag": "1D", "attempts": 1}
+MADE = {  # what makes, or is made by, a class: its call and the arguments that fit
+    "Scene": (satellite.Scene, SCENE),
+    "Stac": (stac.Stac, API),
+    "EdgarReader": (edgar.EdgarReader, {"url": "http://127.0.0.1:9", "per_second": 1.0, "attempts": 1, "limit": 9}),
+    "search": (stac.Stac("https://127.0.0.1:9", attempts=1, pace=lambda: None).search,
+               {"collections": ["a"], "bbox": [0, 0, 1, 1], "start": SEEN, "end": SEEN, "limit": 5}),
+    "download": (stac.Stac("https://a.example", pace=lambda: None).download,
+                 {"items": [], "folder": "none", "assets": ["pan"]}),
+    "download one": (partial(stac.Stac("https://b.example", pace=lambda: None).download, folder="none"),
+                     {"items": [stac.StacItem("a", "c", AT, AT, ASSET)], "assets": ["pan"]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", list(wrong()))
+@pytest.mark.parametrize(("made", "name"), [(made, name) for made, (_, fits) in MADE.items() for name in fits])
+def test_a_wrong_argument_of_a_class_is_one_of_our_errors_too(made, name, odd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QUANTLAB_EDGAR_IDENTITY", "Test Fund test@example.com")
+    call, fits = MADE[made]
+    try:
+        call(**(fits | {name: wrong()[odd]}))
+    except QuantlabError as error:
+        assert len(str(error)) > 20
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: satellite.count_cars(None),
+        lambda: satellite.synth_car_park(None),
+        lambda: satellite.region_events(None, {}, looked, {}),
+        lambda: satellite.region_events([world()["lot"]], {"a": world()["lot"].bounds}, lambda s: 3.0, {"a": "A"}),
+        lambda: edgar.store_filing("none", {}, b""),
+        lambda: sources.posts_by_bar("synth", world()["index"].rename([None, None]), "XNYS"),
+    ],
+)
+def test_what_is_none_of_ours_is_refused_and_not_taken(call):
+    with pytest.raises(QuantlabError, match="give a|has no|index levels are"):
+        call()
+
+
+ROOMS = (events, event_audit, filings, edgar, sentiment, calls, planted, robust, social, sources, satellite, stac,
+         features, studies, added)  # fmt: skip
+PLAIN = {"empty_posts", "edgar_identity", "sample_filings", "build_sample_posts", "sample_scenes"}
 
 
 def test_no_public_function_of_these_rooms_is_left_out():

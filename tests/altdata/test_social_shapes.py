@@ -153,7 +153,7 @@ def test_an_hour_that_is_told_is_an_instant_and_so_is_a_midnight_with_its_offset
     ("given", "says"),
     [
         ({"since": 3}, "since is 3, an int; give a Timestamp or None"), ({"since": pd.NaT}, "since is NaT"),
-        ({"since": pd.Timestamp("2024-03-04")}, "an instant without a time zone; give one"),
+        ({"since": pd.Timestamp("2024-03-04")}, "an instant without a zone; give one"),
         ({"now": lambda: None}, "'None' is a NoneType, no instant; give one"), ({"now": None}, "now is None"),
         ({"now": lambda: TIME}, "is a str, no instant"), ({"overlap": "x"}, "overlap is 'x'"),
         ({"overlap": float("nan")}, "overlap is nan; give hours"), ({"overlap": -1.0}, "overlap is -1.0; give hours"),
