@@ -587,7 +587,9 @@ def read_raster(
     ...     said = show_error(lambda: _check_header(source, 403 * 344, 100_000, "hills.tif"))
     >>> again = read_raster(work / "hills.tif")
     >>> again.name, again.cloudy.shape, show_error(lambda: read_raster(work / "hills.tif", bounds=(0, 0, 1, 1)))
-    ('jacksboro', (344, 403))
+    ('jacksboro',
+     (344, 403),
+     'DataError: hills.tif: the region (0, 0, 1, 1) is empty or not wholly inside; check bounds and crs')
     """
     check_kind((str, Path), path=path)
     check_kind((list, tuple, type(None)), bands=bands)
