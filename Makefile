@@ -60,7 +60,8 @@ deep: install  ## install torch for the processor, a text model with its weights
 	@bash scripts/deep.sh
 
 test-deep: deep  ## the tests that need torch, and the notebooks of deep and of agents with every cell
-	@$(BIN)/pytest -q tests/deep tests/models/test_saved_models.py tests/strategy/test_environment.py tests/strategy/test_agent.py
+	@$(BIN)/pytest -q tests/deep tests/report/test_deep_page.py tests/report/test_cascade_page.py tests/models/test_saved_models.py \
+		tests/strategy/test_environment.py tests/strategy/test_agent.py tests/ops/test_mlproject.py
 	@OMP_NUM_THREADS=1 $(BIN)/python scripts/test_notebooks.py nbs/deep/*.ipynb nbs/strategy/747_environment.ipynb nbs/strategy/748_agent.ipynb
 
 fuzz: install  ## the property tests with new random examples (make test repeats the same ones)

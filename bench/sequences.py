@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 KINDS, STEPS = ("tcn", "lstm", "gru"), 12
 LEARN_SEEDS, BLANK_SEEDS = 5, 20
 LEARN = {"steps": STEPS, "purge": 1, "rate": 1e-2, "dropout": 0.0}
+LEARN_TFT = {"steps": STEPS, "horizon": 1, "ahead": 1, "purge": 1, "rate": 3e-3, "dropout": 0.0, "decay": 0.0,
+             "num_epochs": 60, "patience": 60, "point": "mean"}  # chosen on seed 100; with patience 5 it learns nothing
 TFT_SETTINGS = {"num_epochs": 15, "hidden_size": 16, "steps": 10, "horizon": 1, "ahead": 1}
 
 
@@ -68,8 +70,10 @@ def parts(index: pd.MultiIndex, first: int, purge: int = 1) -> tuple[np.ndarray,
 
 
 def model_of(kind: str, seed: int, **settings: object) -> SequenceModel | TFT:
-    "Return an unfitted model."
-    return TFT(seed=seed, **settings) if kind == "tft" else SequenceModel(kind, seed=seed, **settings)
+    "Return an unfitted model; the made-up panels trade on each day of the week from Monday to Friday."
+    if kind == "tft":
+        return TFT(seed=seed, calendar="1111100", **settings)
+    return SequenceModel(kind, seed=seed, **settings)
 
 
 def learned(kind: str, seed: int) -> dict:
@@ -80,7 +84,7 @@ def learned(kind: str, seed: int) -> dict:
     trees = GBMModel(60, min_child_samples=50, num_threads=1)
     columns = ["move_11"] if kind == "trees, one step" else list(X)
     model = {"ridge": RidgeModel(), "trees, one step": trees, "trees, all steps": trees}.get(kind)
-    model = model or model_of(kind, seed, **LEARN)
+    model = model or model_of(kind, seed, **(LEARN_TFT if kind == "tft" else LEARN))
     began = time.process_time()
     score = model.fit(X[early][columns], y[early]).predict(X[late][columns])["score"]
     seconds = time.process_time() - began
@@ -94,8 +98,11 @@ def by_heart(kind: str, seed: int) -> float:
     X = lagged_columns(panel, STEPS).iloc[STEPS * 8 :]
     y = y.reindex(X.index)
     assert len(X) == 256
-    given = {"steps": STEPS, "hidden": 32, "validation": 0, "dropout": 0.0, "decay": 0.0, "batch": 64, "rate": 1e-2}
-    model = model_of(kind, seed, epochs=300, **given).fit(X, y)
+    given = {"steps": STEPS, "validation": 0, "dropout": 0.0, "decay": 0.0, "batch": 64}
+    size = {"hidden": 32, "epochs": 300, "rate": 1e-2}
+    if kind == "tft":
+        size = {"hidden_size": 32, "num_epochs": 300, "rate": 3e-3, "horizon": 1, "ahead": 1, "point": "mean"}
+    model = model_of(kind, seed, **given, **size).fit(X, y)
     return float(model.predict(X)["score"].corr(y))
 
 
@@ -147,12 +154,13 @@ def spread(values: list[float]) -> list[float]:
 def must_learn() -> dict:
     "Return what each kind reaches on the planted motif, over seeds."
     found = {}
-    for kind in (*KINDS, "ridge", "trees, one step", "trees, all steps"):
+    for kind in (*KINDS, "tft", "ridge", "trees, one step", "trees, all steps"):
         runs = [once(learned, kind, seed) for seed in range(LEARN_SEEDS)]
         mean, se = spread([run["ic"] for run in runs])
         share = round(float(np.mean([run["ic"] for run in runs]) / np.mean([run["truth"] for run in runs])), 3)
-        heart = round(once(by_heart, kind, 0), 4) if kind in KINDS else None
-        found[kind] = {"rank IC": mean, "se": se, "share of the truth's": share, "by heart": heart}
+        heart = [once(by_heart, kind, seed) for seed in range(LEARN_SEEDS)] if kind in (*KINDS, "tft") else []
+        least = round(min(heart), 4) if heart else None  # of the seeds
+        found[kind] = {"rank IC": mean, "se": se, "share of the truth's": share, "by heart": least}
     return found
 
 

@@ -209,8 +209,9 @@ class EdgarReader:
         ------
         TemporaryError
             After the last attempt, DataError for what will not pass.
+        ConfigError
+            For no address, DataError for too much (see get_bytes).
         DataError
-            For more than the limit, and HTTPError, HTTPException or OSError as they come (see get_bytes).
         """
         retry = Retrying(
             retry=retry_if_exception_type(TemporaryError),
@@ -261,12 +262,13 @@ class EdgarReader:
         ------
         DataError
             "/{path} is nested too deep to be EDGAR's; check the address"
-            For more than the limit, and HTTPError, HTTPException or OSError as they come (see get_bytes).
         TemporaryError
             "/{path} is no UTF-8; run again later"
             "/{path} is no whole JSON; run again later"
             "/{path} broke off after {said}; run again later"
             "/{path} did not answer ({said}); check the network, then run again"
+        ConfigError
+            For no address, DataError for too much (see get_bytes).
 
         Examples
         --------
@@ -606,10 +608,10 @@ def store_filing(
     check_kind(bytes, body=body)
     wrong = [name for name in FILING_COLUMNS if name not in record or not isinstance(record[name], str | None)]
     named = {"cik": r"[0-9]{1,10}", "accession": _SHAPES["accession"]}  # they become names of files
-    wrong = wrong or [name for name, shape in named.items() if not re.fullmatch(shape, record[name] or "")]
+    wrong = wrong or [name for name, shape in named.items() if not re.fullmatch(shape, str(record[name] or ""))]
     if wrong:
         raise DataError(f"the record has no {', '.join(wrong)}, or none that fits; store what parse_submission gives")
-    folder = Path(store) / f"{int(record['cik']):010d}"
+    folder = Path(store) / f"{record['cik']:0>10}"
     _write(folder / f"{record['accession']}.txt.gz", gzip.compress(body, 6, mtime=0))
     file = folder / f"{record['accession']}.json"
     _write(file, json.dumps({name: record[name] for name in FILING_COLUMNS}, indent=1).encode())

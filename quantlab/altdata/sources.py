@@ -598,7 +598,7 @@ def ingest_sources(
         Its message names the first argument that is of another kind (see check_kind).
         At once, DataError at the end for what failed (see watch_filings).
         "posts: a json feed needs name, url, rows and fields; see nbs/altdata/165_social.ipynb"
-        When absent or malformed (see setting).
+        For no overlap (see collect_posts).
     DataError
         For no session, ConfigError for no calendar (see session_closes).
 

@@ -24,6 +24,7 @@ from ..core.errors import ConfigError, DataError
 from ..core.panel import date_starts, to_long, to_wide
 from ..core.state import StateError, keepable
 from .networks import deterministic_torch, need_torch
+from .passes import give_weights, net_weights
 from ..models.base import as_scores, check_columns, check_training
 from ..models.gbm import GBMModel, hold_out
 from ..validation.calibration import TemperatureScaling
@@ -272,7 +273,7 @@ def _train_net(
     learn, watch = hold_out(index, _HELD_OUT, told.purge)
     patience = told.epochs if told.patience is None else told.patience
     weight = np.ones(len(index)) if data[2] is None else data[2] / data[2].mean()
-    best, losses = {}, []
+    best, losses = [], []
     with deterministic_torch(told.seed) as torch:
         x, y, w = (torch.from_numpy(np.array(part, dtype="float32")) for part in (*data[:2], weight))
         net, by_row = build(torch.nn), partial(loss, torch.nn.functional)
@@ -285,11 +286,10 @@ def _train_net(
             said = torch.from_numpy(_ask_net(net, x[watch].numpy())).float()
             losses.append(float((by_row(said, y[watch]) * w[watch]).mean()))
             if told.patience is None or losses[-1] == min(losses):
-                best = {name: value.clone() for name, value in net.state_dict().items()}
+                best = net_weights(net)
         if not np.isfinite(losses).all():
             raise DataError(f"a net's loss is {losses[-1]} after pass {len(losses)}; check y and the features' sizes")
-        net.load_state_dict(best)
-    return net.eval(), losses
+    return give_weights(torch, net, best).eval(), losses
 
 
 def _ask_net(net: object, inputs: np.ndarray) -> np.ndarray:  # [n, m]
@@ -299,22 +299,13 @@ def _ask_net(net: object, inputs: np.ndarray) -> np.ndarray:  # [n, m]
         return torch.cat([net.eval()(part) for part in x.split(8 * _ROWS)]).numpy().astype("float64")
 
 # %% ../../nbs/deep/490_cascade.ipynb #2bb88f97
-def _weights(net: object) -> list[np.ndarray]:
-    "Return what a net has learned, layer by layer."
-    return [value.numpy().copy() for value in net.state_dict().values()]
-
-
 def _net_of(build: Callable, weights: list[np.ndarray]) -> object:  # the trained net
     "Build a net again and give it what it had learned; raise StateError for weights of another net."
-    torch = need_torch()
-    with deterministic_torch(0):
-        net = build(torch.nn)
-    if [tuple(value.shape) for value in net.state_dict().values()] != [np.shape(value) for value in weights]:
-        raise StateError("it holds the weights of a network that is laid out in another way; fit it again")
-    net.load_state_dict(
-        {name: torch.from_numpy(np.array(value)) for name, value in zip(net.state_dict(), weights, strict=True)}
-    )
-    return net.eval()
+    try:
+        with deterministic_torch(0) as torch:
+            return give_weights(torch, build(torch.nn), weights).eval()
+    except DataError as error:
+        raise StateError("it holds the weights of a network that is laid out in another way; fit it again") from error
 
 # %% ../../nbs/deep/490_cascade.ipynb #41878aa3
 @keepable
@@ -402,6 +393,7 @@ class ConvEncoder(_ConvNet):
             Without torch or for too few dates.
         DataError
             "a net's loss is {...} after pass {...}; check y and the features' sizes"
+            For weights of another layout (see give_weights).
 
         Examples
         --------
@@ -458,7 +450,7 @@ class ConvEncoder(_ConvNet):
         dict
             Settings; weights, a list of arrays by layer; losses by pass.
         """
-        return {"settings": self.get_params(), "weights": _weights(self.net_), "losses": self.losses_}
+        return {"settings": self.get_params(), "weights": net_weights(self.net_), "losses": self.losses_}
 
     @classmethod
     def from_state(
@@ -482,8 +474,9 @@ class ConvEncoder(_ConvNet):
         StateError
             For weights that do not fit it.
         ConfigError
-            Its message names `make deep` where it is not installed (see need_torch).
             Without torch (see deterministic_torch).
+        DataError
+            For weights of another layout (see give_weights).
         """
         made = cls(**held["settings"])
         made.net_, made.losses_ = _net_of(made._build, held["weights"]), held.get("losses", [])
@@ -787,6 +780,7 @@ class NetHeads(BaseEstimator):
             Without torch or for too few dates.
         DataError
             "a net's loss is {...} after pass {...}; check y and the features' sizes"
+            For weights of another layout (see give_weights).
 
         Examples
         --------
@@ -845,7 +839,7 @@ class NetHeads(BaseEstimator):
         dict
             settings, inputs, scale, weights, losses.
         """
-        held = {"settings": self.get_params(), "weights": _weights(self.net_), "losses": self.losses_}
+        held = {"settings": self.get_params(), "weights": net_weights(self.net_), "losses": self.losses_}
         return held | {"inputs": self.inputs_, "scale": self.scale_}
 
     @classmethod
@@ -870,8 +864,9 @@ class NetHeads(BaseEstimator):
         StateError
             For weights that do not fit it.
         ConfigError
-            Its message names `make deep` where it is not installed (see need_torch).
             Without torch (see deterministic_torch).
+        DataError
+            For weights of another layout (see give_weights).
         """
         made = cls(**held.get("settings", {"seed": held.get("seed", 7)}))
         made.inputs_, made.scale_, made.losses_ = held["inputs"], held["scale"], held.get("losses", [])
@@ -1030,7 +1025,8 @@ class _Stages:
         if not 0 < (y > 0).mean() < 1:
             raise DataError("outcomes are all of one sign; the first head needs both, take them relative to their date")
         series = [None if x is None else pd.Series(x, index=Z.index) for x in (y, w)]
-        return _choose("head", self.head, {"trees": TreeHeads, "net": NetHeads})(self.seed).fit(Z, *series)
+        kinds = {"trees": lambda: TreeHeads(self.seed), "net": lambda: NetHeads(self.seed, self.purge)}
+        return _choose("head", self.head, kinds)().fit(Z, *series)
 
 # %% ../../nbs/deep/490_cascade.ipynb #d8197bfb
 def check_stages(

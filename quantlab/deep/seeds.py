@@ -338,9 +338,11 @@ def _hac(
 def _spread(
     by_seed: pd.Series,  # a mean by seed
     draws: bool,  # whether seeds matter
-) -> float:  # 0 for a model that draws nothing; NaN for a single seed of one that does
-    "Return the standard deviation between seeds."
-    return float(by_seed.std()) if draws else 0.0
+    date_se: float,  # error of the mean over dates
+) -> tuple[float, float]:  # spread, NaN below two seeds; error, NaN for a single seed of a model that draws
+    "Return the standard deviation between seeds, and the error of dates and seeds together."
+    sd = float(by_seed.std()) if draws else np.nan
+    return sd, float(np.hypot(sd / np.sqrt(len(by_seed)), date_se)) if draws else date_se
 
 
 def seed_errors(
@@ -420,9 +422,9 @@ def seed_errors(
     rows = {}
     for name in daily.columns.unique("model"):
         own = daily[name]
-        sd, n = _spread(own.mean(), bool(draws[name].iloc[0])), own.shape[1]
         date_se = _hac(own.mean(axis=1, skipna=False), horizon)
-        rows[name] = [n, own.mean().mean(), sd, date_se, np.hypot(sd / np.sqrt(n), date_se)]
+        sd, se = _spread(own.mean(), bool(draws[name].iloc[0]), date_se)
+        rows[name] = [own.shape[1], own.mean().mean(), sd, date_se, se]
     columns = ["seeds", "mean", "seed_sd", "date_se", "se"]
     return pd.DataFrame(rows, index=columns).T.astype({"seeds": int}).rename_axis("model")
 
@@ -430,12 +432,29 @@ def seed_errors(
 WARNING = "seed spread larger than gain"
 
 
-def _verdict(gain: float, gain_se: float, sd: float) -> str:
-    "Say in words what a gain over the baseline amounts to."
-    if np.isnan(sd):
+def _gain_se(
+    daily: pd.DataFrame,  # date x (model, seed), from seed_ics
+    errors: pd.DataFrame,  # from seed_errors
+    one: str,  # model
+    other: str,  # model
+    horizon: int,  # dates of the panel an outcome lasts
+) -> float:  # NaN below 20 dates, or where a spread between seeds is not known
+    "Return the error of the difference of two models' means: of the difference by date, and the seeds of both."
+    first, second = (daily[name].mean(axis=1, skipna=False) for name in (one, other))
+    by_seeds = (errors["se"] ** 2 - errors["date_se"] ** 2).clip(lower=0)
+    return float(np.sqrt(_hac(first - second, horizon) ** 2 + by_seeds[one] + by_seeds[other]))
+
+
+def _verdict(gain: float, gain_se: float, sd: float, lone: bool) -> str:
+    "Say in words what a gain over the baseline amounts to; lone: a single seed of a model that draws."
+    if np.isnan(gain):
+        return "no IC to compare"
+    if lone:
         return "one seed: spread unknown"
     if sd > abs(gain):
         return WARNING
+    if np.isnan(gain_se):
+        return "error unknown"
     if not abs(gain) > 2 * gain_se:
         return "within two errors"
     return "better" if gain > 0 else "worse"
@@ -513,7 +532,7 @@ def seed_table(
     model          ridge                      lightgbm
     seeds              1                             3
     ic            0.0199                        0.0142
-    seed_sd          0.0                        0.0089
+    seed_sd          NaN                        0.0089
     date_se       0.0225                        0.0149
     se            0.0225                        0.0157
     rank_ic       0.0224                        0.0006
@@ -529,20 +548,30 @@ def seed_table(
         raise ConfigError(f"baseline is {base!r}, the models are {', '.join(names)}; name one of them")
     found, ranked = seed_errors(daily, draws, horizon), seed_errors(seed_ics(runs, y, True), draws, horizon)
     table = found.rename(columns={"mean": "ic"}).assign(rank_ic=ranked["mean"], rank_ic_se=ranked["se"])
-    mean = pd.DataFrame({name: daily[name].mean(axis=1, skipna=False) for name in names})
     table["gain"] = table["ic"] - table.at[base, "ic"]
-    by_seeds = table["seed_sd"] ** 2 / table["seeds"]
-    apart = pd.Series({name: _hac(mean[name] - mean[base], horizon) for name in names})
-    table["gain_se"] = np.sqrt(apart**2 + by_seeds + by_seeds[base])
-    table["verdict"] = [_verdict(*row) for row in zip(table["gain"], table["gain_se"], table["seed_sd"], strict=True)]
+    table["gain_se"] = [_gain_se(daily, found, name, base, horizon) for name in names]
+    lone = [found.at[name, "seeds"] < 2 and bool(draws[name].iloc[0]) for name in names]
+    told = zip(table["gain"], table["gain_se"], table["seed_sd"], lone, strict=True)
+    table["verdict"] = [_verdict(*row) for row in told]
     table.loc[base, ["gain_se", "verdict"]] = np.nan, "baseline"
     return table
 
 # %% ../../nbs/deep/488_seeds.ipynb #4deadc17
+def _lead(daily: pd.DataFrame, table: pd.DataFrame, horizon: int) -> str:
+    "Name the model with the highest mean, and whether it can be told from the next by the error of their difference."
+    best = table["ic"].dropna().sort_values(ascending=False, kind="stable")
+    if len(best) < 2:
+        return f"{best.index[0]}, and nothing to compare it with" if len(best) else "No model has an IC"
+    lead, second = best.index[:2]
+    clear = best[lead] - best[second] > 2 * _gain_se(daily, table, lead, second, horizon)
+    return f"{lead} leads {second} by more than two errors" if clear else f"{lead} cannot be told from {second}"
+
+
 def seeds_figure(
     daily: pd.DataFrame,  # date x (model, seed), from seed_ics
     table: pd.DataFrame,  # from seed_table
     title: str = "",  # states the finding; empty: which model leads, and whether it can be told
+    horizon: int = 1,  # dates of the panel an outcome lasts, as the table was made with
 ) -> "Figure":
     """Draw a dot for each seed, and the mean of each model with two standard errors.
 
@@ -554,6 +583,8 @@ def seeds_figure(
         From seed_table.
     title : str, default ""
         States the finding; empty: which model leads, and whether it can be told.
+    horizon : int, default 1
+        Dates of the panel an outcome lasts, as the table was made with.
 
     Returns
     -------
@@ -599,12 +630,11 @@ def seeds_figure(
     >>> net = {"mlp": MLPModel(layers=(32,), steps=150, batch=512, patience=10, purge=1)}
     >>> deep = run_seeds(cheap | net, X, y, splits, seeds=(0, 1, 2), clock=lambda: 6.0 * next(ticks))
     >>> judged = seed_table(deep, y, horizon=1)
-    >>> seeds_figure(seed_ics(deep, y), judged, "Dots are seeds, diamonds their mean with two standard errors")
+    >>> fig = seeds_figure(seed_ics(deep, y), judged)
+    >>> fig
     """
-    lead = table["ic"].idxmax()
-    ahead = table.loc[lead, "ic"] - table["ic"].drop(lead).max() if len(table) > 1 else np.nan
-    clear = "leads" if ahead > 2 * table.loc[lead, "se"] else "leads, within its error"
-    fig, ax = figure(title or f"{lead} {clear}", "mean IC out of sample", "", (7.5, 1.2 + 0.45 * len(table)))
+    title = title or _lead(daily, table, horizon)
+    fig, ax = figure(title, "mean IC out of sample", "", (7.5, 1.2 + 0.45 * len(table)))
     with style():
         for row, name in enumerate(table.index):
             mean, se = table.loc[name, ["ic", "se"]].astype(float)
@@ -620,6 +650,7 @@ def seeds_figure(
 def seed_evidence(
     accounts: pd.DataFrame,  # date x (model, seed): decimal return of a period, in excess of cash
     periods_per_year: float,  # of accounts
+    draws: pd.Series | None = None,  # by (model, seed), of SeedRuns.costs; None, or not named: seeds matter
 ) -> pd.DataFrame:  # by model: seeds, sharpe, seed_sd, se, split (all a year), trials, psr, dsr (of the split)
     """Deflate what models earned, the seeds of each being one try; raise DataError for returns without (model, seed).
 
@@ -629,6 +660,8 @@ def seed_evidence(
         Date x (model, seed): decimal return of a period, in excess of cash.
     periods_per_year : float
         Of accounts.
+    draws : pd.Series | None, default None
+        by (model, seed), of SeedRuns.costs; None, or not named: seeds matter.
 
     Returns
     -------
@@ -685,11 +718,12 @@ def seed_evidence(
     ...     gross = held.abs().groupby(level="date").transform("sum")
     ...     return (held / gross).mul(y.reindex(held.index), axis=0).groupby(level="date").sum()
     >>> paid_by = pd.DataFrame({name: earned(plain.scores[[name]])[name] for name in plain.scores})
-    >>> evidence = seed_evidence(paid_by.rename_axis(columns=["model", "seed"]), periods_per_year=252 / 5)
+    >>> paid_by, draws = paid_by.rename_axis(columns=["model", "seed"]), plain.costs["draws"]
+    >>> evidence = seed_evidence(paid_by, 252 / 5, draws)
     >>> evidence.round(3)
               seeds  sharpe  seed_sd     se  split  trials    psr    dsr
     model
-    ridge         1   0.733    0.000  0.657  0.733       2  0.850  0.695
+    ridge         1   0.733      NaN  0.657  0.733       2  0.850  0.695
     lightgbm      3   0.345    0.265  0.542  0.362       2  0.692  0.494
     """
     if accounts.columns.names != ["model", "seed"]:
@@ -700,10 +734,9 @@ def seed_evidence(
     rows = {}
     for name in names:
         by_seed = pd.Series([return_moments(accounts[name][seed]).sharpe for seed in accounts[name]]) * year
-        left, test, n = deflate(split[name], tries), sharpe_test(split[name]), len(by_seed)
-        sd = float(by_seed.std()) if n > 1 else 0.0
-        se = float(np.hypot(test.se * year, sd / np.sqrt(n)))
-        rows[name] = [n, by_seed.mean(), sd, se, left.sharpe * year, len(tries), left.psr, left.dsr]
+        left, drawn = deflate(split[name], tries), draws is None or name not in draws or bool(draws[name].iloc[0])
+        sd, se = _spread(by_seed, drawn, sharpe_test(split[name]).se * year)
+        rows[name] = [len(by_seed), by_seed.mean(), sd, se, left.sharpe * year, len(tries), left.psr, left.dsr]
     columns = ["seeds", "sharpe", "seed_sd", "se", "split", "trials", "psr", "dsr"]
     return pd.DataFrame(rows, index=columns).T.astype({"seeds": int, "trials": int}).rename_axis("model")
 

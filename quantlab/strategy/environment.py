@@ -1051,15 +1051,20 @@ def _spread_features(
     return np.nan_to_num(seen, posinf=0.0, neginf=0.0).reshape(len(seen), -1)
 
 
-def _carried_weights(
+def _sent_weights(
     world: "PortfolioWorld",  # that is traded in
-    action: np.ndarray,  # float64[symbols], asked
+    action: np.ndarray,  # float64[symbols + 1]: the goal, and the share of the way to it
+    held: np.ndarray,  # float64[symbols], at the close of the decision
     session: int,  # of the decision, counted from the first of the bars
     first: int = 0,  # session at which the account began
-) -> np.ndarray:  # float64[symbols], 0 for a name that has had no close since first
+) -> np.ndarray | None:  # float64[symbols], 0 for a name that has had no close since first; None: nothing is sent
     "Return the weights that are sent for an action."
-    there = world._tables[3][session] >= first
-    return target_weights(np.where(there, action, 0.0), world.low, world.high, world.rules.max_gross)
+    share = np.clip(np.nan_to_num(action[-1]), 0.0, 1.0)
+    if share == 0:
+        return None
+    bounds = world.low, world.high, world.rules.max_gross
+    goal = target_weights(np.where(world._tables[3][session] >= first, action[:-1], 0.0), *bounds)
+    return target_weights((1 - share) * held + share * goal, *bounds)
 
 
 def _opened(world: "PortfolioWorld", market: Market, first: int) -> Simulator:
@@ -1225,15 +1230,16 @@ class PortfolioWorld:
         return tuple(f"{name} {s}" for s in self.symbols for name in self.features) + tuple("weight " + self.symbols)
 
     @property
-    def bounds(self) -> np.ndarray:  # float64[2, symbols]
-        """Return the lowest and the highest weight.
+    def bounds(self) -> np.ndarray:  # float64[2, symbols + 1]
+        """Return the lowest and the highest weight of each name, and of the share of the way to them.
 
         Returns
         -------
         np.ndarray
-            float64[2, symbols].
+            float64[2, symbols + 1].
         """
-        return np.repeat([[self.low], [self.high]], len(self.symbols), axis=1).astype("float64")
+        weights = np.repeat([[self.low], [self.high]], len(self.symbols), axis=1)
+        return np.hstack([weights, [[0.0], [1.0]]]).astype("float64")
 
     @property
     def episode(self) -> int:
@@ -1280,7 +1286,7 @@ class PortfolioWorld:
     def step(
         self,
         state: list[tuple[int, Simulator]],  # as start gives it
-        action: np.ndarray,  # float64[copies, symbols], asked
+        action: np.ndarray,  # float64[copies, symbols + 1]: the goal, and the share of the way to it
         rng: np.random.Generator,  # nothing is drawn
     ) -> tuple[list[tuple[int, Simulator]], np.ndarray, np.ndarray]:  # state; seen at the close; log growth
         """Send targets at the close, and play the next session.
@@ -1290,7 +1296,7 @@ class PortfolioWorld:
         state : list[tuple[int, Simulator]]
             As start gives it.
         action : np.ndarray
-            float64[copies, symbols], asked.
+            float64[copies, symbols + 1]: the goal, and the share of the way to it.
         rng : np.random.Generator
             Nothing is drawn.
 
@@ -1339,9 +1345,10 @@ class PortfolioWorld:
         reward = np.zeros(len(state))
         for i, (first, account) in enumerate(state):
             before = account.days["equity"][account.t]
-            weight = _carried_weights(self, action[i], first + account.t, first)
-            names = np.flatnonzero((weight != 0) | (account.account.shares[account.t] != 0))
-            account.send(plain_rows(names, weight[names], TARGET))
+            weight = _sent_weights(self, action[i], _held_weights(account), first + account.t, first)
+            if weight is not None:
+                names = np.flatnonzero((weight != 0) | (account.account.shares[account.t] != 0))
+                account.send(plain_rows(names, weight[names], TARGET))
             account.step()
             if before > 0:
                 reward[i] = np.log(max(account.days["equity"][account.t] / before, _RUIN))
@@ -1350,21 +1357,22 @@ class PortfolioWorld:
 # %% ../../nbs/strategy/747_environment.ipynb #4ac2c77d
 def policy_weights(
     world: PortfolioWorld,  # whose account is played, from its first session to its last
-    policy: Callable[[np.ndarray], np.ndarray],  # float64[copies, names] seen -> float64[copies, symbols]
-) -> pd.DataFrame:  # panel with column weight of every name, decided at the close of date
-    """Return the weights that a policy asks for at each close, as the account carries them.
+    policy: Callable[[np.ndarray], np.ndarray],  # float64[copies, names] seen -> float64[copies, symbols + 1]
+) -> pd.DataFrame:  # panel with column weight of every name, decided at the close of date, on dates that send orders
+    """Return the weights that a policy sends at each close; the first close is always there, with 0 if nothing is
+    sent.
 
     Parameters
     ----------
     world : PortfolioWorld
         Whose account is played, from its first session to its last.
     policy : Callable[[np.ndarray], np.ndarray]
-        float64[copies, names] seen -> float64[copies, symbols].
+        float64[copies, names] seen -> float64[copies, symbols + 1].
 
     Returns
     -------
     pd.DataFrame
-        Panel with column weight of every name, decided at the close of date.
+        Panel with column weight of every name, decided at the close of date, on dates that send orders.
 
     Raises
     ------
@@ -1392,7 +1400,7 @@ def policy_weights(
     ...     )
     >>> features = past_returns(bars)
     >>> world = PortfolioWorld(bars, features, Costs(1, 5))
-    >>> third = lambda seen: np.full((len(seen), 3), 1 / 3)
+    >>> third = lambda seen: np.tile([1 / 3, 1 / 3, 1 / 3, 1.0], (len(seen), 1))  # a third of each, all the way
     >>> weights = policy_weights(world, third)
     >>> weights.head(3)
                          weight
@@ -1401,11 +1409,16 @@ def policy_weights(
                KO      0.333333
                XOM     0.333333
     """
-    whole = replace(world, length=None)
-    asked = play(whole, policy).action[:, 0]
-    weight = np.array([_carried_weights(whole, action, t) for t, action in enumerate(asked)])
-    wide = pd.DataFrame(weight, whole.dates[:-1], whole.symbols)
-    long = wide.rename_axis("date").rename_axis(columns="symbol").stack().rename("weight").to_frame()
+    whole, n = replace(world, length=None), len(world.symbols)
+    episode = play(whole, policy)
+    sent = [
+        _sent_weights(whole, action, held, t)
+        for t, (action, held) in enumerate(zip(episode.action[:, 0], episode.seen[:-1, 0, -n:], strict=True))
+    ]
+    sent[0] = np.zeros(n) if sent[0] is None else sent[0]
+    rows = {date: weight for date, weight in zip(whole.dates, sent, strict=False) if weight is not None}
+    wide = pd.DataFrame(list(rows.values()), pd.DatetimeIndex(list(rows), name="date"), whole.symbols)
+    long = wide.rename_axis(columns="symbol").stack().rename("weight").to_frame()
     return as_panel(long.reset_index())
 
 # %% ../../nbs/strategy/747_environment.ipynb #813532b1
@@ -1542,8 +1555,9 @@ def audit_world(
     def observed(panel: pd.DataFrame) -> pd.DataFrame:
         "What is seen and paid, by date."
         world = replace(make(panel), length=None)
-        share = 1 / len(world.symbols)
-        episode = play(world, lambda seen: np.full((len(seen), len(world.symbols)), share))
+        n = len(world.symbols)
+        equal = np.append(np.full(n, 1 / n), 1.0)
+        episode = play(world, lambda seen: np.tile(equal, (len(seen), 1)))
         seen = pd.DataFrame(episode.seen[:, 0], world.dates, columns=list(world.names))
         return seen.assign(reward=np.append(np.nan, episode.reward[:, 0])).rename_axis("date")
 

@@ -36,7 +36,7 @@ def planted(n_dates: int = 60, n_symbols: int = 20, seed: int = 0, signal: float
 
 
 def bits(net) -> list[bytes]:
-    return [value.tobytes() for value in cascade._weights(net)]
+    return [value.tobytes() for value in cascade.net_weights(net)]
 
 
 def test_the_network_finds_the_shape_and_leaves_torch_as_it_was():
@@ -92,6 +92,26 @@ def test_the_gap_before_the_dates_that_stop_a_training_changes_nothing(purge):
     assert plain.losses_ != fit(np.where(held[:, None], 9.0, targets)).losses_
     last = [fit(t, epochs=3, patience=None) for t in (targets, np.where(held[:, None], 9.0, targets))]
     assert bits(last[0].net_) == bits(last[1].net_)  # what is held out is not learned from
+
+
+@pytest.mark.parametrize("purge", [5, 21])
+def test_each_net_of_a_cascade_leaves_out_the_purge_before_the_dates_that_stop_it(monkeypatch, purge):
+    X, y = planted(200, 4)  # four blocks of 50 dates: 29 are left of one when 21 are purged, and 21 of these again
+    cuts, real = [], cascade.hold_out
+
+    def spy(index, share, asked):
+        parts = real(index, share, asked)
+        days = index.get_level_values("date")
+        learned, watched = (X.index.unique("date").get_indexer(days[part][[0, -1]]) for part in parts)
+        cuts.append(watched[0] - learned[1] - 1)  # sessions between what it learns and what stops it
+        return parts
+
+    monkeypatch.setattr(cascade, "hold_out", spy)
+    Cascade(purge, head="net", blocks=4, validator="none", n_kernels=6).fit(X, y)
+    assert len(cuts) == 2  # the heads that choose the temperature, and those that are kept
+    Cascade(purge, "cnn", blocks=4, validator="none").fit(X, y)
+    assert len(cuts) == 2 + 4  # a fold for each block but the first, and all of them
+    assert cuts == [purge] * 6
 
 
 def test_the_kept_pass_is_the_best_and_the_training_ends_after_it():

@@ -28,7 +28,7 @@ from quantlab.models.gbm import GBMModel
 from quantlab.models.linear import RidgeModel
 from quantlab.models.processors import RobustZ, chain
 from quantlab.validation.deflate import dsr
-from quantlab.validation.inference import newey_west, return_moments
+from quantlab.validation.inference import newey_west, return_moments, sharpe_test
 
 DATES, NAMES = 60, list("ABCD")
 INDEX = pd.MultiIndex.from_product(
@@ -84,7 +84,8 @@ def test_a_model_whose_seeds_differ_by_known_noise_gives_that_spread():
     assert 0.014 < table.loc["planted", "seed_sd"] < 0.027  # what was planted is 0.02
     assert table.loc["planted", "date_se"] == pytest.approx(0, abs=1e-9)
     assert table.loc["planted", "se"] == pytest.approx(drawn.std(ddof=1) / np.sqrt(30), abs=1e-9)
-    assert table.loc["plain", ["seeds", "seed_sd"]].tolist() == [1, 0] and table.loc["planted", "verdict"] == "better"
+    assert table.loc["plain", "seeds"] == 1 and np.isnan(table.loc["plain", "seed_sd"])  # it has no seeds
+    assert table.loc["plain", "se"] == table.loc["plain", "date_se"] and table.loc["planted", "verdict"] == "better"
 
 
 @settings(max_examples=25, deadline=None)
@@ -137,6 +138,22 @@ def test_each_verdict():
     assert seed_table(still, CAME, 1).loc["near", "verdict"] == "within two errors"
 
 
+@pytest.mark.parametrize(
+    ("levels", "rows", "says"),
+    [
+        ({"base": [0.1], "net": [0.2, 0.3]}, 240, "error unknown"),  # the only seed of the baseline has no spread
+        ({"base": [0.1, 0.1], "net": [0.3, 0.31]}, 40, "error unknown"),  # ten dates have no error
+        ({"base": [0.1, 0.1], "net": [0.3]}, 240, "one seed: spread unknown"),
+    ],
+)
+def test_a_verdict_without_an_error_names_what_is_missing(levels, rows, says):
+    runs = runs_of(levels)
+    assert seed_table(SeedRuns(runs.scores.iloc[:rows], runs.costs), CAME, 1).loc["net", "verdict"] == says
+    runs.scores.loc[:, "net"] = 0.0
+    flat = seed_table(SeedRuns(runs.scores, runs.costs), CAME, 1)
+    assert flat.loc["net", "verdict"] == "no IC to compare"  # whatever the number of its seeds
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_does_not():
     rng = np.random.default_rng(0)
     wide = pd.DataFrame(rng.normal(size=(len(INDEX), 3)), INDEX, columns=list("abc"))
@@ -186,6 +203,10 @@ def test_seeds_of_one_model_are_one_trial():
     accounts = pd.DataFrame(0.0004 + 0.01 * rng.normal(size=(500, 11)), dates, columns)
     found = seed_evidence(accounts, 252)
     assert found["trials"].tolist() == [2, 2] and found["seeds"].tolist() == [1, 10]
+    assert found.loc["ridge", ["seed_sd", "se"]].isna().all()  # one seed: its spread is not known, so no error is
+    told = seed_evidence(accounts, 252, pd.Series([False] + [True] * 10, index=columns))
+    assert np.isnan(told.loc["ridge", "seed_sd"]) and told.loc["net"].equals(found.loc["net"])
+    assert told.loc["ridge", "se"] == pytest.approx(sharpe_test(accounts["ridge", 0]).se * np.sqrt(252))
     split = accounts["net"].mean(axis=1)
     moments, lone = return_moments(split), return_moments(accounts["ridge", 0])
     variance = max(np.var([moments.sharpe, lone.sharpe], ddof=1), 1 / (moments.n_obs - 1))
@@ -254,4 +275,21 @@ def test_the_picture_has_a_dot_for_each_seed():
     axes = seeds_figure(daily, table).axes[0]
     assert [len(points.get_offsets()) for points in axes.collections if len(points.get_offsets())][-1] == 3
     assert [label.get_text() for label in axes.get_yticklabels()] == ["base", "net"] and "net" in axes.get_title("left")
-    assert seeds_figure(daily[["base"]], table.loc[["base"]]).axes[0].get_title("left")
+    assert "nothing to compare" in seeds_figure(daily[["base"]], table.loc[["base"]]).axes[0].get_title("left")
+    assert seeds_figure(daily * np.nan, table.assign(ic=np.nan)).axes[0].get_title("left") == "No model has an IC"
+
+
+def test_the_picture_says_leads_by_the_error_of_the_difference():
+    rng = np.random.default_rng(2)
+    shared = rng.normal(size=(100, 1))  # what all share on a date is no part of their difference
+    columns = pd.MultiIndex.from_tuples([("one", 0), ("two", 0)], names=["model", "seed"])
+    still = pd.Series(False, index=columns)
+    for own, says in ((0.001, "one leads two"), (3.0, "cannot be told from")):
+        daily = pd.DataFrame(0.5 * shared + own * rng.normal(size=(100, 2)), columns=columns)
+        daily["one", 0] += 0.02 + daily["two", 0].mean() - daily["one", 0].mean()
+        table = seed_errors(daily, still, 1).rename(columns={"mean": "ic"})
+        assert table.loc["one", "ic"] - table.loc["two", "ic"] == pytest.approx(0.02) and table["se"].min() > 0.02
+        title = seeds_figure(daily, table).axes[0].get_title("left")
+        assert says in title and title.startswith("one")
+    drawn = seed_errors(daily, pd.Series(True, index=columns), 1).rename(columns={"mean": "ic"})
+    assert "cannot be told" in seeds_figure(daily, drawn).axes[0].get_title("left")  # lone seeds: nobody knows

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from quantlab.core.errors import ConfigError, DataError
-from quantlab.deep.sequences import lagged_columns, panel_windows
+from quantlab.data.calendar import exchange_sessions
+from quantlab.deep import tft
+from quantlab.deep.sequences import lagged_columns, panel_windows, row_windows
 from quantlab.deep.tft import (
     TFT,
     _residual_each,
@@ -20,6 +22,7 @@ from quantlab.deep.tft import (
     interpret,
     quantile_verdict,
     readable_attention,
+    trading_week,
     variable_selection,
 )
 from quantlab.models.base import check_model
@@ -27,7 +30,8 @@ from quantlab.report.template import fill_parameters, find_template, read_parame
 from quantlab.validation.calibration import pinball
 from quantlab.validation.scores import rank_ic
 
-QUICK = {"num_epochs": 2, "hidden_size": 4, "steps": 4, "horizon": 2, "ahead": 2, "batch": 64}
+WEEK = "1111100"  # the made-up panels trade on holidays too
+QUICK = {"num_epochs": 2, "hidden_size": 4, "steps": 4, "horizon": 2, "ahead": 2, "batch": 64, "calendar": WEEK}
 
 
 def planted(n_dates: int = 100, n_symbols: int = 40, seed: int = 0) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
@@ -46,9 +50,9 @@ WIDE = lagged_columns(PANEL, 4).iloc[24:]
 OWN = Y.reindex(WIDE.index)
 
 
-def test_the_calendar_agrees_with_pandas():
+def test_a_week_agrees_with_pandas():
     dates = pd.bdate_range("2019-11-01", periods=120)
-    told = calendar_inputs(dates, np.arange(-5, 8), 7)
+    told = calendar_inputs(dates, np.arange(-5, 8), 7, WEEK)
     for column, offset in enumerate(range(-5, 8)):
         days = dates + offset * pd.offsets.BDay()
         assert (told[:, column, 2] == days.day_of_week).all()
@@ -56,17 +60,54 @@ def test_the_calendar_agrees_with_pandas():
         assert np.allclose(told[:, column, 1], (7 - offset) / 7)
 
 
+@pytest.mark.parametrize("exchange", ["XNYS", "XSHG"])
+def test_an_exchange_agrees_with_its_own_sessions(exchange):
+    sessions = exchange_sessions(exchange, "2018-11-01", "2021-03-31")
+    told = calendar_inputs(sessions[60:-60], np.arange(-20, 21), 20, exchange)
+    for column, offset in enumerate(range(-20, 21)):
+        days, after = (sessions[60 + by : len(sessions) - 60 + by] for by in (offset, offset + 1))
+        assert (told[:, column, 2] == days.day_of_week).all()
+        assert (told[:, column, 0] == (days.month != after.month)).all()
+
+
+def test_sessions_beyond_the_last_row_are_those_of_the_exchange():
+    # Wednesday before Thanksgiving, Wednesday before Good Friday (a month's last session), Tuesday before New Year
+    last = pd.DatetimeIndex(["2019-11-27", "2018-03-28", "2019-12-31"])
+    told = calendar_inputs(last, np.arange(1, 4), 3)
+    assert told[..., 2].tolist() == [[4, 0, 1], [3, 0, 1], [3, 4, 0]]
+    assert told[..., 0].tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 0]]
+
+
 def test_the_calendar_of_a_market_that_never_closes():
-    told = calendar_inputs(pd.date_range("2020-02-27", periods=4), np.array([0, 1]), 1, "1111111")
+    dates = pd.date_range("2020-02-27", periods=4)
+    told = calendar_inputs(dates, np.array([0, 1]), 1, "24/7")
     assert told[:, 0, 2].tolist() == [3, 4, 5, 6] and told[:, 0, 0].tolist() == [0, 0, 1, 0]
+    assert np.array_equal(told, calendar_inputs(dates, np.array([0, 1]), 1, "1111111"))
 
 
-def test_a_day_without_trading_counts_as_the_session_before():
-    weekend = calendar_inputs(pd.DatetimeIndex(["2020-02-29"]), np.array([0, 1]), 1)
-    assert weekend[0, :, 2].tolist() == [4, 0] and weekend[0, 0, 0] == 1
-    for week in ("weekdays", "0000000", "11111"):
-        with pytest.raises(ConfigError, match="seven digits"):
-            calendar_inputs(pd.DatetimeIndex(["2020-02-28"]), np.array([0]), 1, week)
+@pytest.mark.parametrize("calendar", ["weekdays", "0000000", "11111", "1111102", "", "XNYZ"])
+def test_a_calendar_that_is_none_is_refused(calendar):
+    with pytest.raises(ConfigError, match="7 digits|ISO code|close to it"):
+        calendar_inputs(pd.DatetimeIndex(["2020-02-28"]), np.array([0]), 1, calendar)
+
+
+@pytest.mark.parametrize(("day", "calendar"), [("2020-02-29", WEEK), ("2020-01-20", "XNYS"), ("2020-02-29", "XNYS")])
+def test_a_day_without_trading_is_refused(day, calendar):
+    with pytest.raises(DataError, match=f"{day} is no session of {calendar}"):
+        calendar_inputs(pd.DatetimeIndex(["2020-01-21", day]), np.array([0]), 1, calendar)
+
+
+def test_beyond_the_end_of_an_exchange_calendar_is_refused():
+    far = pd.DatetimeIndex(["2060-06-01"])  # the lunar holidays of Shanghai are listed for a few years only
+    with pytest.raises(ConfigError, match="does not cover"):
+        calendar_inputs(far, np.array([1]), 1, "XSHG")
+    assert calendar_inputs(pd.DatetimeIndex([]), np.array([0, 1]), 1).shape == (0, 2, 3)
+
+
+def test_days_that_trade_are_read_from_the_dates():
+    assert trading_week(pd.bdate_range("2020-01-01", periods=9)) == WEEK == trading_week(pd.DatetimeIndex([]))
+    assert trading_week(pd.date_range("2020-01-01", periods=7)) == "1111111"
+    assert trading_week(pd.DatetimeIndex(["2020-01-05", "2020-01-06"])) == "1000001"
 
 
 @settings(max_examples=50, deadline=None)
@@ -151,7 +192,7 @@ def test_the_report_without_torch_is_refused_before_any_data_is_read(monkeypatch
 @pytest.mark.parametrize(
     "setting",
     [{"heads": 3}, {"heads": 0}, {"ahead": 0}, {"ahead": 3}, {"point": "mode"}, {"levels": (0.1, 0.9)},
-     {"levels": (0.5,)}, {"num_epochs": 0}, {"dropout": 1.0}, {"validation": -0.1}, {"week": "11111"}, {"steps": 1}],
+     {"levels": (0.5,)}, {"num_epochs": 0}, {"dropout": 1.0}, {"validation": -0.1}, {"steps": 1}, {"calendar": "111"}],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(setting):
     pytest.importorskip("torch", reason="make deep")
@@ -177,11 +218,41 @@ def test_quantiles_are_in_order_and_the_rest_follows_from_them():
     assert mean[names].equals(told[names]) and not mean["score"].equals(told["score"])
 
 
-def test_the_calendar_cannot_leak_and_the_outcome_is_purged():
+def what_is_read(X: pd.DataFrame, last: pd.Timestamp) -> list[tuple[np.ndarray, pd.DataFrame]]:
+    "Return what the net reads of the calendar, and what it says, up to a date: from all rows, and from those alone."
+    model, found = TFT(**QUICK).fit(WIDE, OWN), []
+    for part in (X, X.loc[:last]):
+        now = part.index.get_level_values("date") <= last
+        reader = row_windows(part, model.steps)
+        past, ahead, _ = model._inputs(reader, np.arange(len(part)), part.index)
+        found.append((np.concatenate([past[..., -3:], ahead], axis=1)[now], model.predict(part)[now]))
+    return found
+
+
+def test_the_calendar_cannot_leak():
     pytest.importorskip("torch", reason="make deep")
-    model = TFT(**QUICK)
-    fitted = model.fit(WIDE, OWN)
-    days = WIDE.index.get_level_values("date").nunique()
+    for last in WIDE.index.unique("date")[[3, -6]]:
+        (read, said), (alone, then) = what_is_read(WIDE, last)
+        assert np.array_equal(read, alone) and said.equals(then)
+
+
+def test_a_calendar_that_reads_the_sessions_to_come_from_the_rows_is_caught(monkeypatch):
+    pytest.importorskip("torch", reason="make deep")
+
+    def leaking(dates, offsets, horizon, calendar):  # counts on the dates of the rows it is asked about
+        days = dates.unique().sort_values()
+        at = days.get_indexer(dates)[:, None] + offsets
+        there = days.day_of_week.to_numpy()[at.clip(0, len(days) - 1)]
+        return np.stack([at >= len(days), np.broadcast_to(offsets, at.shape), there], axis=2).astype("float32")
+
+    monkeypatch.setattr(tft, "calendar_inputs", leaking)
+    (read, said), (alone, then) = what_is_read(WIDE, WIDE.index.unique("date")[3])
+    assert not np.array_equal(read, alone) and not said.equals(then)
+
+
+def test_the_outcome_is_purged():
+    pytest.importorskip("torch", reason="make deep")
+    days, fitted = WIDE.index.get_level_values("date").nunique(), TFT(**QUICK).fit(WIDE, OWN)
     assert TFT(**QUICK, purge=5).fit(WIDE, OWN).counts_["in the gap"] == 5 * 6
     assert fitted.counts_["in the gap"] == 3 * 6 and fitted.counts_["watched"] == round(days * 0.2) * 6
 
@@ -193,7 +264,7 @@ def fitted():
     X = lagged_columns(panel, 6)
     days = X.index.get_level_values("date").factorize()[0]
     early, late = (days >= 6) & (days < 73), days >= 75
-    model = TFT(num_epochs=15, hidden_size=8, steps=6, horizon=1, ahead=1).fit(X[early], y[early])
+    model = TFT(num_epochs=15, hidden_size=8, steps=6, horizon=1, ahead=1, calendar=WEEK).fit(X[early], y[early])
     return model, X[late], y[late], middle[late]
 
 

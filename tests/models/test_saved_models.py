@@ -115,7 +115,7 @@ PANELS = {  # label -> unfitted, asked by predict on a panel
     "torch": lambda: Cascade(purge=1, blocks=4, encoder="cnn", head="net"),
     "quantlab.deep.sequences:SequenceModel": lambda: SequenceModel("tcn", 3, 4, epochs=2, purge=2),
     "torch, windows held once": lambda: SequenceModel("gru", 3, 4, panel_windows(X, 3), epochs=2, purge=2),
-    "quantlab.deep.tft:TFT": lambda: TFT(2, 4, 3, 1, 1),
+    "quantlab.deep.tft:TFT": lambda: TFT(2, 4, 3, 1, 1, calendar="1111100"),
     "quantlab.deep.mlp:MLPModel": lambda: MLPModel((4,), steps=20, batch=32, purge=2),
     "quantlab.models.qlib:QlibModel": lambda: qlib_model("gbdt.LGBModel", **QLIB_TREES),
     "qlib.contrib.model.linear:LinearModel": lambda: qlib_model("linear.LinearModel",

@@ -83,7 +83,7 @@ TERMS = {
 def test_the_reward_is_the_growth_of_the_engines_account(terms, missing):
     bars, random = made_bars(1, missing=missing), np.random.default_rng(2)
     world = world_of(bars, **terms)
-    draws = random.uniform(-0.2, 1, (world.episode, 3))
+    draws = np.hstack([random.uniform(-0.2, 1, (world.episode, 3)), random.uniform(-0.5, 1.5, (world.episode, 1))])
     asked = iter(draws)
     reward = play(world, lambda seen: next(asked)[None]).reward[:, 0]
     asked = iter(draws)
@@ -97,7 +97,7 @@ def test_a_policy_that_sells_all_is_told_to_the_backtest():
     bars = made_bars(3)
     world = world_of(bars, costs=Costs(1, 5))
     turn = iter([1 / 3, 0.0] * 30)
-    alternating = lambda seen: np.full((1, 3), next(turn))
+    alternating = lambda seen: np.append(np.full(3, next(turn)), 1.0)[None]
     weights = policy_weights(world, alternating)
     turn = iter([1 / 3, 0.0] * 30)
     growth = play(world, alternating).reward.sum()
@@ -105,20 +105,37 @@ def test_a_policy_that_sells_all_is_told_to_the_backtest():
     assert growth == pytest.approx(np.log(equity.iloc[-1] / equity.iloc[0]), abs=1e-12)
 
 
+def test_a_share_of_the_way_is_traded_and_none_sends_nothing():
+    bars = made_bars(8)
+    world = world_of(bars, costs=Costs(0, 0))
+    half = np.array([[0.8, 0.0, 0.0, 0.5]])
+    seen = play(world, lambda seen: half).seen[:, 0, 3]
+    opens, closes = bars["open"].unstack()["N0"], bars["close"].unstack()["N0"]
+    paid, worth = 0.4 * opens.iloc[1] / closes.iloc[0], 0.4 * closes.iloc[1] / closes.iloc[0]
+    assert seen[1] == pytest.approx(worth / (1 - paid + worth))  # half the way, sized at the close of the decision
+    assert seen[8] == pytest.approx(0.8, abs=0.05)  # by halves it comes near
+    shares = iter([1.0] + [0.0, -3.0] * 40)
+    stays = lambda seen: np.array([[0.5, 0.3, 0.0, next(shares)]])
+    weights = policy_weights(world, stays)
+    assert weights.index.unique("date").tolist() == [world.dates[0]]
+    assert len(from_weights(weights, bars, Costs(5, 20)).trades) == 2  # bought once, held to the end
+
+
 def test_what_is_seen_is_the_close_of_the_decision():
     bars = made_bars(4)
     world = world_of(bars, costs=Costs(0, 0))
-    episode = play(world, lambda seen: np.full((1, 3), 0.25))
+    quarter = lambda seen: np.array([[0.25, 0.25, 0.25, 1.0]])
+    episode = play(world, quarter)
     features = week(bars)["week"].unstack().fillna(0.0).to_numpy()
     assert np.allclose(episode.seen[:, 0, :3], features) and world.names[:3] == ("week N0", "week N1", "week N2")
-    positions = from_weights(policy_weights(world, lambda seen: np.full((1, 3), 0.25)), bars, Costs(0, 0))
+    positions = from_weights(policy_weights(world, quarter), bars, Costs(0, 0))
     value = (positions.positions["shares"] * bars["close"]).unstack().reindex(world.dates).fillna(0.0)
     assert np.allclose(episode.seen[:, 0, 3:], value.div(positions.equity, axis=0).to_numpy(), atol=1e-12)
 
 
 def test_copies_begin_at_random_sessions_with_the_rewards_of_those():
     world = world_of(made_bars(5), costs=Costs(1, 5), length=10)
-    third = lambda seen: np.full((len(seen), 3), 1 / 3)
+    third = lambda seen: np.tile([1 / 3, 1 / 3, 1 / 3, 1.0], (len(seen), 1))
     many = play(world, third, copies=40, seed=3)
     assert many.reward.shape == (10, 40) and len(np.unique(many.reward[3])) > 20
     again = play(world, third, copies=40, seed=3)
@@ -144,7 +161,7 @@ def test_a_fall_to_nothing_is_paid_and_the_account_stays_there():
     bars = made_bars(6, n=1, t=6)
     bars.loc[bars.index[3:], ["open", "high", "low", "close"]] *= 5.0
     world = PortfolioWorld(bars, week(bars), Costs(0, 0), low=-1.0)
-    reward = play(world, lambda seen: -np.ones((1, 1))).reward[:, 0]
+    reward = play(world, lambda seen: np.array([[-1.0, 1.0]])).reward[:, 0]
     assert reward.min() == pytest.approx(np.log(1e-3)) and np.isfinite(reward).all() and (reward[3:] == 0).all()
 
 
@@ -288,11 +305,11 @@ def test_degenerate_bars_and_features():
     with pytest.raises(DataError):
         world_of(bars.assign(split=2.0))
     wild = pd.DataFrame({"f": [np.nan, np.inf, -np.inf] * 3}, bars.index)
-    episode = play(PortfolioWorld(bars, wild), lambda seen: np.full((1, 3), np.nan))
+    episode = play(PortfolioWorld(bars, wild), lambda seen: np.full((1, 4), np.nan))
     assert (episode.seen == 0).all() and (episode.reward == 0).all()
-    none = play(PortfolioWorld(bars, pd.DataFrame(index=bars.index)), lambda seen: np.zeros((1, 3)))
+    none = play(PortfolioWorld(bars, pd.DataFrame(index=bars.index)), lambda seen: np.zeros((1, 4)))
     assert none.seen.shape == (3, 1, 3)
-    assert (policy_weights(PortfolioWorld(bars, wild), lambda seen: np.zeros((1, 3)))["weight"] == 0).all()
+    assert (policy_weights(PortfolioWorld(bars, wild), lambda seen: np.zeros((1, 4)))["weight"] == 0).all()
 
 
 def test_hindsight_refuses_what_it_has_no_formula_for():
