@@ -667,8 +667,8 @@ def _check_like(
         return like
     files = {str(file): str(file) for file in Path(like).parent.glob("*") if file.suffix in (".parquet", ".csv")}
     near = hint(name, {"sample": "sample"} | there | files)
-    held = f"the lake has {', '.join(there.values()) or 'nothing'}"
-    raise ConfigError(f"there is no data {like}; {near}give sample, lake:NAME or a file; {held}")
+    held = f"; the lake has {', '.join(there.values()) or 'nothing'}" if name != like else ""
+    raise ConfigError(f"there is no data {like}; {near}give sample, lake:NAME or a file{held}")
 
 
 def _like_places(
@@ -734,7 +734,7 @@ def _write_like(
 
         bars = load_market(source, "all", "1800-01-01", "2200-01-01").bars
         if bars.index.unique("date").tz is not None:
-            raise ConfigError(f"{like} holds bars within the day; --like takes a day or longer: export them by day first")
+            raise ConfigError(f"{like} holds bars within the day; --like takes longer ones: export them by day first")
         returns = complete_returns(bars)
         made = _fit_shown(returns, method, show, paths + 2).generate(days, paths, seed)
         for i, one in enumerate(places):
