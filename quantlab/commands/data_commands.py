@@ -667,8 +667,8 @@ def _check_like(
         return like
     files = {str(file): str(file) for file in Path(like).parent.glob("*") if file.suffix in (".parquet", ".csv")}
     near = hint(name, {"sample": "sample"} | there | files)
-    held = f"the lake has {', '.join(there.values()) or 'nothing'}"
-    raise ConfigError(f"there is no data {like}; {near}give sample, lake:NAME or a file; {held}")
+    held = f"; the lake has {', '.join(there.values()) or 'nothing'}" if name != like else ""
+    raise ConfigError(f"there is no data {like}; {near}give sample, lake:NAME or a file{held}")
 
 
 def _like_places(

@@ -72,6 +72,7 @@ def test_the_lead_is_that_of_pairs_and_not_of_strangers():
             area_lead(one, stranger)
 
 
+@pytest.mark.slow
 def test_the_error_of_a_lead_is_that_of_many_worlds():
     def draw(n, seed, heavy):
         rng = np.random.default_rng(seed)

@@ -75,6 +75,7 @@ def test_as_many_made_days_as_real_ones_are_asked_about():
         classifier_test(LATER.iloc[:700], made, draws=9)
 
 
+@pytest.mark.slow
 def test_the_error_of_an_area_is_that_of_many_worlds():
     worlds = [classifier_test(garch(1500, [s, 7]), garch_paths(s), draws=0) for s in range(30, 54)]
     spread = np.std([test.auc for test in worlds])
