@@ -254,6 +254,7 @@ def outside(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("QUANTLAB_EDGAR_IDENTITY", "Test Fund test@example.com")
     monkeypatch.setattr(social, "get_json", lambda *asked, **more: ANSWER)
+    monkeypatch.setattr(edgar, "EdgarReader", Shelf)  # None stands for the SEC itself
 
 
 FITS = {  # of calls that need a file, a store or a service
