@@ -247,7 +247,7 @@ def play(
     actions: list[np.ndarray] = []
     rewards: list[np.ndarray] = []
     for _ in range(world.episode):
-        action = np.asarray(policy(now), dtype="float64")
+        action = np.array(policy(now), dtype="float64")  # a copy: a policy may write into its own again
         if action.shape != (copies, world.bounds.shape[1]):
             raise ConfigError(f"the policy gave {action.shape}; an action is {(copies, world.bounds.shape[1])}")
         state, now, reward = world.step(state, action, rng)
@@ -1486,10 +1486,11 @@ def hindsight_weights(
     >>> best = from_weights(hindsight_weights(world), bars, Costs(1, 5)).equity
     """
     costs, rules, fill = world.costs.rates, world.rules, world.fill
-    plain = world.costs.proportional and rules.lot == 0 and rules.max_gross >= 1 and np.isinf(rules.price_limit)
+    plain = world.costs.proportional and rules.lot == 0 and rules.max_gross >= 1
+    plain &= np.isinf(rules.price_limit) and costs.interest == 0
     whole = fill.moment == "open" and fill.price is None and np.isinf(fill.participation) and fill.queue == 0
     if not (plain and whole and world.low == 0 and world.high == 1):
-        why = "next_open() that fills whole orders, costs that are shares of the value, no lot and no price_limit"
+        why = "next_open() that fills whole orders, costs that are shares of the value, no lot, price_limit or interest"
         raise ConfigError(f"hindsight needs weights from 0 to 1, max_gross of 1 or more, {why}")
     market = world._tables[1]
     if np.isnan(market.open).any():

@@ -105,6 +105,16 @@ def test_a_policy_that_sells_all_is_told_to_the_backtest():
     assert growth == pytest.approx(np.log(equity.iloc[-1] / equity.iloc[0]), abs=1e-12)
 
 
+def test_a_policy_may_write_into_its_own_array_again():
+    world, kept = world_of(made_bars(3), costs=Costs(1, 5)), np.array([[0.0, 0.0, 0.0, 1.0]])
+
+    def policy(seen):
+        kept[0, 0] = (kept[0, 0] + 0.3) % 1
+        return kept
+
+    assert play(world, policy).action[:3, 0, 0] == pytest.approx([0.3, 0.6, 0.9])
+
+
 def test_a_share_of_the_way_is_traded_and_none_sends_nothing():
     bars = made_bars(8)
     world = world_of(bars, costs=Costs(0, 0))
@@ -213,12 +223,12 @@ def test_features_that_an_agent_could_not_see_are_refused(change, said):
 
 @pytest.mark.parametrize(
     "terms",
-    [{"rules": Rules(max_gross=0.5)}, {"rules": Rules(price_limit=0.01)},
+    [{"rules": Rules(max_gross=0.5)}, {"rules": Rules(price_limit=0.01)}, {"costs": Costs(1, 5, interest_bps=100)},
      {"fill": replace(next_open(), participation=0.001)}],
 )  # fmt: skip
 def test_hindsight_is_refused_where_orders_may_not_fill(terms):
     with pytest.raises(ConfigError, match="hindsight"):
-        hindsight_weights(world_of(made_bars(0), costs=Costs(1, 5), **terms))
+        hindsight_weights(world_of(made_bars(0), **({"costs": Costs(1, 5)} | terms)))
 
 
 @pytest.mark.parametrize("seed", range(2))
