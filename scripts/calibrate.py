@@ -54,7 +54,15 @@ from scipy.stats import beta, ks_2samp, norm, ttest_1samp
 from quantlab.altdata.events import event_sessions, session_closes
 from quantlab.altdata.planted import bot_campaign, genuine_burst, plant, synth_posts
 from quantlab.altdata.robust import post_votes, tone_score
-from quantlab.altdata.satellite import _contrast, _count_moments, _posterior, _simulated, count_cars, synth_car_park
+from quantlab.altdata.satellite import (
+    _contrast,
+    _count_moments,
+    _posterior,
+    _simulated,
+    _slots,
+    count_cars,
+    synth_car_park,
+)
 from quantlab.altdata.sentiment import check_posts, vader_tone
 from quantlab.core.cache import content_hash
 from quantlab.core.config import root
@@ -81,6 +89,7 @@ SHOWN = ["world", "confidence", "test", "horizon", "months", "method", "rate", "
 ROWS = 1000  # of a world of regimes: four years of days
 SEARCHES = 100  # of 10,000 policies each
 LOTS, LOT_NOISE, LOT_CLOUDS = 400, (0.05, 0.07, 0.09), (0.0, 0.2, 0.4, 0.6)  # car parks of each noise and share hidden
+LOT_SHAPE = (120, 120)  # pixels of a car park
 DRIFT_WORLDS, DRIFT_MONTHS, PLANTED = 200, 36, 100  # worlds, months of each, synthetic markets with a drift
 OTHER_TESTS, BEYOND = 20, 40  # worlds in which every test is asked; worlds with more memory than is promised
 MONTH, PAST, WIDTH, COLUMNS, MOVED, SHIFT = 21, 1260, 50, 20, 4, 0.5  # sessions; names, features; a fifth moves by this
@@ -520,8 +529,8 @@ def car_parks(seed: int) -> list[list]:
     for noise in LOT_NOISE:
         for share in LOT_CLOUDS:
             rng = np.random.default_rng([7, round(100 * noise), round(10 * share), seed])
-            planted = int(rng.integers(0, 172))  # of 171 slots
-            lot = synth_car_park(planted, noise=noise, clouds=share, seed=int(rng.integers(1 << 31)))
+            planted = int(rng.integers(0, len(_slots(LOT_SHAPE)) + 1))  # from empty to full
+            lot = synth_car_park(planted, LOT_SHAPE, noise, share, int(rng.integers(1 << 31)))
             rows.append([noise, share, seed, planted, *count_cars(lot)[:2]])
     return rows
 
@@ -762,8 +771,8 @@ def planted_moves(crowd: str, posts: pd.DataFrame, closes: pd.Series, days: dict
     return found
 
 
-def clean_changes(posts: pd.DataFrame, closes: pd.Series, loud: object) -> list[list]:
-    "Return by cap [cap, changes of the score by its defences, what one loud author moves on his session]."
+def clean_changes(crowd: str, posts: pd.DataFrame, closes: pd.Series, loud: object) -> list[list]:
+    "Return by cap [crowd, cap, changes of the score by its defences, what one loud author moves on his session]."
     known, found, symbol = {}, [], posts["symbol"].iloc[0]
 
     def score(votes: pd.DataFrame) -> pd.Series:
@@ -775,14 +784,14 @@ def clean_changes(posts: pd.DataFrame, closes: pd.Series, loud: object) -> list[
     for cap in CAPS:
         clean = score(post_votes(posts, closes, cap=cap))
         shouted = score(post_votes(shouting, closes, cap=cap))
-        found.append([cap, ((bare - clean) / clean.std()).abs(), abs(shouted[loud] - clean[loud]) / clean.std()])
+        found.append([crowd, cap, ((bare - clean) / clean.std()).abs(), abs(shouted[loud] - clean[loud]) / clean.std()])
     return found
 
 
-def clean_rates(crowd: str, found: list[list]) -> list[dict]:
-    "Return by cap the median and the 95th percentile of the changes, and the largest 95th percentile of a crowd."
-    rows = []
-    for cap, part in pd.DataFrame(found, columns=["cap", "changes", "loud"]).groupby("cap", sort=False):
+def clean_rates(found: list[list]) -> list[dict]:
+    "Return by crowd and cap the median and 95th percentile of the changes, and the largest 95th percentile of a seed."
+    rows, names = [], ["crowd", "cap", "changes", "loud"]
+    for (crowd, cap), part in pd.DataFrame(found, columns=names).groupby(names[:2], sort=False):
         days, worst = np.concatenate([*part["changes"]]), max(np.quantile(x, 0.95) for x in part["changes"])
         told = {"crowd": crowd, "cap": cap, "median": np.median(days), "q95": np.quantile(days, 0.95), "worst": worst}
         rows.append(told | {"loud": part["loud"].mean()})
@@ -796,7 +805,7 @@ def robust_moves(seeds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     for seed in range(FIRST, FIRST + seeds):
         posts, day = synth_posts(closes, ["A"], per_session=20, seed=seed).posts, {seed: sessions[25 + seed % 30]}
         found += planted_moves("made up", posts, closes, day)
-        quiet += clean_changes(posts, closes, *day.values())
+        quiet += clean_changes("made up", posts, closes, *day.values())
         nameless = posts.assign(author=np.nan, reach=np.nan)
         found += planted_moves("made up, without names", nameless, closes, day)
     file = stocknet.folder() / "stocknet_tweets_2014_2015.parquet"
@@ -816,7 +825,7 @@ def robust_moves(seeds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     told = {"n": by.size(), "mean": day.mean(), "q95": day.quantile(0.95), "max": day.max(), "other_max": other.max()}
     told |= {"kept": by["kept"].min(), "share_mean": share.mean(), "share_min": share.min()}
     told |= {"share_n": share.count(), "share_below": by["below"].sum(), "span_min": by["span"].min()}
-    return pd.DataFrame(told).reset_index(), pd.DataFrame(clean_rates("made up", quiet))
+    return pd.DataFrame(told).reset_index(), pd.DataFrame(clean_rates(quiet))
 
 
 def chunk(first: int, last: int, folder: Path, world: Callable[[int], list[list]]) -> list[list]:
@@ -940,11 +949,11 @@ def main(*words: str) -> None:
             write(root() / "bench" / "results" / "robust.json", content)
         console.print(table.round(3).to_string(), quiet.round(3).to_string(), sep="\n")
     if "satellite" in chosen:
-        code = [car_parks, LOT_NOISE, LOT_CLOUDS, synth_car_park, count_cars, _contrast, _posterior]
+        code = [car_parks, LOT_NOISE, LOT_CLOUDS, LOT_SHAPE, synth_car_park, count_cars, _contrast, _posterior]
         code += [getattr(made, "__wrapped__", made) for made in (_simulated, _count_moments)]
         table = car_park_rates(run(car_parks, code, asked or LOTS, console))
         if (asked or LOTS) == LOTS:
-            store("satellite_calibration.json", {"lots": LOTS, "slots": 171}, table)
+            store("satellite_calibration.json", {"lots": LOTS, "slots": len(_slots(LOT_SHAPE))}, table)
         console.print(table.round(3).to_string())
     if "inference" in chosen:
         table = rates(run(inference, [slow_noise, momentum, sharpes], seeds, console))

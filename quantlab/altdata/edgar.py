@@ -20,6 +20,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from http.client import HTTPException, IncompleteRead
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import TypeVar
 from urllib.error import HTTPError
@@ -154,6 +155,7 @@ class EdgarReader:
     Raises
     ------
     ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
         "per_second is {per_second}; the SEC allows ten requests a second, give 10 or less"
         "QUANTLAB_EDGAR_URL is no address; write https://host, or leave it out for the SEC"
         "QUANTLAB_EDGAR_IDENTITY {said}; the SEC asks for a contact: Your Name you@example.com"
@@ -173,6 +175,8 @@ class EdgarReader:
         timeout: float = 30.0,  # seconds
         sleep: Callable[[float], None] = time.sleep,  # takes seconds
     ) -> None:
+        check_kind((str, type(None)), url=url)
+        check_kind((int, float), per_second=per_second, attempts=attempts, limit=limit, timeout=timeout)
         if not 0 < per_second <= 10:
             raise ConfigError(f"per_second is {per_second}; the SEC allows ten requests a second, give 10 or less")
         self.url = (url or os.environ.get("QUANTLAB_EDGAR_URL", "")).strip().rstrip("/")
@@ -205,8 +209,9 @@ class EdgarReader:
         ------
         TemporaryError
             After the last attempt, DataError for what will not pass.
+        ConfigError
+            For no address, DataError for too much (see get_bytes).
         DataError
-            For more than the limit, and HTTPError, HTTPException or OSError as they come (see get_bytes).
         """
         retry = Retrying(
             retry=retry_if_exception_type(TemporaryError),
@@ -257,12 +262,13 @@ class EdgarReader:
         ------
         DataError
             "/{path} is nested too deep to be EDGAR's; check the address"
-            For more than the limit, and HTTPError, HTTPException or OSError as they come (see get_bytes).
         TemporaryError
             "/{path} is no UTF-8; run again later"
             "/{path} is no whole JSON; run again later"
             "/{path} broke off after {said}; run again later"
             "/{path} did not answer ({said}); check the network, then run again"
+        ConfigError
+            For no address, DataError for too much (see get_bytes).
 
         Examples
         --------
@@ -333,6 +339,7 @@ def filing_list(
     ------
     ConfigError
         Its message names the first argument that is of another kind (see check_kind).
+        "cik={...} is no CIK; write 1001039"
     DataError
         "/{path} lists no filings as EDGAR does; check QUANTLAB_EDGAR_URL, or run again later"
         "/{path}: {...} is no {name} of EDGAR's; run again later"
@@ -345,7 +352,9 @@ def filing_list(
     >>> listed.tail(3)
     """
     check_kind(EdgarReader, reader=reader)
-    check_kind(str, cik=cik)
+    check_kind(str, cik=cik, since=since)
+    if not re.fullmatch(r"[0-9]{1,10}", cik):
+        raise ConfigError(f"cik={cik[:20]!r} is no CIK; write 1001039")
     path = f"submissions/CIK{int(cik):010d}.json"
     first = reader.json(path)
     filings = first.get("filings") if isinstance(first, dict) else None
@@ -437,6 +446,7 @@ def _edgartools() -> ModuleType:
 
 
 _FOLDERS = ("EDGAR_LOCAL_DATA_DIR", "EDGAR_CACHE_DIR")  # where edgartools writes, if nobody says otherwise in the home
+_ONE_AT_A_TIME = Lock()  # variables, filters of warnings and what edgartools remembers belong to the whole process
 
 
 @lru_cache(maxsize=1)
@@ -448,15 +458,16 @@ def _folder() -> tempfile.TemporaryDirectory:
 @contextmanager
 def _not_at_home() -> Iterator[None]:
     "Let edgartools write into a folder that goes, unless its own variables name another; they are then as before."
-    unset = [name for name in _FOLDERS if not os.environ.get(name)]
-    before = {name: os.environ[name] for name in unset if name in os.environ}
-    os.environ.update(dict.fromkeys(unset, _folder().name))
-    try:
-        yield
-    finally:
-        for name in unset:
-            os.environ.pop(name, None)
-        os.environ.update(before)
+    with _ONE_AT_A_TIME:
+        unset = [name for name in _FOLDERS if not os.environ.get(name)]
+        before = {name: os.environ[name] for name in unset if name in os.environ}
+        os.environ.update(dict.fromkeys(unset, _folder().name))
+        try:
+            yield
+        finally:
+            for name in unset:
+                os.environ.pop(name, None)
+            os.environ.update(before)
 
 
 def _decoded(body: bytes) -> str:
@@ -469,7 +480,7 @@ def _decoded(body: bytes) -> str:
 
 def _main_document(text: str) -> tuple[object, str, list[str]]:  # header, text and items of the main document
     "Parse a submission with edgartools, quietly."
-    with warnings.catch_warnings(), _not_at_home():
+    with _not_at_home(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         kind = _edgartools().Filing
         for method in vars(kind).values():  # they remember by accession what was perhaps half a document
@@ -557,7 +568,7 @@ def store_filing(
     record: Mapping[str, object],  # from parse_submission
     body: bytes,  # that it was read from
 ) -> Path:  # of the record
-    """Keep a filing.
+    """Keep a filing; raise DataError for a record that is none, before anything is written.
 
     Parameters
     ----------
@@ -575,6 +586,8 @@ def store_filing(
 
     Raises
     ------
+    DataError
+        For a record that is none, before anything is written.
     ConfigError
         Its message names the first argument that is of another kind (see check_kind).
 
@@ -582,19 +595,26 @@ def store_filing(
     --------
     >>> import tempfile
     >>> from quantlab.altdata.edgar import read_store, store_filing
+    >>> from quantlab.core.errors import show_error
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = store_filing(folder, one, body)
     ...     kept = read_store(folder)
     ...     names = sorted(path.name for path in file.parent.iterdir())
-    >>> names
+    ...     half = show_error(lambda: store_filing(folder, {"cik": "1048911"}, body))
+    >>> names, half
     """
     check_kind((str, Path), store=store)
     check_kind(Mapping, record=record)
     check_kind(bytes, body=body)
-    folder = Path(store) / f"{int(str(record['cik'])):010d}"
+    wrong = [name for name in FILING_COLUMNS if name not in record or not isinstance(record[name], str | None)]
+    named = {"cik": r"[0-9]{1,10}", "accession": _SHAPES["accession"]}  # they become names of files
+    wrong = wrong or [name for name, shape in named.items() if not re.fullmatch(shape, str(record[name] or ""))]
+    if wrong:
+        raise DataError(f"the record has no {', '.join(wrong)}, or none that fits; store what parse_submission gives")
+    folder = Path(store) / f"{record['cik']:0>10}"
     _write(folder / f"{record['accession']}.txt.gz", gzip.compress(body, 6, mtime=0))
     file = folder / f"{record['accession']}.json"
-    _write(file, json.dumps(record, indent=1).encode())
+    _write(file, json.dumps({name: record[name] for name in FILING_COLUMNS}, indent=1).encode())
     return file
 
 
@@ -627,13 +647,16 @@ def read_store(
     --------
     >>> import tempfile
     >>> from quantlab.altdata.edgar import read_store, store_filing
+    >>> from quantlab.core.errors import show_error
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = store_filing(folder, one, body)
     ...     kept = read_store(folder)
     ...     names = sorted(path.name for path in file.parent.iterdir())
-    >>> names
+    ...     half = show_error(lambda: store_filing(folder, {"cik": "1048911"}, body))
+    >>> names, half
     """
     check_kind((str, Path), store=store)
+    check_kind((Mapping, type(None)), symbols=symbols)
     rows = []
     for file in sorted(Path(store).glob("[0-9]*/[0-9]*.json")):
         try:
@@ -768,6 +791,7 @@ def watch_filings(
     ...         break  # as if killed between two filings
     """
     check_kind((str, Path), store=store)
+    check_kind((EdgarReader, type(None)), reader=reader)
     names, day, folder = watch_list(tickers), _day(since), Path(store)
     return _watched(names, folder, day, reader or EdgarReader(), progress)
 

@@ -230,7 +230,7 @@ def sample_filings() -> pd.DataFrame:  # FILING_COLUMNS; accepted NaT throughout
 def acceptance_time(
     text: str,  # 20240207160533 of a header, or 2024-02-07T21:05:33.000Z of a list
 ) -> pd.Timestamp:  # UTC; NaT for an empty text, and for a midnight, which tells the day alone
-    """Read an acceptance time as New York's clock, which is right for headers and never early for lists; or DataError.
+    """Read an acceptance time as New York's clock, never early; a midnight is a day alone and gives NaT; or DataError.
 
     Parameters
     ----------
@@ -265,7 +265,7 @@ def acceptance_time(
         local = pd.to_datetime(digits, format="%Y%m%d%H%M%S")
     except ValueError:
         raise DataError(f"{str(text)[:40]!r} is no acceptance time; write 20240207160533, New York's clock") from None
-    if local == local.normalize():  # EDGAR takes nothing at midnight: a day alone, and the filing date tells that
+    if local == local.normalize():  # a day alone, and the filing date tells that
         return pd.NaT
     return local.tz_localize("America/New_York", ambiguous=False, nonexistent="shift_forward").tz_convert("UTC")
 

@@ -60,6 +60,25 @@ def sample_posts(
     return check_posts(posts if symbols is None else posts[posts["symbol"].isin(list(symbols))])
 
 # %% ../../nbs/altdata/164_planted.ipynb #c4feaaff
+_ROW = (list, tuple, pd.Index, pd.Series, np.ndarray)  # what has an order, and a length
+
+
+def _seeded(seed: int) -> int:
+    "Return a seed; raise ConfigError for what cannot be one."
+    check_kind((int, np.integer), seed=seed)
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}; give a whole number, 0 or more")
+    return seed
+
+
+def _check_finite(**values: float) -> None:
+    "Raise ConfigError naming the first argument that is no finite number."
+    check_kind((int, float, np.number), **values)
+    for name, value in values.items():
+        if not np.isfinite(value):
+            raise ConfigError(f"{name} is {value}; give a finite number")
+
+
 def hidden_mood(
     sessions: pd.Index,  # labels, rising
     symbols: Sequence[str],
@@ -106,7 +125,7 @@ def hidden_mood(
     ... )
     >>> mood = hidden_mood(days, ["AAPL", "JPM", "XOM"], after, lead=0.5, seed=4)
     """
-    check_kind((list, tuple, set, pd.Index, pd.Series, np.ndarray), sessions=sessions, symbols=symbols)
+    check_kind(_ROW, sessions=sessions, symbols=symbols)
     check_kind((int, float, np.number), lead=lead, persistence=persistence)
     check_kind((pd.Series, type(None)), ahead=ahead)
     if not -1 <= lead <= 1 or not 0 <= persistence < 1 or (lead and ahead is None):
@@ -114,7 +133,9 @@ def hidden_mood(
             f"lead is {lead} and persistence {persistence}; give -1 <= lead <= 1, with ahead where it is not 0, "
             "and 0 <= persistence < 1"
         )
-    rng = np.random.default_rng(seed)
+    if lead and list(ahead.index.names) != ["date", "symbol"]:
+        raise ConfigError(f"ahead has the index {list(ahead.index.names)}; give a row a (date, symbol)")
+    rng = np.random.default_rng(_seeded(seed))
     own = rng.standard_normal((len(sessions), len(symbols)))
     fresh = np.sqrt(1 - persistence**2)
     for t in range(1, len(sessions)):
@@ -155,7 +176,7 @@ def planted_texts(
     moods: np.ndarray,  # one per text; 0 is neutral, 2 very happy
     seed: int = 0,  # the same seed gives the same texts
 ) -> list[str]:  # distinct
-    """Write a distinct text for each mood.
+    """Write a distinct text for each mood; raise ConfigError for a mood that is no finite number.
 
     Parameters
     ----------
@@ -172,7 +193,7 @@ def planted_texts(
     Raises
     ------
     ConfigError
-        Its message names the first argument that is of another kind (see check_kind).
+        For a mood that is no finite number.
 
     Examples
     --------
@@ -189,8 +210,14 @@ def planted_texts(
     3  tonight students expect factory notably nervou... -0.64
     4  looking insiders follow ledger fairly gloomy m... -0.57
     """
-    check_kind((list, tuple, set, pd.Index, pd.Series, np.ndarray), moods=moods)
-    rng, moods = np.random.default_rng(seed), np.asarray(moods, dtype="float64")
+    check_kind(_ROW, moods=moods)
+    try:
+        numbers = np.asarray(moods, dtype="float64")
+    except (TypeError, ValueError):
+        numbers = np.array([np.nan])
+    if numbers.ndim != 1 or not np.isfinite(numbers).all():
+        raise ConfigError(f"moods are {str(list(moods)[:5])[:80]}; give a finite number for each text")
+    rng, moods = np.random.default_rng(_seeded(seed)), numbers
     lean = rng.normal(moods[:, None], 1.0, size=(len(moods), len(_PATTERN)))
     kinds = np.where(lean > 0.4, "up", np.where(lean < -0.4, "down", "flat")).tolist()
     texts: dict[str, None] = {}
@@ -325,13 +352,13 @@ def synth_posts(
     2  somehow teachers underline travel unusually ri...
     """
     check_kind(pd.Series, closes=closes)
-    check_kind((list, tuple, set, pd.Index, pd.Series, np.ndarray), symbols=symbols)
+    check_kind(_ROW, symbols=symbols)
     check_kind((int, float, np.number), per_session=per_session)
     check_kind((int, np.integer), authors=authors)
-    if not per_session > 0 or authors < 1 or not len(symbols) or len(closes) == 0:
+    if not 0 < per_session <= 1e6 or authors < 1 or not len(symbols) or len(closes) == 0:
         raise ConfigError(
             f"per_session is {per_session}, authors {authors}, of {len(symbols)} symbols and {len(closes)} sessions; "
-            "give more than nothing of each"
+            "give more than nothing of each, and a million posts at most"
         )
     mood = hidden_mood(closes.index, symbols, ahead, lead, persistence, seed)
     rng = np.random.default_rng([seed, 1])
@@ -397,7 +424,10 @@ def reword(
 
 
 def _hours(closes: pd.Series, session: object, n: int, hours: float, rng: np.random.Generator) -> pd.DatetimeIndex:
-    "Draw instants within hours before a close; raise ConfigError for a session that is not there."
+    "Draw instants within hours before a close; raise ConfigError for a session that is not there, or no time."
+    _check_finite(hours=hours)
+    if not 0.05 <= hours <= 8784:
+        raise ConfigError(f"hours is {hours}; give three minutes (0.05) to a year (8784)")
     if not isinstance(session, Hashable) or session not in closes.index:
         raise ConfigError(f"session {session} is not among the {len(closes)} of closes; name one of its labels")
     back = 120 + rng.random(n) * (3600 * hours - 120)
@@ -468,12 +498,12 @@ def bot_campaign(
     check_kind(pd.Series, closes=closes)
     check_kind(str, symbol=symbol)
     check_kind((int, np.integer), n=n, accounts=accounts, templates=templates)
-    check_kind((int, float, np.number), share=share)
+    _check_finite(share=share, mood=mood)
     if not 0 <= share <= 1 or min(n, accounts, templates) < 1:
         raise ConfigError(
             f"share is {share}, n {n}, accounts {accounts}, templates {templates}; give 0 to 1, and 1 or more"
         )
-    rng = np.random.default_rng([seed, 2])
+    rng = np.random.default_rng([_seeded(seed), 2])
     first = planted_texts(np.full(templates, mood), seed + 1_000)
     texts = [reword(first[i % templates], share, rng) for i in range(n)]
     names = np.array([f"bot{seed}_{i}" for i in range(accounts)])[np.arange(n) % accounts]
@@ -534,9 +564,10 @@ def genuine_burst(
     check_kind(pd.Series, closes=closes)
     check_kind(str, symbol=symbol)
     check_kind((int, np.integer), n=n)
+    _check_finite(mood=mood)
     if n < 1:
         raise ConfigError(f"n is {n}; give 1 post or more")
-    rng = np.random.default_rng([seed, 3])
+    rng = np.random.default_rng([_seeded(seed), 3])
     texts = planted_texts(np.full(n, mood), seed + 2_000)
     names = np.array([f"reader{seed}_{i}" for i in range(n)])
     at = _hours(closes, session, n, hours, rng)
@@ -614,7 +645,7 @@ def build_sample_posts() -> pd.DataFrame:  # posts frame
         For what cannot be planted (see synth_coins).
         Its message names the first argument that is of another kind (see check_kind).
         "per_session is {per_session}, authors {authors}, of {...} symbols and {...} sessions; give more
-        than nothing of each"
+        than nothing of each, and a million posts at most"
         "lead is {lead} and persistence {persistence}; give -1 <= lead <= 1, with ahead where it is not
         0, and 0 <= persistence < 1"
     DataError

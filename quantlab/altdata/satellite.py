@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ import pandas as pd
 
 from .events import EVENT_COLUMNS, check_events
 from ..core.config import path as project_path
-from ..core.errors import ConfigError, DataError
+from ..core.errors import ConfigError, DataError, check_kind
 
 # %% ../../nbs/altdata/180_satellite.ipynb #8bad321c
 class Measurement(NamedTuple):
@@ -88,10 +89,19 @@ def _utc(value: object, what: str, where: str) -> pd.Timestamp:
     return instant.tz_convert("UTC").as_unit("us")
 
 
-def _check_place(transform: tuple[float, ...], where: str) -> None:
+def _array(value: object, what: str, where: str, dtype: str = "float64") -> np.ndarray:
+    "Read numbers; raise DataError for what holds others."
+    try:
+        return np.asarray(value, dtype=dtype)
+    except (ValueError, TypeError):
+        raise DataError(f"{where}: {what} is {str(value)[:40]!r}, not numbers only; give an array of them") from None
+
+
+def _check_place(transform: Sequence[float], where: str) -> None:
     "Raise DataError for a raster that is not north-up on the earth."
-    a, b, _, d, e, _ = transform
-    if not (np.isfinite(transform).all() and a > 0 > e and b == d == 0):
+    place = _array(transform, "the grid", where)
+    a, b, _, d, e, _ = place if place.shape == (6,) else np.full(6, np.nan)
+    if not (np.isfinite(place).all() and a > 0 > e and b == d == 0):
         raise DataError(f"{where}: the grid {transform} is not north-up; warp it first (gdalwarp)")
 
 # %% ../../nbs/altdata/180_satellite.ipynb #82cc4769
@@ -121,11 +131,12 @@ class Scene:
     Raises
     ------
     DataError
+        "{where}: {what} is {...}, not numbers only; give an array of them"
         "{name}: bands and mask have shapes {...}; give them one, not empty"
         "{where}: the grid {transform} is not north-up; warp it first (gdalwarp)"
         "{where}: {what} is {...}, no instant with a day and a time zone; give {what}="
-        "{name}: published {published}, acquired {acquired}, revision {revision}; a picture is published
-        after it is taken"
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
 
     Examples
     --------
@@ -175,17 +186,21 @@ class Scene:
     revision: int = 0  # 0 = first published
 
     def __post_init__(self) -> None:
-        bands = {n: np.asarray(v, dtype="float64") for n, v in self.bands.items()}
-        shapes = {v.shape for v in bands.values()} | {np.shape(self.cloudy)}
+        check_kind(Mapping, bands=self.bands)
+        check_kind(str, crs=self.crs, name=self.name)
+        check_kind((int, np.integer), revision=self.revision)
+        bands = {n: _array(v, f"band {n}", self.name) for n, v in self.bands.items()}
+        cloudy = _array(self.cloudy, "cloudy", self.name, "bool")
+        shapes = {v.shape for v in bands.values()} | {cloudy.shape}
         if not bands or len(shapes) > 1 or len(min(shapes)) != 2 or 0 in min(shapes):
             raise DataError(f"{self.name}: bands and mask have shapes {sorted(shapes)}; give them one, not empty")
-        _check_place(tuple(self.transform), self.name)
+        _check_place(self.transform, self.name)
         times = {n: _utc(getattr(self, n), n, self.name) for n in ("acquired", "published")}
         if times["published"] < times["acquired"] or self.revision < 0:
             raise DataError(f"{self.name}: published {self.published}, acquired {self.acquired}, "
                             f"revision {self.revision}; a picture is published after it is taken")
         hole = ~np.logical_and.reduce([np.isfinite(v) for v in bands.values()])
-        mended = times | {"bands": bands, "cloudy": np.asarray(self.cloudy, dtype=bool) | hole}
+        mended = times | {"bands": bands, "cloudy": cloudy | hole, "transform": tuple(self.transform)}
         for name, value in mended.items():
             object.__setattr__(self, name, value)
 
@@ -259,6 +274,8 @@ def cloud_mask(
     ------
     ConfigError
         For another kind.
+    DataError
+        "{where}: {what} is {...}, not numbers only; give an array of them"
 
     Examples
     --------
@@ -269,7 +286,8 @@ def cloud_mask(
     ...     [True, False, True],
     ... ]
     """
-    values = np.asarray(quality, dtype="float64")
+    check_kind(str, kind=kind)
+    values = _array(quality, "quality", "cloud_mask")
     known = np.isfinite(values) & (np.abs(values) < 2**31)
     numbers = np.where(known, values, 0).astype("int64")
     if kind not in ("scl", "qa_pixel", "cloud"):
@@ -277,45 +295,24 @@ def cloud_mask(
     hidden = {"scl": np.isin(numbers, _HIDDEN_CLASSES), "qa_pixel": (numbers & _HIDDEN_BITS) > 0, "cloud": numbers != 0}
     return hidden[kind] | ~known
 
-# %% ../../nbs/altdata/180_satellite.ipynb #c7beabc7
-@contextmanager
-def _opened(
-    file: Path,
-) -> Iterator[object]:  # rasterio's dataset
-    "Open a GeoTIFF; raise ConfigError without rasterio, DataError for a file it cannot read."
-    try:
-        import rasterio
-        from rasterio.errors import NotGeoreferencedWarning, RasterioError
-    except ModuleNotFoundError as error:
-        raise ConfigError("rasterio is not installed; pip install -e '.[satellite]'") from error
-    if not file.is_file() or not file.stat().st_size:
-        raise DataError(f"{file.name} is {'empty' if file.is_file() else 'no file'}; fetch it again")
-    with warnings.catch_warnings():  # a file without a place is refused below, with our words
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            with rasterio.open(file, driver="GTiff") as source:
-                yield source
-        except (RasterioError, UnicodeDecodeError, MemoryError) as error:
-            said = str(error).replace(str(file), file.name).splitlines()[:1]
-            raise DataError(f"{file.name} is no whole GeoTIFF ({''.join(said)}); fetch it again") from None
-
-
-def _pixels(
-    transform: tuple[float, ...],
-    shape: tuple[int, int],
-    bounds: Sequence[float],  # left, bottom, right, top in units of the crs
-    where: str,
-) -> tuple[int, int, int, int]:  # first row, last row + 1, first column, last column + 1
-    "Find the pixels of a region; raise DataError for a region that is not wholly inside."
-    a, _, left, _, e, top = transform
-    edges = np.array([(bounds[3] - top) / e, (bounds[1] - top) / e, (bounds[0] - left) / a, (bounds[2] - left) / a])
-    cells = np.round(edges) if np.isfinite(edges).all() else np.full(4, -1.0)
-    cells = cells if np.abs(cells).max() < 2**31 else np.full(4, -1.0)
-    if not (0 <= cells[0] < cells[1] <= shape[0] and 0 <= cells[2] < cells[3] <= shape[1]):
-        raise DataError(f"{where}: the region {tuple(bounds)} is empty or not wholly inside; check bounds and crs")
-    return int(cells[0]), int(cells[1]), int(cells[2]), int(cells[3])
-
 # %% ../../nbs/altdata/180_satellite.ipynb #94c1f890
+_TYPES = ("uint8", "int16", "uint16", "int32", "uint32", "float32", "float64")  # that a GeoTIFF holds
+
+
+def _stored(scene: Scene, dtype: str) -> dict[str, np.ndarray]:  # bands and cloud
+    "Return what a file is to hold; raise DataError for a type that would change a value."
+    check_kind(str, dtype=dtype)
+    if dtype not in _TYPES:
+        raise ConfigError(f"dtype={dtype!r} is no type of pixels; use one of {', '.join(_TYPES)}")
+    layers = scene.bands | {"cloud": scene.cloudy.astype("float64")}
+    with np.errstate(invalid="ignore", over="ignore"):
+        stored = {n: v.astype(dtype) for n, v in layers.items()}
+    lost = [n for n, v in layers.items() if not np.array_equal(stored[n].astype("float64"), v, equal_nan=True)]
+    if lost:
+        raise DataError(f"{scene.name}: {dtype} does not hold the values of {lost} exactly; use dtype='float64'")
+    return stored
+
+
 def write_raster(
     scene: Scene,  # one picture
     path: str | Path,  # of the GeoTIFF, replaced as a whole
@@ -342,6 +339,9 @@ def write_raster(
     DataError
         For a type that would change a value.
     ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
+        "dtype={dtype} is no type of pixels; use one of {...}"
+        "{name} is to lie in {name}, which is no folder; make it first"
         "rasterio is not installed; pip install -e '.[satellite]'"
 
     Examples
@@ -378,13 +378,11 @@ def write_raster(
     >>> work = Path(folder.name)
     >>> write_raster(hills, work / "hills.tif")
     """
-    file = Path(path)
-    layers = scene.bands | {"cloud": scene.cloudy.astype("float64")}
-    with np.errstate(invalid="ignore", over="ignore"):
-        stored = {n: v.astype(dtype) for n, v in layers.items()}
-    lost = [n for n, v in layers.items() if not np.array_equal(stored[n].astype("float64"), v, equal_nan=True)]
-    if lost:
-        raise DataError(f"{scene.name}: {dtype} does not hold the values of {lost} exactly; use dtype='float64'")
+    check_kind(Scene, scene=scene)
+    check_kind((str, Path), path=path)
+    file, stored = Path(path), _stored(scene, dtype)
+    if not file.parent.is_dir():
+        raise ConfigError(f"{file.name} is to lie in {file.parent.name}, which is no folder; make it first")
     try:
         import rasterio
         from rasterio.errors import CRSError
@@ -395,7 +393,7 @@ def write_raster(
     except CRSError:
         raise DataError(f"{scene.name}: {scene.crs!r} is no reference system; use one such as 'EPSG:32616'") from None
     rows, columns = scene.cloudy.shape
-    form = {"driver": "GTiff", "height": rows, "width": columns, "count": len(layers), "dtype": dtype, "crs": crs}
+    form = {"driver": "GTiff", "height": rows, "width": columns, "count": len(stored), "dtype": dtype, "crs": crs}
     form |= {"transform": rasterio.Affine(*scene.transform), "compress": "deflate", "zlevel": 9, "interleave": "band"}
     if np.issubdtype(np.dtype(dtype), np.floating):
         form["nodata"] = np.nan
@@ -411,6 +409,30 @@ def write_raster(
 
 # %% ../../nbs/altdata/180_satellite.ipynb #ac1e5741
 _QUALITY = ("cloud", "scl", "qa_pixel")
+_QUIET = Lock()  # the filters of warnings belong to the whole process
+
+
+@contextmanager
+def _opened(
+    file: Path,
+) -> Iterator[object]:  # rasterio's dataset
+    "Open a GeoTIFF; raise ConfigError without rasterio, DataError for a file it cannot read."
+    try:
+        import rasterio
+        from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    except ModuleNotFoundError as error:
+        raise ConfigError("rasterio is not installed; pip install -e '.[satellite]'") from error
+    if not file.is_file() or not file.stat().st_size:
+        raise DataError(f"{file.name} is {'empty' if file.is_file() else 'no file'}; fetch it again")
+    try:
+        with _QUIET, warnings.catch_warnings():  # a file without a place is refused below, with our words
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            found = rasterio.open(file, driver="GTiff")
+        with found as source:
+            yield source
+    except (RasterioError, UnicodeDecodeError, MemoryError) as error:
+        said = str(error).replace(str(file), file.name).splitlines()[:1]
+        raise DataError(f"{file.name} is no whole GeoTIFF ({''.join(said)}); fetch it again") from None
 
 
 def _check_header(
@@ -458,6 +480,24 @@ def _values(source: object, number: int, window: tuple, quality: bool) -> np.nda
     return values if quality or (scale, offset) == (1, 0) else values * scale + offset
 
 # %% ../../nbs/altdata/180_satellite.ipynb #4688fe09
+def _pixels(
+    transform: tuple[float, ...],
+    shape: tuple[int, int],
+    bounds: Sequence[float],  # left, bottom, right, top in units of the crs
+    where: str,
+) -> tuple[int, int, int, int]:  # first row, last row + 1, first column, last column + 1
+    "Find the pixels of a region; raise DataError for a region that is not wholly inside."
+    a, _, left, _, e, top = transform
+    box = _array(bounds, "the region", where)
+    west, south, east, north = box if box.shape == (4,) else np.full(4, np.nan)
+    edges = np.array([(north - top) / e, (south - top) / e, (west - left) / a, (east - left) / a])
+    cells = np.round(edges) if np.isfinite(edges).all() else np.full(4, -1.0)
+    cells = cells if np.abs(cells).max() < 2**31 else np.full(4, -1.0)
+    if not (0 <= cells[0] < cells[1] <= shape[0] and 0 <= cells[2] < cells[3] <= shape[1]):
+        raise DataError(f"{where}: the region {str(bounds)[:90]} is empty or not wholly inside; check bounds and crs")
+    return int(cells[0]), int(cells[1]), int(cells[2]), int(cells[3])
+
+
 def read_raster(
     path: str | Path,  # a GeoTIFF
     bands: Sequence[str] | None = None,  # names of bands, "b1", "b2" where they have none; None: all
@@ -502,6 +542,7 @@ def read_raster(
     DataError
         For a broken, oversized, undated or misplaced file.
     ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
         "rasterio is not installed; pip install -e '.[satellite]'"
         "kind={kind} is no quality band; use 'scl', 'qa_pixel' or 'cloud'"
 
@@ -545,9 +586,15 @@ def read_raster(
     ...     found = _band_numbers(source, None, None, "hills.tif")
     ...     said = show_error(lambda: _check_header(source, 403 * 344, 100_000, "hills.tif"))
     >>> again = read_raster(work / "hills.tif")
-    >>> again.name, again.cloudy.shape
-    ('jacksboro', (344, 403))
+    >>> again.name, again.cloudy.shape, show_error(lambda: read_raster(work / "hills.tif", bounds=(0, 0, 1, 1)))
+    ('jacksboro',
+     (344, 403),
+     'DataError: hills.tif: the region (0, 0, 1, 1) is empty or not wholly inside; check bounds and crs')
     """
+    check_kind((str, Path), path=path)
+    check_kind((list, tuple, type(None)), bands=bands)
+    check_kind((str, type(None)), cloud=cloud, cloud_kind=cloud_kind, name=name)
+    check_kind((int, np.integer), max_pixels=max_pixels)
     file = Path(path)
     with _opened(file) as source:
         numbers, quality = _band_numbers(source, bands, cloud, file.name)
@@ -658,6 +705,8 @@ def read_windows(
       (44, 150),
       (44, 103)])
     """
+    check_kind((str, Path), path=path)
+    check_kind((int, np.integer), size=size)
     if size < 1:
         raise ConfigError(f"size={size}; a window has at least one pixel")
     with _opened(Path(path)) as source:
@@ -691,6 +740,8 @@ def crop_scene(
     ------
     DataError
         For one that is not wholly inside.
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
 
     Examples
     --------
@@ -699,6 +750,7 @@ def crop_scene(
     >>> farm, cells = synth_tanks(levels, sun_elevation=50, noise=0.03, seed=3)
     >>> fills = [tank_fill(crop_scene(farm, box), 9.6, 135) for box in cells.values()]
     """
+    check_kind(Scene, scene=scene)
     top, end, left, right = _pixels(scene.transform, scene.cloudy.shape, bounds, scene.name)
     a, b, x, d, e, y = scene.transform
     bands = {n: v[top:end, left:right] for n, v in scene.bands.items()}
@@ -770,7 +822,7 @@ def ndvi(
     (Measurement(value=0.592376281764122, doubt=0.000175986409576786, note=''),
      -0.2589894440803889)
     """
-    red, nir = np.asarray(red, dtype="float64"), np.asarray(nir, dtype="float64")
+    red, nir = _array(red, "red", "ndvi"), _array(nir, "nir", "ndvi")
     if red.shape != nir.shape:
         raise DataError(f"red has shape {red.shape}, nir {nir.shape}; bring them onto one grid")
     known = np.isfinite(red) & np.isfinite(nir) & (red >= 0) & (nir >= 0) & (red + nir > 0)
@@ -779,6 +831,8 @@ def ndvi(
 
 def _band(scene: Scene, name: str) -> np.ndarray:  # NaN where hidden
     "Return a band; raise DataError where the scene does not have it."
+    check_kind(Scene, scene=scene)
+    check_kind(str, band=name)
     if name not in scene.bands:
         raise DataError(f"{scene.name} has bands {list(scene.bands)}, not {name!r}; name one of them")
     return np.where(scene.cloudy, np.nan, scene.bands[name])
@@ -809,6 +863,8 @@ def mean_ndvi(
     ------
     DataError
         For a band that is not there.
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
 
     References
     ----------
@@ -886,6 +942,8 @@ def scene_change(
     ------
     DataError
         For other grids or the wrong order.
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
 
     References
     ----------
@@ -928,6 +986,8 @@ def scene_change(
     (Measurement(value=0.592376281764122, doubt=0.000175986409576786, note=''),
      -0.2589894440803889)
     """
+    check_kind(Scene, before=before, after=after)
+    check_kind(Callable, image=image)
     if (before.crs, before.transform, before.cloudy.shape) != (after.crs, after.transform, after.cloudy.shape):
         raise DataError(f"{before.name} and {after.name} are on different grids; crop or warp them onto one")
     if after.acquired < before.acquired:
@@ -1008,13 +1068,17 @@ def synth_car_park(
     >>> from quantlab.altdata.satellite import synth_car_park
     >>> lot = synth_car_park(60, clouds=0.2, noise=0.1, seed=4)
     """
+    check_kind((int, np.integer), n_cars=n_cars, seed=seed)
+    check_kind((int, float, np.number), noise=noise, clouds=clouds)
+    if not (isinstance(shape, (tuple, list)) and len(shape) == 2 and all(isinstance(n, int) and n > 0 for n in shape)):
+        raise ConfigError(f"shape={str(shape)[:40]} is not a number of rows and one of columns; give (120, 120)")
     slots = len(_slots(shape))
-    if not (0 <= n_cars <= slots and noise >= 0 and 0 <= clouds < 1):
-        raise ConfigError(f"n_cars={n_cars} of {slots} slots, noise={noise}, clouds={clouds}: out of range")
+    if not (0 <= n_cars <= slots and 0 <= noise < np.inf and 0 <= clouds < 1 and seed >= 0):
+        raise ConfigError(f"n_cars={n_cars} of {slots} slots, {noise=}, {clouds=}, {seed=}: out of range")
     image = _draw_lot(n_cars, shape, noise, np.random.default_rng(seed))
     hidden = _draw_clouds(clouds, shape, np.random.default_rng([seed, 1]))
     return Scene({"pan": np.where(hidden, 240.0, image)}, hidden, (_PIXEL, 0.0, 500_000.0, 0.0, -_PIXEL, 4_000_000.0),
-                 "EPSG:32616", pd.Timestamp(acquired), pd.Timestamp(published), f"lot-{seed}")
+                 "EPSG:32616", acquired, published, f"lot-{seed}")
 
 # %% ../../nbs/altdata/180_satellite.ipynb #d8e1c2a2
 def _pixel_noise(rel: np.ndarray, free: np.ndarray, known: float, passes: int) -> float:  # share of the asphalt
@@ -1061,6 +1125,7 @@ def _blobs(rel: np.ndarray, clear: np.ndarray, noise: float) -> int:  # cars bef
 
 # %% ../../nbs/altdata/180_satellite.ipynb #18bd4045
 _LOTS = 96  # simulated lots, from empty to full
+_KEPT = 2**15  # pixels, of the largest lot whose simulations are kept: four bytes each, 38 MB in all
 
 
 def _clear_shares(clear: np.ndarray) -> np.ndarray:  # float64 (slots,), 0 to 1
@@ -1092,7 +1157,7 @@ def _count_moments(
 
     clear = np.unpackbits(np.frombuffer(mask, "uint8"), count=shape[0] * shape[1]).reshape(shape).astype(bool)
     share = _clear_shares(clear)
-    slots, draw = len(share), _simulated if clear.size <= 2**17 else _simulated.__wrapped__  # large ones are not kept
+    slots, draw = len(share), _simulated if clear.size <= _KEPT else _simulated.__wrapped__
     rows = []
     for i in range(0, _LOTS, 1 if clear.all() else 2):  # under clouds the places matter most, without them the errors
         taken, rel, found = draw(shape, noise, i)
@@ -1145,6 +1210,8 @@ def count_cars(
     ------
     DataError
         For an absent band.
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
 
     Examples
     --------
@@ -1267,6 +1334,9 @@ def tank_fill(
     ------
     DataError
         For a region without room for tank and shadow.
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
+        "radius={radius}, sun_azimuth={sun_azimuth}; give a length above zero and degrees"
 
     Examples
     --------
@@ -1275,7 +1345,11 @@ def tank_fill(
     >>> farm, cells = synth_tanks(levels, sun_elevation=50, noise=0.03, seed=3)
     >>> fills = [tank_fill(crop_scene(farm, box), 9.6, 135) for box in cells.values()]
     """
-    pixels, image = radius / scene.transform[0], _band(scene, band)
+    image = _band(scene, band)
+    check_kind((int, float, np.number), radius=radius, sun_azimuth=sun_azimuth)
+    if not (0 < radius < np.inf and np.isfinite(sun_azimuth)):
+        raise ConfigError(f"radius={radius}, sun_azimuth={sun_azimuth}; give a length above zero and degrees")
+    pixels = radius / scene.transform[0]
     side = _tank_side(pixels)
     row, column = ((n - side) // 2 for n in image.shape)
     if min(image.shape) < side or pixels < 6:
@@ -1331,6 +1405,8 @@ def synth_tanks(
     ------
     ConfigError
         For a fill outside 0 to 1.
+    DataError
+        "{where}: {what} is {...}, not numbers only; give an array of them"
 
     Examples
     --------
@@ -1338,9 +1414,15 @@ def synth_tanks(
     >>> levels = [0.1, 0.35, 0.6, 0.9]
     >>> farm, cells = synth_tanks(levels, sun_elevation=50, noise=0.03, seed=3)
     """
-    fills = np.asarray(levels, dtype="float64")
-    if not (len(fills) and ((fills >= 0) & (fills <= 1)).all() and 0 < sun_elevation < 90 and noise >= 0):
-        raise ConfigError(f"levels={list(levels)[:5]}, sun_elevation={sun_elevation}, noise={noise}: out of range")
+    check_kind((list, tuple, np.ndarray), levels=levels)
+    check_kind((int, np.integer), seed=seed)
+    sizes = {"sun_azimuth": sun_azimuth, "noise": noise, "radius": radius, "height": height}
+    check_kind((int, float, np.number), sun_elevation=sun_elevation, **sizes)
+    fills = _array(levels, "levels", "synth_tanks")
+    known = np.isfinite(list(sizes.values())).all() and min(noise, seed) >= 0 and min(radius, height) > 0
+    known = known and 0 < sun_elevation < 90 and fills.ndim == 1 and fills.size > 0
+    if not (known and ((fills >= 0) & (fills <= 1)).all()):
+        raise ConfigError(f"levels={str(levels)[:40]}, {sun_elevation=}, {sizes}, {seed=}: out of range")
     outer, rng = height / np.tan(np.radians(sun_elevation)) / _PIXEL, np.random.default_rng(seed)
     cells = [_draw_tank(radius / _PIXEL, outer, (1 - f) * outer, sun_azimuth, noise, rng) for f in fills]
     side, left, top, seen = len(cells[0]) * _PIXEL, 510_000.0, 4_000_000.0, pd.Timestamp("2021-03-02 16:30+00:00")
@@ -1398,6 +1480,8 @@ def region_events(
     ------
     DataError
         For a region that none holds.
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
 
     Examples
     --------
@@ -1414,6 +1498,12 @@ def region_events(
        cloud        note
     0    0.2  20% hidden
     """
+    check_kind((list, tuple), scenes=scenes)
+    check_kind(Mapping, regions=regions, names=names)
+    check_kind(Callable, measure=measure)
+    check_kind((int, float, np.number), max_cloud=max_cloud)
+    for scene in scenes:
+        check_kind(Scene, scenes=scene)
     lacking = [r for r in regions if r not in names]
     if lacking or len({s.crs for s in scenes}) > 1:
         raise DataError(f"regions without a name {lacking[:5]}, reference systems {sorted({s.crs for s in scenes})}; "
@@ -1428,6 +1518,7 @@ def region_events(
             held.add(region)
             hidden = part.cloud_share
             got = measure(part) if hidden <= max_cloud else Measurement(np.nan, np.nan, f"{hidden:.0%} hidden")
+            check_kind(Measurement, **{"what measure returns": got})
             rows.append(dict(zip(_SEEN, (scene.acquired, scene.published, names[region], source, kind, scene.revision,
                                          region, scene.name, got.value, got.doubt, hidden, got.note), strict=True)))
     if len(scenes) and len(held) < len(regions):
@@ -1485,6 +1576,8 @@ def name_events(
     ------
     DataError
         For a region without a name, or mixed kinds.
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
 
     Examples
     --------
@@ -1501,7 +1594,11 @@ def name_events(
     >>> seen = region_events(lots, regions, count_cars, owner)
     >>> sums = name_events(seen, owner)
     """
+    check_kind(Mapping, names=names)
     checked = check_events(events, "regions")
+    missing = [c for c in ("id", "value", "doubt", "cloud") if c not in checked]
+    if missing:
+        raise DataError(f"the regions have no column {missing}; give what region_events returns")
     strange = sorted(set(checked["id"]) - set(names))
     if strange or len(checked[["kind", "source"]].drop_duplicates()) > 1:
         raise DataError(f"regions without a name {strange[:5]}, or several kinds or sources; sum one kind at a time")
@@ -1524,6 +1621,7 @@ def sample_scenes() -> list[Scene]:  # in the order in which they were published
         Where they are not there.
     ConfigError
         For an address (see path).
+        Its message names the first argument that is of another kind (see check_kind).
         "rasterio is not installed; pip install -e '.[satellite]'"
         "kind={kind} is no quality band; use 'scl', 'qa_pixel' or 'cloud'"
 

@@ -80,6 +80,7 @@ def ask_json(
     TemporaryError
         After the last attempt, else DataError or ConfigError.
     ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
         "{...} is no address on the web; give one such as 'https://news.example/posts'"
         "attempts is {attempts}; give 1 or more"
 
@@ -120,6 +121,8 @@ def ask_json(
     >>> show_error(lambda: ask_json(half.url, {}, attempts=2, sleep=no_sleep)).replace(half.url, "http://here")
     "TemporaryError: http://here did not answer whole (Expecting ',' delimiter: line 1 column 27 (char 26))"
     """
+    check_kind((int, np.integer), attempts=attempts)
+    check_kind(dict, params=params)
     _checked_url(url)
     for attempt in range(attempts):
         pace()
@@ -180,7 +183,7 @@ _DATED = re.compile(
     r"|(?:[a-z]+, ?)?\d{1,2} (?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]* \d{4}\b",
     re.I,
 )
-_CLOCKED = re.compile(r"T\d|[ ,]+(?:at )?\d", re.I)  # what follows a day, where an hour is told
+_ZONED = re.compile(r"\s*(?:[a-z]{1,5}|[+-]\d\d(?::?\d\d)?)$", re.I)  # how a time ends that names its zone
 _OVER = pd.Timedelta(hours=36)  # from a day's midnight in UTC until it has ended everywhere, at UTC-12
 _YEARS = (1900, 2200)  # of a publication
 
@@ -212,7 +215,11 @@ def _dated(value: object, where: str, zone: str | None = None) -> dict[str, pd.T
     "Return a post's event_time and, where a day is all that is told, over: when that day has ended everywhere."
     at = _instant(value, where, zone)
     day = _DATED.match(value.strip()) if isinstance(value, str) else None
-    if day is None or _CLOCKED.match(value.strip()[day.end() :]):
+    if day is None:
+        return {"event_time": at}
+    told, rest = pd.Timestamp(value), value.strip()[day.end() :]
+    stored = told.tz is None and told == told.normalize()  # a midnight without an offset is how a day is stored
+    if re.search(r"\d", _ZONED.sub("", rest)) and not stored:
         return {"event_time": at}
     return {"event_time": at, "over": (pd.Timestamp(day[0]).tz_localize("UTC") + _OVER).as_unit("us")}
 
@@ -721,9 +728,10 @@ _MICRO = "datetime64[us, UTC]"
 
 
 def _micros(at: pd.Timestamp) -> int:
-    "Return microseconds since 1970; raise DataError for an instant without a zone."
-    if at is pd.NaT or at.tz is None:
-        raise DataError(f"the instant {at} says no time zone; give one such as 2024-03-04 14:00+00:00")
+    "Return microseconds since 1970; raise DataError for what is no instant, or one without a zone."
+    if not isinstance(at, pd.Timestamp) or at.tz is None:
+        what = "an instant without a zone" if isinstance(at, pd.Timestamp) else f"a {type(at).__name__}, no instant"
+        raise DataError(f"{str(at)[:40]!r} is {what}; give one such as pd.Timestamp('2024-03-04 14:00+00:00')")
     return (at - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(microseconds=1)
 
 
@@ -761,6 +769,8 @@ class Inbox:
     ------
     DataError
         "{...} is no inbox ({error}); name another file"
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
 
     Examples
     --------
@@ -775,6 +785,7 @@ class Inbox:
         self,
         file: str | Path,  # made where it is not there
     ) -> None:
+        check_kind((str, Path), file=file)
         self.file = Path(file)
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as store:
@@ -801,7 +812,7 @@ class Inbox:
         backfill: bool = False,  # True: take the service's word that they were readable when published
         mark: tuple | None = None,  # place, reached, top (microseconds), token: stored with the rows, or not at all
     ) -> dict[str, int]:  # new, revised, known: rows by post and symbol
-        """Store what is new and what is worded anew; raise DataError for a row without id, or seen too early.
+        """Store what is new and what is worded anew; raise DataError for no instant, a row without id or seen early.
 
         Parameters
         ----------
@@ -824,7 +835,7 @@ class Inbox:
         Raises
         ------
         DataError
-            For a row without id, or seen too early.
+            For no instant, a row without id or seen early.
 
         Examples
         --------
@@ -839,14 +850,14 @@ class Inbox:
         ...     "two posts name no coin, one names two"
         ... )
         """
-        told = {"new": 0, "revised": 0, "known": 0}
+        told, at = {"new": 0, "revised": 0, "known": 0}, _micros(seen)
         with self._open() as store:
 
             def work() -> None:
                 store.execute("begin immediate")
                 for row in rows:
                     for symbol in row["symbols"]:
-                        told[_put(store, source, symbol, row, _micros(seen), backfill)] += 1
+                        told[_put(store, source, symbol, row, at, backfill)] += 1
                 if mark:
                     store.execute("insert or replace into marks values (?, ?, ?, ?)", mark)
                 store.execute("commit")
@@ -954,7 +965,7 @@ def collect_posts(
     overlap: float = 24.0,  # hours that are read again below the mark, to see edits
     since: pd.Timestamp | None = None,  # UTC: older posts end a pass; None: the service's own end
 ) -> dict[str, int]:  # new, revised, known, pages
-    """Store all posts of a source down to those it has brought before; go on where a pass was cut off.
+    """Store all posts of a source down to those brought before, or go on in a pass; raise ConfigError for no overlap.
 
     Parameters
     ----------
@@ -979,9 +990,9 @@ def collect_posts(
     Raises
     ------
     ConfigError
-        Its message names the first argument that is of another kind (see check_kind).
+        For no overlap.
     DataError
-        "the instant {at} says no time zone; give one such as 2024-03-04 14:00+00:00"
+        "{...} is {what}; give one such as pd.Timestamp('2024-03-04 14:00+00:00')"
 
     Examples
     --------
@@ -1007,6 +1018,11 @@ def collect_posts(
     check_kind(_Feed, feed=feed)
     check_kind(Inbox, inbox=inbox)
     check_kind(Callable, now=now)
+    check_kind((bool, np.bool_), backfill=backfill)
+    check_kind((int, float, np.number), overlap=overlap)
+    check_kind((pd.Timestamp, type(None)), since=since)
+    if not 0 <= overlap < np.inf:
+        raise ConfigError(f"overlap is {overlap}; give hours, 0 or more")
     told = {"new": 0, "revised": 0, "known": 0, "pages": 0}
     reached, top, token = inbox.mark(feed.place)
     for resume in ([json.loads(token)] if token else []) + [None]:
@@ -1072,17 +1088,17 @@ def _refuse_row(where: str, raw: pd.Series, wrong: pd.Series, why: str) -> None:
         raise DataError(f"{where} cannot be read: row {n} holds {str(raw.iloc[n])[:40]!r}, {why}")
 
 
-def _spelled(raw: pd.Series, where: str) -> tuple[pd.Series, pd.Series, pd.Series]:  # UTC or local, days, with a zone
+def _spelled(raw: pd.Series, where: str) -> tuple[pd.Series, pd.Series]:  # UTC or local; which name a zone
     "Read times that are written; raise DataError for a row that is no day and no time."
     text = raw.astype("str").fillna("").str.strip()
-    day, zoned = text.str.fullmatch(_DAY), text.str.fullmatch(_DAY + _CLOCK + _OFFSET)
-    _refuse_row(where, text, ~(day | zoned | text.str.fullmatch(_DAY + _CLOCK)), _SPELLING)
+    zoned = text.str.fullmatch(_DAY + _CLOCK + _OFFSET)
+    _refuse_row(where, text, ~(zoned | text.str.fullmatch(f"{_DAY}(?:{_CLOCK})?")), _SPELLING)
     plain = text.str.replace("/", "-")
     local = pd.to_datetime(plain.where(~zoned), format="ISO8601", errors="coerce").astype("datetime64[us]")
     fixed = pd.to_datetime(plain.where(zoned), format="ISO8601", errors="coerce", utc=True).astype(_MICRO)
     at = local.dt.tz_localize("UTC").where(~zoned, fixed)
     _refuse_row(where, text, at.isna(), _SPELLING)
-    return at, day, zoned
+    return at, zoned
 
 
 def _times(
@@ -1095,12 +1111,12 @@ def _times(
         raw = raw.astype("datetime64[us]" if raw.dtype.pyarrow_dtype.tz is None else _MICRO)
     aware = isinstance(raw.dtype, pd.DatetimeTZDtype)
     if raw.dtype.kind != "M":
-        at, day, zoned = _spelled(raw, where)
-    else:  # a midnight that names no zone is how a day is stored
+        at, zoned = _spelled(raw, where)
+    else:
         _refuse_row(where, raw, raw.isna(), _SPELLING)
         at = raw.dt.tz_convert("UTC").astype(_MICRO) if aware else raw.astype("datetime64[us]").dt.tz_localize("UTC")
-        day = (at == at.dt.normalize()) & (not aware)
         zoned = pd.Series(aware, index=raw.index)
+    day = (at == at.dt.normalize()) & ~zoned  # written alone, or as the midnight that a day is stored as
     local = ~(day | zoned)
     if local.any():
         if zone is None:

@@ -27,7 +27,8 @@ from .social import CryptoPanic, Inbox, JsonFeed, Reddit, collect_posts, read_po
 from .stac import Stac, stored_scenes
 from ..core.cache import remember
 from ..core.config import path, root, setting
-from ..core.errors import ConfigError, QuantlabError, check_kind
+from ..core.errors import ConfigError, PanelError, QuantlabError, check_kind
+from ..core.panel import check_panel
 from ..data.calendar import schedule
 
 # %% ../../nbs/altdata/190_sources.ipynb #a672e599
@@ -91,7 +92,8 @@ def inbox_file(
     ...     show_error(
     ...         lambda: source_posts("lake:no_such", session_closes(coins.index.unique("date")), ["BTCUSDT"])
     ...     ),
-    ...     show_error(lambda: read_sources(Path(work.name) / "none.yaml")),
+    ...     show_error(lambda: posts_by_bar("sample", coins.index.rename([None, None]))),
+    ...     show_error(lambda: read_sources(f"{work.name}/none.yaml")),
     ... ]
     >>> work.cleanup()
     >>> refused
@@ -169,7 +171,8 @@ def source_posts(
     ...     show_error(
     ...         lambda: source_posts("lake:no_such", session_closes(coins.index.unique("date")), ["BTCUSDT"])
     ...     ),
-    ...     show_error(lambda: read_sources(Path(work.name) / "none.yaml")),
+    ...     show_error(lambda: posts_by_bar("sample", coins.index.rename([None, None]))),
+    ...     show_error(lambda: read_sources(f"{work.name}/none.yaml")),
     ... ]
     >>> work.cleanup()
     >>> refused
@@ -235,6 +238,9 @@ def posts_by_bar(
     ------
     ConfigError
         For a source without posts on these names.
+    PanelError
+        Its message says what is wrong and where (see check_panel).
+        "the index has no bars; give bars to stand the posts beside"
     DataError
         For no session, ConfigError for no calendar (see session_closes).
         Where the file or a symbol is not there (see sample_posts).
@@ -255,6 +261,9 @@ def posts_by_bar(
     """
     check_kind(str, source=source, calendar=calendar)
     check_kind(pd.MultiIndex, index=index)
+    check_panel(pd.DataFrame(index=index))
+    if index.empty:
+        raise PanelError("the index has no bars; give bars to stand the posts beside")
     closes, names = _closes(pd.DatetimeIndex(index.unique("date")), calendar), list(index.unique("symbol"))
     posts = source_posts(source, closes, names)
     if posts.empty or not event_coverage(posts, closes)["inside"]:
@@ -358,13 +367,13 @@ class Sources(_Part):
 
 # %% ../../nbs/altdata/190_sources.ipynb #b7805b7e
 def read_sources(
-    file: Path | None = None,  # YAML; None: the setting [altdata] sources
+    file: str | Path | None = None,  # YAML; None: the setting [altdata] sources
 ) -> Sources:
     """Read which sources are configured; raise ConfigError that names the file and the first mistake.
 
     Parameters
     ----------
-    file : Path | None, default None
+    file : str | Path | None, default None
         YAML; None: the setting [altdata] sources.
 
     Returns
@@ -393,11 +402,12 @@ def read_sources(
     ... \"\"\")
     >>> made = read_sources(listed)
     """
-    check_kind((Path, type(None)), file=file)
+    check_kind((str, Path, type(None)), file=file)
     if file is None:
         if not (named := str(setting("altdata", "sources"))):
             raise ConfigError("no source is configured; write a YAML file and name it in [altdata] sources")
         file = root() / named
+    file = Path(file)
     if not file.is_file():
         raise ConfigError(f"{file.name} is not there; write it, or mend [altdata] sources")
     try:
@@ -443,6 +453,12 @@ def _feed(one: PostSource) -> CryptoPanic | Reddit | JsonFeed:
     return JsonFeed(one.name, one.url, one.fields, one.rows, one.next_page, one.zone, one.key)
 
 # %% ../../nbs/altdata/190_sources.ipynb #12c33661
+def _lake(folder: str | Path | None) -> Path:
+    "Return the folder of what is stored; raise ConfigError for what is no path."
+    check_kind((str, Path, type(None)), lake=folder)
+    return path("data", "lake") if folder is None else Path(folder)
+
+
 class Ingested(NamedTuple):
     """Hold what one source brought.
 
@@ -554,7 +570,7 @@ def _scenes(one: SceneSource, folder: Path, now: Callable[[], pd.Timestamp]) -> 
 
 def ingest_sources(
     sources: Sources,  # of read_sources
-    lake: Path | None = None,  # folder; None: the lake
+    lake: str | Path | None = None,  # folder; None: the lake
     now: Callable[[], pd.Timestamp] = lambda: pd.Timestamp.now("UTC"),  # the clock
     progress: Callable[[int, int, str], None] = lambda done, total, label: None,  # sources done, of all, present one
 ) -> list[Ingested]:  # in the order of the file
@@ -564,7 +580,7 @@ def ingest_sources(
     ----------
     sources : Sources
         Of read_sources.
-    lake : Path | None, default None
+    lake : str | Path | None, default None
         Folder; None: the lake.
     now : Callable[[], pd.Timestamp], default lambda: pd.Timestamp.now("UTC")
         The clock.
@@ -582,7 +598,7 @@ def ingest_sources(
         Its message names the first argument that is of another kind (see check_kind).
         At once, DataError at the end for what failed (see watch_filings).
         "posts: a json feed needs name, url, rows and fields; see nbs/altdata/165_social.ipynb"
-        When absent or malformed (see setting).
+        For no overlap (see collect_posts).
     DataError
         For no session, ConfigError for no calendar (see session_closes).
 
@@ -645,7 +661,7 @@ def ingest_sources(
     again   gone    0      0
     """
     check_kind(Sources, sources=sources)
-    steps, rows = list(_steps(sources, lake or path("data", "lake"), now)), []
+    steps, rows = list(_steps(sources, _lake(lake), now)), []
     for done, (name, ask) in enumerate(steps):
         progress(done, len(steps), name)
         try:
@@ -668,13 +684,13 @@ def _is_inbox(file: Path) -> bool:
 
 
 def stored_summary(
-    lake: Path | None = None,  # folder; None: the lake
+    lake: str | Path | None = None,  # folder; None: the lake
 ) -> pd.DataFrame:  # by source and kind: rows, symbols, first and last known_at
     """Say what the sources have brought so far; no rows where nothing is stored.
 
     Parameters
     ----------
-    lake : Path | None, default None
+    lake : str | Path | None, default None
         Folder; None: the lake.
 
     Returns
@@ -694,10 +710,9 @@ def stored_summary(
     Examples
     --------
     >>> import tempfile
-    >>> from pathlib import Path
     >>> from quantlab.altdata.sources import stored_summary
     >>> work = tempfile.TemporaryDirectory()
-    >>> shown = stored_summary(Path(work.name))
+    >>> shown = stored_summary(work.name)
     >>> shown
       source  kind  rows  symbols                     first  \\
     0   mine  post     6        1 2024-01-05 12:00:00+00:00
@@ -705,8 +720,7 @@ def stored_summary(
                            last
     0 2024-01-05 12:00:00+00:00
     """
-    check_kind((Path, type(None)), lake=lake)
-    lake = lake or path("data", "lake")
+    lake = _lake(lake)
     frames = [Inbox(file).read() for file in sorted((lake / "altdata").glob("*.sqlite")) if _is_inbox(file)]
     frames += [stored_filings(lake / "filings")] if (lake / "filings").is_dir() else []
     for folder in sorted((lake / "altdata" / "scenes").glob("*")):

@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from .satellite import _utc
-from ..core.errors import ConfigError, DataError, QuantlabError
+from ..core.errors import ConfigError, DataError, QuantlabError, check_kind
 from ..vendors.base import Pace, TemporaryError, _patience, redact_request
 from ..vendors.web import _reason, _Stay, secret
 
@@ -409,15 +409,12 @@ def _read_table(folder: Path) -> pd.DataFrame:
 def _alone(folder: Path, timeout: float = 1800.0) -> Iterator[None]:  # timeout: seconds
     "Keep other processes out of a store; raise TemporaryError where one stays for longer."
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=timeout)
     try:
-        lock.acquire()
+        with FileLock(folder / ".lock", timeout=timeout):
+            yield
     except Timeout:
-        raise TemporaryError(f"another process has been fetching into {folder.name} for {timeout:g} s") from None
-    try:
-        yield
-    finally:
-        lock.release()
+        what = f"another process has been fetching one file into {folder.name} for {timeout:g} s"
+        raise TemporaryError(f"{what}; wait until it is done, or end it, and download again") from None
 
 
 def _list_scenes(folder: Path, new: pd.DataFrame) -> None:
@@ -458,6 +455,8 @@ def stored_scenes(
     ------
     DataError
         For a damaged list.
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
 
     Examples
     --------
@@ -497,6 +496,7 @@ def stored_scenes(
     >>> _check_file(work / "abc", whole, "abc")
     >>> assert not list((work / "store").rglob("*.part")) and len(stored_scenes(work / "store")) == 5
     """
+    check_kind((str, Path), folder=folder)
     listed = _read_table(Path(folder))
     there = pd.Series([(Path(folder) / path).is_file() for path in listed["path"]], dtype=bool)
     return listed[there].reset_index(drop=True)
@@ -536,8 +536,10 @@ class _Store(_Host):
         ------
         DataError
             For a file that is not what the catalogue says.
+        ConfigError
+            Its message names the first argument that is of another kind (see check_kind).
         TemporaryError
-            "another process has been fetching into {name} for {timeout} s"
+            "{what}; wait until it is done, or end it, and download again"
             "{shown} did not answer whole ({error})"
             "{where} ended after {count} of {length} bytes"
 
@@ -548,30 +550,31 @@ class _Store(_Host):
         >>> items = catalogue.search(["lots"], [-90, 30, -80, 40], "2021-03-01T00:00Z", "2021-04-01T00:00Z")
         >>> files = catalogue.download(items, work / "store", ["pan"])
         """
-        plan = self._plan(items, assets)
-        _read_table(Path(folder))  # a damaged one is refused before anything is asked
-        rows: list[tuple] = []
-        try:
-            for path, (item, name) in plan.items():
-                file, where = Path(folder) / path, f"item {item.name[:60]}, asset {name[:40]}"
-                with _alone(Path(folder)):  # another process may fetch the same
-                    if file.is_file():
-                        _check_file(file, item.assets[name], f"{where}, on the disk,")
-                    else:
-                        self._fetch(item.assets[name], file, where)
-                        fetched(path)
+        check_kind((str, Path), folder=folder)
+        plan, rows = self._plan(items, assets), []
+        known = set(_read_table(Path(folder)).itertuples(index=False, name=None))  # a damaged list is refused first
+        for path, (item, name) in plan.items():
+            file, where = Path(folder) / path, f"item {item.name[:60]}, asset {name[:40]}"
+            with _alone(Path(folder)):  # another process may fetch the same
+                new = not file.is_file()
+                if new:
+                    self._fetch(item.assets[name], file, where)
+                else:
+                    _check_file(file, item.assets[name], f"{where}, on the disk,")
                 times = (item.acquired, item.published)
                 rows.append((item.name, item.collection, name, *times, path, file.stat().st_size))
-        finally:  # what was fetched before a failure is listed too
-            if rows:
-                with _alone(Path(folder)):
-                    _list_scenes(Path(folder), _scene_table(rows))
+                if rows[-1] not in known:  # so what was fetched before a failure is listed
+                    _list_scenes(Path(folder), _scene_table(rows[-1:]))
+            if new:
+                fetched(path)
         return _scene_table(rows)
 
     def _plan(self, items: Sequence[StacItem], assets: Sequence[str]) -> dict[str, tuple[StacItem, str]]:
         "Name the file of each asset, and refuse what cannot be fetched before anything is."
+        check_kind((list, tuple), items=items, assets=assets)
         plan = {}
         for item in items:
+            check_kind(StacItem, items=item)
             for name in assets:
                 where = f"item {item.name[:60]}, asset {name[:40]}"
                 if name not in item.assets:
@@ -645,6 +648,7 @@ class Stac(_Store):
     Raises
     ------
     ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
         "a key is not sent to {hostname} in the open; use https"
         "lag={...} is no span with a unit, or ends before it starts; give lag='16h'"
 
@@ -666,6 +670,10 @@ class Stac(_Store):
         max_asset: int = 2_000_000_000,  # bytes of a file
         pace: Callable[[], None] | None = None,  # called before each request; None: waits as per_second asks
     ) -> None:
+        check_kind(str, url=url)
+        check_kind((str, type(None)), key=key)
+        check_kind((int, float), per_second=per_second, attempts=attempts, max_page=max_page, max_asset=max_asset)
+        check_kind((list, tuple, set), allowed=allowed)
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or not per_second > 0:
             raise ConfigError(redact_request(f"url={url!r}, per_second={per_second}: give an address of http or https"))
@@ -708,7 +716,8 @@ class Stac(_Store):
         TemporaryError
             For what may pass, DataError for an item or a page that cannot be.
         ConfigError
-            "bbox={bbox}, collections={collections}: give west, south, east, north, and a list"
+            Its message names the first argument that is of another kind (see check_kind).
+            "bbox={...}: give west, south, east, north"
         DataError
             For one that is missing, unreadable, without a day or without a zone (see _utc).
             "item {...} lacks its id, collection, properties or assets; is url= a STAC API?"
@@ -721,9 +730,14 @@ class Stac(_Store):
         >>> catalogue = Stac(server.url, per_second=1000)
         >>> items = catalogue.search(["lots"], [-90, 30, -80, 40], "2021-03-01T00:00Z", "2021-04-01T00:00Z")
         """
-        box = [float(x) for x in bbox]
-        if len(box) != 4 or not all(map(math.isfinite, box)) or box[1] > box[3] or isinstance(collections, str):
-            raise ConfigError(f"bbox={bbox}, collections={collections}: give west, south, east, north, and a list")
+        check_kind((list, tuple), collections=collections)
+        check_kind(int, limit=limit)
+        try:
+            box = [float(x) for x in bbox]
+        except (TypeError, ValueError):
+            box = []
+        if len(box) != 4 or not all(map(math.isfinite, box)) or box[1] > box[3]:
+            raise ConfigError(f"bbox={str(bbox)[:60]}: give west, south, east, north")
         span = "/".join(f"{_utc(t, 'instant', 'search'):%Y-%m-%dT%H:%M:%S.%fZ}" for t in (start, end))
         asked = {"collections": list(collections), "bbox": box, "datetime": span, "limit": limit}
         found: dict[tuple[str, str], StacItem] = {}

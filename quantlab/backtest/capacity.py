@@ -193,6 +193,8 @@ def break_even(
     DataError
         "{column} of {where} is not known ({...} of {...} rows); measure liquidity on bars that begin
         earlier"
+    ConfigError
+        For a block below one observation (see bootstrap_rows).
 
     Examples
     --------
@@ -416,6 +418,7 @@ def assets_at(
     ------
     ConfigError
         "keep is {keep}; give the share of the Sharpe ratio that is left, 0.5 for half"
+        For a block below one observation (see bootstrap_rows).
     PanelError
         Its message says what is wrong and where (see check_panel).
         Its message names both sides where one has a time zone and another has none (see check_zones).
@@ -719,6 +722,7 @@ def capacity(
     ------
     ConfigError
         "keep is {keep}; give the share of the Sharpe ratio that is left, 0.5 for half"
+        For a block below one observation (see bootstrap_rows).
         "participation is {participation}, assets {assets}; give a share in (0, 1] and positive money"
     PanelError
         Its message says what is wrong and where (see check_panel).

@@ -284,6 +284,7 @@ def diagnose(
         "thresholds name {unknown}, which is no finding; known are {...}"
         "gate_hindsight is {gate_hindsight}; pass the share from regime.gate.hindsight_share, between 0
         and 1"
+        For a block below one observation (see bootstrap_rows).
     DataError
         For fills without a number (see round_trips).
 

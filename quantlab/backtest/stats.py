@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..core.errors import ConfigError, DataError
 from ..core.time import check_zones
-from ..validation.inference import sharpe_error
+from ..validation.inference import sharpe_error, stationary_rows
 from ..validation.scores import ROUNDING, flat
 
 # %% ../../nbs/backtest/720_stats.ipynb #638fab8b
@@ -683,7 +683,7 @@ def bootstrap_rows(
     block: float | None = None,  # mean length of a block, >= 1; None = cube root of n
     seed: int = 7,  # of the drawing; the same seed gives the same histories
 ) -> np.ndarray:  # int64[draws, n], positions in 0 .. n - 1
-    """Draw resampled histories by the stationary bootstrap.
+    """Draw resampled histories by the stationary bootstrap; raise ConfigError for a block below one observation.
 
     Parameters
     ----------
@@ -704,7 +704,7 @@ def bootstrap_rows(
     Raises
     ------
     ConfigError
-        "block is {block}; the mean block has at least 1 observation"
+        For a block below one observation.
 
     References
     ----------
@@ -716,15 +716,7 @@ def bootstrap_rows(
     >>> rows = bootstrap_rows(2000, 200, block=10)
     """
     block = max(n, 1) ** (1 / 3) if block is None else block
-    if not block >= 1:
-        raise ConfigError(f"block is {block}; the mean block has at least 1 observation")
-    rng = np.random.default_rng(seed)
-    fresh = rng.random((draws, n)) < 1 / block
-    fresh[:, :1] = True
-    begin = rng.integers(0, max(n, 1), (draws, n))
-    step = np.arange(n)
-    last = np.maximum.accumulate(np.where(fresh, step, 0), axis=1)
-    return (np.take_along_axis(begin, last, axis=1) + step - last) % max(n, 1)
+    return stationary_rows(n, n, draws, block, np.random.default_rng(seed))
 
 # %% ../../nbs/backtest/720_stats.ipynb #1d544187
 def _metrics(
@@ -808,7 +800,7 @@ def summary(
     ------
     ConfigError
         "periods_per_year is {periods_per_year}; give 252 for trading days, 12 for months"
-        "block is {block}; the mean block has at least 1 observation"
+        For a block below one row (see stationary_rows).
     DataError
         "the return of {first} is infinite; mend the prices it came from"
     PanelError

@@ -87,8 +87,6 @@ def altdata_watch(
     pause: Annotated[float, typer.Option(min=1, help="Seconds between two passes of --follow.")] = 600.0,
 ) -> None:
     "Fetch and store the new 8-K filings of companies from the SEC; print a line for each."
-    if not tickers.replace(",", " ").strip():
-        raise ConfigError("no ticker is given; name one or more, or CIKs: --tickers DIS,FDX")
     if once == follow:
         raise ConfigError("say --once for one pass, or --follow to go on until interrupted")
     from quantlab.altdata.edgar import EdgarReader, watch_filings, watch_list

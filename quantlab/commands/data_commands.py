@@ -454,12 +454,23 @@ def fetch_data() -> None:
     typer.echo(f"{got.files} files, {got.size:,} bytes, version {got.md5[:12]}")
 
 # %% ../../nbs/commands/980_data_commands.ipynb #19581e27
+def _free_dataset(
+    dataset: str,  # of the lake
+) -> None:
+    "Raise ConfigError for a name that the lake holds already."
+    from quantlab.data.store import Lake
+
+    if dataset in set(Lake().datasets()["dataset"]):
+        raise ConfigError(f"the lake holds '{dataset}' already; name another dataset")
+
+
 def _free_place(
     out: str,  # lake:NAME, or a file
 ) -> str:  # the name in the lake; empty: it is a file
     "Raise ConfigError for a place that cannot receive a market, before one is made."
     dataset, file = out.partition("lake:")[2] if out.startswith("lake:") else "", Path(out)
     if dataset:
+        _free_dataset(dataset)
         return dataset
     if file.suffix not in (".parquet", ".csv"):
         raise ConfigError(f"{out} is neither a .parquet or .csv file nor lake:NAME; name one of them")
@@ -491,9 +502,9 @@ def _store(
     "Write bars as a new dataset of the lake; raise ConfigError where there is one of that name."
     from quantlab.data.store import Lake
 
-    if dataset in set(Lake().datasets()["dataset"]):
-        raise ConfigError(f"the lake holds '{dataset}' already; name another dataset")
-    Lake().write(dataset, "1d", bars)
+    _free_dataset(dataset)  # again: making the bars took its time
+    apart = bars.index.unique("date").to_series().diff().median().days
+    Lake().write(dataset, "1mo" if apart > 20 else "1w" if apart > 4 else "1d", bars)
 
 # %% ../../nbs/commands/980_data_commands.ipynb #e629fa65
 def _next_line(
@@ -529,6 +540,8 @@ def _check_kind(
         strange = [f"--{name}" for name in ("book", *_BAR_OPTIONS, *_BOOK_OPTIONS) if name in said]
         if strange:
             raise ConfigError(f"{', '.join(strange)} does not go with --like; leave it out")
+        if out is not None and "place" in said:
+            raise ConfigError(f"{out} and --out both say where the bars go; leave one out")
         return
     if asked := ["--out" if name == "place" else f"--{name}" for name in _LIKE_OPTIONS if name in said]:
         raise ConfigError(f"{', '.join(asked)} is about a market like given data; add --like sample or other data")
@@ -638,20 +651,24 @@ def _check_like(
     "Raise ConfigError, with a near word, for data or a method that is not there."
     from difflib import get_close_matches
 
-    hint = lambda name, known: f"did you mean {near[0]}? " if (near := get_close_matches(name, known, 1)) else ""
+    hint = lambda name, known: f"did you mean {known[near[0]]}? " if (near := get_close_matches(name, known, 1)) else ""
     if method not in _METHODS:
-        raise ConfigError(f"--method is {method!r}; {hint(method, _METHODS)}use {', '.join(_METHODS)}")
-    if like.startswith("lake:"):
-        from quantlab.data.store import Lake
-
-        there = [f"lake:{name}" for name in Lake().datasets()["dataset"]]
-        if like not in there:
-            raise ConfigError(f"there is no {like}; {hint(like, there)}the lake has {', '.join(there) or 'nothing'}")
-    elif like != "sample" and not like.startswith("qlib:"):
-        if not Path(like).is_file():
-            raise ConfigError(f"there is no data {like}; {hint(like, ['sample'])}give sample, lake:NAME or a file")
+        near = hint(method, {name: name for name in _METHODS})
+        raise ConfigError(f"--method is {method!r}; {near}use {', '.join(_METHODS)}")
+    if like == "sample" or like.startswith("qlib:"):
+        return like
+    if not like.startswith("lake:") and Path(like).is_file():
         return str(Path(like).resolve())
-    return like
+    from quantlab.data.store import Lake
+
+    there = {name: f"lake:{name}" for name in Lake().datasets()["dataset"]}
+    name = like.removeprefix("lake:")
+    if name != like and name in there:
+        return like
+    files = {str(file): str(file) for file in Path(like).parent.glob("*") if file.suffix in (".parquet", ".csv")}
+    near = hint(name, {"sample": "sample"} | there | files)
+    held = f"the lake has {', '.join(there.values()) or 'nothing'}"
+    raise ConfigError(f"there is no data {like}; {near}give sample, lake:NAME or a file; {held}")
 
 
 def _like_places(
@@ -678,8 +695,30 @@ def _like_places(
     return places
 
 # %% ../../nbs/commands/980_data_commands.ipynb #e3af87a5
+def _fit_shown(
+    returns,  # date x symbol
+    method: str,  # of _METHODS
+    show,  # of progress_bar
+    steps: int,  # of the bar
+):  # a fitted Generator
+    "Fit a maker; the network shows its passes, and after a stop the same line goes on with them."
+    from functools import partial
+
+    from quantlab.deep.generate import fit_generator
+    from quantlab.deep.learned import MAKERS, fit_learned_market
+
+    def passes(numbers):
+        for number in numbers:
+            show(1, steps, f"fitting {method}, pass {number + 1} of {numbers.stop}")
+            yield number
+
+    show(1, steps, f"fitting {method} to {returns.shape[1]} symbols")
+    learned = partial(fit_learned_market, resume=True, progress=passes)
+    return fit_generator(returns, method, MAKERS | {"learned": learned})
+
+
 def _write_like(
-    like: str,  # sample, lake:NAME, qlib:NAME, or a file of daily bars
+    like: str,  # sample, lake:NAME, qlib:NAME, or a file of bars, a day or longer
     place: str | None,  # lake:NAME or a file
     method: str,  # of _METHODS
     days: int,  # of each path
@@ -690,17 +729,14 @@ def _write_like(
     source, places = _check_like(like, method), _like_places(place, like, method, paths)
     with progress_bar() as show:
         show(0, paths + 2, f"reading {like}")
-        from quantlab.deep.generate import fit_generator
-        from quantlab.deep.learned import MAKERS
         from quantlab.recipe.market import load_market
         from quantlab.strategy.made_bars import complete_returns, made_bars
 
         bars = load_market(source, "all", "1800-01-01", "2200-01-01").bars
         if bars.index.unique("date").tz is not None:
-            raise ConfigError(f"{like} holds bars within the day; --like makes daily ones: export them by day first")
+            raise ConfigError(f"{like} holds bars within the day; --like takes longer ones: export them by day first")
         returns = complete_returns(bars)
-        show(1, paths + 2, f"fitting {method} to {returns.shape[1]} symbols")
-        made = fit_generator(returns, method, MAKERS).generate(days, paths, seed)
+        made = _fit_shown(returns, method, show, paths + 2).generate(days, paths, seed)
         for i, one in enumerate(places):
             show(i + 2, paths + 2, f"writing {one}")
             drawn = made_bars(bars, made.loc[i], seed + i)
@@ -765,7 +801,7 @@ def synth(
     levels: Annotated[int, typer.Option(min=1, max=10, help="With --book: levels of each side.")] = 1,
     like: Annotated[str | None, typer.Option(metavar="DATA", help="Make one like sample, lake:NAME or a file.")] = None,
     method: Annotated[str, typer.Option(help=f"With --like: {', '.join(_METHODS)}.")] = "bootstrap",
-    days: Annotated[int, typer.Option(min=1, help="With --like: sessions of a path.")] = 1000,
+    days: Annotated[int, typer.Option(min=1, help="With --like: bars of a path.")] = 1000,
     paths: Annotated[int, typer.Option(min=1, max=1000, help="With --like: markets, each in its own place.")] = 1,
     place: Annotated[str | None, typer.Option("--out", help="With --like: where to; says synthetic.")] = None,
 ) -> None:

@@ -7,6 +7,7 @@ __all__ = ['QuantlabError', 'PanelError', 'DataError', 'ConfigError', 'LeakError
            'show_error', 'check_kind']
 
 # %% ../../nbs/core/000_errors.ipynb #6ad9263c
+import reprlib
 from collections.abc import Callable
 
 # %% ../../nbs/core/000_errors.ipynb #6aa1a803
@@ -59,8 +60,17 @@ class ConfigError(QuantlabError):
     Examples
     --------
     >>> from quantlab.core.errors import check_kind, show_error
-    >>> show_error(lambda: check_kind((int, float), share=0.5, n="many"))
-    "ConfigError: n is 'many', a str; give a int or float"
+    >>> check_kind((int, float), share=0.5, n=3)
+    >>> check_kind((int, bool), once=True)
+    >>> given = {"a text": "many", "nothing": None, "a truth": True, "a row": [0.5] * 1000}
+    >>> told = {
+    ...     name: show_error(lambda value=value: check_kind((int, float), n=value)) for name, value in given.items()
+    ... }
+    >>> told
+    {'a text': "ConfigError: n is 'many', a str; give an int or a float",
+     'nothing': 'ConfigError: n is None; give an int or a float',
+     'a truth': 'ConfigError: n is True, a bool; give an int or a float',
+     'a row': 'ConfigError: n is [0.5, 0.5, 0.5, 0.5, 0.5, 0.5, ...], a list; give an int or a float'}
     """
 
 
@@ -193,8 +203,17 @@ def show_error(
     Examples
     --------
     >>> from quantlab.core.errors import check_kind, show_error
-    >>> show_error(lambda: check_kind((int, float), share=0.5, n="many"))
-    "ConfigError: n is 'many', a str; give a int or float"
+    >>> check_kind((int, float), share=0.5, n=3)
+    >>> check_kind((int, bool), once=True)
+    >>> given = {"a text": "many", "nothing": None, "a truth": True, "a row": [0.5] * 1000}
+    >>> told = {
+    ...     name: show_error(lambda value=value: check_kind((int, float), n=value)) for name, value in given.items()
+    ... }
+    >>> told
+    {'a text': "ConfigError: n is 'many', a str; give an int or a float",
+     'nothing': 'ConfigError: n is None; give an int or a float',
+     'a truth': 'ConfigError: n is True, a bool; give an int or a float',
+     'a row': 'ConfigError: n is [0.5, 0.5, 0.5, 0.5, 0.5, 0.5, ...], a list; give an int or a float'}
     """
     try:
         call()
@@ -203,8 +222,16 @@ def show_error(
     raise AssertionError("expected a QuantlabError, but the call succeeded")
 
 # %% ../../nbs/core/000_errors.ipynb #baf739f6
+_TAKEN = {"NoneType": "None", "integer": "int", "number": "float"}  # names as a caller writes them; numpy's to Python's
+
+
+def _article(name: str) -> str:
+    "Put a or an before a name."
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
 def check_kind(
-    kinds: type | tuple[type, ...],  # what is taken
+    kinds: type | tuple[type, ...],  # what is taken; True and False only where bool is among them
     **values: object,  # arguments by name
 ) -> None:
     """Raise ConfigError naming the first argument that is of another kind.
@@ -212,7 +239,7 @@ def check_kind(
     Parameters
     ----------
     kinds : type | tuple[type, ...]
-        What is taken.
+        What is taken; True and False only where bool is among them.
     **values : object
         Arguments by name.
 
@@ -223,12 +250,15 @@ def check_kind(
 
     Examples
     --------
-    >>> from quantlab.core.errors import check_kind, show_error
-    >>> show_error(lambda: check_kind((int, float), share=0.5, n="many"))
-    "ConfigError: n is 'many', a str; give a int or float"
+    >>> from quantlab.core.errors import check_kind
+    >>> check_kind((int, float), share=0.5, n=3)
     """
+    each = kinds if isinstance(kinds, tuple) else (kinds,)
     for name, value in values.items():
-        if not isinstance(value, kinds):
-            each = kinds if isinstance(kinds, tuple) else (kinds,)
-            taken = " or ".join(one.__name__.replace("NoneType", "None") for one in each)
-            raise ConfigError(f"{name} is {str(value)[:40]!r}, a {type(value).__name__}; give a {taken}")
+        if isinstance(value, kinds) and not (isinstance(value, bool) and int in each and bool not in each):
+            continue
+        names = dict.fromkeys(_TAKEN.get(one.__name__, one.__name__.lstrip("_")) for one in each)
+        *most, last = [one if one == "None" else _article(one) for one in names]
+        taken = f"{', '.join(most)} or {last}" if most else last
+        kind = "" if value is None else f", {_article(type(value).__name__)}"
+        raise ConfigError(f"{name} is {' '.join(reprlib.repr(value).split())}{kind}; give {taken}")

@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['WINDOW_DAYS', 'STEPS', 'MAKERS', 'need_vine', 'fit_vine_market', 'to_normal', 'from_normal', 'noise_levels',
-           'before_window', 'fit_learned_market', 'beats_yardstick']
+           'before_window', 'fit_learned_market', 'area_lead', 'beats_yardstick']
 
 # %% ../../nbs/deep/496_learned.ipynb #9ecaace2
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib import metadata
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ..core.cache import content_hash
 from ..core.errors import ConfigError, DataError
 from quantlab.deep.generate import (
     _BURN,
@@ -24,8 +26,9 @@ from quantlab.deep.generate import (
     garch_returns,
     made_by,
 )
-from .networks import deterministic_torch
-from .realism import return_windows
+from .networks import need_torch
+from .passes import PassPlan, train_passes
+from .realism import ClassifierTest, return_windows
 from .stylised import check_history
 
 # %% ../../nbs/deep/496_learned.ipynb #6abcbd9c
@@ -93,6 +96,7 @@ def fit_vine_market(
         Without pyvinecopulib, for other margins, for one symbol.
     DataError
         For a frame that is short, has holes or a column at rest (see check_history).
+        For returns without dates (see made_by).
 
     References
     ----------
@@ -290,46 +294,52 @@ def before_window(
     return np.column_stack([*logs, z[:, -1]])
 
 # %% ../../nbs/deep/496_learned.ipynb #b1ccbc94
-def _net(nn: ModuleType, size: int, told: int, hidden: int) -> Any:
-    "Lay out the network: window, step and what came before in, v out."
-    return nn.Sequential(
-        nn.Linear(size + told + 8, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, size)
-    )
-
-
 def _clock(steps: np.ndarray) -> np.ndarray:  # float32[n, 8]
     "Tell the step of noise by sines."
     at = steps[:, None] / STEPS * np.pi * 2.0 ** np.arange(4)
     return np.hstack([np.sin(at), np.cos(at)]).astype("float32")
 
 
-def _train(z: np.ndarray, passes: int, hidden: int, seed: int) -> tuple[list[np.ndarray], list[float]]:
-    "Train the network on every window of normal scores; return averaged weights and the loss of each pass."
+def _net(torch: ModuleType, size: int, told: int, hidden: int) -> Any:
+    "Lay out the network: window, step and what came before in, v out; beside the weights lies their mean so far."
+    nn = torch.nn
+    net = nn.Sequential(
+        nn.Linear(size + told + 8, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, size)
+    )
+    for i, weight in enumerate(net.parameters()):
+        net.register_buffer(f"mean{i}", weight.detach().clone())
+    net.register_buffer("count", torch.zeros(1))
+    return net
+
+
+def _into_mean(net: Any) -> None:
+    "Let the mean of the weights follow them; the first steps are soon forgotten."
+    share = max(0.005, 9 / (10 + float(net.count)))
+    for i, weight in enumerate(net.parameters()):
+        getattr(net, f"mean{i}").mul_(1 - share).add_(weight.detach(), alpha=share)
+    net.count.add_(1)
+
+
+def _train(
+    z: np.ndarray, passes: int, hidden: int, seed: int, key: str | None, progress: Callable | None
+) -> tuple[list[np.ndarray], list[float]]:
+    "Train on every window of normal scores, pass by pass; return averaged weights and the loss of each pass."
     cut = return_windows(z, 20 + WINDOW_DAYS, 1)
     told, target = before_window(cut[:, :20]).astype("float32"), cut[:, 20:].reshape(len(cut), -1).astype("float32")
-    left, rng, losses = noise_levels(), np.random.default_rng(seed), []
-    with deterministic_torch(seed) as torch:
-        net = _net(torch.nn, target.shape[1], told.shape[1], hidden)
-        steps = torch.optim.Adam(net.parameters(), lr=1e-3)
-        held, count = [p.detach().clone() for p in net.parameters()], 0
-        for _ in range(passes):
-            total = 0.0
-            for rows in np.array_split(rng.permutation(len(cut)), max(1, len(cut) // 128)):
-                step, noise = rng.integers(0, STEPS, len(rows)), rng.standard_normal((len(rows), target.shape[1]))
-                a = left[step][:, None]
-                drowned = np.sqrt(a) * target[rows] + np.sqrt(1 - a) * noise
-                seen = np.hstack([drowned, told[rows], _clock(step)]).astype("float32")
-                goal = torch.from_numpy((np.sqrt(a) * noise - np.sqrt(1 - a) * target[rows]).astype("float32"))
-                loss = ((net(torch.from_numpy(seen)) - goal) ** 2).mean()
-                steps.zero_grad()
-                loss.backward()
-                steps.step()
-                share, count = max(0.005, 9 / (10 + count)), count + 1  # the first steps are soon forgotten
-                for kept, now in zip(held, net.parameters(), strict=True):
-                    kept.mul_(1 - share).add_(now.detach(), alpha=share)
-                total += float(loss.detach()) * len(rows)
-            losses.append(total / len(cut))
-        return [kept.numpy().copy() for kept in held], losses
+    left, clock = noise_levels().astype("float32")[:, None], _clock(np.arange(STEPS))
+
+    def loss(torch: ModuleType, net: Any, rows: np.ndarray) -> Any:
+        _into_mean(net)
+        step, noise = torch.randint(0, STEPS, (len(rows),)).numpy(), torch.randn(len(rows), target.shape[1])
+        clean, a = torch.from_numpy(target[rows]), torch.from_numpy(left[step])
+        drowned = a.sqrt() * clean + (1 - a).sqrt() * noise
+        said = net(torch.cat([drowned, torch.from_numpy(told[rows]), torch.from_numpy(clock[step])], dim=1))
+        return ((said - (a.sqrt() * noise - (1 - a).sqrt() * clean)) ** 2).mean(dim=1)
+
+    build = lambda torch: _net(torch, target.shape[1], told.shape[1], hidden)
+    plan, learn = PassPlan(passes, batch=128, rate=1e-3, decay=0.0, seed=seed), np.arange(len(cut))
+    record = train_passes(build, loss, learn, learn[:0], plan, key=key, progress=progress)
+    return record.weights[:6], record.history["train"].tolist()  # of buffers and weights, the means come first
 
 
 def _say_v(weights: list[np.ndarray], x: np.ndarray) -> np.ndarray:
@@ -360,6 +370,8 @@ def fit_learned_market(
     passes: int = 30,  # over the windows
     hidden: int = 128,  # units of each of two layers
     seed: int = 7,  # of weights, noise and order
+    resume: bool = False,  # keep each finished pass, and go on from those kept by an earlier run
+    progress: Callable[[range], Iterable] | None = None,  # wraps the numbers of the passes: rich.progress.track
 ) -> Generator:
     """Train a diffusion model that makes markets; raise ConfigError without torch, DataError for a short history.
 
@@ -373,6 +385,10 @@ def fit_learned_market(
         Units of each of two layers.
     seed : int, default 7
         Of weights, noise and order.
+    resume : bool, default False
+        Keep each finished pass, and go on from those kept by an earlier run.
+    progress : Callable[[range], Iterable] | None, default None
+        Wraps the numbers of the passes: rich.progress.track.
 
     Returns
     -------
@@ -386,6 +402,7 @@ def fit_learned_market(
     DataError
         For a frame that is short, has holes or a column at rest (see check_history).
         "{...} days; a network needs 250 or more"
+        For returns without dates (see made_by).
 
     Examples
     --------
@@ -400,7 +417,7 @@ def fit_learned_market(
     >>> learned.params.round(3)
                 value  se
     parameter
-    loss        0.934 NaN
+    loss        0.953 NaN
     passes     30.000 NaN
     """
     x = check_history(returns)
@@ -408,8 +425,11 @@ def fit_learned_market(
         raise DataError(f"{len(x)} days; a network needs 250 or more")
     if passes < 1 or hidden < 1:
         raise ConfigError(f"passes is {passes}, hidden {hidden}; both are at least 1")
+    need_torch()
     z, table, scores = to_normal(x)
-    weights, losses = _train(z, passes, hidden, seed)
+    settings = (WINDOW_DAYS, STEPS, passes, hidden, seed, metadata.version("torch"), np.__version__)
+    key = content_hash([z, settings, _train]) if resume else None
+    weights, losses = _train(z, passes, hidden, seed, key, progress)
 
     def draw(n_days: int, n_paths: int, rng: np.random.Generator) -> np.ndarray:
         start = rng.integers(0, len(z) - 20, n_paths)
@@ -428,17 +448,68 @@ MAKERS: dict[str, Callable[[pd.DataFrame], Generator]] = GENERATORS | {
 }
 
 
+def area_lead(
+    one: ClassifierTest,  # of a maker
+    other: ClassifierTest,  # of another one, on the same real days, by as many paths of the same seeds
+) -> tuple[float, float]:  # by how much the area of the first is lower; its error
+    """Compare two makers path by path; raise ConfigError for tests that are no pairs, or of one path.
+
+    Parameters
+    ----------
+    one : ClassifierTest
+        Of a maker.
+    other : ClassifierTest
+        Of another one, on the same real days, by as many paths of the same seeds.
+
+    Returns
+    -------
+    tuple[float, float]
+        By how much the area of the first is lower; its error.
+
+    Raises
+    ------
+    ConfigError
+        For tests that are no pairs, or of one path.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from quantlab.deep.learned import area_lead
+    >>> from quantlab.deep.realism import ClassifierTest
+    >>> def asked(*areas):
+    ...     "Write down a test of paths with these areas, on six blocks of days."
+    ...     return ClassifierTest(
+    ...         np.mean(areas), 0.1, 0.5, 88, pd.Series(), np.array(areas), np.mean(areas) + np.arange(6) / 100
+    ...     )
+    >>> pairs = {
+    ...     "learned": asked(0.40, 0.60),
+    ...     "vine": asked(0.52, 0.70),
+    ... }  # each path alone scatters more than the pairs do
+    >>> assert np.allclose(area_lead(*pairs.values()), (0.11, 0.01))
+    """
+    shapes = [(test.by_path.shape, test.without.shape, test.windows) for test in (one, other)]
+    if shapes[0] != shapes[1] or len(one.by_path) < 2:
+        raise ConfigError(f"{shapes} are no pairs; ask both on the same days, with the same two paths or more")
+    lead, left = other.by_path - one.by_path, other.without - one.without
+    se = np.sqrt(lead.var(ddof=1) / len(lead) + (len(left) - 1) * left.var())
+    return float(lead.mean()), float(se)
+
+
 def beats_yardstick(
     judged: pd.DataFrame,  # by method: rows of judge_generator
+    tests: dict[str, ClassifierTest],  # by method, of paths with the same seeds on the same real days
     method: str = "learned",  # the row that is asked about
     yardstick: str = "vine",  # the row it has to beat
 ) -> str:  # one sentence
-    """Say whether a maker beats another: the classifier's area lower by more than two errors, no copies, no gap.
+    """Say whether a maker beats another: area lower by more than two errors of the pairs, no copies, no gap.
 
     Parameters
     ----------
     judged : pd.DataFrame
         By method: rows of judge_generator.
+    tests : dict[str, ClassifierTest]
+        By method, of paths with the same seeds on the same real days.
     method : str, default "learned"
         The row that is asked about.
     yardstick : str, default "vine"
@@ -453,26 +524,36 @@ def beats_yardstick(
     ------
     ConfigError
         "{missing} were not judged; there are {...}"
+        "{shapes} are no pairs; ask both on the same days, with the same two paths or more"
 
     Examples
     --------
+    >>> import numpy as np
     >>> import pandas as pd
     >>> from quantlab.deep.learned import beats_yardstick
-    >>> told = {"auc": [0.5, 0.7], "auc_se": 0.03, "gap": 0.0, "gap_se": 0.01, "copied_p": 0.5}
-    >>> rows = pd.DataFrame(told, ["learned", "vine"])
-    >>> assert beats_yardstick(rows).startswith("learned beats vine") and "does not" in beats_yardstick(
-    ...     rows, "vine", "learned"
-    ... )
+    >>> from quantlab.deep.realism import ClassifierTest
+    >>> def asked(*areas):
+    ...     "Write down a test of paths with these areas, on six blocks of days."
+    ...     return ClassifierTest(
+    ...         np.mean(areas), 0.1, 0.5, 88, pd.Series(), np.array(areas), np.mean(areas) + np.arange(6) / 100
+    ...     )
+    >>> rows = pd.DataFrame({"gap": 0.0, "gap_se": 0.01, "copied_p": 0.5}, ["learned", "vine"])
+    >>> pairs = {
+    ...     "learned": asked(0.40, 0.60),
+    ...     "vine": asked(0.52, 0.70),
+    ... }  # each path alone scatters more than the pairs do
+    >>> assert beats_yardstick(rows, pairs).startswith("learned beats vine")
     """
-    missing = [name for name in (method, yardstick) if name not in judged.index]
+    missing = [name for name in (method, yardstick) if name not in judged.index or name not in tests]
     if missing:
-        raise ConfigError(f"{missing} were not judged; there are {list(judged.index)}")
+        raise ConfigError(f"{missing} were not judged; there are {[name for name in judged.index if name in tests]}")
     one, other = judged.loc[method], judged.loc[yardstick]
-    lead = (other["auc"] - one["auc"]) / np.hypot(one["auc_se"], other["auc_se"])
+    lead, se = area_lead(tests[method], tests[yardstick])
+    said = f"by {lead:.3f}, error {se:.3f}"
     if one["copied_p"] < 0.01:
         return f"{method} does not beat {yardstick}: it copies the days it was fitted on"
     if one["gap"] - other["gap"] > 2 * one["gap_se"]:
         return f"{method} does not beat {yardstick}: a forecast learned on it is worse"
-    if lead <= 2:
-        return f"{method} does not beat {yardstick}: the classifier's area is no lower by two errors (by {lead:.1f})"
-    return f"{method} beats {yardstick}: the classifier's area is lower by {lead:.1f} errors"
+    if lead <= 2 * se:
+        return f"{method} does not beat {yardstick}: the classifier's area is no lower by two errors ({said})"
+    return f"{method} beats {yardstick}: the classifier's area is lower by more than two errors ({said})"

@@ -127,36 +127,25 @@ def window_features(
     return pd.DataFrame(out)
 
 # %% ../../nbs/deep/493_realism.ipynb #ca2b7b45
-def _logistic(x: np.ndarray, y: np.ndarray, ridge: float = 1.0, steps: int = 5) -> np.ndarray:  # float64[features + 1]
-    "Fit a logistic regression with a ridge by Newton's steps; the last coefficient is the constant."
-    a = np.column_stack([x, np.ones(len(x))])
-    penalty = np.diag([ridge] * x.shape[1] + [1e-6])
-    beta = np.zeros(a.shape[1])
-    for _ in range(steps):
-        p = 1 / (1 + np.exp(-np.clip(a @ beta, -30, 30)))
-        slope = a.T @ (y - p) - penalty @ beta
-        beta = beta + np.linalg.solve((a * (p * (1 - p))[:, None]).T @ a + penalty, slope)
-    return beta
+def _area(scores: np.ndarray, y: np.ndarray) -> float:  # in [0, 1]
+    "Return the chance that a row of class 1 scores above one of class 0; ties count half."
+    from sklearn.metrics import roc_auc_score  # here: sklearn takes a second to import
+
+    return float(roc_auc_score(y, scores))
 
 
 def _held_out_scores(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:  # float64[n]
     "Score every row by a classifier that saw the other folds only; features are scaled by the rows it saw."
+    from sklearn.linear_model import LogisticRegression
+
     out = np.empty(len(y))
     for f in np.unique(fold):
         seen, asked = fold != f, fold == f
         mean, sd = x[seen].mean(axis=0), x[seen].std(axis=0)
         z = np.clip((x - mean) / np.where(sd > 1e-12, sd, 1.0), -5, 5)
         z = np.hstack([z, z**2 - 1])
-        beta = _logistic(z[seen], y[seen])
-        out[asked] = z[asked] @ beta[:-1] + beta[-1]
+        out[asked] = LogisticRegression(solver="newton-cholesky").fit(z[seen], y[seen]).decision_function(z[asked])
     return out
-
-
-def _area(scores: np.ndarray, y: np.ndarray) -> float:  # in [0, 1]
-    "Return the chance that a row of class 1 scores above one of class 0; ties count half."
-    order = np.searchsorted(np.sort(scores[y == 0]), scores[y == 1], side="left")
-    after = np.searchsorted(np.sort(scores[y == 0]), scores[y == 1], side="right")
-    return float((order + after).mean() / 2 / max((y == 0).sum(), 1))
 
 # %% ../../nbs/deep/493_realism.ipynb #ce5e0add
 @dataclass(frozen=True)
@@ -166,15 +155,20 @@ class ClassifierTest:
     Parameters
     ----------
     auc : float
-        Chance that a made window looks more made than a real one; 0.5: no difference seen.
+        Chance that a made window looks more made than a real one, mean over paths; 0.5: no difference
+        seen.
     se : float
-        Of auc, by leaving out blocks.
+        Of auc: the luck of the real days and of the paths.
     p : float
         Share of permutations of blocks with as high an auc, this one counted.
     windows : int
-        Of the two together.
+        Of the real days and of one path, as many of both.
     telling : pd.Series, default field(repr=False)
         By feature: auc of it alone, held to 0.5 or more.
+    by_path : np.ndarray, default field(repr=False)
+        float64[path], auc of each.
+    without : np.ndarray, default field(repr=False)
+        float64[block], auc without each block of real days, mean over paths.
 
     Examples
     --------
@@ -189,45 +183,53 @@ class ClassifierTest:
     >>> own = classifier_test(later, pd.concat({0: past}, names=["path"]), draws=99)
     """
 
-    auc: float  # chance that a made window looks more made than a real one; 0.5: no difference seen
-    se: float  # of auc, by leaving out blocks
+    auc: float  # chance that a made window looks more made than a real one, mean over paths; 0.5: no difference seen
+    se: float  # of auc: the luck of the real days and of the paths
     p: float  # share of permutations of blocks with as high an auc, this one counted
-    windows: int  # of the two together
+    windows: int  # of the real days and of one path, as many of both
     telling: pd.Series = field(repr=False)  # by feature: auc of it alone, held to 0.5 or more
+    by_path: np.ndarray = field(repr=False)  # float64[path], auc of each
+    without: np.ndarray = field(repr=False)  # float64[block], auc without each block of real days, mean over paths
 
 
-def _labelled(returns: pd.DataFrame, made: pd.DataFrame, days: int, size: int) -> tuple:
-    "Cut both sides into windows; return features, label (1 = made) and block of each window."
-    parts = [(check_history(returns), 0)] + [(check_history(path.droplevel(0)), 1) for _, path in made.groupby(level=0)]
-    features, label = [], []
-    block: list[np.ndarray] = []
-    for x, made_up in parts:
-        seen = window_features(return_windows(x, days))
-        number = _block_of(len(seen), size)
-        keep = number >= 0
-        features.append(seen[keep])
-        label.append(np.full(keep.sum(), made_up))
-        block.append(number[keep] + (block[-1].max() + 1 if block else 0))
-    return pd.concat(features, ignore_index=True), np.concatenate(label), np.concatenate(block)
+def _labelled(returns: pd.DataFrame, path: pd.DataFrame, days: int, size: int) -> tuple[pd.DataFrame, ...]:
+    "Cut both sides into windows; return features, and label (1 = made) and block of each window, real ones first."
+    seen = window_features(np.concatenate([return_windows(check_history(x), days) for x in (returns, path)]))
+    half = _block_of(len(seen) // 2, size)
+    told = pd.DataFrame({"made": np.repeat([0, 1], len(half)), "block": np.concatenate([half, half])})
+    keep = told["block"] >= 0
+    told["block"] += (half.max() + 1) * told["made"]
+    return seen[keep], told[keep]
+
+
+def _asked(x: np.ndarray, block: np.ndarray, kind: np.ndarray, folds: int, rng: np.random.Generator) -> tuple:
+    "Ask a classifier once, blocks being of the kind that is given; return its area, label and score of each window."
+    fold = np.empty(len(kind), dtype=int)
+    for side in (0, 1):  # each fold has its share of both
+        at = rng.permutation(np.flatnonzero(kind == side))
+        fold[at] = np.arange(len(at)) % folds
+    y = kind[block]
+    scores = _held_out_scores(x, y, fold[block])
+    return _area(scores, y), y, scores
 
 
 def classifier_test(
     returns: pd.DataFrame,  # date x symbol, decimal; better days that the generator did not see
-    made: pd.DataFrame,  # (path, date) x symbol, decimal, from a generator
+    made: pd.DataFrame,  # (path, date) x symbol, decimal, from a generator; each path is asked about by itself
     days: int = 20,  # of a window
     size: int = 12,  # windows of a block
     folds: int = 5,  # each of whole blocks of both sides
     draws: int = 199,  # permutations of blocks
     seed: int = 7,  # of folds and permutations
 ) -> ClassifierTest:
-    """Ask a classifier to tell made windows from real ones; raise DataError where a side has fewer blocks than folds.
+    """Ask a classifier to tell as many made windows from real ones; raise DataError for fewer blocks than folds.
 
     Parameters
     ----------
     returns : pd.DataFrame
         Date x symbol, decimal; better days that the generator did not see.
     made : pd.DataFrame
-        (path, date) x symbol, decimal, from a generator.
+        (path, date) x symbol, decimal, from a generator; each path is asked about by itself.
     days : int, default 20
         Of a window.
     size : int, default 12
@@ -247,7 +249,7 @@ def classifier_test(
     Raises
     ------
     DataError
-        Where a side has fewer blocks than folds.
+        For fewer blocks than folds.
     ConfigError
         "windows of {days} of {...} days, a step of {step}: at least 2 days, a step of 1"
 
@@ -263,28 +265,27 @@ def classifier_test(
     >>> past, later = returns[:"2016"], returns["2017":]
     >>> own = classifier_test(later, pd.concat({0: past}, names=["path"]), draws=99)
     """
-    features, label, block = _labelled(returns, made, days, size)
-    first = np.unique(block, return_index=True)[1]
-    of_block = label[first]
-    if min((of_block == 0).sum(), (of_block == 1).sum()) < folds or folds < 2:
-        count = [(of_block == side).sum() for side in (0, 1)]
-        raise DataError(f"{count[0]} real and {count[1]} made blocks for {folds} folds; give more days")
-    rng, x, auc = np.random.default_rng(seed), features.to_numpy(), []
-    for draw in range(draws + 1):
-        kind = of_block if draw == 0 else rng.permutation(of_block)
-        fold = np.empty(len(kind), dtype=int)
-        for side in (0, 1):  # each fold has its share of both
-            at = rng.permutation(np.flatnonzero(kind == side))
-            fold[at] = np.arange(len(at)) % folds
-        y = kind[block]
-        scores = _held_out_scores(x, y, fold[block])
-        auc.append(_area(scores, y))
-        if draw == 0:
-            without = np.array([_area(scores[block != b], y[block != b]) for b in range(len(kind))])
-            se = np.sqrt((len(kind) - 1) * without.var())
-    alone = {name: _area(features[name].to_numpy(), label) for name in features}
-    telling = pd.Series({name: max(a, 1 - a) for name, a in alone.items()}).sort_values(ascending=False)
-    return ClassifierTest(auc[0], float(se), float(np.mean(np.array(auc) >= auc[0] - 1e-12)), len(x), telling)
+    paths = [path.droplevel(0) for _, path in made.groupby(level=0)]
+    n = min(len(returns), *map(len, paths))
+    sides = [_labelled(returns.iloc[:n], path.iloc[-n:], days, size) for path in paths]
+    block = sides[0][1]["block"].to_numpy()
+    count = (block.max() + 1) // 2
+    if count < folds or folds < 2:
+        raise DataError(f"{count} blocks of each side for {folds} folds; give more days")
+    kind, rng = np.repeat([0, 1], count), np.random.default_rng(seed)
+    auc, without, alone = [], [], []
+    for seen, told in sides:
+        area, y, scores = _asked(seen.to_numpy(), block, kind, folds, rng)
+        auc.append(area)
+        without.append([_area(scores[block != b], y[block != b]) for b in range(2 * count)])
+        alone.append({name: _area(seen[name].to_numpy(), told["made"].to_numpy()) for name in seen})
+    left = np.mean(without, axis=0)
+    luck = (count - 1) * left[count:].var() if len(paths) == 1 else np.var(auc, ddof=1) / len(paths)
+    se = float(np.sqrt((count - 1) * left[:count].var() + luck))
+    x, mean = sides[0][0].to_numpy(), float(np.mean(auc))
+    chance = [_asked(x, block, rng.permutation(kind), folds, rng)[0] >= mean - 1e-12 for _ in range(draws)]
+    telling = pd.DataFrame(alone).mean().map(lambda a: max(a, 1 - a)).sort_values(ascending=False)
+    return ClassifierTest(mean, se, (1 + sum(chance)) / (1 + draws), len(x), telling, np.array(auc), left[:count])
 
 # %% ../../nbs/deep/493_realism.ipynb #b6c70518
 def _size_task(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # float64[date, symbol, 3]; float64[date, symbol]
@@ -551,7 +552,7 @@ class Memorisation:
     ... ]
     ['DataError: held-out days are among the fitted ones; cut the history in two, with a gap',
      'DataError: later begins on 2000-01-03, the past ends on 2022-12-30',
-     'DataError: 2 real and 24 made blocks for 5 folds; give more days',
+     'DataError: 2 blocks of each side for 5 folds; give more days',
      'ConfigError: windows of 1 of 3000 days, a step of None: at least 2 days, a step of 1']
     """
 
@@ -623,7 +624,7 @@ def memorisation(
     ... ]
     ['DataError: held-out days are among the fitted ones; cut the history in two, with a gap',
      'DataError: later begins on 2000-01-03, the past ends on 2022-12-30',
-     'DataError: 2 real and 24 made blocks for 5 folds; give more days',
+     'DataError: 2 blocks of each side for 5 folds; give more days',
      'ConfigError: windows of 1 of 3000 days, a step of None: at least 2 days, a step of 1']
     """
     if returns.index.isin(held.index).any():

@@ -19,7 +19,8 @@ def check_history(
     returns: pd.DataFrame,  # date x symbol, decimal
     least: int = 100,  # dates
 ) -> np.ndarray:  # float64[date, symbol]
-    """Return complete returns as an array; raise DataError for a frame that is short, has holes or a column at rest.
+    """Return complete returns as a new array; raise DataError for a frame that is short, has holes or a column at
+    rest.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def check_history(
     >>> returns = to_wide(bars["close"]).pct_change().dropna()
     >>> x = check_history(returns)
     """
-    x = returns.to_numpy(dtype="float64")
+    x = returns.to_numpy(dtype="float64", copy=True)
     if x.ndim != 2 or len(x) < least or x.shape[1] < 1:
         raise DataError(f"returns have shape {x.shape}; give {least} dates or more of at least one symbol")
     if not returns.index.is_monotonic_increasing or not returns.index.is_unique or not returns.columns.is_unique:

@@ -88,7 +88,8 @@ def check_choice(
     """
     for name, value in values.items():
         if value not in options:
-            near = get_close_matches(value, options, n=1)
+            known = {one.lower(): one for one in options}
+            near = [known[one] for one in get_close_matches(str(value).lower(), known, n=1)]
             shown = ", ".join(options[:20]) + (f" and {len(options) - 20} more" if len(options) > 20 else "")
             raise ConfigError(
                 f"parameter {name} is '{value}', expected one of {shown}"

@@ -109,9 +109,9 @@ def borrowed_rows(
     moves: np.ndarray,  # float64[day], made returns
     real: np.ndarray,  # float64[n], returns of real days
     rng: np.random.Generator,  # of the draws
-    near: int = 10,  # ranks on each side that may be taken
+    near: int = 10,  # ranks on each side that may be taken; at an end those missing are taken on the other side
 ) -> np.ndarray:  # int64[day], rows of real days
-    """Choose for each made day a real one whose return has nearly the same rank.
+    """Choose for each made day a real one whose return has nearly the same rank; raise DataError for no real days.
 
     Parameters
     ----------
@@ -122,12 +122,17 @@ def borrowed_rows(
     rng : np.random.Generator
         Of the draws.
     near : int, default 10
-        Ranks on each side that may be taken.
+        Ranks on each side that may be taken; at an end those missing are taken on the other side.
 
     Returns
     -------
     np.ndarray
         int64[day], rows of real days.
+
+    Raises
+    ------
+    DataError
+        For no real days.
 
     Examples
     --------
@@ -142,9 +147,14 @@ def borrowed_rows(
     ...     np.array([-1.0, 0.0, 1.0]), shapes["move"].to_numpy(), np.random.default_rng(1), near=0
     ... )
     """
+    if len(real) == 0:
+        raise DataError("there are no real days to borrow from; give 100 or more")
     order = np.argsort(real, kind="stable")
-    rank = np.searchsorted(real[order], moves) + rng.integers(-near, near + 1, len(moves))
-    return order[np.clip(rank, 0, len(real) - 1)]
+    ranked, near = real[order], min(near, (len(real) - 1) // 2)
+    right = np.clip(np.searchsorted(ranked, moves), 1, max(len(real) - 1, 1))
+    nearest = right - (moves - ranked[right - 1] < ranked[np.minimum(right, len(real) - 1)] - moves)
+    middle = np.clip(nearest, near, len(real) - 1 - near)
+    return order[middle + rng.integers(-near, near + 1, len(moves))]
 
 # %% ../../nbs/strategy/749_made_bars.ipynb #93d61d65
 MARK = "SYN_"  # in front of every made symbol, so that no file of made bars passes for real ones
@@ -206,17 +216,17 @@ def made_bars(
     >>> fake.tail(4).round(2)
                            open    high     low   close      volume
     date       symbol
-    2025-11-28 SYN_AAPL  240.37  241.94  238.42  241.89  46123860.0
-               SYN_JPM   203.24  205.10  202.00  204.35   9224515.0
-               SYN_KO    105.89  106.40  105.32  105.67  33302130.0
-               SYN_XOM   166.26  166.26  164.86  165.63  19882095.0
+    2025-11-28 SYN_AAPL  242.36  244.00  240.96  241.89  29624801.0
+               SYN_JPM   203.57  205.18  203.48  204.35   5987053.0
+               SYN_KO    105.85  106.20  105.34  105.67   8373407.0
+               SYN_XOM   167.40  167.46  165.36  165.63  18777044.0
     """
     strange = [name for name in made.columns if name not in bars.index.unique("symbol")]
     if strange:
         raise DataError(f"made returns of {strange[:5]} have no real bars; fit the generator on these bars")
     if not (np.isfinite(made.to_numpy()) & (made.to_numpy() > -1)).all():
         raise ConfigError("made returns must be finite and above -1; a price cannot fall below nothing")
-    parts, rng = {}, np.random.default_rng(seed)
+    parts, rng = {}, np.random.default_rng([seed, 1])
     for name in made.columns:
         real = bars.xs(name, level="symbol")[["open", "high", "low", "close", "volume"]]
         parts[f"{MARK}{name}"] = _one_path(made[name], real, rng)

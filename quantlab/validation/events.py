@@ -170,8 +170,9 @@ def _unusable(placed: pd.DataFrame, fits: pd.DataFrame, abnormal: np.ndarray, le
 
 def _check_span(name: str, span: Sequence[int]) -> tuple[int, int]:
     "Return first and last session of a span; raise ConfigError for what is none."
-    check_kind((tuple, list), span=span)
-    if len(span) != 2 or any(not isinstance(s, (int, np.integer)) for s in span) or span[0] > span[1]:
+    check_kind((tuple, list), **{name: span})
+    whole = all(isinstance(s, (int, np.integer)) and not isinstance(s, bool) for s in span)
+    if len(span) != 2 or not whole or span[0] > span[1]:
         raise ConfigError(f"{name} is {span!r}; give its first and last session from the event, such as (-1, 1)")
     return int(span[0]), int(span[1])
 
@@ -465,7 +466,7 @@ def event_tests(
         return _judge(*_standardised(measured, chosen, inside), r), chosen
 
     table, left = {}, [measured.dropped.assign(span="")]
-    for first, last in (_check_span("a span", span) for span in spans):
+    for first, last in (_check_span(f"spans[{n}]", span) for n, span in enumerate(spans)):
         if first < sessions[0] or last > sessions[-1]:
             raise ConfigError(f"span {(first, last)} leaves the event span {sessions[0], sessions[-1]}; measure it")
         name = f"[{first}, {last}]"

@@ -11,13 +11,13 @@ import os
 from collections.abc import Sequence
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from urllib.error import HTTPError
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import numpy as np
 import pandas as pd
 
-from ..core.errors import ConfigError, DataError
+from ..core.errors import ConfigError, DataError, check_kind
 from .base import TemporaryError, redact_request
 
 # %% ../../nbs/vendors/139_web.ipynb #f304a8a9
@@ -51,13 +51,27 @@ def _read(response: HTTPResponse, limit: int, url: str) -> bytes:
     return body
 
 
+def _check_address(url: str) -> None:
+    "Raise ConfigError for a text that can be no address, whoever is asked."
+    check_kind(str, url=url)
+    try:
+        parts = urlsplit(url)
+        sendable = parts.scheme == "data" or (parts.path + parts.query).isascii()
+        fair = bool(parts.scheme) and sendable and parts.port != 0
+    except ValueError:
+        fair = False
+    if not fair:
+        what = f"{url[:80]!r} is no address; write one such as 'https://news.example/posts', other letters as %C3%A9"
+        raise ConfigError(redact_request(what))
+
+
 def get_bytes(
     url: str,  # of the document
     timeout: float = 20.0,  # seconds
     headers: dict[str, str] | None = None,  # such as a key or a contact; then no redirect is followed
     limit: int = 2**25,  # bytes of the answer, 1 or more
 ) -> bytes:  # the whole document
-    """Fetch a document; raise DataError for more than the limit, and HTTPError, HTTPException or OSError as they come.
+    """Fetch a document; raise ConfigError for no address, DataError for too much; HTTPException, OSError as they come.
 
     Parameters
     ----------
@@ -77,16 +91,17 @@ def get_bytes(
 
     Raises
     ------
-    DataError
-        For more than the limit, and HTTPError, HTTPException or OSError as they come.
     ConfigError
-        "limit is {limit} bytes; give 1 or more"
+        For no address, DataError for too much.
+    DataError
 
     Examples
     --------
     >>> from quantlab.vendors.web import get_bytes
     >>> assert get_bytes("data:,as it is", limit=8) == b"as it is"
     """
+    _check_address(url)
+    check_kind((int, np.integer), limit=limit)
     if limit < 1:
         raise ConfigError(f"limit is {limit} bytes; give 1 or more")
     opener = build_opener(_Stay) if headers else build_opener()
@@ -126,6 +141,8 @@ def get_json(
     TemporaryError
         For what may pass, DataError or ConfigError for what will not.
     ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
+        For a text that can be no address, whoever is asked.
         "limit is {limit} bytes; give 1 or more"
     DataError
 
@@ -137,6 +154,7 @@ def get_json(
     ... )  # an address that is its own document
     {'symbol': 'KO', 'close': [35.1, 35.3]}
     """
+    check_kind(str, url=url)
     query = urlencode(params)
     asked = url + (("&" if "?" in url else "?") + query if query else "")
     try:
@@ -181,8 +199,7 @@ def secret(
     --------
     >>> from quantlab.core.errors import show_error
     >>> from quantlab.vendors.web import secret
-    >>> show_error(lambda: secret("MINE_API_KEY"))
-    "ConfigError: MINE_API_KEY is not set; put the provider's key into the environment (never into a notebook)"
+    >>> assert "MINE_API_KEY is not set" in show_error(lambda: secret("MINE_API_KEY"))
     """
     value = os.environ.get(name, "").strip()
     if not value:

@@ -11,7 +11,7 @@ import time
 import tracemalloc
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 
 import pandas as pd
 import pytest
@@ -515,6 +515,58 @@ def test_the_variables_of_edgartools_are_as_before_after_a_call_that_fails(monke
         inside = os.environ["EDGAR_LOCAL_DATA_DIR"], os.environ["EDGAR_CACHE_DIR"]
         raise KeyError
     assert inside[0] == "/mine" and inside[1] and os.environ["EDGAR_CACHE_DIR"] == ""
+
+
+def test_two_threads_that_parse_leave_the_variables_of_edgartools_as_they_were(monkeypatch):
+    "Without a lock the one that ends first takes the variables from the other."
+    monkeypatch.setenv("EDGAR_LOCAL_DATA_DIR", "")
+    monkeypatch.delenv("EDGAR_CACHE_DIR", raising=False)
+    first_is_in, second_is_in, seen = Event(), Event(), []
+
+    def first():
+        with edgar._not_at_home():
+            first_is_in.set()
+            second_is_in.wait(0.3)  # in vain: the second one waits for the first
+            seen.append(("first", os.environ["EDGAR_LOCAL_DATA_DIR"], os.environ["EDGAR_CACHE_DIR"]))
+
+    def second():
+        first_is_in.wait(30)
+        with edgar._not_at_home():
+            second_is_in.set()
+            threads[0].join(30)  # until the first one has put back what it found
+            seen.append(("second", os.environ.get("EDGAR_LOCAL_DATA_DIR"), os.environ.get("EDGAR_CACHE_DIR")))
+
+    threads = [Thread(target=first), Thread(target=second)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(60)
+    place = edgar._folder().name
+    assert seen == [("first", place, place), ("second", place, place)]
+    assert os.environ["EDGAR_LOCAL_DATA_DIR"] == "" and "EDGAR_CACHE_DIR" not in os.environ
+
+
+@pytest.mark.parametrize("odd", [{}, {"cik": "1"}, "path", "number", "kind", "none"])
+def test_a_record_that_is_none_is_refused_before_anything_is_written(tmp_path, odd):
+    whole = dict.fromkeys(edgar.FILING_COLUMNS, "x") | {"cik": FDX, "accession": name_of(1)}
+    changes = {
+        "path": {"accession": "../../up"},
+        "number": {"cik": "x"},
+        "kind": {"filed": pd.NaT},
+        "none": {"cik": None},
+    }
+    record = odd if isinstance(odd, dict) else whole | changes[odd]
+    with pytest.raises(DataError, match="the record has no .*; store what parse_submission gives"):
+        store_filing(tmp_path / "store", record, b"")
+    assert list(tmp_path.iterdir()) == []
+    assert store_filing(tmp_path / "store", whole | {"accepted": None}, b"").is_file()
+
+
+def test_a_cik_that_is_none_is_refused_before_anything_is_asked(server, reader):
+    for cik in ("x", "", "-5", "1" * 11):
+        with pytest.raises(ConfigError, match="is no CIK"):
+            filing_list(reader, cik)
+    assert server.asked == []
 
 
 def test_without_edgartools_the_extra_is_named(monkeypatch):

@@ -117,6 +117,12 @@ def test_what_is_no_acceptance_time(text):
     assert acceptance_time("") is pd.NaT
 
 
+@pytest.mark.parametrize("text", ["20240207000000", "2024-02-07T00:00:00.000Z", "2024-02-07 00:00:00"])
+def test_a_midnight_is_a_day_alone_and_the_docstring_says_so(text):
+    assert acceptance_time(text) is pd.NaT and acceptance_time("20240207000001") is not pd.NaT
+    assert "a midnight is a day alone and gives NaT" in acceptance_time.__doc__.splitlines()[0]
+
+
 def test_lag_counts_the_days_of_the_commission():
     days = pd.DataFrame(
         [

@@ -125,8 +125,27 @@ def test_planting_keeps_every_post_and_asks_no_author_where_none_has_one():
         lambda: bot_campaign(CLOSES, DAYS[0], "A", n=0),
         lambda: bot_campaign(CLOSES, pd.Timestamp("2030-01-01"), "A"),
         lambda: genuine_burst(CLOSES, DAYS[0], "A", n=0),
+        lambda: planted_texts(["a"]),
+        lambda: planted_texts([0.0, float("nan")]),
+        lambda: planted_texts([float("inf")]),
+        lambda: planted_texts([[0.0]]),
+        lambda: planted_texts([0.0], seed=-1),
+        lambda: planted_texts({0.0}),
+        lambda: genuine_burst(CLOSES, DAYS[0], "A", mood="x"),
+        lambda: genuine_burst(CLOSES, DAYS[0], "A", mood=float("nan")),
+        lambda: genuine_burst(CLOSES, DAYS[0], "A", hours=0.0),
+        lambda: genuine_burst(CLOSES, DAYS[0], "A", hours="x"),
+        lambda: genuine_burst(CLOSES, DAYS[0], "A", seed=1.5),
+        lambda: synth_posts(CLOSES, ["A"], seed=-1),
+        lambda: synth_posts(CLOSES, ["A"], per_session=float("inf")),
+        lambda: synth_posts(CLOSES, ["A"], per_session=1e18),
+        lambda: synth_posts(CLOSES, {"A", "B"}),
+        lambda: bot_campaign(CLOSES, DAYS[0], "A", n=True),
+        lambda: bot_campaign(CLOSES, DAYS[0], "A", n=5, seed=-1),
+        lambda: hidden_mood(DAYS, ["A"], pd.Series([1.0]), lead=0.5),
+        lambda: hidden_mood(DAYS, ["A"], seed=-1),
     ],
 )
 def test_what_cannot_be_planted_is_refused(call):
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="give|name one"):
         call()

@@ -1,5 +1,6 @@
 """altdata.robust: campaigns are not heard, bursts are, and nothing later changes a score."""
 
+import json
 import time
 
 import numpy as np
@@ -190,6 +191,8 @@ def test_votes_by_hand():
     assert stranger_votes(crowd.assign(usual_strangers=0.0)).tolist() == ([0.25] * 4 + [1] * 2) * 8
     assert stranger_votes(crowd.assign(usual_strangers=4.0)).eq(1).all()
     assert stranger_votes(crowd.assign(usual_strangers=0.0, count=60)).eq(1).all(), "no burst"
+    loud = pd.DataFrame({"session": DAY, "symbol": "A", "author": ["x"] * 8 + ["y"] * 4, "vote": 1.0})
+    assert author_votes(loud).tolist() == [0.5] * 8 + [1] * 4, "an author has four votes where nothing else is asked"
     assert age_votes(pd.Series([CLOSES.iloc[0]]), pd.Series([SESSIONS[0]]), CLOSES).tolist() == [1]
     assert reach_votes(pd.Series([np.nan, 100.0, 0.0, 1e12])).tolist() == [1, 1, 0.5, 2]
 
@@ -266,6 +269,47 @@ def test_bars_around_the_clock(crowd):
 def test_settings_that_cannot_be_are_refused(crowd, options):
     with pytest.raises(ConfigError):
         robust_score(crowd.head(30), CLOSES, **options)
+
+
+def test_an_author_has_four_votes_in_the_score_too(crowd):
+    one = crowd[event_sessions(crowd["known_at"], CLOSES) == DAY].head(9).assign(author="x", reach=np.nan)
+    held = [post_votes(one, CLOSES, **cap)["author_vote"].sum() for cap in ({}, {"cap": 1})]
+    assert np.allclose(held, [4, 1])
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda posts: near_copies(None, CLOSES), "posts is None; give a DataFrame"),
+        (lambda posts: near_copies(posts, CLOSES, lookback=True), "lookback is True, a bool; give an int"),
+        (lambda posts: near_copies(posts.drop(columns="text"), CLOSES), "posts lack the columns text; give known_at"),
+        (lambda posts: tone_score(pd.DataFrame(), CLOSES), "votes lack the columns session, symbol, vote, tone; give"),
+        (lambda posts: tone_score(posts, None), "votes lack the columns session, vote"),
+        (lambda posts: copy_votes(None), "copies is None; give a DataFrame"),
+        (lambda posts: author_votes(None), "votes is None; give a DataFrame"),
+        (lambda posts: stranger_votes(pd.DataFrame()), "votes lack the columns session, symbol, stranger"),
+        (lambda posts: usual_counts(posts, CLOSES), "told lack the columns session, copies"),
+        (lambda posts: robust_score(posts, CLOSES, read, cap="x"), "cap is 'x', a str; give an int or a float"),
+        (lambda posts: robust_score(posts, CLOSES, read, tau=np.inf), "tau inf"),
+        (lambda posts: robust_score(posts, CLOSES, None), "read_tone is None; give a Callable"),
+        (lambda posts: robust_score(posts, CLOSES, read, burst=0.0), "burst is 0.0; give"),
+        (lambda posts: reach_votes([1.0]), "reach is [1.0], a list; give a Series"),
+        (lambda posts: age_votes(None, None, CLOSES), "event_time is None; give a Series"),
+        (lambda posts: jaccard({"a"}, "a"), "one is {'a'}, a set; give a frozenset"),
+    ],
+)
+def test_what_is_no_table_or_no_number_is_named(crowd, call, says):
+    with pytest.raises((ConfigError, DataError)) as caught:
+        call(crowd.head(30))
+    assert says in str(caught.value)
+
+
+def test_the_stored_figures_are_those_that_the_notebook_tells():
+    stored = json.loads((root() / "bench" / "results" / "robust.json").read_text())
+    clean = pd.DataFrame(stored["clean"]).set_index("cap")
+    assert clean.loc[4, "q95"] < 0.001 and clean.loc[4, "worst"] < 0.002 and clean.loc[1, "q95"] > 0.13
+    moved = pd.DataFrame(stored["rates"])
+    assert moved["max"].max() < 0.1 and moved["other_max"].max() < 0.02 and moved["kept"].min() > 0.8
 
 
 def test_tones_out_of_bounds_and_an_unknown_reader_are_refused(crowd):

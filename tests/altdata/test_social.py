@@ -440,7 +440,7 @@ def test_a_day_with_a_known_at_of_its_own_is_known_at_the_later(tmp_path):
     assert known.tolist() == [pd.Timestamp("2024-03-01 12:00", tz="UTC"), close("2024-01-04"), close("2024-01-05")]
 
 
-@pytest.mark.parametrize("day", ["2024-01-03", "20240103", "2024/01/03"])
+@pytest.mark.parametrize("day", ["2024-01-03", "20240103", "2024/01/03", "2024-01-03 00:00", "2024-01-03T00:00:00.000"])
 def test_a_day_is_a_day_in_its_own_row(tmp_path, day):
     head = "symbol,event_time"
     file = posts_file(tmp_path, [day, "2024-01-03T15:00-05:00", "2024-01-03 16:30"], head)

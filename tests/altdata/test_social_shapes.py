@@ -10,7 +10,7 @@ from quantlab.altdata import social
 from quantlab.altdata.events import event_sessions, known_next_close, session_closes
 from quantlab.altdata.filings import acceptance_time
 from quantlab.altdata.social import CryptoPanic, Inbox, JsonFeed, Reddit, collect_posts
-from quantlab.core.errors import DataError
+from quantlab.core.errors import DataError, QuantlabError
 from quantlab.vendors.base import TemporaryError
 
 FIELDS = {"id": "id", "symbol": "on", "event_time": "at", "text": "text", "author": "who", "reach": "n"}
@@ -104,7 +104,11 @@ def test_an_empty_body_is_told_in_the_name_of_the_service():
 NEW_YORK = session_closes(pd.DatetimeIndex(["2024-03-04", "2024-03-05", "2024-03-06"]))
 
 
-@pytest.mark.parametrize("written", ["2024-03-04", "2024/03/04", "20240304", "Mon, 4 Mar 2024", " 4 Mar 2024 "])
+DAYS_ALONE = ["2024-03-04", "2024/03/04", "20240304", "Mon, 4 Mar 2024", " 4 Mar 2024 "]
+MIDNIGHTS = ["2024-03-04 00:00", "2024-03-04T00:00:00.000", "4 Mar 2024 00:00", "4 Mar 2024 12:00 AM", "20240304T00"]
+
+
+@pytest.mark.parametrize("written", [*DAYS_ALONE, *MIDNIGHTS, "2024-03-04 -10:00", "2024-03-04 -1000"])
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo", "UTC"])
 def test_a_day_alone_is_known_when_it_has_ended_everywhere(tmp_path, written, zone):
     inbox, later = Inbox(tmp_path / "p.sqlite"), pd.Timestamp("2024-04-01", tz="UTC")
@@ -127,13 +131,41 @@ def test_a_day_alone_that_was_seen_before_it_ended_is_known_when_it_was_seen(tmp
     assert inbox.read()["known_at"].tolist() == [seen]
 
 
-@pytest.mark.parametrize("written", ["2024-03-04T00:00Z", "2024-03-04 00:00", "4 Mar 2024 00:00", "20240304T00Z"])
-def test_a_midnight_that_is_told_is_a_midnight(tmp_path, written):
+@pytest.mark.parametrize(
+    ("written", "utc"),
+    [
+        *((f"2024-03-04{gap}10:00{end}", "10:00") for gap in (" - ", " T", " ", "T", " at ") for end in ("Z", "+0000")),
+        ("2024-03-04 - 10:00", "10:00"), ("4 Mar 2024 - 11:00 +0100", "10:00"), ("4 Mar 2024 10:00 GMT", "10:00"),
+        ("2024-03-04T00:00Z", "00:00"), ("2024-03-04 - 00:00Z", "00:00"), ("2024-03-04 T00:00+00:00", "00:00"),
+        ("4 Mar 2024 12:00 AM +0000", "00:00"), ("20240304T00Z", "00:00"), ("4 Mar 2024 00:00 GMT", "00:00"),
+        (1709510400, "00:00"), ("2024-03-04T00:00:01", "00:00:01"),
+    ],
+)  # fmt: skip
+def test_an_hour_that_is_told_is_an_instant_and_so_is_a_midnight_with_its_offset(tmp_path, written, utc):
     inbox = Inbox(tmp_path / "p.sqlite")
     answer = {"posts": [GOOD["mine"]["posts"][0] | {"at": written}]}
     with patch.object(social, "get_json", lambda *a, **b: answer):
         collect_posts(feed_of("mine", zone="UTC"), inbox, lambda: pd.Timestamp("2024-04-01", tz="UTC"), backfill=True)
-    assert inbox.read()["known_at"].iloc[0] == pd.Timestamp("2024-03-04", tz="UTC")
+    assert inbox.read()["known_at"].iloc[0] == pd.Timestamp(f"2024-03-04 {utc}", tz="UTC")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"since": 3}, "since is 3, an int; give a Timestamp or None"), ({"since": pd.NaT}, "since is NaT"),
+        ({"since": pd.Timestamp("2024-03-04")}, "an instant without a zone; give one"),
+        ({"now": lambda: None}, "'None' is a NoneType, no instant; give one"), ({"now": None}, "now is None"),
+        ({"now": lambda: TIME}, "is a str, no instant"), ({"overlap": "x"}, "overlap is 'x'"),
+        ({"overlap": float("nan")}, "overlap is nan; give hours"), ({"overlap": -1.0}, "overlap is -1.0; give hours"),
+        ({"backfill": "x"}, "backfill is 'x', a str; give a bool"),
+    ],
+)  # fmt: skip
+def test_a_pass_refuses_what_it_cannot_use_and_stores_nothing(tmp_path, given, says):
+    inbox = Inbox(tmp_path / "p.sqlite")
+    usual = {"feed": feed_of("mine"), "inbox": inbox, "now": lambda: pd.Timestamp("2024-04-01", tz="UTC")}
+    with patch.object(social, "get_json", lambda *a, **b: GOOD["mine"]), pytest.raises(QuantlabError) as caught:
+        collect_posts(**(usual | given))
+    assert says in str(caught.value) and inbox.read().empty
 
 
 def test_an_acceptance_at_midnight_tells_the_day_alone():

@@ -20,7 +20,7 @@ from quantlab.altdata.sources import (
     source_posts,
     stored_summary,
 )
-from quantlab.core.errors import ConfigError, DataError
+from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.data.calendar import schedule
 from quantlab.data.sample import sample_bars
 
@@ -107,6 +107,30 @@ def test_a_slip_is_refused_with_its_place(tmp_path, text, said):
     file.write_text(text)
     with pytest.raises(ConfigError, match=said):
         read_sources(file)
+
+
+def test_a_path_may_be_a_text(server, tmp_path):
+    file = tmp_path / "altdata.yaml"
+    file.write_text("filings: {tickers: [fdx]}")
+    assert read_sources(str(file)) == read_sources(file)
+    with pytest.raises(ConfigError, match="none.yaml is not there"):
+        read_sources(str(tmp_path / "none.yaml"))
+    asked = Sources.model_validate({"posts": [feed("mine", f"{server[0]}/posts")]})
+    assert ingest_sources(asked, str(tmp_path / "lake"), NOW)[0].new == 8
+    assert stored_summary(str(tmp_path / "lake")).equals(stored_summary(tmp_path / "lake"))
+    assert stored_summary(str(tmp_path / "lake"))["rows"].tolist() == [8]
+    for odd in (3, b"x", ["lake"]):
+        for call in (read_sources, stored_summary, lambda lake: ingest_sources(asked, lake, NOW)):
+            with pytest.raises(ConfigError, match="give a str or Path"):
+                call(odd)
+
+
+def test_bars_that_are_no_panel_are_said():
+    index = sample_bars(["KO", "XOM"], "2014-01-02", "2014-02-28").index
+    cases = {"index levels are": index.rename([None, None]), "not sorted": index[::-1], "no bars": index[:0]}
+    for said, odd in (cases | {"appear twice": index.append(index[:1])}).items():
+        with pytest.raises(PanelError, match=said):
+            posts_by_bar("synth", odd, "XNYS")
 
 
 def test_the_setting_names_the_file(tmp_path, monkeypatch):

@@ -404,6 +404,7 @@ stac.download(stac.search(["lots"], {BOX}, *{SPAN}), {str(tmp_path)!r}, ["pan"])
     finally:
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
+    assert stored_scenes(tmp_path)["item"].tolist() == ["s0", "s1"]  # a run that dies has listed what it fetched
     killed.set()
     release.set()
     (tmp_path / "lots/s2/20210304T000000000000").mkdir(parents=True, exist_ok=True)
@@ -483,6 +484,39 @@ def test_a_store_lists_what_it_holds_once(serve, tmp_path):
     assert stored_scenes(tmp_path)["item"].tolist() == ["s1"]
 
 
+def test_the_lock_of_a_store_is_taken_once_a_file_and_each_is_listed_before_the_next_is_asked_for(
+    serve, tmp_path, monkeypatch
+):
+    service = serve(lambda path, *_: (404, {}, b"") if path == "/s2.tif" else (200, {}, BODY))
+    held, taken, listed = stac_module._alone, [], []
+
+    def alone(folder, *more):
+        taken.append(len(service.requests))
+        if len(taken) > 3:  # another process has come by: whoever asks once more waits for it
+            raise TemporaryError("another process")
+        return held(folder, *more)
+
+    monkeypatch.setattr(stac_module, "_alone", alone)
+    items = [item(f"{service.url}/s{i}.tif", f"s{i}") for i in range(3)]
+    with pytest.raises(DataError, match="404"):  # the failure itself, not the wait for the lock
+        Stac(service.url, pace=Naps()).download(
+            items, tmp_path, ["pan"], lambda path: listed.append(stored_scenes(tmp_path)["path"].tolist())
+        )
+    assert taken == [0, 1, 2] and [len(paths) for paths in listed] == [1, 2]
+
+
+def test_a_file_that_was_there_and_not_listed_is_listed_and_a_list_that_is_right_is_left_alone(
+    serve, tmp_path, monkeypatch
+):
+    stac = Stac(serve(lambda *_: (200, {}, BODY)).url, pace=Naps())
+    one = item(f"{stac.url}/a.tif")
+    got = stac.download([one], tmp_path, ["pan"])
+    (tmp_path / "items.json").unlink()  # as after a kill between the renaming and the list
+    assert stac.download([one], tmp_path, ["pan"]).equals(got) and stored_scenes(tmp_path).equals(got)
+    monkeypatch.setattr(stac_module, "_list_scenes", lambda *_: pytest.fail("the list is right"))
+    assert stac.download([one], tmp_path, ["pan"]).equals(got)
+
+
 def test_what_was_fetched_before_a_failure_is_listed(serve, tmp_path):
     service = serve(lambda path, *_: (200, {}, BODY) if path == "/a.tif" else (404, {}, b""))
     with pytest.raises(DataError, match="404"):
@@ -546,9 +580,14 @@ print(len(rows), len(new))
 
 
 def test_a_store_that_another_process_holds_is_said(tmp_path):
-    with stac_module._alone(tmp_path), pytest.raises(TemporaryError, match="another process"):
+    said = "another process has been fetching one file .* wait until it is done, or end it, and download again"
+    with stac_module._alone(tmp_path), pytest.raises(TemporaryError, match=said):
         with stac_module._alone(tmp_path, 0.1):
             pass
+    with pytest.raises(KeyError), stac_module._alone(tmp_path):
+        raise KeyError
+    with stac_module._alone(tmp_path, 0.1):  # given back, also after a failure
+        pass
 
 
 def test_a_collection_does_not_take_the_place_of_the_list(serve, tmp_path):

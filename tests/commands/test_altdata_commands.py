@@ -100,8 +100,8 @@ def test_since_and_the_lake(server, tmp_path, monkeypatch):
         (["--tickers", "FDX"], "say --once for one pass, or --follow"),
         (["--tickers", "FDX", "--once", "--follow"], "say --once for one pass, or --follow"),
         (["--tickers", "FDX,F_X", "--once"], "'F_X' is no ticker"),
-        (["--tickers", "", "--once"], "no ticker is given; name one or more, or CIKs: --tickers DIS,FDX"),
-        (["--tickers", " , "], "no ticker is given; name one or more, or CIKs: --tickers DIS,FDX"),
+        (["--tickers", "", "--once"], "no ticker is given; name one or more, or CIKs: DIS, BRK-B, 1001039"),
+        (["--tickers", " , ", "--follow"], "no ticker is given; name one or more, or CIKs: DIS, BRK-B, 1001039"),
         (["--tickers", "FDX", "--once", "--since", "soon"], "since='soon' is no day"),
     ],
 )

@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -225,11 +226,74 @@ def test_without_a_place_it_goes_into_the_lake_under_a_name_that_says_so(line, r
 
 
 @pytest.mark.parametrize(
+    ("freq", "interval"), [("W-FRI", "1w"), ("D", "1d"), ("B", "1d"), ("BME", "1mo")]
+)  # fmt: skip
+def test_made_bars_keep_the_spacing_of_the_data_they_are_like(line, tmp_path, freq, interval):
+    bars = synth_market(5, 400, ic=0.0, seed=1).bars
+    dates = pd.date_range("1990-01-05", periods=400, freq=freq, unit="us")
+    bars.index = bars.index.set_levels(dates, level="date")
+    bars.reset_index().to_parquet(tmp_path / "mine.parquet", index=False)
+    code, _, error = line("--like", tmp_path / "mine.parquet", "--days", 30, "--out", "lake:synthetic")
+    assert code == 0, error
+    later = pd.date_range(dates[-1], periods=31, freq=freq)[1:]
+    assert list(Lake().read("synthetic", interval).index.unique("date")) == list(later)
+
+
+@pytest.mark.parametrize("out", ["lake:taken_synthetic", "taken_synthetic.csv"])
+def test_a_place_that_is_taken_is_refused_before_anything_is_read(line, real, tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    assert line("--like", real, "--days", 30, "--out", out)[0] == 0
+    monkeypatch.setattr("quantlab.recipe.market.load_market", lambda *_: pytest.fail("data were read"))
+    code, _, error = line("--like", real, "--days", 30, "--out", out)
+    assert code != 0 and isinstance(error, ConfigError) and "name another" in str(error)
+
+
+def test_a_plain_market_for_a_taken_name_is_not_made(line, monkeypatch):
+    assert line("lake:toy", *SMALL)[0] == 0
+    monkeypatch.setattr("quantlab.data.synth.synth_market", lambda *_, **__: pytest.fail("it was made"))
+    assert "holds 'toy' already" in str(line("lake:toy", *SMALL)[2])
+
+
+def test_unknown_data_are_answered_with_the_nearest_name(line, real, tmp_path, monkeypatch):
+    assert line("lake:markets", *SMALL)[0] == 0
+    monkeypatch.chdir(tmp_path)
+    for asked_, near in (
+        ("lake:market", "lake:markets"), ("marketz", "lake:markets"), ("lake:sampl", "sample"),
+        ("mine.parqet", "mine.parquet"),
+    ):  # fmt: skip
+        error = line("--like", asked_)[2]
+        assert isinstance(error, ConfigError) and f"did you mean {near}?" in str(error), error
+    assert "did you mean" not in str(line("--like", "lake:zzzz")[2])
+
+
+def test_the_network_shows_its_passes_and_goes_on_after_a_stop(line, real, tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="make deep")
+    monkeypatch.setenv("QUANTLAB_RESEARCH_CACHE", str(tmp_path / "cache"))
+    shown: list[str] = []
+
+    @contextmanager
+    def bar():
+        def show(done, total, label):
+            shown.append(label)
+            if label == "fitting learned, pass 3 of 30" and shown.count(label) == 1:
+                raise KeyboardInterrupt
+
+        yield show
+
+    monkeypatch.setattr("quantlab.commands.data_commands.progress_bar", bar)
+    words = ["--like", real, "--method", "learned", "--days", 20]
+    assert line(*words)[0] != 0 and line(*words)[0] == 0
+    passes = [label.split()[3] for label in shown if "pass" in label]
+    assert passes == ["1", "2", "3", *map(str, range(3, 31))]
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["toy_synthetic.csv", "--like", "sample", "--out", "lake:toy_synthetic"], "both say where the bars go"),
         (["--like", "sampel"], "did you mean sample?"),
         (["--like", "sample", "--method", "bootstrp"], "did you mean bootstrap?"),
-        (["--like", "lake:none"], "there is no lake:none"),
+        (["--like", "lake:none"], "there is no data lake:none"),
         (["--like", "sample", "--out", "toy.csv"], "say so in the name: toy_synthetic.csv"),
         (["--like", "sample", "--out", "lake:toy"], "say so in the name: lake:toy_synthetic"),
         (["--like", "sample", "--ic", "0.1"], "--ic does not go with --like"),

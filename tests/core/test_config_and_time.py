@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from quantlab.core import config
 from quantlab.core.errors import ConfigError, DataError, PanelError
-from quantlab.core.time import add_sessions, as_of, check_zones, end_stamps, periods_per_year, stray_dates, zone_of
+from quantlab.core.time import (
+    add_sessions,
+    as_of,
+    check_zones,
+    end_stamps,
+    next_dates,
+    periods_per_year,
+    stray_dates,
+    zone_of,
+)
 
 
 def test_environment_wins_over_the_file(monkeypatch):
@@ -176,3 +185,27 @@ def test_nothing_in_nothing_out_of_time():
         as_of(known.assign(known_at=pd.NaT), asked)
     with pytest.raises(DataError, match="session label"):
         end_stamps(pd.date_range("2024-01-02", periods=3, tz="America/New_York"), "1d")
+
+
+@pytest.mark.parametrize("freq", ["B", "D", "W-FRI", "2W-WED", "ME", "BME", "MS", "BMS", "QE", "BQE", "4h", "C"])
+def test_dates_that_follow_keep_the_spacing(freq):
+    zone = "UTC" if freq == "4h" else None
+    rule = pd.offsets.CustomBusinessDay(weekmask="Sun Mon Tue Wed Thu") if freq == "C" else freq
+    dates = pd.date_range("2001-03-02", periods=340, freq=rule, tz=zone, unit="us", name="date")
+    for known in (120, 301, 303):
+        pd.testing.assert_index_equal(next_dates(dates[:known], 37), dates[known : known + 37], exact="equiv")
+
+
+def test_holidays_of_the_past_move_no_date_to_come():
+    fridays = pd.date_range("2023-01-06", "2024-03-22", freq="W-FRI").append(pd.DatetimeIndex(["2024-03-28"]))
+    assert next_dates(fridays, 2).strftime("%m-%d").tolist() == ["04-05", "04-12"]
+    days = pd.bdate_range("2023-01-02", "2024-07-03").drop(pd.Timestamp("2023-12-25"))
+    assert next_dates(days, 2).strftime("%m-%d").tolist() == ["07-04", "07-05"]
+    months = pd.date_range("2021-01-31", "2024-02-29", freq="BME").append(pd.DatetimeIndex(["2024-03-28"]))
+    assert next_dates(months, 2).strftime("%m-%d").tolist() == ["04-30", "05-31"]
+
+
+def test_fewer_than_two_dates_have_no_spacing():
+    for few in (pd.DatetimeIndex([]), pd.DatetimeIndex(["2024-01-01"]), pd.RangeIndex(5)):
+        with pytest.raises(PanelError, match="no spacing"):
+            next_dates(few, 3)

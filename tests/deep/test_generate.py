@@ -1,13 +1,18 @@
 "Makers of markets: one form, planted parameters come back, and nothing after the fit is known."
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
-from arch.bootstrap import StationaryBootstrap
 
+from quantlab.core.config import root
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.deep.generate import (
     GENERATORS,
+    Generator,
     _moving,
     fit_block_bootstrap,
     fit_garch_margins,
@@ -18,7 +23,7 @@ from quantlab.deep.generate import (
     fit_regime_market,
     fit_seen_variance,
     garch_returns,
-    stationary_rows,
+    made_by,
 )
 from quantlab.deep.learned import fit_vine_market
 from quantlab.pricing.exotics import heston_paths
@@ -57,23 +62,75 @@ def test_what_is_made_has_the_volatility_and_correlation_of_the_days(method):
     assert abs(out.mean() - PAST.mean()).max() < 5 * 0.01 / 6000**0.5 + 1e-4
 
 
-def test_days_after_the_fit_change_nothing():
-    longer = world(1700, 1)
-    assert longer.iloc[:1500].equals(PAST)
-    for method in GENERATORS:
-        one, other = (fit_generator(x, method).generate(20) for x in (PAST, longer.iloc[:1500].copy()))
-        pd.testing.assert_frame_equal(one, other)
+def knows_only_its_days(fit) -> bool:
+    "Fit on a part of a frame, with one future behind it and with another, which comes after the fit; ask the same."
+    made = []
+    for wilder in (1.0, 30.0, np.nan):
+        days = world(1700, 1).to_numpy().copy()
+        days[1500:] *= wilder
+        dates = pd.bdate_range("2000-01-03", periods=1700, name="date")
+        known = pd.DataFrame(days, dates, list("ABC"), copy=False).iloc[:1500]
+        assert np.shares_memory(known.to_numpy(), days), "the part is a window on the whole, or nothing could leak"
+        maker = fit(known)
+        made.append(maker.generate(20))
+        days[:] = 0.5
+        made.append(maker.generate(20))
+    return all(out.equals(made[0]) for out in made)
 
 
-def test_the_bootstrap_has_the_block_asked_for_and_the_moments_of_arch():
-    rows = stationary_rows(500, 4000, 2, 10, np.random.default_rng(0))
-    assert rows.min() >= 0 and rows.max() < 500
-    joints = ((np.diff(rows) % 500) != 1).mean()
-    assert joints == pytest.approx(0.1 * 499 / 500, abs=0.012)
-    x = np.abs(PAST["A"].to_numpy())
-    theirs = np.std([d[0][0].mean() for d in StationaryBootstrap(10, x, seed=1).bootstrap(400)])
-    ours = x[stationary_rows(len(x), len(x), 400, 10, np.random.default_rng(2))].mean(axis=1).std()
-    assert ours == pytest.approx(theirs, rel=0.2)
+@pytest.mark.parametrize("method", GENERATORS)
+def test_days_after_the_fit_change_nothing(method):
+    assert knows_only_its_days(GENERATORS[method])
+
+
+def of_the_whole(x: np.ndarray) -> np.ndarray:
+    while isinstance(x.base, np.ndarray):
+        x = x.base
+    return x
+
+
+def reads_ahead(returns: pd.DataFrame):
+    spread = float(np.nan_to_num(of_the_whole(returns.to_numpy())).std())
+    return made_by(returns, "ahead", lambda n, paths, rng: rng.normal(0, spread, (paths, n, 3)), {})
+
+
+def reads_when_it_draws(returns: pd.DataFrame):
+    x = returns.to_numpy()
+    return made_by(returns, "late", lambda n, paths, rng: x[rng.integers(0, len(x), (paths, n))], {})
+
+
+@pytest.mark.parametrize("leak", [reads_ahead, reads_when_it_draws])
+def test_a_planted_leak_is_seen(leak):
+    assert not knows_only_its_days(leak)
+
+
+@pytest.mark.parametrize("freq", ["W-FRI", "D", "B"])
+def test_made_days_keep_the_spacing_of_the_fit(freq):
+    dates = pd.date_range("2000-01-07", periods=len(PAST), freq=freq, name="date")
+    later = pd.date_range(dates[-1], periods=31, freq=freq)[1:]
+    made = fit_block_bootstrap(PAST.set_axis(dates)).generate(30, 2)
+    assert list(made.loc[1].index) == list(later) and made.index.names == ["path", "date"]
+
+
+def test_symbols_are_a_list_of_the_names_that_were_given():
+    numbered = fit_block_bootstrap(PAST.set_axis([1, 2, 3], axis=1))
+    assert numbered.symbols == [1, 2, 3] and list(numbered.generate(5)) == [1, 2, 3]
+    with pytest.raises(ConfigError, match="give a list"):
+        Generator("mine", "ABC", PAST.index, numbered.params, numbered.draw)
+    with pytest.raises(DataError, match="two dates"):
+        made_by(PAST.reset_index(drop=True), "mine", numbered.draw, {})
+
+
+def test_importing_the_makers_brings_no_hidden_states():
+    code = "import sys, quantlab.deep.generate; sys.exit('hmmlearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(root())}).returncode == 0
+
+
+def test_the_bootstrap_strings_real_days_together_in_blocks():
+    rows = {row: i for i, row in enumerate(map(tuple, PAST.to_numpy()))}
+    made = fit_block_bootstrap(PAST, 10).generate(6000)
+    at = np.array([rows[tuple(row)] for row in made.to_numpy()])
+    assert ((np.diff(at) % len(PAST)) != 1).mean() == pytest.approx(0.1, abs=0.012)
 
 
 def test_planted_garch_parameters_lie_within_their_errors():

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.deep.realism import (
@@ -42,10 +41,11 @@ def test_windows_do_not_overlap_and_blocks_leave_one_out():
     assert _block_of(8, 3).tolist() == [0, 0, 0, -1, 1, 1, 1, -1]
 
 
-def test_the_area_is_that_of_scikit_learn_with_ties():
+def test_the_area_is_the_share_of_pairs_in_order():
     rng = np.random.default_rng(0)
-    y, score = rng.integers(0, 2, 300), rng.integers(0, 10, 300).astype(float)
-    assert _area(score, y) == pytest.approx(roc_auc_score(y, score))
+    y, score = rng.integers(0, 2, 60), rng.integers(0, 10, 60).astype(float)
+    made, real = score[y == 1][:, None], score[y == 0]
+    assert _area(score, y) == pytest.approx(((made > real) + (made == real) / 2).mean())
 
 
 def test_features_do_not_know_the_order_of_symbols():
@@ -61,6 +61,28 @@ def test_the_classifier_is_silent_on_the_same_law_and_finds_another():
     assert flat.p == pytest.approx(1 / 40) and flat.auc > 0.65
     again = classifier_test(LATER, maker(3, 2), draws=39)
     assert (again.auc, again.se, again.p) == (same.auc, same.se, same.p)
+
+
+def test_as_many_made_days_as_real_ones_are_asked_about():
+    made = maker(4, 2)
+    one, four = classifier_test(LATER, made.loc[[0]], draws=9), classifier_test(LATER, made, draws=9)
+    assert one.windows == four.windows == 2 * (one.windows // 2) and len(four.by_path) == 4
+    assert four.by_path[0] == one.auc and four.auc == pytest.approx(four.by_path.mean())
+    long = pd.concat({0: pd.concat([made.loc[1], made.loc[0].set_axis(made.loc[0].index + pd.Timedelta("3650D"))])})
+    assert classifier_test(LATER, long, draws=9).auc == one.auc, "the last days of a longer path"
+    assert classifier_test(LATER, made.loc[[0]].iloc[:1300], draws=9).windows < one.windows
+    with pytest.raises(DataError, match="blocks of each side"):
+        classifier_test(LATER.iloc[:700], made, draws=9)
+
+
+def test_the_error_of_an_area_is_that_of_many_worlds():
+    worlds = [classifier_test(garch(1500, [s, 7]), garch_paths(s), draws=0) for s in range(30, 54)]
+    spread = np.std([test.auc for test in worlds])
+    assert 0.6 < np.mean([test.se for test in worlds]) / spread < 1.8
+
+
+def garch_paths(seed: int) -> pd.DataFrame:
+    return pd.concat({i: garch(1500, [seed, i, 8]) for i in range(2)}, names=["path"])
 
 
 def test_a_lesson_of_the_same_law_costs_nothing_and_one_of_noise_all():

@@ -21,9 +21,9 @@ def own(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("wrong", "says"), [
     ({"text": "no/such.csv"}, "no/such.csv does not exist"),
-    ({"text": "synht"}, "expected one of synth, planted, sample, filings, lake:NAME or a file such as posts.csv; did "
-     "you mean 'synth'?"),
-    ({"text": "FILING"}, "did you mean 'filings'?"),
+    ({"text": "synht"}, "expected one of synth, planted, sample, filings, lake:NAME, a file such as posts.csv; did "
+     "you mean synth?"),
+    ({"text": "FILING"}, "did you mean filings?"),
     ({"text": ""}, "parameter text is '', expected one of synth"),
     ({"start": "2013-13-01"}, "2013-13-01"),
     ({"end": "2011-01-03"}, "end"),

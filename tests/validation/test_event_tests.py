@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -199,6 +200,18 @@ def test_refused():
     ):
         with pytest.raises(ConfigError):
             abnormal_returns(returns, market, events, **settings)
+    for settings, says in (
+        ({"event_span": None}, "event_span is None; give a tuple or a list"),
+        ({"estimation": "long"}, "estimation is 'long', a str; give a tuple or a list"),
+        ({"estimation": (-100, True)}, "estimation is (-100, True); give its first"),
+        ({"least": True}, "least is True, a bool; give an int"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(says)):
+            abnormal_returns(returns, market, events, **settings)
+    measured = abnormal_returns(returns, market, events)
+    for spans, says in (([(0, 1), 3], "spans[1] is 3, an int; give"), ([(1, 0)], "spans[0] is (1, 0); give its first")):
+        with pytest.raises(ConfigError, match=re.escape(says)):
+            event_tests(measured, spans)
     with pytest.raises(ConfigError, match="leaves the event span"):
         event_tests(abnormal_returns(returns, market, events), [(0, 9)])
     with pytest.raises(DataError, match="infinite"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from arch.bootstrap import StationaryBootstrap, optimal_block_length
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -16,6 +17,7 @@ from scipy.signal import lfilter
 from quantlab.core.errors import ConfigError, DataError
 from quantlab.validation.inference import (
     ICRows,
+    block_length,
     ic_rows,
     ic_test,
     mean_ic,
@@ -24,6 +26,7 @@ from quantlab.validation.inference import (
     sharpe_error,
     sharpe_se,
     sharpe_test,
+    stationary_rows,
 )
 from quantlab.validation.scores import rank_ic, unit_rows
 
@@ -429,3 +432,26 @@ def test_a_test_shows_itself_as_a_small_table():
     assert row.split()[-2:] == ["60", "forward"] and f"{found.mean:.4f}" in row
     assert "<table" in found._repr_html_() and "forward" in found._repr_html_()
     assert "needs 3" in repr(mean_ic(small([[1, 2, 3]]), small([[1, 2, 3]])))
+
+
+def test_stationary_rows_have_the_block_asked_for_and_the_spread_of_arch():
+    rows = stationary_rows(500, 4000, 2, 10, np.random.default_rng(0))
+    assert rows.shape == (2, 4000) and rows.min() >= 0 and rows.max() < 500
+    assert ((np.diff(rows) % 500) != 1).mean() == pytest.approx(0.1 * 499 / 500, abs=0.012)
+    x = np.abs(np.cumsum(np.random.default_rng(1).standard_normal(1500)))
+    theirs = np.std([d[0][0].mean() for d in StationaryBootstrap(10, x, seed=1).bootstrap(400)])
+    ours = x[stationary_rows(len(x), len(x), 400, 10, np.random.default_rng(2))].mean(axis=1).std()
+    assert ours == pytest.approx(theirs, rel=0.2)
+    for block in (0.5, 0, np.nan):
+        with pytest.raises(ConfigError, match="at least 1 row"):
+            stationary_rows(10, 10, 1, block, np.random.default_rng(0))
+
+
+def test_a_block_is_the_longest_that_returns_or_their_sizes_ask_for():
+    noise = np.random.default_rng(3).standard_normal((1000, 2))
+    spells = noise[:, 0] * np.repeat([1.0, 3.0] * 10, 50)
+    alone = [block_length(x) for x in (noise[:, 0], noise[:, 1], spells)]
+    assert block_length(np.column_stack([noise, spells])) == max(alone) > 10
+    assert alone[2] == optimal_block_length((spells - spells.mean()) ** 2)["stationary"].iloc[0]
+    for still in (np.zeros(0), np.zeros((0, 3)), np.ones(50), np.arange(9.0)):
+        assert block_length(still) == 1.0

@@ -29,7 +29,7 @@ from quantlab.vendors.download import Download, State, find_gaps
 from quantlab.vendors.nasdaq import Nasdaq
 from quantlab.vendors.polygon import Polygon
 from quantlab.vendors.provider import Provider, find_provider, get_json, providers
-from quantlab.vendors.web import dividend_product, later_product
+from quantlab.vendors.web import dividend_product, get_bytes, later_product
 
 SAMPLE = sample_bars(["KO", "XOM"], "2012-01-03", "2014-03-01")
 
@@ -1108,3 +1108,19 @@ def test_provider_that_is_not_there_and_symbols_without_bars():
     with Server(answer) as server:
         assert list(fetch(Provider(server.url), "NOPE", day, last, "1d", Pace(1e9))) == []
         assert sum(map(len, fetch(Provider(server.url), "KO", day, day, "1d", Pace(1e9)))) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["x", "", "news.example/posts", None, 3, b"http://here", "http://here:99999/", "http://[here/", "http://here/\u00fc"],
+)
+@pytest.mark.parametrize("ask", [get_bytes, lambda url: get_json(url, {})])
+def test_what_can_be_no_address_is_refused_before_anybody_is_asked(ask, url):
+    with pytest.raises(ConfigError, match="is no address; write one|url is .*; give a str"):
+        ask(url)
+
+
+@pytest.mark.parametrize("limit", [True, "x", 0])
+def test_a_limit_that_is_none_is_refused(limit):
+    with pytest.raises(ConfigError, match="limit is .*; give"):
+        get_bytes("data:,x", limit=limit)
