@@ -9,7 +9,7 @@ __all__ = ['need_learner', 'Agent', 'train_agent', 'train_seeds', 'beside_best',
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -258,7 +258,13 @@ def _pass(model: Any, seed: int, number: int, rate: float, torch: Any) -> list[f
     with _drawing(seed, number, torch) as draws:
         model.env.draws, model.env.paid, model._last_obs = draws, [], None  # None: episodes begin anew
         model.lr_schedule = lambda left: rate
-        model.learn(model.n_envs * model.n_steps, reset_num_timesteps=False)
+        try:
+            model.learn(model.n_envs * model.n_steps, reset_num_timesteps=False)
+        except ValueError as error:  # torch's own words for an action that is no number
+            if "found invalid values" not in str(error):
+                raise
+            why = "scale what is seen and paid to order 1, or lower rate"
+            raise DataError(f"actions of pass {number + 1} are no numbers; {why}") from error
     return [float(np.mean(model.env.paid)), float(model.policy.log_std.detach().exp().mean())]
 
 
@@ -266,6 +272,21 @@ def _policy_layers(model: Any) -> list[np.ndarray]:  # weights and bias of each 
     "Return the part of a learner that acts."
     state = {name: value.numpy().astype("float64") for name, value in model.policy.state_dict().items()}
     return [value for name, value in state.items() if "policy_net" in name or "action_net" in name]
+
+
+def _check_training(
+    world: World, steps: int, discount: float, copies: int, stretch: int, hidden: tuple, rate: float, spread: float
+) -> int:  # passes
+    "Refuse settings that train nothing, and a world without fields to keep its training by."
+    least = min(copies, stretch, *hidden) if hidden else min(copies, stretch)
+    if least < 1 or copies * stretch < 2 or not (0 <= discount <= 1 and rate > 0 and spread > 0):
+        given = f"copies {copies}, stretch {stretch}, hidden {hidden}, discount {discount}, rate {rate}"
+        raise ConfigError(f"{given}, spread {spread}: a pass has two steps or more, discount is 0 to 1, others above 0")
+    if steps < copies * stretch:
+        raise ConfigError(f"steps is {steps}; a pass alone takes {copies * stretch}")
+    if not is_dataclass(world):
+        raise ConfigError(f"{type(world).__name__} is no dataclass; make it one, its fields say what was trained in")
+    return steps // (copies * stretch)
 
 
 def train_agent(
@@ -317,6 +338,7 @@ def train_agent(
         Without stable-baselines3 or for settings that train nothing, DataError where its weights are no
         numbers.
     DataError
+        "actions of pass {...} are no numbers; {why}"
         "the policy's weights are no numbers; scale what is seen and paid to order 1, or lower rate"
 
     Examples
@@ -348,18 +370,13 @@ def train_agent(
     seed 2      0.23
     Kelly       0.20
     """
-    least = min(copies, stretch, *hidden) if hidden else min(copies, stretch)
-    if least < 1 or copies * stretch < 2 or not (0 <= discount <= 1 and rate > 0 and spread > 0):
-        given = f"copies {copies}, stretch {stretch}, hidden {hidden}, discount {discount}, rate {rate}"
-        raise ConfigError(f"{given}, spread {spread}: a pass has two steps or more, discount is 0 to 1, others above 0")
-    passes = steps // (copies * stretch)
-    if passes < 1:
-        raise ConfigError(f"steps is {steps}; a pass alone takes {copies * stretch}")
+    passes = _check_training(world, steps, discount, copies, stretch, hidden, rate, spread)
     need_learner()
     settings = (passes, seed, discount, copies, stretch, tuple(hidden), rate, spread)
     with deterministic_torch(seed) as torch:
         versions = [version(name) for name in ("torch", "stable-baselines3")]
-        key = content_hash([world, settings, versions, _new_learner, _pass])
+        told = (world.bounds, tuple(world.names), world.episode, world.ends)  # properties are no part of a class's hash
+        key = content_hash([world, told, settings, versions, _new_learner, _pass])
         model = _new_learner(world, copies, stretch, discount, tuple(hidden), spread)
         state, history = kept(key), list[list[float]]()
         if isinstance(state, dict):
@@ -403,6 +420,7 @@ def train_seeds(
     ConfigError
         As train_agent does.
     DataError
+        "actions of pass {...} are no numbers; {why}"
         "the policy's weights are no numbers; scale what is seen and paid to order 1, or lower rate"
 
     Examples
@@ -531,22 +549,45 @@ def seed_spread(
 # %% ../../nbs/strategy/748_agent.ipynb #97644eab
 def _between(world: PortfolioWorld, first: pd.Timestamp, last: pd.Timestamp, length: int | None) -> PortfolioWorld:
     "Restrict a world to the sessions from first to last; an episode is no longer than they are."
-    cut = lambda panel: panel.loc[first:last]  # type: ignore[misc]
-    sessions = len(world.dates[(world.dates >= first) & (world.dates <= last)])
-    length = min(length, sessions - 1) if length else None
-    return replace(world, bars=cut(world.bars), features=cut(world.features), length=length)
+    cut = lambda panel: panel[panel.index.get_level_values("date").to_series().between(first, last).to_numpy()]
+    bars, sessions = cut(world.bars), world.dates[(world.dates >= first) & (world.dates <= last)]
+    absent = [(sessions[0], symbol) for symbol in world.symbols.difference(bars.index.unique("symbol"))]
+    if absent:  # a name that trades at another time keeps its place, without a price
+        rows = bars.index.append(pd.MultiIndex.from_tuples(absent, names=bars.index.names))
+        bars = bars.reindex(rows).sort_index()
+    length = min(length, len(sessions) - 1) if length else None
+    return replace(world, bars=bars, features=cut(world.features), length=length)
 
 
-def _check_windows(windows: Sequence[tuple]) -> None:
-    "Refuse windows that trade what they learned from, or that do not follow each other."
+def _read_windows(windows: Sequence[tuple], dates: pd.DatetimeIndex) -> list[tuple]:  # of three timestamps each
+    "Refuse windows that are none, that trade what they learned from, or that do not follow each other."
     if not len(windows):
         raise ConfigError("no windows; name at least one (first, last, start)")
-    for first, last, start in windows:
-        if not first < last < start:
-            raise ConfigError(f"a window learns from {first} to {last}, trades from {start}; they come in this order")
-    starts = [start for *_, start in windows]
+    try:
+        read = [tuple(map(pd.Timestamp, window)) for window in windows]
+        ordered = [len(window) == 3 and window[0] < window[1] < window[2] for window in read]
+        starts = [window[-1] for window in read]
+        within = [((dates >= w[0]) & (dates <= w[1])).sum() > 1 and w[-1] < dates[-1] for w in read]
+    except (TypeError, ValueError) as error:
+        zone = f"in {dates.tz}" if dates.tz else "without a time zone"
+        got = f"got {', '.join(map(str, windows))}"
+        raise ConfigError(f"windows are (first, last, start), each a date {zone}, as in the bars; {got}") from error
+    span = f"{dates[0]:%Y-%m-%d} to {dates[-1]:%Y-%m-%d}"
+    for window, order, inside in zip(windows, ordered, within, strict=True):
+        named = f"({', '.join(map(str, window))})"
+        if not order:
+            raise ConfigError(f"a window is (first, last, start), dates in this order; got {named}")
+        if not inside:
+            raise ConfigError(f"window {named} needs two sessions to learn from and two to trade, of bars from {span}")
     if sorted(set(starts)) != starts:
         raise ConfigError(f"windows trade from {starts}; each starts after the one before")
+    return read
+
+
+def _learned(agent: Agent, world: PortfolioWorld) -> Callable[[np.ndarray], np.ndarray]:  # a policy
+    "Let an agent ask for nothing of names that had no close while it learned."
+    known = np.append(world._tables[3][-1] >= 0, True)
+    return lambda seen: np.where(known, agent.act(seen), 0.0)
 
 
 def walk_agent(
@@ -575,6 +616,7 @@ def walk_agent(
     ConfigError
         For windows that overlap or none.
     DataError
+        "actions of pass {...} are no numbers; {why}"
         "the policy's weights are no numbers; scale what is seen and paid to order 1, or lower rate"
 
     Examples
@@ -635,9 +677,9 @@ def walk_agent(
     2015-07-06  0.361  0.356
     2015-12-30  0.510  0.485
     """
-    _check_windows(windows)
-    agents = [train_agent(_between(world, first, last, world.length or 60), **settings) for first, last, _ in windows]
-    traded = _between(world, windows[0][2], world.dates[-1], None)
-    number = np.searchsorted([pd.Timestamp(start) for *_, start in windows], traded.dates, side="right") - 1
-    turn = iter(number)
-    return policy_weights(traded, lambda seen: agents[next(turn)].act(seen))
+    read = _read_windows(windows, world.dates)
+    spans = [_between(world, first, last, world.length or 60) for first, last, _ in read]
+    policies = [_learned(train_agent(span, **settings), span) for span in spans]
+    traded = _between(world, read[0][2], world.dates[-1], None)
+    turn = iter(np.searchsorted(pd.DatetimeIndex([start for *_, start in read]), traded.dates, side="right") - 1)
+    return policy_weights(traded, lambda seen: policies[next(turn)](seen))

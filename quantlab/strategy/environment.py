@@ -22,13 +22,14 @@ from ..backtest.costs import DEFAULT_COSTS, Costs
 from ..backtest.engine import refuse_factors
 from ..broker.fill_model import DEFAULT_FILL, FillModel
 from ..broker.rules import DEFAULT_RULES, TARGET, Market, Rules
-from ..core.audit import Verdict, audit
+from ..core.audit import NOT_ASSESSED, PASS, Verdict, audit
 from ..core.errors import ConfigError, PanelError
 from ..core.panel import Grid, as_panel, check_panel, to_wide
+from ..core.time import check_zones
 
 # %% ../../nbs/strategy/747_environment.ipynb #739ab3cc
 class World(Protocol):
-    """Describe a world; copies of it run side by side.
+    """Describe a world, a frozen dataclass; copies of it run side by side.
 
     Attributes
     ----------
@@ -246,7 +247,7 @@ def play(
     actions: list[np.ndarray] = []
     rewards: list[np.ndarray] = []
     for _ in range(world.episode):
-        action = np.asarray(policy(now), dtype="float64")
+        action = np.array(policy(now), dtype="float64")  # a copy: a policy may write into its own again
         if action.shape != (copies, world.bounds.shape[1]):
             raise ConfigError(f"the policy gave {action.shape}; an action is {(copies, world.bounds.shape[1])}")
         state, now, reward = world.step(state, action, rng)
@@ -1062,9 +1063,10 @@ def _sent_weights(
     share = np.clip(np.nan_to_num(action[-1]), 0.0, 1.0)
     if share == 0:
         return None
-    bounds = world.low, world.high, world.rules.max_gross
-    goal = target_weights(np.where(world._tables[3][session] >= first, action[:-1], 0.0), *bounds)
-    return target_weights((1 - share) * held + share * goal, *bounds)
+    bounds, known = (world.low, world.high, world.rules.max_gross), world._tables[3][session] >= first
+    weight, goal = np.zeros(len(held)), target_weights(action[:-1][known], *bounds)
+    weight[known] = target_weights((1 - share) * held[known] + share * goal, *bounds)
+    return weight
 
 
 def _opened(world: "PortfolioWorld", market: Market, first: int) -> Simulator:
@@ -1081,12 +1083,28 @@ def _seen_by(world: "PortfolioWorld", state: list[tuple[int, Simulator]]) -> np.
     return np.array([np.concatenate(row) for row in rows])
 
 
+def _check_features(features: pd.DataFrame, bars: pd.DataFrame) -> None:  # two panels
+    "Refuse features that are no numbers, or that lie beside the bars: an agent would see zeros alone."
+    text = [str(name) for name, kind in features.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
+    double = features.columns[features.columns.duplicated()]
+    if text or len(double):
+        bad = f"{', '.join(text)} hold no numbers" if text else f"{double[0]} is there twice"
+        raise PanelError(f"of the features {bad}; drop, code or rename columns")
+    check_zones(features=features.index.unique("date"), bars=bars.index.unique("date"))
+    for kind in ("date", "symbol"):
+        mine, known = features.index.unique(kind), bars.index.unique(kind)
+        if len(features.columns) and len(known) and not mine.isin(known).any():
+            pair = f"features: {mine[0] if len(mine) else 'none'}, bars: {known[0]}"
+            raise PanelError(f"no {kind} of the features is one of the bars ({pair} first); make both from one panel")
+
+
 def _check_world(world: "PortfolioWorld") -> None:
     "Refuse bounds, lengths and panels that cannot be."
     check_terms(world.costs, world.rules, world.fill, world.cash)
     check_panel(world.bars, ["close"])
     check_panel(world.features, [])
     refuse_factors(world.bars)
+    _check_features(world.features, world.bars)
     if not -np.inf < world.low < world.high < np.inf:
         raise ConfigError(f"low is {world.low} and high {world.high}; a weight needs room between two numbers")
     n = len(world.bars.index.unique("date"))
@@ -1129,7 +1147,9 @@ class PortfolioWorld:
         "length is {length}; it is from 1 to {...} here, a step less than the sessions"
     PanelError
         Its message says what is wrong and where (see check_panel).
-        "bars hold {n} sessions; a decision and its outcome need two"
+        "of the features {bad}; drop, code or rename columns"
+        Its message names both sides where one has a time zone and another has none (see check_zones).
+        "no {kind} of the features is one of the bars ({pair} first); make both from one panel"
     DataError
         On bars with a factor that is not in their prices (see refuse_factors).
 
@@ -1465,9 +1485,13 @@ def hindsight_weights(
     >>> world = PortfolioWorld(bars, features, Costs(1, 5))
     >>> best = from_weights(hindsight_weights(world), bars, Costs(1, 5)).equity
     """
-    costs, plain = world.costs.rates, world.costs.proportional and world.rules.lot == 0
-    if not (plain and world.fill.moment == "open" and world.low == 0 and world.high == 1):
-        raise ConfigError("hindsight needs weights from 0 to 1, next_open(), costs that are shares of the value, lot 0")
+    costs, rules, fill = world.costs.rates, world.rules, world.fill
+    plain = world.costs.proportional and rules.lot == 0 and rules.max_gross >= 1
+    plain &= np.isinf(rules.price_limit) and costs.interest == 0
+    whole = fill.moment == "open" and fill.price is None and np.isinf(fill.participation) and fill.queue == 0
+    if not (plain and whole and world.low == 0 and world.high == 1):
+        why = "next_open() that fills whole orders, costs that are shares of the value, no lot, price_limit or interest"
+        raise ConfigError(f"hindsight needs weights from 0 to 1, max_gross of 1 or more, {why}")
     market = world._tables[1]
     if np.isnan(market.open).any():
         raise PanelError("hindsight needs an open of every name in every session; fill or drop what is missing")
@@ -1496,6 +1520,7 @@ def audit_world(
     name: str = "world",  # how the verdict calls it
 ) -> Verdict:  # PASS, LEAK with the name of what is seen and the first date, or NOT_ASSESSED
     """Audit all that an agent sees and is paid, under equal weights; raise PanelError for bars that are none.
+    Features that were not made from the bars handed in cannot be audited: NOT_ASSESSED, never PASS.
 
     Parameters
     ----------
@@ -1552,16 +1577,21 @@ def audit_world(
      'LEAK world: column tomorrow AAPL on 2015-01-15 moves by 0.505 when rows after 2015-01-16 are removed']
     """
 
+    beyond = list[str]()
+
     def observed(panel: pd.DataFrame) -> pd.DataFrame:
         "What is seen and paid, by date."
         world = replace(make(panel), length=None)
+        if world.features.index.unique("date").max() > world.dates[-1]:
+            beyond.append(f"features reach past {world.dates[-1]:%Y-%m-%d}, the bars' end; make them from these bars")
         n = len(world.symbols)
         equal = np.append(np.full(n, 1 / n), 1.0)
         episode = play(world, lambda seen: np.tile(equal, (len(seen), 1)))
         seen = pd.DataFrame(episode.seen[:, 0], world.dates, columns=list(world.names))
         return seen.assign(reward=np.append(np.nan, episode.reward[:, 0])).rename_axis("date")
 
-    return audit(observed, bars, cuts, name, every_date=False)
+    found = audit(observed, bars, cuts, name, every_date=False)
+    return replace(found, status=NOT_ASSESSED, reason=beyond[0]) if beyond and found.status == PASS else found
 
 # %% ../../nbs/strategy/747_environment.ipynb #8495e343
 _FAR = 100.0  # what is seen is of order 1; gymnasium's door shows nothing further out

@@ -16,7 +16,7 @@ import torch
 from quantlab.backtest.costs import Costs
 from quantlab.backtest.engine import from_weights
 from quantlab.core.cache import keep, kept, off
-from quantlab.core.errors import ConfigError, DataError, PanelError
+from quantlab.core.errors import ConfigError, DataError
 from quantlab.strategy.agent import Agent, _between, beside_best, seed_spread, train_agent, train_seeds, walk_agent
 from quantlab.strategy.environment import (
     CoinWorld,
@@ -172,8 +172,71 @@ def test_windows_that_trade_what_they_learned_from_are_refused():
                     [(day[0], day[10], day[20]), (day[0], day[12], day[15])]):  # fmt: skip
         with pytest.raises(ConfigError, match="window"):
             walk_agent(world, windows, **SHORT)
-    with pytest.raises(PanelError):
-        walk_agent(world, [(day[0], day[0] + pd.Timedelta("1h"), day[20])], **SHORT)
+    one, outside, part = (day[0], day[0] + pd.Timedelta("1h"), day[20]), pd.Timestamp("2030-01-01"), day[:2]
+    utc = tuple(d.tz_localize("UTC") for d in (day[0], day[10], day[20]))
+    for window in (one, (day[0], day[10], outside), (day[0], day[10], day[-1]), part, day[0], utc, ("a", "b", "c"),
+                   (None, day[10], day[20]), ("2019-01-02", "2019-02-01", day[20])):  # fmt: skip
+        with pytest.raises(ConfigError, match="window"):
+            walk_agent(world, [window], **SHORT)
+
+
+def stand_in(monkeypatch) -> list[PortfolioWorld]:  # worlds that were trained in
+    import quantlab.strategy.agent as module
+
+    seen: list[PortfolioWorld] = []
+
+    def train(world, **settings):
+        seen.append(world)
+        n, m = len(world.names), world.bounds.shape[1]
+        return Agent([np.zeros((m, n)), np.full(m, 0.5)], world.bounds, tuple(world.names), pd.DataFrame(), 7)
+
+    monkeypatch.setattr(module, "train_agent", train)
+    return seen
+
+
+@pytest.mark.parametrize("kind", ["months", "days", "dates"])
+def test_windows_in_words_learn_from_no_session_that_is_traded(monkeypatch, kind):
+    trained = stand_in(monkeypatch)
+    window = {"months": ("2020-01", "2020-02", "2020-02-03"), "days": ("2020-1-2", "2020-01-31", "2020-02-03")}
+    dates = (pd.Timestamp("2020-01-01").date(), pd.Timestamp("2020-02-01").date(), pd.Timestamp("2020-02-03").date())
+    weights = walk_agent(portfolio(), [window.get(kind, dates)])
+    assert trained[0].dates[-1] == pd.Timestamp("2020-01-31") < weights.index[0][0] == pd.Timestamp("2020-02-03")
+
+
+def test_names_keep_their_place_in_every_window_and_none_that_was_not_learned_is_held(monkeypatch):
+    trained, world = stand_in(monkeypatch), portfolio()
+    day, one = world.dates, world.bars.xs("A", level="symbol", drop_level=False)
+    late, gone = one.rename({"A": "C"}, level="symbol").loc[day[22] :], one.rename({"A": "D"}, level="symbol")
+    bars = pd.concat([world.bars, late, gone.loc[: day[10]]]).sort_index()
+    features = bars[["close"]] / 50
+    walked = walk_agent(PortfolioWorld(bars, features, Costs(1, 5), length=8), [
+        (day[0], day[19], day[20]), (day[0], day[39], day[40])])  # fmt: skip
+    assert [list(one.symbols) for one in trained] == [["A", "B", "C", "D"]] * 2
+    wide = walked.unstack("symbol")["weight"]
+    assert (wide["D"] == 0).all() and (wide.loc[: day[39], "C"] == 0).all() and (wide.loc[day[40] :, "C"] > 0).all()
+    assert len(from_weights(walked, bars, Costs(1, 5)).equity) == len(day[20:])
+
+
+def test_a_world_is_trained_anew_when_its_bounds_change(tmp_path, monkeypatch):
+    monkeypatch.setenv("QUANTLAB_RESEARCH_CACHE", str(tmp_path))
+    passes = []
+    for most in (0.5, 0.9):
+        kind = type("Narrow", (CoinWorld,), {"bounds": np.array([[0.0], [most]])})
+        train_agent(kind(), progress=lambda done, passes_, name: passes.append(done), **SHORT)
+    assert len(passes) and passes[: len(passes) // 2] == passes[len(passes) // 2 :]
+
+
+def test_a_world_that_is_no_dataclass_is_refused():
+    class Plain:
+        names, bounds, episode, ends = ("step",), np.array([[0.0], [1.0]]), 3, True
+
+    with pytest.raises(ConfigError, match="Plain is no dataclass"):
+        train_agent(Plain(), **SHORT)
+
+
+def test_a_training_that_runs_away_is_named():
+    with off(), pytest.raises(DataError, match="scale what is seen"):
+        train_agent(portfolio(), **(SHORT | {"copies": 4, "stretch": 8, "steps": 256, "rate": 1e6}))
 
 
 def test_a_short_training_finds_kellys_fraction():

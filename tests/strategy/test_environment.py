@@ -105,6 +105,16 @@ def test_a_policy_that_sells_all_is_told_to_the_backtest():
     assert growth == pytest.approx(np.log(equity.iloc[-1] / equity.iloc[0]), abs=1e-12)
 
 
+def test_a_policy_may_write_into_its_own_array_again():
+    world, kept = world_of(made_bars(3), costs=Costs(1, 5)), np.array([[0.0, 0.0, 0.0, 1.0]])
+
+    def policy(seen):
+        kept[0, 0] = (kept[0, 0] + 0.3) % 1
+        return kept
+
+    assert play(world, policy).action[:3, 0, 0] == pytest.approx([0.3, 0.6, 0.9])
+
+
 def test_a_share_of_the_way_is_traded_and_none_sends_nothing():
     bars = made_bars(8)
     world = world_of(bars, costs=Costs(0, 0))
@@ -171,6 +181,54 @@ def test_the_audit_names_what_leaks():
     ahead = lambda panel: week(panel).assign(ahead=panel["close"].groupby("symbol").shift(-1) / 50)
     bad = audit_world(lambda panel: PortfolioWorld(panel, ahead(panel), Costs(1, 5)), bars)
     assert (good.status, bad.status) == ("PASS", "LEAK") and bad.column.startswith("ahead ")
+
+
+def test_features_from_elsewhere_are_not_assessed():
+    bars = made_bars(7, t=80)
+    ahead = week(bars).groupby("symbol").shift(-3)  # the future, and the same whatever bars are handed in
+    found = audit_world(lambda panel: PortfolioWorld(panel, ahead, Costs(1, 5)), bars)
+    assert found.status == "NOT_ASSESSED" and "make them from these bars" in found.reason
+
+
+def test_a_name_without_a_close_is_not_sent_whatever_the_least_weight():
+    bars = made_bars(1, missing=0.05)
+    world = world_of(bars, costs=Costs(1, 5), low=0.2)
+    asks = lambda seen: np.array([[0.3, 0.3, 0.3, 1.0]])
+    weights = policy_weights(world, asks)
+    late = bars.xs("N2", level="symbol").index[0]
+    before = weights.unstack("symbol")["weight"].loc[: late - pd.Timedelta("1D")]
+    assert (before["N2"] == 0).all() and np.allclose(before[["N0", "N1"]], 0.3)
+    growth = np.log(from_weights(weights, bars, Costs(1, 5)).equity).diff().dropna().to_numpy()
+    assert np.abs(play(world, asks).reward[:, 0] - growth).max() < 1e-12
+
+
+def moved(features: pd.DataFrame, kind: str, change: object) -> pd.DataFrame:
+    return features.set_axis(features.index.set_levels(change(features.index.levels[kind == "symbol"]), level=kind))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(lambda f: moved(f, "symbol", lambda names: names.str.lower()), "no symbol of the features"),
+     (lambda f: moved(f, "date", lambda dates: dates + pd.Timedelta("16h")), "no date of the features"),
+     (lambda f: moved(f, "date", lambda dates: dates.tz_localize("UTC")), "time zone"),
+     (lambda f: f.iloc[:0], "no date of the features"),
+     (lambda f: f.assign(sector="energy"), "sector hold no numbers"),
+     (lambda f: pd.concat([f, f], axis=1), "week is there twice")],
+)  # fmt: skip
+def test_features_that_an_agent_could_not_see_are_refused(change, said):
+    bars = made_bars(1)
+    with pytest.raises(PanelError, match=said):
+        PortfolioWorld(bars, change(week(bars)), Costs(1, 5))
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [{"rules": Rules(max_gross=0.5)}, {"rules": Rules(price_limit=0.01)}, {"costs": Costs(1, 5, interest_bps=100)},
+     {"fill": replace(next_open(), participation=0.001)}],
+)  # fmt: skip
+def test_hindsight_is_refused_where_orders_may_not_fill(terms):
+    with pytest.raises(ConfigError, match="hindsight"):
+        hindsight_weights(world_of(made_bars(0), **({"costs": Costs(1, 5)} | terms)))
 
 
 @pytest.mark.parametrize("seed", range(2))
