@@ -1,14 +1,15 @@
 """Agents of strategy.agent beside the best policy of each world, several seeds each: what they reach, and the spread.
 
-Usage: python bench/agents.py [coin] [merton] [execution] [signal] [leak] [noise] [--seeds 5]
+Usage: python bench/agents.py [coin] [merton] [execution] [signal] [leak] [noise] [timid] [--seeds 5]
 
 Each part trains PPO once a seed and holds it against the formula of its world: the fraction of Kelly, the share of
 Merton, the cost of Almgren and Chriss (equal parts cost 1), the discounted gain of Garleanu and Pedersen. `leak` gives
 an agent the return that its decision will earn, in the sample's bars, and holds its log growth against hindsight's, on
 the sessions it learned from and on later ones. `noise` gives each seed a market of its own in which nothing is to be
-foretold and every trade costs, and trades what was learned on fresh bars (twice as many seeds). Trainings are kept by
-core.cache, so that an interrupted run goes on. Results: bench/results/agents.json,
-shown by nbs/strategy/748_agent.ipynb. What was chosen by trying was tried on others: noise 0, 1; signal 30 to 32.
+foretold and every trade costs, and trades what was learned on fresh bars (twice as many seeds). `timid` is signal and
+noise with first trials a third as wide. Trainings are kept by core.cache, so that an interrupted run goes on. What was
+chosen by trying was tried on other seeds: noise and leak on 0 and 1, signal on 30 to 32. Results:
+bench/results/agents.json, which nbs/strategy/748_agent.ipynb shows.
 """
 
 import argparse
@@ -95,10 +96,10 @@ def bandit(world: object, name: str, seeds: range) -> dict:
     return {"best": float(world.best(one)[0, 0]), "action": summary(action), "ratio": summary(worth.to_dict())}
 
 
-def known(world: object, name: str, seeds: range) -> dict:
+def known(world: object, name: str, seeds: range, **changed: float) -> dict:
     "Train in a world of several steps; return what an episode pays over what the best policy is paid."
-    discount = TRAINING[name]["discount"]
-    table = beside_best(world, train_seeds(world, seeds, **TRAINING[name]), world.best, discount)
+    discount, settings = TRAINING[name]["discount"], TRAINING[name] | changed
+    table = beside_best(world, train_seeds(world, seeds, **settings), world.best, discount)
     return {"best": float(table["best"].iloc[0]), "ratio": summary(table["ratio"].to_dict())}
 
 
@@ -117,12 +118,13 @@ def leak(seeds: range) -> dict:
     return found | {"audit": [verdict.status, verdict.column]}
 
 
-def noise(seeds: range) -> dict:
+def noise(seeds: range, **changed: float) -> dict:
     "Train on noise at a cost, each seed on its own; return turnover a year and the mean reward on fresh noise."
     turnover, mean, errors, tried = {}, {}, {}, {}
-    trial = 0.5 * TRAINING["noise"]["spread"]
+    settings = TRAINING["noise"] | changed
+    trial = 0.5 * settings["spread"]
     for seed in seeds:
-        agent = train_agent(noise_world(seed, length=60), seed=seed, **TRAINING["noise"])
+        agent = train_agent(noise_world(seed, length=60), seed=seed, **settings)
         fresh, trials = noise_world(seed, 1500), np.random.default_rng(seed)
         turnover[seed], reward = traded(fresh, agent.act)
         tried[seed] = traded(fresh, lambda seen, draws=trials: 0.5 + trial * draws.standard_normal((1, 3)))[0]
@@ -143,13 +145,22 @@ def traded(world: PortfolioWorld, policy: Callable) -> tuple[float, np.ndarray]:
     return float(value) / world.episode * 252, episode.reward[:, 0]
 
 
+def timid(seeds: range) -> dict:
+    "Train with first trials a third as wide; return what the fading signal and noise come to."
+    third = {name: TRAINING[name]["spread"] / 3 for name in ("signal", "noise")}
+    quiet = noise(range(100, 100 + len(seeds)), spread=third["noise"])
+    return {"signal": known(SignalWorld(), "signal", seeds, spread=third["signal"])["ratio"],
+            "noise": quiet["turnover"]}  # fmt: skip
+
+
 PARTS = {
     "coin": lambda seeds: bandit(CoinWorld(tosses=256), "coin", seeds),
     "merton": lambda seeds: bandit(MertonWorld(pairs=64), "merton", seeds),
     "execution": lambda seeds: known(ExecutionWorld(), "execution", seeds),
     "signal": lambda seeds: known(SignalWorld(), "signal", seeds),
-    "leak": leak,
+    "leak": lambda seeds: leak(range(10, 10 + len(seeds))),
     "noise": lambda seeds: noise(range(100, 100 + 2 * len(seeds))),
+    "timid": timid,
 }
 
 
@@ -158,7 +169,7 @@ def main(parts: list[str] = [*PARTS], seeds: int = 5) -> dict:
     found = json.loads(RESULTS.read_text(encoding="utf-8"))["parts"] if RESULTS.exists() else {}
     for part in parts:
         began = time.process_time()
-        found[part] = PARTS[part](range(seeds)) | {"settings": TRAINING[part]}
+        found[part] = PARTS[part](range(seeds)) | ({"settings": TRAINING[part]} if part in TRAINING else {})
         print(part, json.dumps(found[part]), round(time.process_time() - began), "s of processor", flush=True)
     libraries = {name: version(name).split("+")[0] for name in ("torch", "stable-baselines3", "gymnasium")}
     known_parts = {part: found[part] for part in PARTS if part in found}

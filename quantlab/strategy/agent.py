@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.cache import content_hash, keep, kept
-from ..core.errors import ConfigError, DataError
+from ..core.errors import ConfigError, DataError, check_kind
 from ..core.state import keepable
 from ..deep.networks import deterministic_torch, need_torch
 from quantlab.strategy.environment import (
@@ -275,13 +275,25 @@ def _policy_layers(model: Any) -> list[np.ndarray]:  # weights and bias of each 
 
 
 def _check_training(
-    world: World, steps: int, discount: float, copies: int, stretch: int, hidden: tuple, rate: float, spread: float
+    world: World,
+    seed: int,
+    discount: float,
+    counts: dict[str, int],  # steps, copies, stretch
+    hidden: tuple,
+    **sizes: float,  # rate, spread
 ) -> int:  # passes
     "Refuse settings that train nothing, and a world without fields to keep its training by."
-    least = min(copies, stretch, *hidden) if hidden else min(copies, stretch)
-    if least < 1 or copies * stretch < 2 or not (0 <= discount <= 1 and rate > 0 and spread > 0):
-        given = f"copies {copies}, stretch {stretch}, hidden {hidden}, discount {discount}, rate {rate}"
-        raise ConfigError(f"{given}, spread {spread}: a pass has two steps or more, discount is 0 to 1, others above 0")
+    check_kind((int, np.integer), seed=seed, **counts)
+    check_kind((tuple, list), hidden=hidden)
+    check_kind((int, float), discount=discount, **sizes)
+    for units in hidden:
+        check_kind((int, np.integer), hidden=units)
+    steps, copies, stretch = counts.values()
+    least, small = min(copies, stretch, *hidden, 1 + seed), min(sizes.values())
+    if least < 1 or copies * stretch < 2 or not (0 <= discount <= 1 and small > 0):
+        given = {"seed": seed, **counts, "hidden": hidden, "discount": discount, **sizes}
+        told = ", ".join(f"{name} {value}" for name, value in given.items())
+        raise ConfigError(f"{told}: a pass has two steps or more, discount is 0 to 1, seed 0 or more, others above 0")
     if steps < copies * stretch:
         raise ConfigError(f"steps is {steps}; a pass alone takes {copies * stretch}")
     if not is_dataclass(world):
@@ -370,7 +382,8 @@ def train_agent(
     seed 2      0.23
     Kelly       0.20
     """
-    passes = _check_training(world, steps, discount, copies, stretch, hidden, rate, spread)
+    counts = {"steps": steps, "copies": copies, "stretch": stretch}
+    passes = _check_training(world, seed, discount, counts, hidden, rate=rate, spread=spread)
     need_learner()
     settings = (passes, seed, discount, copies, stretch, tuple(hidden), rate, spread)
     with deterministic_torch(seed) as torch:
@@ -488,7 +501,7 @@ def beside_best(
     DataError
         For a best policy that is paid nothing.
     ConfigError
-        For less than one copy, or actions of another shape (see play).
+        For less than one copy, or actions of another shape or no numbers (see play).
 
     Examples
     --------
@@ -548,15 +561,15 @@ def seed_spread(
 
 # %% ../../nbs/strategy/748_agent.ipynb #97644eab
 def _between(world: PortfolioWorld, first: pd.Timestamp, last: pd.Timestamp, length: int | None) -> PortfolioWorld:
-    "Restrict a world to the sessions from first to last; an episode is no longer than they are."
-    cut = lambda panel: panel[panel.index.get_level_values("date").to_series().between(first, last).to_numpy()]
-    bars, sessions = cut(world.bars), world.dates[(world.dates >= first) & (world.dates <= last)]
+    "Play a world from first to last alone, with the past before; an episode is no longer than these sessions are."
+    upto = lambda panel: panel[panel.index.get_level_values("date") <= last]
+    bars, sessions = upto(world.bars), world.dates[(world.dates >= first) & (world.dates <= last)]
     absent = [(sessions[0], symbol) for symbol in world.symbols.difference(bars.index.unique("symbol"))]
     if absent:  # a name that trades at another time keeps its place, without a price
         rows = bars.index.append(pd.MultiIndex.from_tuples(absent, names=bars.index.names))
         bars = bars.reindex(rows).sort_index()
     length = min(length, len(sessions) - 1) if length else None
-    return replace(world, bars=bars, features=cut(world.features), length=length)
+    return replace(world, bars=bars, features=upto(world.features), since=sessions[0], length=length)
 
 
 def _read_windows(windows: Sequence[tuple], dates: pd.DatetimeIndex) -> list[tuple]:  # of three timestamps each
@@ -586,7 +599,7 @@ def _read_windows(windows: Sequence[tuple], dates: pd.DatetimeIndex) -> list[tup
 
 def _learned(agent: Agent, world: PortfolioWorld) -> Callable[[np.ndarray], np.ndarray]:  # a policy
     "Let an agent ask for nothing of names that had no close while it learned."
-    known = np.append(world._tables[3][-1] >= 0, True)
+    known = np.append(world._tables.last[-1] >= 0, True)
     return lambda seen: np.where(known, agent.act(seen), 0.0)
 
 

@@ -23,7 +23,7 @@ from ..backtest.engine import refuse_factors
 from ..broker.fill_model import DEFAULT_FILL, FillModel
 from ..broker.rules import DEFAULT_RULES, TARGET, Market, Rules
 from ..core.audit import NOT_ASSESSED, PASS, Verdict, audit
-from ..core.errors import ConfigError, PanelError
+from ..core.errors import ConfigError, PanelError, check_kind
 from ..core.panel import Grid, as_panel, check_panel, to_wide
 from ..core.time import check_zones
 
@@ -100,7 +100,7 @@ class World(Protocol):
 
     def step(
         self,
-        state: Any,  # as start and step give it
+        state: Any,  # as start and step give it; it is used up
         action: np.ndarray,  # float64[copies, actions]
         rng: np.random.Generator,  # of all that is drawn
     ) -> tuple[Any, np.ndarray, np.ndarray]:  # state; float64[copies, names] seen next; float64[copies] reward
@@ -109,7 +109,7 @@ class World(Protocol):
         Parameters
         ----------
         state : Any
-            As start and step give it.
+            As start and step give it; it is used up.
         action : np.ndarray
             float64[copies, actions].
         rng : np.random.Generator
@@ -200,7 +200,8 @@ def play(
     copies: int = 1,  # episodes side by side
     seed: int = 7,  # of all that is drawn
 ) -> Episode:
-    """Play an episode of a policy; raise ConfigError for less than one copy, or actions of another shape.
+    """Play an episode of a policy; raise ConfigError for less than one copy, or actions of another shape or no
+    numbers.
 
     Parameters
     ----------
@@ -221,7 +222,7 @@ def play(
     Raises
     ------
     ConfigError
-        For less than one copy, or actions of another shape.
+        For less than one copy, or actions of another shape or no numbers.
 
     Examples
     --------
@@ -250,6 +251,8 @@ def play(
         action = np.array(policy(now), dtype="float64")  # a copy: a policy may write into its own again
         if action.shape != (copies, world.bounds.shape[1]):
             raise ConfigError(f"the policy gave {action.shape}; an action is {(copies, world.bounds.shape[1])}")
+        if not np.isfinite(action).all():
+            raise ConfigError(f"the policy gave {action[~np.isfinite(action)][0]} at step {len(actions)}; give numbers")
         state, now, reward = world.step(state, action, rng)
         for kept, value in ((seen, now), (actions, action), (rewards, reward)):
             kept.append(value)
@@ -995,6 +998,7 @@ class ExecutionWorld:
             return (1 - np.sinh(kappa * np.maximum(left - 1, 0)) / np.sinh(kappa * np.maximum(left, 1)))[:, None]
 
 # %% ../../nbs/strategy/747_environment.ipynb #9252c92e
+_FAR = 100.0  # what is seen is of order 1; nothing further out is shown
 _RUIN = 1e-3  # growth of a session below which the logarithm stays where it is
 
 
@@ -1042,6 +1046,16 @@ def _held_weights(
     return value / equity if equity > 0 else np.zeros(len(value))
 
 
+class _Tables(NamedTuple):
+    "Hold what a world plays, from its first session on."
+
+    dates: pd.DatetimeIndex  # sessions
+    symbols: pd.Index  # in the order of an action
+    market: Market  # of the engine; costs that read the past have read all of it
+    seen: np.ndarray  # float64[dates, symbols x features], 0 for what is not known
+    last: np.ndarray  # int64[dates, symbols], last session with a close; negative: none since the first
+
+
 def _spread_features(
     features: pd.DataFrame,  # panel
     at: Grid,  # dates and symbols of the bars
@@ -1050,6 +1064,18 @@ def _spread_features(
     wide = [to_wide(features[name]).reindex(at.dates, columns=at.symbols).to_numpy("float64") for name in features]
     seen = np.stack(wide, axis=2) if wide else np.zeros((len(at.dates), len(at.symbols), 0))
     return np.nan_to_num(seen, posinf=0.0, neginf=0.0).reshape(len(seen), -1)
+
+
+def _spread_tables(
+    world: "PortfolioWorld",  # that is played
+) -> _Tables:  # from its first session on
+    "Spread bars and features over wide arrays, and drop what lies before the first session once costs have read it."
+    at, market = read_market(world.bars, world.costs, world.fill)
+    begin = 0 if world.since is None else int(at.dates.searchsorted(world.since))
+    there = np.isfinite(market.close)
+    last = np.maximum.accumulate(np.where(there, np.arange(len(there))[:, None], -1)) - begin
+    part = Market(*(table[begin:] if len(table) else table for table in market))
+    return _Tables(at.dates[begin:], at.symbols, part, _spread_features(world.features, at)[begin:], last[begin:])
 
 
 def _sent_weights(
@@ -1063,7 +1089,7 @@ def _sent_weights(
     share = np.clip(np.nan_to_num(action[-1]), 0.0, 1.0)
     if share == 0:
         return None
-    bounds, known = (world.low, world.high, world.rules.max_gross), world._tables[3][session] >= first
+    bounds, known = (world.low, world.high, world.rules.max_gross), world._tables.last[session] >= first
     weight, goal = np.zeros(len(held)), target_weights(action[:-1][known], *bounds)
     weight[known] = target_weights((1 - share) * held[known] + share * goal, *bounds)
     return weight
@@ -1079,7 +1105,7 @@ def _opened(world: "PortfolioWorld", market: Market, first: int) -> Simulator:
 
 def _seen_by(world: "PortfolioWorld", state: list[tuple[int, Simulator]]) -> np.ndarray:  # float64[copies, names]
     "Return the features of the session just played and the weights at its close."
-    rows = [(world._tables[2][first + account.t], _held_weights(account)) for first, account in state]
+    rows = [(world._tables.seen[first + account.t], _held_weights(account)) for first, account in state]
     return np.array([np.concatenate(row) for row in rows])
 
 
@@ -1090,6 +1116,9 @@ def _check_features(features: pd.DataFrame, bars: pd.DataFrame) -> None:  # two 
     if text or len(double):
         bad = f"{', '.join(text)} hold no numbers" if text else f"{double[0]} is there twice"
         raise PanelError(f"of the features {bad}; drop, code or rename columns")
+    far = [str(name) for name in features if features[name].abs().replace(np.inf, np.nan).median() > _FAR]
+    if far:
+        raise PanelError(f"of the features {', '.join(far)} lie beyond {_FAR:.0f}; scale them to order 1")
     check_zones(features=features.index.unique("date"), bars=bars.index.unique("date"))
     for kind in ("date", "symbol"):
         mine, known = features.index.unique(kind), bars.index.unique(kind)
@@ -1100,16 +1129,24 @@ def _check_features(features: pd.DataFrame, bars: pd.DataFrame) -> None:  # two 
 
 def _check_world(world: "PortfolioWorld") -> None:
     "Refuse bounds, lengths and panels that cannot be."
+    check_kind(pd.DataFrame, bars=world.bars, features=world.features)
     check_terms(world.costs, world.rules, world.fill, world.cash)
     check_panel(world.bars, ["close"])
     check_panel(world.features, [])
     refuse_factors(world.bars)
     _check_features(world.features, world.bars)
-    if not -np.inf < world.low < world.high < np.inf:
-        raise ConfigError(f"low is {world.low} and high {world.high}; a weight needs room between two numbers")
-    n = len(world.bars.index.unique("date"))
+    check_kind((int, float), low=world.low, high=world.high)
+    check_kind((int, np.integer, type(None)), length=world.length)
+    check_kind((pd.Timestamp, type(None)), since=world.since)
+    if not (-np.inf < world.low <= 0 <= world.high < np.inf and world.low < world.high):
+        raise ConfigError(f"low is {world.low} and high {world.high}; a weight of 0 lies within, and there is room")
+    dates = world.bars.index.unique("date")
+    if world.since is not None:
+        check_zones(since=world.since, bars=dates)
+        dates = dates[dates >= world.since]
+    n = len(dates)
     if n < 2:
-        raise PanelError(f"bars hold {n} sessions; a decision and its outcome need two")
+        raise PanelError(f"bars hold {n} sessions to play; a decision and its outcome need two")
     if world.length is not None and not 1 <= world.length < n:
         raise ConfigError(f"length is {world.length}; it is from 1 to {n - 1} here, a step less than the sessions")
 
@@ -1138,18 +1175,21 @@ class PortfolioWorld:
         Highest weight of a name.
     length : int | None, default None
         Steps of an episode, which begins at a random session; None = all, from the first.
+    since : pd.Timestamp | None, default None
+        First session played; costs may read the bars before it; None = the first.
 
     Raises
     ------
     ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
         On terms of another kind, and on an account that starts with nothing (see check_terms).
-        "low is {low} and high {high}; a weight needs room between two numbers"
+        "low is {low} and high {high}; a weight of 0 lies within, and there is room"
         "length is {length}; it is from 1 to {...} here, a step less than the sessions"
     PanelError
         Its message says what is wrong and where (see check_panel).
         "of the features {bad}; drop, code or rename columns"
+        "of the features {...} lie beyond {_FAR}; scale them to order 1"
         Its message names both sides where one has a time zone and another has none (see check_zones).
-        "no {kind} of the features is one of the bars ({pair} first); make both from one panel"
     DataError
         On bars with a factor that is not in their prices (see refuse_factors).
 
@@ -1181,6 +1221,7 @@ class PortfolioWorld:
     low: float = 0.0  # least weight of a name
     high: float = 1.0  # highest weight of a name
     length: int | None = None  # steps of an episode, which begins at a random session; None = all, from the first
+    since: pd.Timestamp | None = None  # first session played; costs may read the bars before it; None = the first
 
     ends: ClassVar = False
 
@@ -1188,12 +1229,9 @@ class PortfolioWorld:
         _check_world(self)
 
     @cached_property
-    def _tables(self) -> tuple[Grid, Market, np.ndarray, np.ndarray]:
-        "Spread bars and features over wide arrays: coordinates, market, features, last session with a close."
-        at, market = read_market(self.bars, self.costs, self.fill)
-        there = np.isfinite(market.close)
-        last = np.maximum.accumulate(np.where(there, np.arange(len(there))[:, None], -1))
-        return at, market, _spread_features(self.features, at), last
+    def _tables(self) -> _Tables:
+        "Spread bars and features over wide arrays."
+        return _spread_tables(self)
 
     @property
     def dates(self) -> pd.DatetimeIndex:
@@ -1225,7 +1263,7 @@ class PortfolioWorld:
         ...     pd.DataFrame(1 / 3, world.dates[:-1], world.symbols).rename_axis("date").rename_axis(columns="symbol")
         ... )
         """
-        return self._tables[0].dates
+        return self._tables.dates
 
     @property
     def symbols(self) -> pd.Index:
@@ -1236,7 +1274,7 @@ class PortfolioWorld:
         pd.Index
             The names that may be held, in the order of an action.
         """
-        return self._tables[0].symbols
+        return self._tables.symbols
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -1298,7 +1336,7 @@ class PortfolioWorld:
         tuple[list[tuple[int, Simulator]], np.ndarray]
             First session and account of each copy; seen at its close.
         """
-        market, last = self._tables[1], len(self.dates) - self.episode
+        market, last = self._tables.market, len(self.dates) - self.episode
         first = rng.integers(0, last, copies) if self.length else np.zeros(copies, dtype=int)
         state = [(f, _opened(self, market, f)) for f in first.tolist()]
         return state, _seen_by(self, state)
@@ -1399,6 +1437,7 @@ def policy_weights(
     ConfigError
         "copies is {copies}; at least one episode is played"
         "the policy gave {shape}; an action is {...}"
+        "the policy gave {...} at step {...}; give numbers"
     PanelError
         On duplicates and missing keys (see as_panel).
 
@@ -1492,7 +1531,7 @@ def hindsight_weights(
     if not (plain and whole and world.low == 0 and world.high == 1):
         why = "next_open() that fills whole orders, costs that are shares of the value, no lot, price_limit or interest"
         raise ConfigError(f"hindsight needs weights from 0 to 1, max_gross of 1 or more, {why}")
-    market = world._tables[1]
+    market = world._tables.market
     if np.isnan(market.open).any():
         raise PanelError("hindsight needs an open of every name in every session; fill or drop what is missing")
     end = np.vstack([market.open[2:], market.close[-1:]])  # of the night and session that follow an open
@@ -1545,6 +1584,7 @@ def audit_world(
     ConfigError
         "copies is {copies}; at least one episode is played"
         "the policy gave {shape}; an action is {...}"
+        "the policy gave {...} at step {...}; give numbers"
 
     Examples
     --------
@@ -1594,9 +1634,6 @@ def audit_world(
     return replace(found, status=NOT_ASSESSED, reason=beyond[0]) if beyond and found.status == PASS else found
 
 # %% ../../nbs/strategy/747_environment.ipynb #8495e343
-_FAR = 100.0  # what is seen is of order 1; gymnasium's door shows nothing further out
-
-
 def need_gymnasium() -> ModuleType:  # gymnasium
     """Import gymnasium; raise ConfigError naming `make deep` where it is not installed.
 

@@ -268,7 +268,8 @@ def test_a_spread_is_that_of_the_seeds():
 @pytest.mark.parametrize(
     "settings",
     [{"steps": 100}, {"copies": 0}, {"stretch": 0}, {"copies": 1, "stretch": 1}, {"discount": 1.5}, {"rate": 0.0},
-     {"spread": 0.0}, {"hidden": (4, 0)}],
+     {"spread": 0.0}, {"hidden": (4, 0)}, {"seed": -1}, {"seed": 2.5}, {"hidden": 4}, {"hidden": (4.5,)},
+     {"copies": 2.5}, {"steps": "many"}, {"rate": None}],
 )  # fmt: skip
 def test_settings_that_train_nothing_are_refused(settings):
     with pytest.raises(ConfigError):

@@ -170,7 +170,7 @@ def test_weights_are_always_such_as_the_account_carries(action, gross):
 def test_a_fall_to_nothing_is_paid_and_the_account_stays_there():
     bars = made_bars(6, n=1, t=6)
     bars.loc[bars.index[3:], ["open", "high", "low", "close"]] *= 5.0
-    world = PortfolioWorld(bars, week(bars), Costs(0, 0), low=-1.0)
+    world = PortfolioWorld(bars, week(bars) / 10, Costs(0, 0), low=-1.0)
     reward = play(world, lambda seen: np.array([[-1.0, 1.0]])).reward[:, 0]
     assert reward.min() == pytest.approx(np.log(1e-3)) and np.isfinite(reward).all() and (reward[3:] == 0).all()
 
@@ -190,16 +190,43 @@ def test_features_from_elsewhere_are_not_assessed():
     assert found.status == "NOT_ASSESSED" and "make them from these bars" in found.reason
 
 
-def test_a_name_without_a_close_is_not_sent_whatever_the_least_weight():
-    bars = made_bars(1, missing=0.05)
-    world = world_of(bars, costs=Costs(1, 5), low=0.2)
-    asks = lambda seen: np.array([[0.3, 0.3, 0.3, 1.0]])
-    weights = policy_weights(world, asks)
-    late = bars.xs("N2", level="symbol").index[0]
-    before = weights.unstack("symbol")["weight"].loc[: late - pd.Timedelta("1D")]
-    assert (before["N2"] == 0).all() and np.allclose(before[["N0", "N1"]], 0.3)
-    growth = np.log(from_weights(weights, bars, Costs(1, 5)).equity).diff().dropna().to_numpy()
-    assert np.abs(play(world, asks).reward[:, 0] - growth).max() < 1e-12
+def test_costs_read_the_past_before_the_first_session_that_is_played():
+    bars, random, costs = made_bars(1, t=80), np.random.default_rng(0), Costs(1, 5, impact=1.0)
+    whole = world_of(bars, costs=costs, cash=1e8)
+    late = replace(whole, since=whole.dates[30])
+    assert late.dates.equals(whole.dates[30:]) and late.episode == 49
+    draws = random.uniform(0, 1, (late.episode, 4))
+    asked, again, short = iter(draws), iter(draws), iter(draws)
+    reward = play(late, lambda seen: next(asked)[None]).reward[:, 0]
+    weights = policy_weights(late, lambda seen: next(again)[None])
+    equity = from_weights(weights, bars, costs, cash=1e8).equity
+    assert np.abs(np.log(equity).diff().loc[late.dates[1:]].to_numpy() - reward).max() < 1e-12
+    cut = PortfolioWorld(bars.loc[whole.dates[30] :], week(bars), costs, cash=1e8)
+    assert np.abs(play(cut, lambda seen: next(short)[None]).reward[:, 0] - reward).max() > 1e-3  # without its past
+
+
+def test_a_close_before_the_first_session_is_no_close_to_trade_at():
+    bars = made_bars(2, t=20)
+    dates = bars.index.unique("date")
+    gone = (bars.index.get_level_values("symbol") == "N1") & (bars.index.get_level_values("date") >= dates[10])
+    world = PortfolioWorld(bars[~gone], week(bars), Costs(1, 5), since=dates[10])
+    weights = policy_weights(world, lambda seen: np.array([[0.3, 0.3, 0.3, 1.0]])).unstack("symbol")["weight"]
+    assert (weights["N1"] == 0).all() and np.allclose(weights[["N0", "N2"]], 0.3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"low": 0.2}, "a weight of 0 lies within"), ({"low": -1.0, "high": -0.5}, "a weight of 0 lies within"),
+     ({"low": "0"}, "low is '0', a str"), ({"length": 2.5}, "length is 2.5, a float"), ({"length": True}, "a bool"),
+     ({"since": "2020-01-09"}, "since is '2020-01-09', a str"),
+     ({"since": pd.Timestamp("2030-01-01")}, "0 sessions to play"),
+     ({"since": pd.Timestamp("2020-01-09", tz="UTC")}, "time zone"),
+     ({"features": made_bars()[["volume"]]}, "volume lie beyond 100"), ({"features": None}, "features is None"),
+     ({"features": made_bars()["volume"]}, "a Series")],
+)  # fmt: skip
+def test_a_world_that_cannot_be_is_refused_in_words(wrong, said):
+    with pytest.raises((ConfigError, PanelError), match=said):
+        PortfolioWorld(**({"bars": made_bars(), "features": week(made_bars())} | wrong))
 
 
 def moved(features: pd.DataFrame, kind: str, change: object) -> pd.DataFrame:
@@ -363,7 +390,10 @@ def test_degenerate_bars_and_features():
     with pytest.raises(DataError):
         world_of(bars.assign(split=2.0))
     wild = pd.DataFrame({"f": [np.nan, np.inf, -np.inf] * 3}, bars.index)
-    episode = play(PortfolioWorld(bars, wild), lambda seen: np.full((1, 4), np.nan))
+    for part in ([np.nan] * 4, [0.3, 0.3, np.inf, 1.0]):
+        with pytest.raises(ConfigError, match="at step 0; give numbers"):
+            play(PortfolioWorld(bars, wild), lambda seen, part=part: np.array([part]))
+    episode = play(PortfolioWorld(bars, wild), lambda seen: np.zeros((1, 4)))
     assert (episode.seen == 0).all() and (episode.reward == 0).all()
     none = play(PortfolioWorld(bars, pd.DataFrame(index=bars.index)), lambda seen: np.zeros((1, 4)))
     assert none.seen.shape == (3, 1, 3)
