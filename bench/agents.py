@@ -178,10 +178,12 @@ def main(parts: list[str] = [*PARTS], seeds: int = 5) -> dict:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[*PARTS])
+    parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
     parser.add_argument("--seeds", type=int, default=5)
     given = parser.parse_args()
-    for part in given.parts:
+    if unknown := set(given.parts) - set(PARTS):
+        parser.error(f"no part is called {', '.join(sorted(unknown))}; there is {', '.join(PARTS)}")
+    for part in given.parts or PARTS:
         result = main([part], given.seeds)
         if given.seeds >= 5:
             RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
