@@ -1036,24 +1036,47 @@ def target_weights(
     total, gross = weight.sum(), np.abs(weight).sum()
     return weight / max(1.0, total, gross / max_gross)
 
+# %% ../../nbs/strategy/747_environment.ipynb #0b207dc5
+def _check_features(features: pd.DataFrame, bars: pd.DataFrame) -> None:  # two panels
+    "Refuse features that are no numbers, or that lie beside the bars: an agent would see zeros alone."
+    text = [str(name) for name, kind in features.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
+    double = features.columns[features.columns.duplicated()]
+    if text or len(double):
+        bad = f"{', '.join(text)} hold no numbers" if text else f"{double[0]} is there twice"
+        raise PanelError(f"of the features {bad}; drop, code or rename columns")
+    far = [str(name) for name in features if features[name].abs().replace(np.inf, np.nan).median() > _FAR]
+    if far:
+        raise PanelError(f"of the features {', '.join(far)} lie beyond {_FAR:.0f}; scale them to order 1")
+    check_zones(features=features.index.unique("date"), bars=bars.index.unique("date"))
+    for kind in ("date", "symbol"):
+        mine, known = features.index.unique(kind), bars.index.unique(kind)
+        if len(features.columns) and len(known) and not mine.isin(known).any():
+            pair = f"features: {mine[0] if len(mine) else 'none'}, bars: {known[0]}"
+            raise PanelError(f"no {kind} of the features is one of the bars ({pair} first); make both from one panel")
 
-def _held_weights(
-    account: Simulator,  # at the close of a session
-) -> np.ndarray:  # float64[symbols], share of equity at the last close of each; 0 where equity is gone
-    "Return the weights that an account holds."
-    t, equity = account.t, account.days["equity"][account.t]
-    value = account.account.shares[t] * np.nan_to_num(account.account.mark[t]) * account.market.unit[t]
-    return value / equity if equity > 0 else np.zeros(len(value))
 
-
-class _Tables(NamedTuple):
-    "Hold what a world plays, from its first session on."
-
-    dates: pd.DatetimeIndex  # sessions
-    symbols: pd.Index  # in the order of an action
-    market: Market  # of the engine; costs that read the past have read all of it
-    seen: np.ndarray  # float64[dates, symbols x features], 0 for what is not known
-    last: np.ndarray  # int64[dates, symbols], last session with a close; negative: none since the first
+def _check_world(world: "PortfolioWorld") -> None:
+    "Refuse bounds, lengths and panels that cannot be."
+    check_kind(pd.DataFrame, bars=world.bars, features=world.features)
+    check_terms(world.costs, world.rules, world.fill, world.cash)
+    check_panel(world.bars, ["close"])
+    check_panel(world.features, [])
+    refuse_factors(world.bars)
+    _check_features(world.features, world.bars)
+    check_kind((int, float), low=world.low, high=world.high)
+    check_kind((int, np.integer, type(None)), length=world.length)
+    check_kind((pd.Timestamp, type(None)), since=world.since)
+    if not (-np.inf < world.low <= 0 <= world.high < np.inf and world.low < world.high):
+        raise ConfigError(f"low is {world.low} and high {world.high}; a weight of 0 lies within, and there is room")
+    dates = world.bars.index.unique("date")
+    if world.since is not None:
+        check_zones(since=world.since, bars=dates)
+        dates = dates[dates >= world.since]
+    n = len(dates)
+    if n < 2:
+        raise PanelError(f"bars hold {n} sessions to play; a decision and its outcome need two")
+    if world.length is not None and not 1 <= world.length < n:
+        raise ConfigError(f"length is {world.length}; it is from 1 to {n - 1} here, a step less than the sessions")
 
 
 def _spread_features(
@@ -1064,6 +1087,25 @@ def _spread_features(
     wide = [to_wide(features[name]).reindex(at.dates, columns=at.symbols).to_numpy("float64") for name in features]
     seen = np.stack(wide, axis=2) if wide else np.zeros((len(at.dates), len(at.symbols), 0))
     return np.nan_to_num(seen, posinf=0.0, neginf=0.0).reshape(len(seen), -1)
+
+# %% ../../nbs/strategy/747_environment.ipynb #e4de49ca
+class _Tables(NamedTuple):
+    "Hold what a world plays, from its first session on."
+
+    dates: pd.DatetimeIndex  # sessions
+    symbols: pd.Index  # in the order of an action
+    market: Market  # of the engine; costs that read the past have read all of it
+    seen: np.ndarray  # float64[dates, symbols x features], 0 for what is not known
+    last: np.ndarray  # int64[dates, symbols], last session with a close; negative: none since the first
+
+
+def _held_weights(
+    account: Simulator,  # at the close of a session
+) -> np.ndarray:  # float64[symbols], share of equity at the last close of each; 0 where equity is gone
+    "Return the weights that an account holds."
+    t, equity = account.t, account.days["equity"][account.t]
+    value = account.account.shares[t] * np.nan_to_num(account.account.mark[t]) * account.market.unit[t]
+    return value / equity if equity > 0 else np.zeros(len(value))
 
 
 def _spread_tables(
@@ -1107,48 +1149,6 @@ def _seen_by(world: "PortfolioWorld", state: list[tuple[int, Simulator]]) -> np.
     "Return the features of the session just played and the weights at its close."
     rows = [(world._tables.seen[first + account.t], _held_weights(account)) for first, account in state]
     return np.array([np.concatenate(row) for row in rows])
-
-
-def _check_features(features: pd.DataFrame, bars: pd.DataFrame) -> None:  # two panels
-    "Refuse features that are no numbers, or that lie beside the bars: an agent would see zeros alone."
-    text = [str(name) for name, kind in features.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
-    double = features.columns[features.columns.duplicated()]
-    if text or len(double):
-        bad = f"{', '.join(text)} hold no numbers" if text else f"{double[0]} is there twice"
-        raise PanelError(f"of the features {bad}; drop, code or rename columns")
-    far = [str(name) for name in features if features[name].abs().replace(np.inf, np.nan).median() > _FAR]
-    if far:
-        raise PanelError(f"of the features {', '.join(far)} lie beyond {_FAR:.0f}; scale them to order 1")
-    check_zones(features=features.index.unique("date"), bars=bars.index.unique("date"))
-    for kind in ("date", "symbol"):
-        mine, known = features.index.unique(kind), bars.index.unique(kind)
-        if len(features.columns) and len(known) and not mine.isin(known).any():
-            pair = f"features: {mine[0] if len(mine) else 'none'}, bars: {known[0]}"
-            raise PanelError(f"no {kind} of the features is one of the bars ({pair} first); make both from one panel")
-
-
-def _check_world(world: "PortfolioWorld") -> None:
-    "Refuse bounds, lengths and panels that cannot be."
-    check_kind(pd.DataFrame, bars=world.bars, features=world.features)
-    check_terms(world.costs, world.rules, world.fill, world.cash)
-    check_panel(world.bars, ["close"])
-    check_panel(world.features, [])
-    refuse_factors(world.bars)
-    _check_features(world.features, world.bars)
-    check_kind((int, float), low=world.low, high=world.high)
-    check_kind((int, np.integer, type(None)), length=world.length)
-    check_kind((pd.Timestamp, type(None)), since=world.since)
-    if not (-np.inf < world.low <= 0 <= world.high < np.inf and world.low < world.high):
-        raise ConfigError(f"low is {world.low} and high {world.high}; a weight of 0 lies within, and there is room")
-    dates = world.bars.index.unique("date")
-    if world.since is not None:
-        check_zones(since=world.since, bars=dates)
-        dates = dates[dates >= world.since]
-    n = len(dates)
-    if n < 2:
-        raise PanelError(f"bars hold {n} sessions to play; a decision and its outcome need two")
-    if world.length is not None and not 1 <= world.length < n:
-        raise ConfigError(f"length is {world.length}; it is from 1 to {n - 1} here, a step less than the sessions")
 
 # %% ../../nbs/strategy/747_environment.ipynb #8d594667
 @dataclass(frozen=True, eq=False)
