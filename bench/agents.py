@@ -1,9 +1,11 @@
 """Agents of strategy.agent beside the best policy of each world, several seeds each: what they reach, and the spread.
 
-Usage: python bench/agents.py [coin] [merton] [execution] [signal] [leak] [noise] [timid] [--seeds 5]
+Usage: python bench/agents.py [coin] [merton] [execution] [block] [signal] [leak] [noise] [timid] [--seeds 5]
 
 Each part trains PPO once a seed and holds it against the formula of its world: the fraction of Kelly, the share of
-Merton, the cost of Almgren and Chriss (equal parts cost 1), the discounted gain of Garleanu and Pedersen. `leak` gives
+Merton, the cost of Almgren and Chriss (equal parts cost 1), the discounted gain of Garleanu and Pedersen. `block` buys
+Coca-Cola in the engine's sessions at the square-root law, beside equal parts, with the settings of `execution`, on the
+sessions it learned from and on later ones. `leak` gives
 an agent the return that its decision will earn, in the sample's bars, and holds its log growth against hindsight's, on
 the sessions it learned from and on later ones. `noise` gives each seed a market of its own in which nothing is to be
 foretold and every trade costs, and trades what was learned on fresh bars (twice as many seeds). `timid` is signal and
@@ -29,6 +31,7 @@ from quantlab.data.bars import adjust
 from quantlab.data.sample import sample_bars
 from quantlab.strategy.agent import beside_best, seed_spread, train_agent, train_seeds
 from quantlab.strategy.environment import (
+    BlockWorld,
     CoinWorld,
     ExecutionWorld,
     MertonWorld,
@@ -67,6 +70,12 @@ def real_world(start: str, end: str, length: int | None = None) -> PortfolioWorl
     return PortfolioWorld(bars, tomorrow(bars), COSTS, length=length)
 
 
+def block_world(start: str, end: str) -> BlockWorld:
+    "A seventh of a session's volume of Coca-Cola, to be bought in five sessions."
+    bars = adjust(sample_bars(["KO"], start, end), "total").drop(columns="adj")
+    return BlockWorld(bars, 2e6, since=bars.index.unique("date")[25])
+
+
 def noise_world(seed: int, sessions: int = 3000, length: int | None = None) -> PortfolioWorld:
     "Two names whose prices are martingales, with two features that are noise, at 20 basis points a trade."
     random = np.random.default_rng([seed, sessions])
@@ -101,6 +110,16 @@ def known(world: object, name: str, seeds: range, **changed: float) -> dict:
     discount, settings = TRAINING[name]["discount"], TRAINING[name] | changed
     table = beside_best(world, train_seeds(world, seeds, **settings), world.best, discount)
     return {"best": float(table["best"].iloc[0]), "ratio": summary(table["ratio"].to_dict())}
+
+
+def block(seeds: range) -> dict:
+    "Train to buy a block; return its cost over that of equal parts, before and after."
+    world = block_world("2013-01-02", "2015-12-31")
+    agents, found = train_seeds(world, seeds, **TRAINING["execution"]), {}
+    for name, span in {"learned on": world, "later": block_world("2016-01-04", "2016-12-30")}.items():
+        table = beside_best(span, agents, span.best)
+        found[name] = {"best": float(table["best"].iloc[0]), "ratio": summary(table["ratio"].to_dict())}
+    return found
 
 
 def leak(seeds: range) -> dict:
@@ -157,6 +176,7 @@ PARTS = {
     "coin": lambda seeds: bandit(CoinWorld(tosses=256), "coin", seeds),
     "merton": lambda seeds: bandit(MertonWorld(pairs=64), "merton", seeds),
     "execution": lambda seeds: known(ExecutionWorld(), "execution", seeds),
+    "block": block,
     "signal": lambda seeds: known(SignalWorld(), "signal", seeds),
     "leak": lambda seeds: leak(range(10, 10 + len(seeds))),
     "noise": lambda seeds: noise(range(100, 100 + 2 * len(seeds))),

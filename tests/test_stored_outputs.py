@@ -36,6 +36,17 @@ def test_words_and_whole_numbers_exactly_other_numbers_closely(fresh, stored, sa
     assert script.same_text(fresh, stored) == same == script.same_text(stored, fresh)
 
 
+@pytest.mark.parametrize(
+    ("fresh", "stored", "same"),
+    [("inside 0.86", "inside 0.84", True), ("2020-06-24 -0.626", "2020-06-24 -0.822", True),
+     ("12.0", "14.9", True), ("S00    -0.1", "S00     0.1", True),
+     ("12.0", "16.1", False), ("seed 1  0.5", "seed 2  0.5", False), ("kept 0.5", "lost 0.5", False)],
+)  # fmt: skip
+def test_of_what_a_network_learned_words_and_whole_numbers_are_exact(fresh, stored, same):
+    assert script.same_text(fresh, stored, learned=True) == same
+    assert not script.same_text(fresh, stored)
+
+
 def drawn(shift: int = 0, size: tuple[int, int] = (400, 200), line: bool = True) -> str:
     picture = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(picture)
@@ -53,6 +64,7 @@ def test_a_picture_with_another_curve_is_another_picture():
     )  # a rounded margin
     for other in (drawn(shift=4), drawn(line=False), drawn(size=(404, 200))):
         assert not script.same_picture(other, drawn())
+        assert script.same_picture(other, drawn(), learned=True) == (other != drawn(size=(404, 200)))
 
 
 def test_a_shade_is_not_a_change():

@@ -803,15 +803,15 @@ class TFT(_TFTSettings):
         >>> told.head(3).round(3)
                            score   prob  doubt  seen    q10    q25    q50    q75  \\
         date       symbol
-        2020-06-24 S00    -0.626  0.141  0.579   1.0 -1.390 -1.012 -0.626 -0.250
-                   S01     0.323  0.712  0.553   1.0 -0.431 -0.059  0.323  0.645
-                   S02    -0.685  0.116  0.586   1.0 -1.464 -1.082 -0.685 -0.311
+        2020-06-24 S00    -0.822  0.065  0.576   1.0 -1.563 -1.209 -0.822 -0.461
+                   S01     0.221  0.660  0.540   1.0 -0.477 -0.125  0.221  0.544
+                   S02    -0.675  0.119  0.570   1.0 -1.415 -1.054 -0.675 -0.326
 
                              q90
         date       symbol
-        2020-06-24 S00     0.094
-                   S01     0.987
-                   S02     0.037
+        2020-06-24 S00    -0.087
+                   S01     0.907
+                   S02     0.046
         """
         said, seen = self._ask(X, len(self.levels))
         said = np.sort(said, axis=1)
@@ -865,8 +865,17 @@ class Interpretation:
     >>> settings = dict(num_epochs=15, hidden_size=8, steps=10, horizon=1, ahead=1)
     >>> model = TFT(**settings).fit(X[early], y[early])
     >>> found = interpret(model, X[late])
-    >>> found
-    Interpretation(rows=1600)
+    >>> found.variables.sort_index().round(3)
+               weight  weight_ahead  effect
+    variable
+    idle_a      0.091           NaN   0.033
+    idle_b      0.224           NaN   0.014
+    idle_c      0.083           NaN   0.021
+    month_end   0.057         0.625   0.008
+    planted     0.261           NaN   0.841
+    seen        0.134           NaN   0.000
+    to_end      0.098         0.299   0.000
+    weekday     0.052         0.076   0.083
     """
 
     variables: pd.DataFrame = field(repr=False)  # by variable: weight, weight_ahead, effect; sum to 1, NaN = not read
@@ -1008,8 +1017,17 @@ def interpret(
     >>> settings = dict(num_epochs=15, hidden_size=8, steps=10, horizon=1, ahead=1)
     >>> model = TFT(**settings).fit(X[early], y[early])
     >>> found = interpret(model, X[late])
-    >>> found
-    Interpretation(rows=1600)
+    >>> found.variables.sort_index().round(3)
+               weight  weight_ahead  effect
+    variable
+    idle_a      0.091           NaN   0.033
+    idle_b      0.224           NaN   0.014
+    idle_c      0.083           NaN   0.021
+    month_end   0.057         0.625   0.008
+    planted     0.261           NaN   0.841
+    seen        0.134           NaN   0.000
+    to_end      0.098         0.299   0.000
+    weekday     0.052         0.076   0.083
     """
     if not len(X):
         raise DataError("there are no rows to interpret; give some that the model can score")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['World', 'Episode', 'play', 'CoinWorld', 'MertonWorld', 'SignalWorld', 'ExecutionWorld', 'target_weights',
-           'PortfolioWorld', 'policy_weights', 'hindsight_weights', 'audit_world', 'need_gymnasium', 'scale_action',
-           'gym_env']
+           'PortfolioWorld', 'policy_weights', 'BlockWorld', 'hindsight_weights', 'audit_world', 'need_gymnasium',
+           'scale_action', 'gym_env']
 
 # %% ../../nbs/strategy/747_environment.ipynb #3a1c4d75
 from collections.abc import Callable
@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 
 from ..backtest.account import Simulator, check_terms, plain_rows, read_market
-from ..backtest.costs import DEFAULT_COSTS, Costs
+from ..backtest.costs import DEFAULT_COSTS, Costs, charge
 from ..backtest.engine import refuse_factors
 from ..broker.fill_model import DEFAULT_FILL, FillModel
-from ..broker.rules import DEFAULT_RULES, TARGET, Market, Rules
+from ..broker.rules import DEFAULT_RULES, SHARES, TARGET, Market, Rules
 from ..core.audit import NOT_ASSESSED, PASS, Verdict, audit
 from ..core.errors import ConfigError, PanelError, check_kind
 from ..core.panel import Grid, as_panel, check_panel, to_wide
@@ -122,40 +122,20 @@ class World(Protocol):
 
         Examples
         --------
-        >>> import importlib
-        >>> import numpy as np
-        >>> import pandas as pd
-        >>> import warnings
+        >>> from quantlab.backtest.account import Simulator, read_market
         >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.broker.fill_model import DEFAULT_FILL
+        >>> from quantlab.broker.rules import Rules
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.strategy.environment import (
-        ...     CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, gym_env,
-        ... )
+        >>> from quantlab.strategy.environment import _Block
         >>> names = ["AAPL", "KO", "XOM"]
         >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
-        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
-        ...     "Returns of the last month and the last week, known at the close."
-        ...     close = panel["close"].groupby("symbol")
-        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
-        ...         "float64"
-        ...     )
-        >>> features = past_returns(bars)
-        >>> coin = CoinWorld()
-        >>> merton = MertonWorld()
-        >>> signal = SignalWorld()
-        >>> block = ExecutionWorld()
-        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
-        >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
-        >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("error")
-        ...     for one in (coin, merton, signal, block, world):
-        ...         check_env(gym_env(one), skip_render_check=True)
-        >>> env = gym_env(block)
-        >>> env.reset(seed=1)
-        >>> seen, reward, ended, cut, _ = env.step(np.array([0.0], dtype="float32"))  # half of what is left
-        >>> {"seen": seen.round(2).tolist(), "reward": round(reward, 4)}
-        {'seen': [0.5, 0.800000011920929], 'reward': -0.5052}
+        >>> coke = bars[bars.index.get_level_values("symbol") == "KO"]
+        >>> market = read_market(coke, Costs(impact=1.0), DEFAULT_FILL)[1]
+        >>> one = _Block(Simulator(market, Costs(impact=1.0), Rules(), DEFAULT_FILL, 1e6, 0), 1e6)
+        >>> for _ in range(31):
+        ...     one.account.step()
         """
         ...
 
@@ -342,40 +322,20 @@ class CoinWorld:
 
         Examples
         --------
-        >>> import importlib
-        >>> import numpy as np
-        >>> import pandas as pd
-        >>> import warnings
+        >>> from quantlab.backtest.account import Simulator, read_market
         >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.broker.fill_model import DEFAULT_FILL
+        >>> from quantlab.broker.rules import Rules
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.strategy.environment import (
-        ...     CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, gym_env,
-        ... )
+        >>> from quantlab.strategy.environment import _Block
         >>> names = ["AAPL", "KO", "XOM"]
         >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
-        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
-        ...     "Returns of the last month and the last week, known at the close."
-        ...     close = panel["close"].groupby("symbol")
-        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
-        ...         "float64"
-        ...     )
-        >>> features = past_returns(bars)
-        >>> coin = CoinWorld()
-        >>> merton = MertonWorld()
-        >>> signal = SignalWorld()
-        >>> block = ExecutionWorld()
-        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
-        >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
-        >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("error")
-        ...     for one in (coin, merton, signal, block, world):
-        ...         check_env(gym_env(one), skip_render_check=True)
-        >>> env = gym_env(block)
-        >>> env.reset(seed=1)
-        >>> seen, reward, ended, cut, _ = env.step(np.array([0.0], dtype="float32"))  # half of what is left
-        >>> {"seen": seen.round(2).tolist(), "reward": round(reward, 4)}
-        {'seen': [0.5, 0.800000011920929], 'reward': -0.5052}
+        >>> coke = bars[bars.index.get_level_values("symbol") == "KO"]
+        >>> market = read_market(coke, Costs(impact=1.0), DEFAULT_FILL)[1]
+        >>> one = _Block(Simulator(market, Costs(impact=1.0), Rules(), DEFAULT_FILL, 1e6, 0), 1e6)
+        >>> for _ in range(31):
+        ...     one.account.step()
         """
         fraction = np.clip(action[:, 0], *self.bounds[:, 0])
         heads = rng.binomial(self.tosses, self.probability, len(action)) / self.tosses
@@ -499,40 +459,20 @@ class MertonWorld:
 
         Examples
         --------
-        >>> import importlib
-        >>> import numpy as np
-        >>> import pandas as pd
-        >>> import warnings
+        >>> from quantlab.backtest.account import Simulator, read_market
         >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.broker.fill_model import DEFAULT_FILL
+        >>> from quantlab.broker.rules import Rules
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.strategy.environment import (
-        ...     CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, gym_env,
-        ... )
+        >>> from quantlab.strategy.environment import _Block
         >>> names = ["AAPL", "KO", "XOM"]
         >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
-        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
-        ...     "Returns of the last month and the last week, known at the close."
-        ...     close = panel["close"].groupby("symbol")
-        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
-        ...         "float64"
-        ...     )
-        >>> features = past_returns(bars)
-        >>> coin = CoinWorld()
-        >>> merton = MertonWorld()
-        >>> signal = SignalWorld()
-        >>> block = ExecutionWorld()
-        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
-        >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
-        >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("error")
-        ...     for one in (coin, merton, signal, block, world):
-        ...         check_env(gym_env(one), skip_render_check=True)
-        >>> env = gym_env(block)
-        >>> env.reset(seed=1)
-        >>> seen, reward, ended, cut, _ = env.step(np.array([0.0], dtype="float32"))  # half of what is left
-        >>> {"seen": seen.round(2).tolist(), "reward": round(reward, 4)}
-        {'seen': [0.5, 0.800000011920929], 'reward': -0.5052}
+        >>> coke = bars[bars.index.get_level_values("symbol") == "KO"]
+        >>> market = read_market(coke, Costs(impact=1.0), DEFAULT_FILL)[1]
+        >>> one = _Block(Simulator(market, Costs(impact=1.0), Rules(), DEFAULT_FILL, 1e6, 0), 1e6)
+        >>> for _ in range(31):
+        ...     one.account.step()
         """
         share = np.clip(action, *self.bounds[:, 0])
         z = rng.standard_normal((len(action), self.pairs)) * self.volatility
@@ -672,40 +612,20 @@ class SignalWorld:
 
         Examples
         --------
-        >>> import importlib
-        >>> import numpy as np
-        >>> import pandas as pd
-        >>> import warnings
+        >>> from quantlab.backtest.account import Simulator, read_market
         >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.broker.fill_model import DEFAULT_FILL
+        >>> from quantlab.broker.rules import Rules
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.strategy.environment import (
-        ...     CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, gym_env,
-        ... )
+        >>> from quantlab.strategy.environment import _Block
         >>> names = ["AAPL", "KO", "XOM"]
         >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
-        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
-        ...     "Returns of the last month and the last week, known at the close."
-        ...     close = panel["close"].groupby("symbol")
-        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
-        ...         "float64"
-        ...     )
-        >>> features = past_returns(bars)
-        >>> coin = CoinWorld()
-        >>> merton = MertonWorld()
-        >>> signal = SignalWorld()
-        >>> block = ExecutionWorld()
-        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
-        >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
-        >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("error")
-        ...     for one in (coin, merton, signal, block, world):
-        ...         check_env(gym_env(one), skip_render_check=True)
-        >>> env = gym_env(block)
-        >>> env.reset(seed=1)
-        >>> seen, reward, ended, cut, _ = env.step(np.array([0.0], dtype="float32"))  # half of what is left
-        >>> {"seen": seen.round(2).tolist(), "reward": round(reward, 4)}
-        {'seen': [0.5, 0.800000011920929], 'reward': -0.5052}
+        >>> coke = bars[bars.index.get_level_values("symbol") == "KO"]
+        >>> market = read_market(coke, Costs(impact=1.0), DEFAULT_FILL)[1]
+        >>> one = _Block(Simulator(market, Costs(impact=1.0), Rules(), DEFAULT_FILL, 1e6, 0), 1e6)
+        >>> for _ in range(31):
+        ...     one.account.step()
         """
         held, signal = state.T
         trade = np.clip(action[:, 0], *self.bounds[:, 0])
@@ -921,40 +841,20 @@ class ExecutionWorld:
 
         Examples
         --------
-        >>> import importlib
-        >>> import numpy as np
-        >>> import pandas as pd
-        >>> import warnings
+        >>> from quantlab.backtest.account import Simulator, read_market
         >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.broker.fill_model import DEFAULT_FILL
+        >>> from quantlab.broker.rules import Rules
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.strategy.environment import (
-        ...     CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, gym_env,
-        ... )
+        >>> from quantlab.strategy.environment import _Block
         >>> names = ["AAPL", "KO", "XOM"]
         >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
-        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
-        ...     "Returns of the last month and the last week, known at the close."
-        ...     close = panel["close"].groupby("symbol")
-        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
-        ...         "float64"
-        ...     )
-        >>> features = past_returns(bars)
-        >>> coin = CoinWorld()
-        >>> merton = MertonWorld()
-        >>> signal = SignalWorld()
-        >>> block = ExecutionWorld()
-        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
-        >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
-        >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("error")
-        ...     for one in (coin, merton, signal, block, world):
-        ...         check_env(gym_env(one), skip_render_check=True)
-        >>> env = gym_env(block)
-        >>> env.reset(seed=1)
-        >>> seen, reward, ended, cut, _ = env.step(np.array([0.0], dtype="float32"))  # half of what is left
-        >>> {"seen": seen.round(2).tolist(), "reward": round(reward, 4)}
-        {'seen': [0.5, 0.800000011920929], 'reward': -0.5052}
+        >>> coke = bars[bars.index.get_level_values("symbol") == "KO"]
+        >>> market = read_market(coke, Costs(impact=1.0), DEFAULT_FILL)[1]
+        >>> one = _Block(Simulator(market, Costs(impact=1.0), Rules(), DEFAULT_FILL, 1e6, 0), 1e6)
+        >>> for _ in range(31):
+        ...     one.account.step()
         """
         before, time = state.T
         after_time = np.round(time * self.episode - 1) / self.episode
@@ -1365,40 +1265,20 @@ class PortfolioWorld:
 
         Examples
         --------
-        >>> import importlib
-        >>> import numpy as np
-        >>> import pandas as pd
-        >>> import warnings
+        >>> from quantlab.backtest.account import Simulator, read_market
         >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.broker.fill_model import DEFAULT_FILL
+        >>> from quantlab.broker.rules import Rules
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.strategy.environment import (
-        ...     CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, gym_env,
-        ... )
+        >>> from quantlab.strategy.environment import _Block
         >>> names = ["AAPL", "KO", "XOM"]
         >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
-        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
-        ...     "Returns of the last month and the last week, known at the close."
-        ...     close = panel["close"].groupby("symbol")
-        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
-        ...         "float64"
-        ...     )
-        >>> features = past_returns(bars)
-        >>> coin = CoinWorld()
-        >>> merton = MertonWorld()
-        >>> signal = SignalWorld()
-        >>> block = ExecutionWorld()
-        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
-        >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
-        >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("error")
-        ...     for one in (coin, merton, signal, block, world):
-        ...         check_env(gym_env(one), skip_render_check=True)
-        >>> env = gym_env(block)
-        >>> env.reset(seed=1)
-        >>> seen, reward, ended, cut, _ = env.step(np.array([0.0], dtype="float32"))  # half of what is left
-        >>> {"seen": seen.round(2).tolist(), "reward": round(reward, 4)}
-        {'seen': [0.5, 0.800000011920929], 'reward': -0.5052}
+        >>> coke = bars[bars.index.get_level_values("symbol") == "KO"]
+        >>> market = read_market(coke, Costs(impact=1.0), DEFAULT_FILL)[1]
+        >>> one = _Block(Simulator(market, Costs(impact=1.0), Rules(), DEFAULT_FILL, 1e6, 0), 1e6)
+        >>> for _ in range(31):
+        ...     one.account.step()
         """
         reward = np.zeros(len(state))
         for i, (first, account) in enumerate(state):
@@ -1479,6 +1359,237 @@ def policy_weights(
     wide = pd.DataFrame(list(rows.values()), pd.DatetimeIndex(list(rows), name="date"), whole.symbols)
     long = wide.rename_axis(columns="symbol").stack().rename("weight").to_frame()
     return as_panel(long.reset_index())
+
+# %% ../../nbs/strategy/747_environment.ipynb #accae73a
+_BLOCK_COSTS = Costs(impact=1.0)
+_ENOUGH = 1e15  # money: no block empties the account that trades it
+
+
+def _check_block(world: "BlockWorld") -> None:
+    "Refuse what is no block of one name, and sessions whose impact is not known."
+    check_kind((int, float, np.integer), shares=world.shares)
+    check_kind((int, np.integer), episode=world.episode)
+    if not (np.isfinite(world.shares) and world.shares != 0):
+        raise ConfigError(f"shares is {world.shares}; a block to buy is above 0, one to sell below")
+    tables = world._portfolio._tables
+    if len(tables.symbols) != 1:
+        raise PanelError(f"bars hold {len(tables.symbols)} names; a block is of one, take its bars alone")
+    unknown = np.flatnonzero(np.isnan(tables.market.impact[1:, 0]))
+    if len(unknown):
+        what = f"what the impact needs is not known at the close of {tables.dates[unknown[-1]]:%Y-%m-%d}"
+        raise PanelError(f"{what}; set since to a later session, or charge no impact")
+    if not len(world._starts):
+        raise PanelError(f"{tables.symbols[0]} has no close with {world.episode} sessions to come; give more bars")
+
+
+class _Block(NamedTuple):
+    "Hold one block that is being traded."
+
+    account: Simulator  # at the close of a session; 0 is that of the first decision
+    left: float  # shares, signed as the block is
+
+    @property
+    def arrival(self) -> float:  # money a share
+        "Return what a share was worth when the block was decided."
+        return float(self.account.account.mark[0, 0] * self.account.market.unit[0, 0])
+
+
+def _leftover_cost(world: "BlockWorld", block: _Block) -> float:  # money
+    "Return what trading the rest at once at the last close would pay."
+    account = block.account
+    price = account.account.mark[account.t] * account.market.unit[account.t]
+    of_one = account.market.impact[account.t] / (world.costs.impact or 1.0)
+    paid = charge(np.array([block.left]), price, world.costs, of_one, np.ones(1)).iloc[0]
+    walk = block.left * (price[0] - block.arrival) if world.noisy else 0.0
+    return float(paid["commission"] + paid["slippage"] + walk)
+
+# %% ../../nbs/strategy/747_environment.ipynb #682ef973
+@dataclass(frozen=True, eq=False)
+class BlockWorld:
+    """Trade a block of one name on the engine's account; raise ConfigError, PanelError or DataError for what cannot
+    be.
+
+    Parameters
+    ----------
+    bars : pd.DataFrame
+        Panel of one name: open, close, and volume for the impact; total-return adjusted.
+    shares : float
+        Of the block; above 0 they are bought, below 0 sold.
+    costs : Costs, default _BLOCK_COSTS
+        Charged on every fill.
+    rules : Rules, default DEFAULT_RULES
+        Of the market.
+    fill : FillModel, default DEFAULT_FILL
+        When and at what price orders fill.
+    episode : int, default 5
+        Sessions to trade in, from a random one on.
+    since : pd.Timestamp | None, default None
+        First session; costs may read the bars before it; None = the first.
+    noisy : bool, default False
+        Pay the walk of the price since the first decision as well.
+
+    Raises
+    ------
+    ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
+        "shares is {shares}; a block to buy is above 0, one to sell below"
+    PanelError
+        "bars hold {...} names; a block is of one, take its bars alone"
+        "{what}; set since to a later session, or charge no impact"
+        "{...} has no close with {episode} sessions to come; give more bars"
+    DataError
+        For what cannot be.
+
+    Examples
+    --------
+    >>> from quantlab.data.bars import adjust
+    >>> from quantlab.data.sample import sample_bars
+    >>> from quantlab.strategy.environment import BlockWorld
+    >>> names = ["AAPL", "KO", "XOM"]
+    >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+    >>> coke = bars[bars.index.get_level_values("symbol") == "KO"]
+    >>> large = BlockWorld(coke, 2e6, since=coke.index.unique("date")[30])
+    """
+
+    bars: pd.DataFrame  # panel of one name: open, close, and volume for the impact; total-return adjusted
+    shares: float  # of the block; above 0 they are bought, below 0 sold
+    costs: Costs = _BLOCK_COSTS  # charged on every fill
+    rules: Rules = DEFAULT_RULES  # of the market
+    fill: FillModel = DEFAULT_FILL  # when and at what price orders fill
+    episode: int = 5  # sessions to trade in, from a random one on
+    since: pd.Timestamp | None = None  # first session; costs may read the bars before it; None = the first
+    noisy: bool = False  # pay the walk of the price since the first decision as well
+
+    names: ClassVar = ("shares left", "time left", "impact")
+    bounds: ClassVar = np.array([[0.0], [1.0]])  # part of what is left
+    ends: ClassVar = True
+
+    def __post_init__(self):
+        _check_block(self)
+
+    @cached_property
+    def _portfolio(self) -> PortfolioWorld:
+        "Lay out the account that trades the block."
+        terms, none = (self.costs, self.rules, self.fill, _ENOUGH), pd.DataFrame(index=self.bars.index)
+        return PortfolioWorld(self.bars, none, *terms, length=self.episode, since=self.since)
+
+    @cached_property
+    def _starts(self) -> np.ndarray:  # int64, sessions with a close to decide at and an episode to come
+        "List the sessions that an episode may begin with."
+        close = self._portfolio._tables.market.close[:, 0]
+        return np.flatnonzero(np.isfinite(close[: len(close) - self.episode]))
+
+    def start(
+        self,
+        copies: int,  # blocks side by side
+        rng: np.random.Generator,  # of the first sessions
+    ) -> tuple[list[_Block], np.ndarray]:  # state; float64[copies, 3] seen at the close of the first session
+        """Decide on a block in every copy, each at the close of a session.
+
+        Parameters
+        ----------
+        copies : int
+            Blocks side by side.
+        rng : np.random.Generator
+            Of the first sessions.
+
+        Returns
+        -------
+        tuple[list[_Block], np.ndarray]
+            State; float64[copies, 3] seen at the close of the first session.
+        """
+        market = self._portfolio._tables.market
+        first = rng.choice(self._starts, copies).tolist()
+        state = [_Block(_opened(self._portfolio, market, f), float(self.shares)) for f in first]
+        return state, self._seen(state)
+
+    def _seen(self, state: list[_Block]) -> np.ndarray:  # float64[copies, 3]
+        "Return what is left, and what the next order pays beside the first."
+        impact = np.array([b.account.market.impact[[min(b.account.t + 1, self.episode), 1], 0] for b in state])
+        grown = np.log(impact[:, 0] / impact[:, 1]) if self.costs.impact else np.zeros(len(state))
+        left = [(b.left / self.shares, 1 - b.account.t / self.episode) for b in state]
+        return np.column_stack([left, grown])
+
+    def step(
+        self,
+        state: list[_Block],  # as start gives it
+        action: np.ndarray,  # float64[copies, 1] part of what is left
+        rng: np.random.Generator,  # nothing is drawn
+    ) -> tuple[list[_Block], np.ndarray, np.ndarray]:  # state; seen next; minus cost, in percent of the block's worth
+        """Order a part at the close, and play the next session.
+
+        Parameters
+        ----------
+        state : list[_Block]
+            As start gives it.
+        action : np.ndarray
+            float64[copies, 1] part of what is left.
+        rng : np.random.Generator
+            Nothing is drawn.
+
+        Returns
+        -------
+        tuple[list[_Block], np.ndarray, np.ndarray]
+            State; seen next; minus cost, in percent of the block's worth.
+
+        Examples
+        --------
+        >>> from quantlab.backtest.account import Simulator, read_market
+        >>> from quantlab.backtest.costs import Costs
+        >>> from quantlab.broker.fill_model import DEFAULT_FILL
+        >>> from quantlab.broker.rules import Rules
+        >>> from quantlab.data.bars import adjust
+        >>> from quantlab.data.sample import sample_bars
+        >>> from quantlab.strategy.environment import _Block
+        >>> names = ["AAPL", "KO", "XOM"]
+        >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+        >>> coke = bars[bars.index.get_level_values("symbol") == "KO"]
+        >>> market = read_market(coke, Costs(impact=1.0), DEFAULT_FILL)[1]
+        >>> one = _Block(Simulator(market, Costs(impact=1.0), Rules(), DEFAULT_FILL, 1e6, 0), 1e6)
+        >>> for _ in range(31):
+        ...     one.account.step()
+        """
+        state, reward = list(state), np.zeros(len(state))
+        for i, block in enumerate(state):
+            last = block.account.t + 1 == self.episode
+            size = block.left * (1.0 if last else np.clip(action[i, 0], 0.0, 1.0))
+            if size:
+                block.account.send(plain_rows(np.zeros(1, dtype=int), np.array([size]), SHARES))
+            fills = block.account.step()
+            mine = fills[fills["row"] >= 0]  # the others close a holding that has lost its bars
+            left = block.left - mine["quantity"].sum()
+            state[i] = block = block._replace(left=left if abs(left) > 1e-9 * abs(self.shares) else 0.0)
+            walk = (mine["quantity"] * (mine["price"] - block.arrival)).sum() if self.noisy else mine["slippage"].sum()
+            cost = mine["commission"].sum() + walk
+            if last and block.left:
+                cost += _leftover_cost(self, block)
+            reward[i] = -100 * cost / (abs(self.shares) * block.arrival)
+        return state, self._seen(state), reward
+
+    def best(
+        self,
+        seen: np.ndarray,  # float64[copies, 3]
+    ) -> np.ndarray:  # float64[copies, 1] part of what is left
+        """Return equal parts: the best at prices and impact that stay as they are.
+
+        Parameters
+        ----------
+        seen : np.ndarray
+            float64[copies, 3].
+
+        Returns
+        -------
+        np.ndarray
+            float64[copies, 1] part of what is left.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from quantlab.strategy.environment import MertonWorld
+        >>> merton = MertonWorld()
+        >>> assert np.isclose(merton.best(np.ones((1, 1)))[0, 0], 0.5)  # .06 / (3 x .04)
+        """
+        return 1 / np.maximum(np.round(seen[:, 1:2] * self.episode), 1)
 
 # %% ../../nbs/strategy/747_environment.ipynb #813532b1
 def hindsight_weights(
@@ -1717,11 +1828,14 @@ def gym_env(
     >>> import importlib
     >>> import pandas as pd
     >>> import warnings
+    >>> from quantlab.backtest.account import Simulator, read_market
     >>> from quantlab.backtest.costs import Costs
+    >>> from quantlab.broker.fill_model import DEFAULT_FILL
+    >>> from quantlab.broker.rules import Rules
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.strategy.environment import (
-    ...     CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, gym_env,
+    ...     CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, _Block, gym_env,
     ... )
     >>> names = ["AAPL", "KO", "XOM"]
     >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
@@ -1737,6 +1851,11 @@ def gym_env(
     >>> signal = SignalWorld()
     >>> block = ExecutionWorld()
     >>> world = PortfolioWorld(bars, features, Costs(1, 5))
+    >>> coke = bars[bars.index.get_level_values("symbol") == "KO"]
+    >>> market = read_market(coke, Costs(impact=1.0), DEFAULT_FILL)[1]
+    >>> one = _Block(Simulator(market, Costs(impact=1.0), Rules(), DEFAULT_FILL, 1e6, 0), 1e6)
+    >>> for _ in range(31):
+    ...     one.account.step()
     >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("error")

@@ -12,14 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from quantlab.backtest.costs import Costs
+from quantlab.backtest.costs import Costs, charge, liquidity
 from quantlab.backtest.engine import equity_curves, from_weights
+from quantlab.backtest.orders import from_orders
 from quantlab.broker.fill_model import next_close, next_open, vwap
 from quantlab.broker.rules import Rules
 from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.core.panel import as_panel
 from quantlab.execution.slices import PriceImpact, almgren_chriss_curve, schedule_cost
 from quantlab.strategy.environment import (
+    BlockWorld,
     CoinWorld,
     ExecutionWorld,
     MertonWorld,
@@ -328,6 +330,140 @@ def test_the_block_is_sold_as_execution_slices_says_at_its_cost(aversion, slots)
     assert equal.reward.sum() == pytest.approx(-1.0)
 
 
+def flat_bars(t: int = 60) -> pd.DataFrame:
+    "One name that opens at 100 and closes a half above or below it in turn: volatility and volume stand still."
+    close = 100 + 0.5 * (-1.0) ** np.arange(t)
+    table = {"open": 100.0, "high": 101.0, "low": 99.0, "close": close, "volume": 1e6, "symbol": "N0"}
+    return as_panel(pd.DataFrame(table | {"date": pd.bdate_range("2020-01-01", periods=t, unit="us")}))
+
+
+def one_name(seed: int = 1, t: int = 80, missing: float = 0.0) -> pd.DataFrame:
+    "Bars of one name whose volume swells and ebbs; after the first month some sessions have none."
+    bars = made_bars(seed, n=1, t=t).assign(volume=lambda b: 1e6 + 2e5 * np.sin(np.arange(len(b))))
+    bars.iloc[22 + np.flatnonzero(np.random.default_rng(seed).random(t - 22) < missing)] = np.nan
+    return bars
+
+
+BLOCKS = {
+    "bought": {}, "sold": {"shares": -2e5}, "no impact": {"costs": Costs(1, 5)},
+    "taxed sale": {"shares": -1e5, "costs": Costs(1, 5, impact=0.5, sell_tax_bps=10)},
+    "least commission": {"costs": Costs(1, 5, impact=1.0, minimum=50.0, per_share=0.01)},
+    "lots": {"shares": 2e5 + 33, "rules": Rules(lot=100)}, "next close": {"fill": next_close()},
+    "vwap": {"fill": vwap()},
+    "little volume": {"fill": replace(next_open(), participation=0.02)},
+}  # fmt: skip
+
+
+def block_of(bars: pd.DataFrame, **kwargs: object) -> BlockWorld:
+    return BlockWorld(**({"bars": bars, "shares": 2e5, "since": bars.index.unique("date")[25]} | kwargs))
+
+
+@pytest.mark.parametrize("terms", BLOCKS.values(), ids=BLOCKS)
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+@pytest.mark.parametrize("noisy", [False, True])
+def test_a_block_pays_what_the_engine_charges_for_its_orders(terms, missing, noisy):
+    bars = one_name(missing=missing)
+    world = block_of(bars, episode=6, noisy=noisy, **terms)
+    random = np.random.default_rng(3)
+    episode = play(world, lambda seen: random.uniform(-0.1, 0.9, (8, 1)), copies=8, seed=4)
+    dates = world._portfolio.dates
+    firsts = np.random.default_rng(4).choice(world._starts, 8)
+    settings_ = {name: getattr(world, name) for name in ("costs", "rules", "fill")}
+    for copy, first in enumerate(firsts):
+        left, part = world.shares * episode.seen[:, copy, 0], np.clip(episode.action[:, copy, 0], 0, 1)
+        part[-1] = 1.0
+        rows = pd.DataFrame({"date": dates[first : first + 6], "symbol": "N0", "size": left[:-1] * part})
+        rules = replace(world.rules, max_gross=np.inf)
+        known = bars[bars.index.get_level_values("date") <= dates[first + 6]]
+        done = from_orders(rows[rows["size"] != 0], known, **settings_ | {"rules": rules}, cash=1e12).trades
+        arrival = known.loc[: dates[first], "close"].iloc[-1]
+        walk = (done["quantity"] * (done["price"] - arrival)).sum() if noisy else done["slippage"].sum()
+        rest = world.shares - done["quantity"].sum()
+        assert rest == pytest.approx(left[-1], abs=1e-3)
+        late = pd.Series({"commission": 0.0, "slippage": 0.0})
+        if left[-1]:
+            at = liquidity(known).droplevel("symbol").loc[: dates[first + 5]].dropna().iloc[-1]
+            last = known["close"].ffill().iloc[-1]
+            late = charge([rest], [last], world.costs, [at["volatility"]], [at["volume"]]).iloc[0]
+            walk += rest * (last - arrival) if noisy else 0.0
+        cost = done["commission"].sum() + walk + late["commission"] + late["slippage"]
+        paid = -episode.reward[:, copy].sum()
+        assert paid == pytest.approx(100 * cost / (abs(world.shares) * arrival), rel=1e-12)
+
+
+@pytest.mark.parametrize("slots", [1, 4, 9])
+def test_where_nothing_moves_equal_parts_are_best_and_the_law_is_exact(slots):
+    world = block_of(flat_bars(), costs=Costs(0, 0, impact=1.0), episode=slots)
+    cost = lambda policy: -play(world, policy, copies=2).reward.sum(axis=0)
+    deviation = liquidity(flat_bars())["volatility"].iloc[-1]
+    at_once, equal = cost(lambda seen: np.ones((2, 1))), cost(world.best)
+    law = 100 * deviation * np.sqrt(2e5 / 1e6)  # percent of what the block is worth at the open of 100
+    assert np.isclose(at_once[:, None], law / np.array([0.995, 1.005]), rtol=1e-9).any(axis=1).all()
+    assert at_once / equal == pytest.approx(np.sqrt(slots), rel=1e-9)
+    assert np.allclose(play(world, world.best).seen[:, 0, 2], 0, atol=1e-9)
+    others = np.random.default_rng(1)
+    for _ in range(20 * (slots > 1)):
+        asked = iter(others.uniform(0, 1, slots))
+        assert (cost(lambda seen, asked=asked: np.full((2, 1), next(asked))) > equal).all()
+
+
+def test_the_impact_that_is_seen_tells_the_next_order_and_no_future():
+    bars = one_name(2)
+    world = block_of(bars, episode=10, since=bars.index.unique("date")[60], shares=-3e5)
+    whole = play(world, world.best, copies=30, seed=1)
+    assert np.abs(whole.seen[1:, :, 2]).max() > 0.01
+    end = world._portfolio.dates[-1]
+    changed = bars.copy()
+    changed.loc[bars.index.get_level_values("date") == end, ["open", "high", "low", "close", "volume"]] *= 3.0
+    again = play(replace(world, bars=changed), world.best, copies=30, seed=1)
+    last = np.random.default_rng(1).integers(0, 10, 30) == 9  # the only copies whose last session is the last of bars
+    assert (again.seen == whole.seen).all() and (again.reward[:-1] == whole.reward[:-1]).all()
+    assert (again.reward[-1, ~last] == whole.reward[-1, ~last]).all() and last.any()
+    assert (again.reward[-1, last] != whole.reward[-1, last]).all()
+    per_share = -whole.reward / np.abs(np.diff(whole.seen[:, :, 0], axis=0)) - 0.01 - 0.05  # impact of equal parts
+    assert np.corrcoef(np.log(per_share[1:]).ravel(), whole.seen[1:-1, :, 2].ravel())[0, 1] > 0.5
+
+
+def test_with_hindsight_a_block_costs_little_less_than_equal_parts():
+    bars = one_name(5, t=200)
+    world = block_of(bars, costs=Costs(0, 0, impact=1.0), episode=10)
+    paid = -play(world, world.best, copies=20, seed=2).reward.sum(axis=0)
+    tables = world._portfolio._tables
+    slope = tables.market.open[:, 0] * tables.market.impact[:, 0]
+    for copy, first in enumerate(np.random.default_rng(2).integers(0, len(slope) - 10, 20)):
+        least = 2e5**1.5 / np.sqrt((slope[first + 1 : first + 11] ** -2).sum())  # parts go with slope^-2
+        least *= 100 / (2e5 * tables.market.close[first, 0])
+        assert least <= paid[copy] < 1.05 * least
+
+
+def test_what_never_fills_pays_at_the_last_close():
+    bars = one_name(t=60)
+    dates = bars.index.unique("date")
+    gone = bars.copy()
+    gone.loc[dates[40] :] = np.nan  # the name ends, the sessions go on
+    world = block_of(gone, episode=15, since=dates[39])
+    episode = play(world, world.best, copies=3, seed=0)
+    assert (
+        (episode.seen[:, :, 0] == 1).all() and (episode.reward[:-1] == 0).all() and (episode.reward[-1] < -0.06).all()
+    )
+    with pytest.raises(PanelError, match="N0 has no close with 15 sessions to come"):
+        block_of(gone, episode=15, since=dates[40])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"shares": 0.0}, "a block to buy"), ({"shares": np.nan}, "a block to buy"),
+     ({"shares": "9"}, "shares is '9', a str"),
+     ({"episode": 0}, "length is 0"), ({"episode": 99}, "length is 99"), ({"episode": 2.0}, "a float"),
+     ({"since": None}, "not known at the close of 2020-01"), ({"costs": 5}, "costs"),
+     ({"bars": made_bars(t=80)}, "3 names"), ({"bars": one_name().iloc[:0], "since": None}, "0 sessions"),
+     ({"bars": one_name().drop(columns="volume")}, "volume"), ({"bars": one_name().assign(split=2.0)}, "split")],
+)  # fmt: skip
+def test_a_block_that_cannot_be_is_refused_in_words(wrong, said):
+    with pytest.raises((ConfigError, PanelError, DataError), match=said):
+        block_of(one_name(), **wrong) if "bars" not in wrong else BlockWorld(**({"shares": 1e5} | wrong))
+
+
 @pytest.mark.parametrize("world", WORLDS, ids=lambda w: type(w).__name__)
 def test_no_other_policy_is_paid_more_on_the_same_draws(world):
     discount = 0.95 if isinstance(world, SignalWorld) else 1.0
@@ -339,11 +475,13 @@ def test_no_other_policy_is_paid_more_on_the_same_draws(world):
 
 
 @needs_gymnasium
-@pytest.mark.parametrize("world", [*WORLDS, "portfolio", "short"], ids=str)
+@pytest.mark.parametrize("world", [*WORLDS, "portfolio", "short", "block"], ids=str)
 def test_gymnasiums_own_checker_has_nothing_to_say(world):
     from gymnasium.utils.env_checker import check_env
 
-    if isinstance(world, str):
+    if world == "block":
+        world = block_of(one_name())
+    elif isinstance(world, str):
         world = world_of(made_bars(), length=8) if world == "short" else world_of(made_bars(t=12))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
