@@ -1391,14 +1391,13 @@ class _Block(NamedTuple):
     @property
     def arrival(self) -> float:  # money a share
         "Return what a share was worth when the block was decided."
-        return float(self.account.account.mark[0, 0] * self.account.market.unit[0, 0])
+        return float(self.account.account.mark[0, 0])
 
 
 def _leftover_cost(world: "BlockWorld", block: _Block) -> float:  # money
     "Return what trading the rest at once at the last close would pay."
     account = block.account
-    price = account.account.mark[account.t] * account.market.unit[account.t]
-    of_one = account.market.impact[account.t] / (world.costs.impact or 1.0)
+    price, of_one = account.account.mark[account.t], account.market.impact[account.t] / (world.costs.impact or 1.0)
     paid = charge(np.array([block.left]), price, world.costs, of_one, np.ones(1)).iloc[0]
     walk = block.left * (price[0] - block.arrival) if world.noisy else 0.0
     return float(paid["commission"] + paid["slippage"] + walk)
@@ -1557,8 +1556,7 @@ class BlockWorld:
                 block.account.send(plain_rows(np.zeros(1, dtype=int), np.array([size]), SHARES))
             fills = block.account.step()
             mine = fills[fills["row"] >= 0]  # the others close a holding that has lost its bars
-            left = block.left - mine["quantity"].sum()
-            state[i] = block = block._replace(left=left if abs(left) > 1e-9 * abs(self.shares) else 0.0)
+            state[i] = block = block._replace(left=block.left - mine["quantity"].sum())
             walk = (mine["quantity"] * (mine["price"] - block.arrival)).sum() if self.noisy else mine["slippage"].sum()
             cost = mine["commission"].sum() + walk
             if last and block.left:

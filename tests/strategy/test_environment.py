@@ -380,6 +380,7 @@ def test_a_block_pays_what_the_engine_charges_for_its_orders(terms, missing, noi
         walk = (done["quantity"] * (done["price"] - arrival)).sum() if noisy else done["slippage"].sum()
         rest = world.shares - done["quantity"].sum()
         assert rest == pytest.approx(left[-1], abs=1e-3)
+        assert left[-1] == 0 or missing or "rules" in terms or world.fill.participation < 1
         late = pd.Series({"commission": 0.0, "slippage": 0.0})
         if left[-1]:
             at = liquidity(known).droplevel("symbol").loc[: dates[first + 5]].dropna().iloc[-1]
@@ -411,6 +412,10 @@ def test_the_impact_that_is_seen_tells_the_next_order_and_no_future():
     bars = one_name(2)
     world = block_of(bars, episode=10, since=bars.index.unique("date")[60], shares=-3e5)
     whole = play(world, world.best, copies=30, seed=1)
+    known = liquidity(bars).droplevel("symbol").loc[world._portfolio.dates]
+    law = np.log(known["volatility"] / np.sqrt(known["volume"])).to_numpy()
+    for copy, first in enumerate(np.random.default_rng(1).choice(world._starts, 30)):
+        assert np.allclose(whole.seen[:-1, copy, 2], (law[first : first + 10] - law[first]), atol=1e-12)
     assert np.abs(whole.seen[1:, :, 2]).max() > 0.01
     end = world._portfolio.dates[-1]
     changed = bars.copy()
@@ -448,6 +453,23 @@ def test_what_never_fills_pays_at_the_last_close():
     )
     with pytest.raises(PanelError, match="N0 has no close with 15 sessions to come"):
         block_of(gone, episode=15, since=dates[40])
+
+
+def test_a_holding_that_the_engine_closes_is_not_left_again():
+    bars = one_name(t=60)
+    dates = bars.index.unique("date")
+    gone = bars.copy()
+    gone.loc[dates[43] :] = np.nan
+    episode = play(block_of(gone, episode=15, since=dates[39]), lambda seen: np.ones((1, 1)), seed=1)
+    assert (episode.seen[1:, 0, 0] == 0).all() and (episode.reward[1:] == 0).all() and episode.reward[0, 0] < 0
+
+
+def test_a_block_begins_where_the_impact_is_known():
+    bars = one_name()
+    dates = bars.index.unique("date")
+    assert block_of(bars, since=dates[10])._portfolio.dates[0] == dates[10]  # ten returns
+    with pytest.raises(PanelError, match=f"{dates[9]:%Y-%m-%d}; set since"):
+        block_of(bars, since=dates[9])
 
 
 @pytest.mark.parametrize(
