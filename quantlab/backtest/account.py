@@ -52,6 +52,9 @@ def _refuse(
         raise DataError(f"{column} of {at.symbols[i]} on {at.dates[t]:%Y-%m-%d} is {wide[t, i]:g}; {why}")
 
 
+_TRADED = ("open", "high", "low", "close", "vwap", "volume", "dividend", "split_ratio", "factor", "change")
+
+
 def _prices(
     bars: pd.DataFrame,
     at: Grid,
@@ -61,6 +64,9 @@ def _prices(
         if column in bars and not np.allclose(bars[column].dropna(), 1.0):
             remedy = "trade adjust(bars, 'total'), or drop it and give dividend and split_ratio"
             raise DataError(f"the bars' factor {column} is not applied; {remedy}")
+    text = [c for c in _TRADED if c in bars and not pd.api.types.is_numeric_dtype(bars[c])]
+    if text:
+        raise DataError(f"{text[0]} holds {bars[text[0]].dtype}, no numbers; turn it into numbers, or drop it")
     wide, none = {}, np.full((len(at.dates), len(at.symbols)), np.nan)
     for column in ("open", "high", "low", "close", "vwap"):
         wide[column] = values = to_wide(bars[column], at).to_numpy() if column in bars else none
@@ -192,6 +198,7 @@ def read_market(
         "bars are empty; read some with quantlab.data"
     ConfigError
         "{why}; add it, or drop the rule"
+        "{given}; give one for each session and name, {shape}"
 
     Examples
     --------
@@ -240,7 +247,11 @@ def read_market(
     tables |= extra
     market = Market(**{k: np.require(v, np.float64, ["C", "W"]) for k, v in tables.items()})  # one kind: compiled once
     if fill.price is not None:
-        market = market._replace(vwap=np.require(fill.price(market), np.float64, ["C", "W"]))
+        own = fill.price(market)
+        if np.shape(own) != market.close.shape:
+            given = f"the price of {fill.name} is of shape {np.shape(own)}"
+            raise ConfigError(f"{given}; give one for each session and name, {market.close.shape}")
+        market = market._replace(vwap=np.require(own, np.float64, ["C", "W"]))
         bad = (market.vwap <= 0) | np.isinf(market.vwap)
         why = "prices are positive and finite, NaN where there is none"
         _refuse(market.vwap, bad, at, f"the price of {fill.name}", why)
@@ -403,12 +414,17 @@ class Simulator:
         self.orders, self.log = np.zeros(64, ORDER_DTYPE), np.zeros(64, FILL_DTYPE)
 
     def step(self) -> np.ndarray:  # FILL_DTYPE rows of the session
-        """Play the next session.
+        """Play the next session; raise ConfigError when there is none.
 
         Returns
         -------
         np.ndarray
             FILL_DTYPE rows of the session.
+
+        Raises
+        ------
+        ConfigError
+            When there is none.
 
         Examples
         --------
@@ -427,6 +443,8 @@ class Simulator:
         ...     simulator.step()
         ...     simulator.send(rows)
         """
+        if self.t + 1 >= len(self.days):
+            raise ConfigError(f"the account has played all of its {len(self.days)} sessions; begin anew, or give more")
         self.t += 1
         live, before = (int(n) for n in self.account.count)
         most = 9 * live + len(self.account.age)  # three stages each for an order and its bracket, and the stopped

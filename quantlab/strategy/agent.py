@@ -274,15 +274,9 @@ def _policy_layers(model: Any) -> list[np.ndarray]:  # weights and bias of each 
     return [value for name, value in state.items() if "policy_net" in name or "action_net" in name]
 
 
-def _check_training(
-    world: World,
-    seed: int,
-    discount: float,
-    counts: dict[str, int],  # steps, copies, stretch
-    hidden: tuple,
-    **sizes: float,  # rate, spread
-) -> int:  # passes
-    "Refuse settings that train nothing, and a world without fields to keep its training by."
+def _check_training(world: World, seed: int, discount: float, counts: dict, hidden: tuple, **sizes: float) -> int:
+    """Refuse settings that train nothing, and a world without fields to keep its training by; return the passes that
+    steps, copies and stretch (the counts) make. The sizes are rate and spread."""
     check_kind((int, np.integer), seed=seed, **counts)
     check_kind((tuple, list), hidden=hidden)
     check_kind((int, float), discount=discount, **sizes)
@@ -296,8 +290,11 @@ def _check_training(
         raise ConfigError(f"{told}: a pass has two steps or more, discount is 0 to 1, seed 0 or more, others above 0")
     if steps < copies * stretch:
         raise ConfigError(f"steps is {steps}; a pass alone takes {copies * stretch}")
-    if not is_dataclass(world):
-        raise ConfigError(f"{type(world).__name__} is no dataclass; make it one, its fields say what was trained in")
+    name = getattr(world, "__name__", type(world).__name__)
+    if not is_dataclass(world) or isinstance(world, type):
+        raise ConfigError(f"{name} is no dataclass that was made, as {name}(...); its fields say what was trained in")
+    if world.ends and stretch < world.episode:
+        raise ConfigError(f"stretch is {stretch}; episodes of {world.episode} steps never met their end, give as many")
     return steps // (copies * stretch)
 
 
@@ -305,7 +302,7 @@ def train_agent(
     world: World,  # to learn in; it decides what is known
     steps: int = 65_536,  # actions in all, over all copies
     seed: int = 7,  # of weights, trials and the world's draws
-    discount: float = 0.95,  # what a reward one step later counts now; 0: only the next one counts
+    discount: float = 0.95,  # what a reward one step later counts now; 0: only the next one counts, 1: all alike
     copies: int = 64,  # worlds side by side
     stretch: int = 32,  # steps of each copy in a pass
     hidden: tuple[int, ...] = (),  # units of the policy's hidden layers; () is a linear policy
@@ -325,7 +322,7 @@ def train_agent(
     seed : int, default 7
         Of weights, trials and the world's draws.
     discount : float, default 0.95
-        What a reward one step later counts now; 0: only the next one counts.
+        What a reward one step later counts now; 0: only the next one counts, 1: all alike.
     copies : int, default 64
         Worlds side by side.
     stretch : int, default 32
@@ -457,6 +454,8 @@ def train_seeds(
     >>> with off():
     ...     pair = train_seeds(coin, (1, 2), **settings)
     """
+    if isinstance(seeds, int) or "seed" in settings:
+        raise ConfigError(f"seeds is {seeds}; give several, such as range(5), and no seed beside them")
     return [train_agent(world, seed=seed, **settings) for seed in seeds]
 
 
@@ -468,20 +467,20 @@ def _total(world: World, policy: Callable, discount: float, copies: int, seed: i
 
 def beside_best(
     world: World,  # to be played
-    agents: Iterable[Agent],  # such as train_seeds gives them
+    agents: Sequence[Agent],  # such as train_seeds gives them, a seed each
     best: Callable[[np.ndarray], np.ndarray],  # the policy to be held against, such as the world's own best
     discount: float = 1.0,  # what a reward one step later counts now
     copies: int = 2000,  # episodes of each
     seed: int = 99,  # of the draws, the same for all; not one that was trained on
-) -> pd.DataFrame:  # by seed: agent, best (what an episode pays), ratio
-    """Play agents beside the best policy on the same draws; raise DataError for a best policy that is paid nothing.
+) -> pd.DataFrame:  # by seed: agent, best (what an episode pays), ratio; above 1 is more gain, or more cost
+    """Play agents beside the best policy on the same draws; raise DataError if it is paid nothing, or for equal seeds.
 
     Parameters
     ----------
     world : World
         To be played.
-    agents : Iterable[Agent]
-        Such as train_seeds gives them.
+    agents : Sequence[Agent]
+        Such as train_seeds gives them, a seed each.
     best : Callable[[np.ndarray], np.ndarray]
         The policy to be held against, such as the world's own best.
     discount : float, default 1.0
@@ -494,13 +493,14 @@ def beside_best(
     Returns
     -------
     pd.DataFrame
-        By seed: agent, best (what an episode pays), ratio.
+        By seed: agent, best (what an episode pays), ratio; above 1 is more gain, or more cost.
 
     Raises
     ------
     DataError
-        For a best policy that is paid nothing.
+        If it is paid nothing, or for equal seeds.
     ConfigError
+        Its message names the first argument that is of another kind (see check_kind).
         For less than one copy, or actions of another shape or no numbers (see play).
 
     Examples
@@ -518,6 +518,10 @@ def beside_best(
     ...     show_error(lambda: beside_best(coin, [half], lambda seen: seen * 0.0)),
     ... ]
     """
+    check_kind((list, tuple), agents=agents)
+    seeds = pd.Index([agent.seed for agent in agents])
+    if not seeds.is_unique:
+        raise DataError(f"two agents have seed {seeds[seeds.duplicated()][0]}; a row is a seed, compare settings apart")
     reference = _total(world, best, discount, copies, seed)
     if reference == 0 or not np.isfinite(reference):
         raise DataError(f"the best policy is paid {reference}; a ratio to it says nothing")
@@ -690,6 +694,7 @@ def walk_agent(
     2015-07-06  0.361  0.356
     2015-12-30  0.510  0.485
     """
+    check_kind(PortfolioWorld, world=world)
     read = _read_windows(windows, world.dates)
     spans = [_between(world, first, last, world.length or 60) for first, last, _ in read]
     policies = [_learned(train_agent(span, **settings), span) for span in spans]

@@ -22,6 +22,7 @@ from ..backtest.costs import DEFAULT_COSTS, Costs, charge
 from ..backtest.engine import refuse_factors
 from ..broker.fill_model import DEFAULT_FILL, FillModel
 from ..broker.rules import DEFAULT_RULES, SHARES, TARGET, Market, Rules
+from ..broker.session import LEAST_PART
 from ..core.audit import NOT_ASSESSED, PASS, Verdict, audit
 from ..core.errors import ConfigError, PanelError, check_kind
 from ..core.panel import Grid, as_panel, check_panel, to_wide
@@ -122,20 +123,47 @@ class World(Protocol):
 
         Examples
         --------
-        >>> from quantlab.backtest.account import Simulator, read_market
+        >>> import importlib
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import warnings
         >>> from quantlab.backtest.costs import Costs
-        >>> from quantlab.broker.fill_model import DEFAULT_FILL
-        >>> from quantlab.broker.rules import Rules
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.strategy.environment import _Block
+        >>> from quantlab.strategy.environment import (
+        ...     BlockWorld, CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, _Block, _opened,
+        ...     gym_env,
+        ... )
         >>> names = ["AAPL", "KO", "XOM"]
         >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
+        ...     "Returns of the last month and the last week, known at the close."
+        ...     close = panel["close"].groupby("symbol")
+        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
+        ...         "float64"
+        ...     )
+        >>> features = past_returns(bars)
+        >>> coin = CoinWorld()
+        >>> merton = MertonWorld()
+        >>> signal = SignalWorld()
+        >>> block = ExecutionWorld()
+        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
         >>> coke = bars[bars.index.get_level_values("symbol") == "KO"]
-        >>> market = read_market(coke, Costs(impact=1.0), DEFAULT_FILL)[1]
-        >>> one = _Block(Simulator(market, Costs(impact=1.0), Rules(), DEFAULT_FILL, 1e6, 0), 1e6)
-        >>> for _ in range(31):
-        ...     one.account.step()
+        >>> account = _opened(
+        ...     PortfolioWorld(coke, features, Costs(impact=1.0)), 30, 5
+        ... )  # at the close of the 31st session
+        >>> one, law = _Block(account, 1e6), Costs(0, 0, impact=1.0)
+        >>> large = BlockWorld(coke, 2e6)
+        >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error")
+        ...     for one in (coin, merton, signal, block, world, large):
+        ...         check_env(gym_env(one), skip_render_check=True)
+        >>> env = gym_env(block)
+        >>> env.reset(seed=1)
+        >>> seen, reward, ended, cut, _ = env.step(np.array([0.0], dtype="float32"))  # half of what is left
+        >>> {"seen": seen.round(2).tolist(), "reward": round(reward, 4)}
+        {'seen': [0.5, 0.800000011920929], 'reward': -0.5052}
         """
         ...
 
@@ -220,15 +248,22 @@ def play(
     0.3                  0.0145
     0.5                 -0.0344
     """
-    if copies < 1:
-        raise ConfigError(f"copies is {copies}; at least one episode is played")
+    check_kind((int, np.integer), copies=copies, seed=seed)
+    if copies < 1 or seed < 0:
+        raise ConfigError(f"copies is {copies}, seed {seed}; at least one episode is played, and a seed is 0 or more")
+    if isinstance(world, type) or not callable(policy):
+        raise ConfigError("play takes a world that was made, such as CoinWorld(), and a function that gives actions")
     rng = np.random.default_rng(seed)
     state, now = world.start(copies, rng)
     seen = [now]
     actions: list[np.ndarray] = []
     rewards: list[np.ndarray] = []
     for _ in range(world.episode):
-        action = np.array(policy(now), dtype="float64")  # a copy: a policy may write into its own again
+        given = policy(now.copy())  # copies: a policy may write into what it was given, and into its own again
+        try:
+            action = np.array(given, dtype="float64")
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"the policy gave {given!r}; an action is an array of numbers") from error
         if action.shape != (copies, world.bounds.shape[1]):
             raise ConfigError(f"the policy gave {action.shape}; an action is {(copies, world.bounds.shape[1])}")
         if not np.isfinite(action).all():
@@ -322,20 +357,47 @@ class CoinWorld:
 
         Examples
         --------
-        >>> from quantlab.backtest.account import Simulator, read_market
+        >>> import importlib
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import warnings
         >>> from quantlab.backtest.costs import Costs
-        >>> from quantlab.broker.fill_model import DEFAULT_FILL
-        >>> from quantlab.broker.rules import Rules
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.strategy.environment import _Block
+        >>> from quantlab.strategy.environment import (
+        ...     BlockWorld, CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, _Block, _opened,
+        ...     gym_env,
+        ... )
         >>> names = ["AAPL", "KO", "XOM"]
         >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
+        ...     "Returns of the last month and the last week, known at the close."
+        ...     close = panel["close"].groupby("symbol")
+        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
+        ...         "float64"
+        ...     )
+        >>> features = past_returns(bars)
+        >>> coin = CoinWorld()
+        >>> merton = MertonWorld()
+        >>> signal = SignalWorld()
+        >>> block = ExecutionWorld()
+        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
         >>> coke = bars[bars.index.get_level_values("symbol") == "KO"]
-        >>> market = read_market(coke, Costs(impact=1.0), DEFAULT_FILL)[1]
-        >>> one = _Block(Simulator(market, Costs(impact=1.0), Rules(), DEFAULT_FILL, 1e6, 0), 1e6)
-        >>> for _ in range(31):
-        ...     one.account.step()
+        >>> account = _opened(
+        ...     PortfolioWorld(coke, features, Costs(impact=1.0)), 30, 5
+        ... )  # at the close of the 31st session
+        >>> one, law = _Block(account, 1e6), Costs(0, 0, impact=1.0)
+        >>> large = BlockWorld(coke, 2e6)
+        >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error")
+        ...     for one in (coin, merton, signal, block, world, large):
+        ...         check_env(gym_env(one), skip_render_check=True)
+        >>> env = gym_env(block)
+        >>> env.reset(seed=1)
+        >>> seen, reward, ended, cut, _ = env.step(np.array([0.0], dtype="float32"))  # half of what is left
+        >>> {"seen": seen.round(2).tolist(), "reward": round(reward, 4)}
+        {'seen': [0.5, 0.800000011920929], 'reward': -0.5052}
         """
         fraction = np.clip(action[:, 0], *self.bounds[:, 0])
         heads = rng.binomial(self.tosses, self.probability, len(action)) / self.tosses
@@ -459,20 +521,47 @@ class MertonWorld:
 
         Examples
         --------
-        >>> from quantlab.backtest.account import Simulator, read_market
+        >>> import importlib
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import warnings
         >>> from quantlab.backtest.costs import Costs
-        >>> from quantlab.broker.fill_model import DEFAULT_FILL
-        >>> from quantlab.broker.rules import Rules
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.strategy.environment import _Block
+        >>> from quantlab.strategy.environment import (
+        ...     BlockWorld, CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, _Block, _opened,
+        ...     gym_env,
+        ... )
         >>> names = ["AAPL", "KO", "XOM"]
         >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
+        ...     "Returns of the last month and the last week, known at the close."
+        ...     close = panel["close"].groupby("symbol")
+        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
+        ...         "float64"
+        ...     )
+        >>> features = past_returns(bars)
+        >>> coin = CoinWorld()
+        >>> merton = MertonWorld()
+        >>> signal = SignalWorld()
+        >>> block = ExecutionWorld()
+        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
         >>> coke = bars[bars.index.get_level_values("symbol") == "KO"]
-        >>> market = read_market(coke, Costs(impact=1.0), DEFAULT_FILL)[1]
-        >>> one = _Block(Simulator(market, Costs(impact=1.0), Rules(), DEFAULT_FILL, 1e6, 0), 1e6)
-        >>> for _ in range(31):
-        ...     one.account.step()
+        >>> account = _opened(
+        ...     PortfolioWorld(coke, features, Costs(impact=1.0)), 30, 5
+        ... )  # at the close of the 31st session
+        >>> one, law = _Block(account, 1e6), Costs(0, 0, impact=1.0)
+        >>> large = BlockWorld(coke, 2e6)
+        >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error")
+        ...     for one in (coin, merton, signal, block, world, large):
+        ...         check_env(gym_env(one), skip_render_check=True)
+        >>> env = gym_env(block)
+        >>> env.reset(seed=1)
+        >>> seen, reward, ended, cut, _ = env.step(np.array([0.0], dtype="float32"))  # half of what is left
+        >>> {"seen": seen.round(2).tolist(), "reward": round(reward, 4)}
+        {'seen': [0.5, 0.800000011920929], 'reward': -0.5052}
         """
         share = np.clip(action, *self.bounds[:, 0])
         z = rng.standard_normal((len(action), self.pairs)) * self.volatility
@@ -612,20 +701,47 @@ class SignalWorld:
 
         Examples
         --------
-        >>> from quantlab.backtest.account import Simulator, read_market
+        >>> import importlib
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import warnings
         >>> from quantlab.backtest.costs import Costs
-        >>> from quantlab.broker.fill_model import DEFAULT_FILL
-        >>> from quantlab.broker.rules import Rules
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.strategy.environment import _Block
+        >>> from quantlab.strategy.environment import (
+        ...     BlockWorld, CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, _Block, _opened,
+        ...     gym_env,
+        ... )
         >>> names = ["AAPL", "KO", "XOM"]
         >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
+        ...     "Returns of the last month and the last week, known at the close."
+        ...     close = panel["close"].groupby("symbol")
+        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
+        ...         "float64"
+        ...     )
+        >>> features = past_returns(bars)
+        >>> coin = CoinWorld()
+        >>> merton = MertonWorld()
+        >>> signal = SignalWorld()
+        >>> block = ExecutionWorld()
+        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
         >>> coke = bars[bars.index.get_level_values("symbol") == "KO"]
-        >>> market = read_market(coke, Costs(impact=1.0), DEFAULT_FILL)[1]
-        >>> one = _Block(Simulator(market, Costs(impact=1.0), Rules(), DEFAULT_FILL, 1e6, 0), 1e6)
-        >>> for _ in range(31):
-        ...     one.account.step()
+        >>> account = _opened(
+        ...     PortfolioWorld(coke, features, Costs(impact=1.0)), 30, 5
+        ... )  # at the close of the 31st session
+        >>> one, law = _Block(account, 1e6), Costs(0, 0, impact=1.0)
+        >>> large = BlockWorld(coke, 2e6)
+        >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error")
+        ...     for one in (coin, merton, signal, block, world, large):
+        ...         check_env(gym_env(one), skip_render_check=True)
+        >>> env = gym_env(block)
+        >>> env.reset(seed=1)
+        >>> seen, reward, ended, cut, _ = env.step(np.array([0.0], dtype="float32"))  # half of what is left
+        >>> {"seen": seen.round(2).tolist(), "reward": round(reward, 4)}
+        {'seen': [0.5, 0.800000011920929], 'reward': -0.5052}
         """
         held, signal = state.T
         trade = np.clip(action[:, 0], *self.bounds[:, 0])
@@ -841,20 +957,47 @@ class ExecutionWorld:
 
         Examples
         --------
-        >>> from quantlab.backtest.account import Simulator, read_market
+        >>> import importlib
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import warnings
         >>> from quantlab.backtest.costs import Costs
-        >>> from quantlab.broker.fill_model import DEFAULT_FILL
-        >>> from quantlab.broker.rules import Rules
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.strategy.environment import _Block
+        >>> from quantlab.strategy.environment import (
+        ...     BlockWorld, CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, _Block, _opened,
+        ...     gym_env,
+        ... )
         >>> names = ["AAPL", "KO", "XOM"]
         >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
+        ...     "Returns of the last month and the last week, known at the close."
+        ...     close = panel["close"].groupby("symbol")
+        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
+        ...         "float64"
+        ...     )
+        >>> features = past_returns(bars)
+        >>> coin = CoinWorld()
+        >>> merton = MertonWorld()
+        >>> signal = SignalWorld()
+        >>> block = ExecutionWorld()
+        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
         >>> coke = bars[bars.index.get_level_values("symbol") == "KO"]
-        >>> market = read_market(coke, Costs(impact=1.0), DEFAULT_FILL)[1]
-        >>> one = _Block(Simulator(market, Costs(impact=1.0), Rules(), DEFAULT_FILL, 1e6, 0), 1e6)
-        >>> for _ in range(31):
-        ...     one.account.step()
+        >>> account = _opened(
+        ...     PortfolioWorld(coke, features, Costs(impact=1.0)), 30, 5
+        ... )  # at the close of the 31st session
+        >>> one, law = _Block(account, 1e6), Costs(0, 0, impact=1.0)
+        >>> large = BlockWorld(coke, 2e6)
+        >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error")
+        ...     for one in (coin, merton, signal, block, world, large):
+        ...         check_env(gym_env(one), skip_render_check=True)
+        >>> env = gym_env(block)
+        >>> env.reset(seed=1)
+        >>> seen, reward, ended, cut, _ = env.step(np.array([0.0], dtype="float32"))  # half of what is left
+        >>> {"seen": seen.round(2).tolist(), "reward": round(reward, 4)}
+        {'seen': [0.5, 0.800000011920929], 'reward': -0.5052}
         """
         before, time = state.T
         after_time = np.round(time * self.episode - 1) / self.episode
@@ -1037,9 +1180,9 @@ def _sent_weights(
     return weight
 
 
-def _opened(world: "PortfolioWorld", market: Market, first: int) -> Simulator:
+def _opened(world: "PortfolioWorld", first: int, steps: int) -> Simulator:
     "Open an account that holds cash, at the close of its first session; the weights sent are bounded already."
-    part = Market(*(a[first : first + world.episode + 1] if len(a) else a for a in market))
+    part = Market(*(a[first : first + steps + 1] if len(a) else a for a in world._tables.market))
     account = Simulator(part, world.costs, replace(world.rules, max_gross=np.inf), world.fill, world.cash, 0)
     account.step()
     return account
@@ -1127,6 +1270,8 @@ class PortfolioWorld:
 
     def __post_init__(self):
         _check_world(self)
+        for name in ("bars", "features"):  # what is played stays as it was when the world was made
+            object.__setattr__(self, name, getattr(self, name).copy(deep=False))
 
     @cached_property
     def _tables(self) -> _Tables:
@@ -1236,9 +1381,9 @@ class PortfolioWorld:
         tuple[list[tuple[int, Simulator]], np.ndarray]
             First session and account of each copy; seen at its close.
         """
-        market, last = self._tables.market, len(self.dates) - self.episode
+        last = len(self.dates) - self.episode
         first = rng.integers(0, last, copies) if self.length else np.zeros(copies, dtype=int)
-        state = [(f, _opened(self, market, f)) for f in first.tolist()]
+        state = [(f, _opened(self, f, self.episode)) for f in first.tolist()]
         return state, _seen_by(self, state)
 
     def step(
@@ -1265,20 +1410,47 @@ class PortfolioWorld:
 
         Examples
         --------
-        >>> from quantlab.backtest.account import Simulator, read_market
+        >>> import importlib
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import warnings
         >>> from quantlab.backtest.costs import Costs
-        >>> from quantlab.broker.fill_model import DEFAULT_FILL
-        >>> from quantlab.broker.rules import Rules
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.strategy.environment import _Block
+        >>> from quantlab.strategy.environment import (
+        ...     BlockWorld, CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, _Block, _opened,
+        ...     gym_env,
+        ... )
         >>> names = ["AAPL", "KO", "XOM"]
         >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
+        ...     "Returns of the last month and the last week, known at the close."
+        ...     close = panel["close"].groupby("symbol")
+        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
+        ...         "float64"
+        ...     )
+        >>> features = past_returns(bars)
+        >>> coin = CoinWorld()
+        >>> merton = MertonWorld()
+        >>> signal = SignalWorld()
+        >>> block = ExecutionWorld()
+        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
         >>> coke = bars[bars.index.get_level_values("symbol") == "KO"]
-        >>> market = read_market(coke, Costs(impact=1.0), DEFAULT_FILL)[1]
-        >>> one = _Block(Simulator(market, Costs(impact=1.0), Rules(), DEFAULT_FILL, 1e6, 0), 1e6)
-        >>> for _ in range(31):
-        ...     one.account.step()
+        >>> account = _opened(
+        ...     PortfolioWorld(coke, features, Costs(impact=1.0)), 30, 5
+        ... )  # at the close of the 31st session
+        >>> one, law = _Block(account, 1e6), Costs(0, 0, impact=1.0)
+        >>> large = BlockWorld(coke, 2e6)
+        >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error")
+        ...     for one in (coin, merton, signal, block, world, large):
+        ...         check_env(gym_env(one), skip_render_check=True)
+        >>> env = gym_env(block)
+        >>> env.reset(seed=1)
+        >>> seen, reward, ended, cut, _ = env.step(np.array([0.0], dtype="float32"))  # half of what is left
+        >>> {"seen": seen.round(2).tolist(), "reward": round(reward, 4)}
+        {'seen': [0.5, 0.800000011920929], 'reward': -0.5052}
         """
         reward = np.zeros(len(state))
         for i, (first, account) in enumerate(state):
@@ -1315,9 +1487,10 @@ def policy_weights(
     Raises
     ------
     ConfigError
-        "copies is {copies}; at least one episode is played"
-        "the policy gave {shape}; an action is {...}"
-        "the policy gave {...} at step {...}; give numbers"
+        Its message names the first argument that is of another kind (see check_kind).
+        "copies is {copies}, seed {seed}; at least one episode is played, and a seed is 0 or more"
+        "play takes a world that was made, such as CoinWorld(), and a function that gives actions"
+        "the policy gave {given}; an action is an array of numbers"
     PanelError
         On duplicates and missing keys (see as_panel).
 
@@ -1348,6 +1521,7 @@ def policy_weights(
                KO      0.333333
                XOM     0.333333
     """
+    check_kind(PortfolioWorld, world=world)
     whole, n = replace(world, length=None), len(world.symbols)
     episode = play(whole, policy)
     sent = [
@@ -1366,20 +1540,23 @@ _ENOUGH = 1e15  # money: no block empties the account that trades it
 
 
 def _check_block(world: "BlockWorld") -> None:
-    "Refuse what is no block of one name, and sessions whose impact is not known."
-    check_kind((int, float, np.integer), shares=world.shares)
+    "Refuse what is no block of one name, and bars without a session to begin at."
+    check_kind(pd.DataFrame, bars=world.bars)
+    check_kind((int, float, np.integer, np.floating), shares=world.shares)
     check_kind((int, np.integer), episode=world.episode)
-    if not (np.isfinite(world.shares) and world.shares != 0):
-        raise ConfigError(f"shares is {world.shares}; a block to buy is above 0, one to sell below")
+    check_kind((bool, np.bool_), noisy=world.noisy)
     tables = world._portfolio._tables
     if len(tables.symbols) != 1:
         raise PanelError(f"bars hold {len(tables.symbols)} names; a block is of one, take its bars alone")
-    unknown = np.flatnonzero(np.isnan(tables.market.impact[1:, 0]))
-    if len(unknown):
-        what = f"what the impact needs is not known at the close of {tables.dates[unknown[-1]]:%Y-%m-%d}"
-        raise PanelError(f"{what}; set since to a later session, or charge no impact")
+    highest = np.nanmax(tables.market.close, initial=0.0)
+    if not (0 < abs(world.shares) <= _ENOUGH and abs(world.shares) * highest <= _ENOUGH / 1000):
+        said = f"shares is {world.shares} at prices up to {highest:g}; a block to buy is above 0, one to sell below"
+        raise ConfigError(f"{said}, and it is worth at most {_ENOUGH / 1000:g}")
+    if not 1 <= world.episode < len(tables.dates):
+        raise ConfigError(f"episode is {world.episode}; the bars have room for 1 to {len(tables.dates) - 1}")
     if not len(world._starts):
-        raise PanelError(f"{tables.symbols[0]} has no close with {world.episode} sessions to come; give more bars")
+        needs = f"a close, a known impact and {world.episode} sessions to come"
+        raise PanelError(f"no session of {tables.symbols[0]} has {needs}; give more bars, volume, or charge no impact")
 
 
 class _Block(NamedTuple):
@@ -1405,8 +1582,8 @@ def _leftover_cost(world: "BlockWorld", block: _Block) -> float:  # money
 # %% ../../nbs/strategy/747_environment.ipynb #682ef973
 @dataclass(frozen=True, eq=False)
 class BlockWorld:
-    """Trade a block of one name on the engine's account; raise ConfigError, PanelError or DataError for what cannot
-    be.
+    """Trade a block of one name on the engine's account; raise ConfigError for terms that cannot be, PanelError for
+    bars without a session to begin at, DataError for prices at which nobody could have traded.
 
     Parameters
     ----------
@@ -1421,7 +1598,7 @@ class BlockWorld:
     fill : FillModel, default DEFAULT_FILL
         When and at what price orders fill.
     episode : int, default 5
-        Sessions to trade in, from a random one on.
+        Sessions to trade in, after a random close at which the impact is known.
     since : pd.Timestamp | None, default None
         First session; costs may read the bars before it; None = the first.
     noisy : bool, default False
@@ -1431,13 +1608,11 @@ class BlockWorld:
     ------
     ConfigError
         Its message names the first argument that is of another kind (see check_kind).
-        "shares is {shares}; a block to buy is above 0, one to sell below"
+        "{said}, and it is worth at most {...}"
+        "episode is {episode}; the bars have room for 1 to {...}"
     PanelError
         "bars hold {...} names; a block is of one, take its bars alone"
-        "{what}; set since to a later session, or charge no impact"
-        "{...} has no close with {episode} sessions to come; give more bars"
-    DataError
-        For what cannot be.
+        "no session of {...} has {needs}; give more bars, volume, or charge no impact"
 
     Examples
     --------
@@ -1447,7 +1622,7 @@ class BlockWorld:
     >>> names = ["AAPL", "KO", "XOM"]
     >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
     >>> coke = bars[bars.index.get_level_values("symbol") == "KO"]
-    >>> large = BlockWorld(coke, 2e6, since=coke.index.unique("date")[30])
+    >>> large = BlockWorld(coke, 2e6)
     """
 
     bars: pd.DataFrame  # panel of one name: open, close, and volume for the impact; total-return adjusted
@@ -1455,7 +1630,7 @@ class BlockWorld:
     costs: Costs = _BLOCK_COSTS  # charged on every fill
     rules: Rules = DEFAULT_RULES  # of the market
     fill: FillModel = DEFAULT_FILL  # when and at what price orders fill
-    episode: int = 5  # sessions to trade in, from a random one on
+    episode: int = 5  # sessions to trade in, after a random close at which the impact is known
     since: pd.Timestamp | None = None  # first session; costs may read the bars before it; None = the first
     noisy: bool = False  # pay the walk of the price since the first decision as well
 
@@ -1465,18 +1640,19 @@ class BlockWorld:
 
     def __post_init__(self):
         _check_block(self)
+        object.__setattr__(self, "bars", self._portfolio.bars)  # what is played stays as it was
 
     @cached_property
     def _portfolio(self) -> PortfolioWorld:
         "Lay out the account that trades the block."
         terms, none = (self.costs, self.rules, self.fill, _ENOUGH), pd.DataFrame(index=self.bars.index)
-        return PortfolioWorld(self.bars, none, *terms, length=self.episode, since=self.since)
+        return PortfolioWorld(self.bars, none, *terms, since=self.since)
 
     @cached_property
-    def _starts(self) -> np.ndarray:  # int64, sessions with a close to decide at and an episode to come
-        "List the sessions that an episode may begin with."
-        close = self._portfolio._tables.market.close[:, 0]
-        return np.flatnonzero(np.isfinite(close[: len(close) - self.episode]))
+    def _starts(self) -> np.ndarray:  # int64
+        "List the sessions that an episode may begin with: those with a close, and after it a known impact."
+        market, n = self._portfolio._tables.market, len(self._portfolio.dates) - self.episode
+        return np.flatnonzero(np.isfinite(market.close[:n, 0]) & np.isfinite(market.impact[1 : n + 1, 0]))
 
     def start(
         self,
@@ -1497,15 +1673,15 @@ class BlockWorld:
         tuple[list[_Block], np.ndarray]
             State; float64[copies, 3] seen at the close of the first session.
         """
-        market = self._portfolio._tables.market
         first = rng.choice(self._starts, copies).tolist()
-        state = [_Block(_opened(self._portfolio, market, f), float(self.shares)) for f in first]
+        state = [_Block(_opened(self._portfolio, f, self.episode), float(self.shares)) for f in first]
         return state, self._seen(state)
 
     def _seen(self, state: list[_Block]) -> np.ndarray:  # float64[copies, 3]
         "Return what is left, and what the next order pays beside the first."
         impact = np.array([b.account.market.impact[[min(b.account.t + 1, self.episode), 1], 0] for b in state])
-        grown = np.log(impact[:, 0] / impact[:, 1]) if self.costs.impact else np.zeros(len(state))
+        now, first = np.where((impact > 0).all(axis=1), impact.T, 1.0)  # where a price stands still there is none
+        grown = np.log(now / first)
         left = [(b.left / self.shares, 1 - b.account.t / self.episode) for b in state]
         return np.column_stack([left, grown])
 
@@ -1533,20 +1709,47 @@ class BlockWorld:
 
         Examples
         --------
-        >>> from quantlab.backtest.account import Simulator, read_market
+        >>> import importlib
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> import warnings
         >>> from quantlab.backtest.costs import Costs
-        >>> from quantlab.broker.fill_model import DEFAULT_FILL
-        >>> from quantlab.broker.rules import Rules
         >>> from quantlab.data.bars import adjust
         >>> from quantlab.data.sample import sample_bars
-        >>> from quantlab.strategy.environment import _Block
+        >>> from quantlab.strategy.environment import (
+        ...     BlockWorld, CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, _Block, _opened,
+        ...     gym_env,
+        ... )
         >>> names = ["AAPL", "KO", "XOM"]
         >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
+        >>> def past_returns(panel: pd.DataFrame) -> pd.DataFrame:
+        ...     "Returns of the last month and the last week, known at the close."
+        ...     close = panel["close"].groupby("symbol")
+        ...     return pd.DataFrame({"month": close.pct_change(21) / 0.07, "week": close.pct_change(5) / 0.035}).astype(
+        ...         "float64"
+        ...     )
+        >>> features = past_returns(bars)
+        >>> coin = CoinWorld()
+        >>> merton = MertonWorld()
+        >>> signal = SignalWorld()
+        >>> block = ExecutionWorld()
+        >>> world = PortfolioWorld(bars, features, Costs(1, 5))
         >>> coke = bars[bars.index.get_level_values("symbol") == "KO"]
-        >>> market = read_market(coke, Costs(impact=1.0), DEFAULT_FILL)[1]
-        >>> one = _Block(Simulator(market, Costs(impact=1.0), Rules(), DEFAULT_FILL, 1e6, 0), 1e6)
-        >>> for _ in range(31):
-        ...     one.account.step()
+        >>> account = _opened(
+        ...     PortfolioWorld(coke, features, Costs(impact=1.0)), 30, 5
+        ... )  # at the close of the 31st session
+        >>> one, law = _Block(account, 1e6), Costs(0, 0, impact=1.0)
+        >>> large = BlockWorld(coke, 2e6)
+        >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error")
+        ...     for one in (coin, merton, signal, block, world, large):
+        ...         check_env(gym_env(one), skip_render_check=True)
+        >>> env = gym_env(block)
+        >>> env.reset(seed=1)
+        >>> seen, reward, ended, cut, _ = env.step(np.array([0.0], dtype="float32"))  # half of what is left
+        >>> {"seen": seen.round(2).tolist(), "reward": round(reward, 4)}
+        {'seen': [0.5, 0.800000011920929], 'reward': -0.5052}
         """
         state, reward = list(state), np.zeros(len(state))
         for i, block in enumerate(state):
@@ -1556,7 +1759,8 @@ class BlockWorld:
                 block.account.send(plain_rows(np.zeros(1, dtype=int), np.array([size]), SHARES))
             fills = block.account.step()
             mine = fills[fills["row"] >= 0]  # the others close a holding that has lost its bars
-            state[i] = block = block._replace(left=block.left - mine["quantity"].sum())
+            left = (block.left - mine["quantity"].sum()) / self.shares
+            state[i] = block = block._replace(left=self.shares * left if left > LEAST_PART else 0.0)
             walk = (mine["quantity"] * (mine["price"] - block.arrival)).sum() if self.noisy else mine["slippage"].sum()
             cost = mine["commission"].sum() + walk
             if last and block.left:
@@ -1568,7 +1772,7 @@ class BlockWorld:
         self,
         seen: np.ndarray,  # float64[copies, 3]
     ) -> np.ndarray:  # float64[copies, 1] part of what is left
-        """Return equal parts: the best at prices and impact that stay as they are.
+        """Return equal parts: best where prices and impact stay as they are and no order pays a least commission.
 
         Parameters
         ----------
@@ -1633,6 +1837,7 @@ def hindsight_weights(
     >>> world = PortfolioWorld(bars, features, Costs(1, 5))
     >>> best = from_weights(hindsight_weights(world), bars, Costs(1, 5)).equity
     """
+    check_kind(PortfolioWorld, world=world)
     costs, rules, fill = world.costs.rates, world.rules, world.fill
     plain = world.costs.proportional and rules.lot == 0 and rules.max_gross >= 1
     plain &= np.isinf(rules.price_limit) and costs.interest == 0
@@ -1691,9 +1896,10 @@ def audit_world(
     PanelError
         For bars that are none.
     ConfigError
-        "copies is {copies}; at least one episode is played"
-        "the policy gave {shape}; an action is {...}"
-        "the policy gave {...} at step {...}; give numbers"
+        Its message names the first argument that is of another kind (see check_kind).
+        "copies is {copies}, seed {seed}; at least one episode is played, and a seed is 0 or more"
+        "play takes a world that was made, such as CoinWorld(), and a function that gives actions"
+        "the policy gave {given}; an action is an array of numbers"
 
     Examples
     --------
@@ -1730,7 +1936,8 @@ def audit_world(
 
     def observed(panel: pd.DataFrame) -> pd.DataFrame:
         "What is seen and paid, by date."
-        world = replace(make(panel), length=None)
+        check_kind(PortfolioWorld, world=(world := make(panel)))
+        world = replace(world, length=None)
         if world.features.index.unique("date").max() > world.dates[-1]:
             beyond.append(f"features reach past {world.dates[-1]:%Y-%m-%d}, the bars' end; make them from these bars")
         n = len(world.symbols)
@@ -1826,14 +2033,12 @@ def gym_env(
     >>> import importlib
     >>> import pandas as pd
     >>> import warnings
-    >>> from quantlab.backtest.account import Simulator, read_market
     >>> from quantlab.backtest.costs import Costs
-    >>> from quantlab.broker.fill_model import DEFAULT_FILL
-    >>> from quantlab.broker.rules import Rules
     >>> from quantlab.data.bars import adjust
     >>> from quantlab.data.sample import sample_bars
     >>> from quantlab.strategy.environment import (
-    ...     CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, _Block, gym_env,
+    ...     BlockWorld, CoinWorld, ExecutionWorld, MertonWorld, PortfolioWorld, SignalWorld, _Block, _opened,
+    ...     gym_env,
     ... )
     >>> names = ["AAPL", "KO", "XOM"]
     >>> bars = adjust(sample_bars(names, "2015-01-02", "2016-06-30"), "total").drop(columns="adj")
@@ -1850,14 +2055,15 @@ def gym_env(
     >>> block = ExecutionWorld()
     >>> world = PortfolioWorld(bars, features, Costs(1, 5))
     >>> coke = bars[bars.index.get_level_values("symbol") == "KO"]
-    >>> market = read_market(coke, Costs(impact=1.0), DEFAULT_FILL)[1]
-    >>> one = _Block(Simulator(market, Costs(impact=1.0), Rules(), DEFAULT_FILL, 1e6, 0), 1e6)
-    >>> for _ in range(31):
-    ...     one.account.step()
+    >>> account = _opened(
+    ...     PortfolioWorld(coke, features, Costs(impact=1.0)), 30, 5
+    ... )  # at the close of the 31st session
+    >>> one, law = _Block(account, 1e6), Costs(0, 0, impact=1.0)
+    >>> large = BlockWorld(coke, 2e6)
     >>> check_env = importlib.import_module("gymnasium.utils.env_checker").check_env
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("error")
-    ...     for one in (coin, merton, signal, block, world):
+    ...     for one in (coin, merton, signal, block, world, large):
     ...         check_env(gym_env(one), skip_render_check=True)
     """
     gymnasium = need_gymnasium()
@@ -1876,7 +2082,11 @@ def gym_env(
             return np.clip(seen[0], -_FAR, _FAR).astype("float32"), {}
 
         def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-            "Act once."
+            "Act once; raise ConfigError before an episode, after it, and for an action that is no number."
+            if not 0 <= getattr(self, "played", -1) < world.episode:
+                raise ConfigError(f"an episode of {world.episode} steps is over, or was not begun; call reset()")
+            if not np.isfinite(action).all():
+                raise ConfigError(f"the action is {action}; give numbers from -1 to 1")
             asked = scale_action(action, world.bounds)[None]
             self.state, seen, reward = world.step(self.state, asked, self.np_random)
             self.played += 1

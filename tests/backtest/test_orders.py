@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quantlab.backtest.account import Simulator, read_market
 from quantlab.backtest.costs import QLIB_COSTS, Costs
 from quantlab.backtest.orders import from_orders, from_rule
-from quantlab.broker.fill_model import next_close, next_open, same_close, vwap
+from quantlab.broker.fill_model import FillModel, next_close, next_open, same_close, vwap
 from quantlab.broker.rules import QLIB_RULES, Rules
 from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.core.panel import as_panel, to_wide
@@ -341,3 +342,33 @@ def test_buys_for_more_than_the_cash_shrink_alike():
     ask = lambda held, score, can: (np.array([0, 1]), np.array([0.9, 0.9]))
     broke = from_rule(ask, scores, bars, *TERMS)
     assert np.isclose(broke.cash.iloc[1], 0.0) and np.isclose(broke.scale.iloc[0], 1 / 9)
+
+
+def plain_bars() -> pd.DataFrame:
+    return market(1, n=2, missing=0.0)[0].drop(columns="factor").assign(open=lambda b: b["close"])
+
+
+def test_an_account_that_has_played_its_sessions_says_so():
+    _, table = read_market(plain_bars())
+    account = Simulator(table, Costs(), Rules(), next_open(), 1e6, 0)
+    for _ in range(30):
+        account.step()
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="played all of its 30 sessions; begin anew"):
+            account.step()
+    assert account.t == 29
+
+
+@pytest.mark.parametrize("price", [lambda m: m.close[:5], lambda m: 5.0, lambda m: m.close[:, 0]])
+def test_a_price_of_its_own_is_one_for_each_session_and_name(price):
+    with pytest.raises(ConfigError, match=r"the price of mine is of shape .*, \(30, 2\)"):
+        read_market(plain_bars(), fill=FillModel("mine", "session", price))
+
+
+@pytest.mark.parametrize("column", ["open", "close", "volume", "dividend"])
+def test_bars_of_text_are_named(column):
+    bars = plain_bars().assign(**{column: "7"})
+    rows = pd.DataFrame({"date": [DATES[3]], "symbol": ["S0"], "size": [1.0]})
+    for call in (lambda: from_orders(rows, bars), lambda: read_market(bars)):
+        with pytest.raises(DataError, match=f"{column} holds .*, no numbers"):
+            call()

@@ -230,8 +230,28 @@ def test_a_world_that_is_no_dataclass_is_refused():
     class Plain:
         names, bounds, episode, ends = ("step",), np.array([[0.0], [1.0]]), 3, True
 
-    with pytest.raises(ConfigError, match="Plain is no dataclass"):
-        train_agent(Plain(), **SHORT)
+    for world, name in ((Plain(), "Plain"), (PortfolioWorld, "PortfolioWorld"), (CoinWorld, "CoinWorld")):
+        with pytest.raises(ConfigError, match=f"{name} is no dataclass that was made"):
+            train_agent(world, **SHORT)
+
+
+def test_episodes_that_never_met_their_end_are_refused():
+    world = ExecutionWorld(episode=40)
+    with pytest.raises(ConfigError, match="stretch is 32; episodes of 40 steps never met their end"):
+        train_agent(world)
+    with off():
+        train_agent(world, steps=160, copies=4, stretch=40)
+        train_agent(SignalWorld(episode=40), steps=64, copies=4, stretch=16)  # it is cut off, and would go on
+
+
+def test_a_row_is_a_seed():
+    agent = Agent([np.zeros((1, 1)), np.array([0.0])], CoinWorld.bounds, CoinWorld.names, pd.DataFrame(), 1)
+    with pytest.raises(DataError, match="two agents have seed 1"):
+        beside_best(CoinWorld(), [agent, agent], CoinWorld().best)
+    for call in (lambda: beside_best(CoinWorld(), agent, CoinWorld().best), lambda: train_seeds(CoinWorld(), 3),
+                 lambda: train_seeds(CoinWorld(), (1, 2), seed=3)):  # fmt: skip
+        with pytest.raises(ConfigError):
+            call()
 
 
 def test_a_training_that_runs_away_is_named():

@@ -17,6 +17,7 @@ from quantlab.backtest.engine import equity_curves, from_weights
 from quantlab.backtest.orders import from_orders
 from quantlab.broker.fill_model import next_close, next_open, vwap
 from quantlab.broker.rules import Rules
+from quantlab.core.cache import content_hash
 from quantlab.core.errors import ConfigError, DataError, PanelError
 from quantlab.core.panel import as_panel
 from quantlab.execution.slices import PriceImpact, almgren_chriss_curve, schedule_cost
@@ -115,6 +116,13 @@ def test_a_policy_may_write_into_its_own_array_again():
         return kept
 
     assert play(world, policy).action[:3, 0, 0] == pytest.approx([0.3, 0.6, 0.9])
+
+
+def test_a_policy_may_write_into_what_it_was_given():
+    world = world_of(made_bars(3), costs=Costs(1, 5))
+    plain = play(world, lambda seen: np.array([[0.3, 0.3, 0.3, 1.0]]))
+    spoiled = play(world, lambda seen: (seen.fill(0), np.array([[0.3, 0.3, 0.3, 1.0]]))[1])
+    assert (plain.seen == spoiled.seen).all() and plain.seen.any()
 
 
 def test_a_share_of_the_way_is_traded_and_none_sends_nothing():
@@ -451,7 +459,7 @@ def test_what_never_fills_pays_at_the_last_close():
     assert (
         (episode.seen[:, :, 0] == 1).all() and (episode.reward[:-1] == 0).all() and (episode.reward[-1] < -0.06).all()
     )
-    with pytest.raises(PanelError, match="N0 has no close with 15 sessions to come"):
+    with pytest.raises(PanelError, match="no session of N0 has a close, a known impact and 15 sessions to come"):
         block_of(gone, episode=15, since=dates[40])
 
 
@@ -465,21 +473,59 @@ def test_a_holding_that_the_engine_closes_is_not_left_again():
 
 
 def test_a_block_begins_where_the_impact_is_known():
+    world = block_of(one_name(), since=None)
+    assert world._starts[0] == 10  # ten returns
+    assert block_of(one_name(), since=None, costs=Costs(1, 5))._starts[0] == 0
+
+
+def test_what_a_lot_leaves_of_a_number_is_no_second_order():
+    world = block_of(one_name(), shares=0.3, costs=Costs(1, 5, minimum=1.0), rules=Rules(lot=0.1), episode=2)
+    episode = play(world, lambda seen: np.ones((len(seen), 1)))
+    assert (episode.seen[1:, 0, 0] == 0).all() and episode.reward[1, 0] == 0 > episode.reward[0, 0]
+
+
+def test_a_name_that_stands_still_has_no_impact_to_compare():
     bars = one_name()
-    dates = bars.index.unique("date")
-    assert block_of(bars, since=dates[10])._portfolio.dates[0] == dates[10]  # ten returns
-    with pytest.raises(PanelError, match=f"{dates[9]:%Y-%m-%d}; set since"):
-        block_of(bars, since=dates[9])
+    still = bars.index.get_level_values("date") <= bars.index.unique("date")[35]
+    bars.loc[still, ["open", "high", "low", "close"]] = 50.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        seen = play(block_of(bars), lambda seen: 1 / np.round(seen[:, 1:2] * 5).clip(1), copies=50).seen[..., 2]
+    assert np.isfinite(seen).all() and (seen == 0).any() and (seen != 0).any()
+
+
+def test_what_is_played_stays_as_it_was_when_the_world_was_made():
+    for make in (block_of, lambda bars: world_of(bars, costs=Costs(1, 5))):
+        bars = one_name()
+        world = make(bars)
+        policy = lambda seen, n=world.bounds.shape[1]: np.full((len(seen), n), 0.5)
+        before, key = play(world, policy, seed=1).reward, content_hash(world)
+        bars[["open", "high", "low", "close"]] *= 2
+        bars["volume"] /= 50
+        world.__dict__.pop("_tables", None), world.__dict__.pop("_portfolio", None)
+        assert (play(world, policy, seed=1).reward == before).all() and content_hash(world) == key
+
+
+def test_only_a_portfolio_has_weights():
+    world = block_of(one_name())
+    for call in (lambda: policy_weights(world, world.best), lambda: hindsight_weights(world)):
+        with pytest.raises(ConfigError, match="give a PortfolioWorld"):
+            call()
+    found = audit_world(lambda bars: BlockWorld(bars, 1e5), one_name())
+    assert found.status == "NOT_ASSESSED" and "PortfolioWorld" in found.reason
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [({"shares": 0.0}, "a block to buy"), ({"shares": np.nan}, "a block to buy"),
      ({"shares": "9"}, "shares is '9', a str"),
-     ({"episode": 0}, "length is 0"), ({"episode": 99}, "length is 99"), ({"episode": 2.0}, "a float"),
-     ({"since": None}, "not known at the close of 2020-01"), ({"costs": 5}, "costs"),
+     ({"episode": 0}, "episode is 0; the bars have room for 1 to 54"), ({"episode": 55}, "episode is 55"),
+     ({"episode": 2.0}, "a float"), ({"costs": 5}, "costs"), ({"noisy": "no"}, "noisy is 'no'"),
+     ({"shares": 10**400}, "worth at most"), ({"shares": 1e13}, "worth at most"), ({"bars": None}, "bars is None"),
      ({"bars": made_bars(t=80)}, "3 names"), ({"bars": one_name().iloc[:0], "since": None}, "0 sessions"),
-     ({"bars": one_name().drop(columns="volume")}, "volume"), ({"bars": one_name().assign(split=2.0)}, "split")],
+     ({"bars": one_name().assign(volume=np.nan)}, "no session of N0 has a close, a known impact and 5 sessions"),
+     ({"bars": one_name().assign(close="a")}, "close holds"), ({"bars": one_name().drop(columns="volume")}, "volume"),
+     ({"bars": one_name().assign(split=2.0)}, "split")],
 )  # fmt: skip
 def test_a_block_that_cannot_be_is_refused_in_words(wrong, said):
     with pytest.raises((ConfigError, PanelError, DataError), match=said):
@@ -523,6 +569,24 @@ def test_behind_the_door_an_episode_is_the_same():
     for step in range(6):
         state, now, paid = world.step(state, scale_action(np.float32([[0.1 * step - 0.2]]), world.bounds), rng)
     assert np.allclose(seen, now[0], atol=1e-6) and reward == pytest.approx(paid[0])
+
+
+@needs_gymnasium
+@pytest.mark.parametrize("world", ["block", "portfolio", CoinWorld()], ids=str)
+def test_behind_the_door_nothing_follows_an_episode_but_reset(world):
+    if isinstance(world, str):
+        world = block_of(one_name(), episode=2) if world == "block" else world_of(made_bars(), length=2)
+    env, action = gym_env(world), np.zeros(world.bounds.shape[1], "float32")
+    with pytest.raises(ConfigError, match="call reset"):
+        env.step(action)
+    for _ in range(2):
+        env.reset(seed=1)
+        with pytest.raises(ConfigError, match="give numbers"):
+            env.step(action * np.nan)
+        for _ in range(world.episode):
+            env.step(action)
+        with pytest.raises(ConfigError, match="call reset"):
+            env.step(action)
 
 
 def test_without_gymnasium_the_way_out_is_named(monkeypatch):
@@ -577,6 +641,9 @@ def test_hindsight_refuses_what_it_has_no_formula_for():
         lambda: ExecutionWorld(temporary=1e-9), lambda: ExecutionWorld(shares=0.0),
         lambda: ExecutionWorld(aversion=-1.0), lambda: ExecutionWorld(episode=0),
         lambda: play(CoinWorld(), lambda seen: seen, copies=0), lambda: play(CoinWorld(), lambda seen: seen[0]),
+        lambda: play(CoinWorld(), lambda seen: seen, copies=2.5), lambda: play(CoinWorld(), lambda seen: seen, seed=-1),
+        lambda: play(CoinWorld(), None), lambda: play(CoinWorld, lambda seen: seen),
+        lambda: play(CoinWorld(), lambda seen: "half"), lambda: play(CoinWorld(), lambda seen: [[1], [2, 3]]),
     ],
 )  # fmt: skip
 def test_numbers_that_cannot_be_are_refused(build):
