@@ -390,7 +390,7 @@ WAYS = {
 
 
 def after() -> None:
-    """Tell what the search left out would have said of 2012-2016: other rows to learn from, and ways to trade less.
+    """Tell what the search left out would have said of 2012-2016: other rows to learn from, and books of weights.
     The later years had been opened by then: nothing is chosen by it, nothing is opened again."""
     chosen, kept = chosen_config(), WORK / "after.scores.parquet"
     data = study.Data.read()

@@ -556,6 +556,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'quantlab/backtest/account.py'),
                                            'quantlab.backtest.account._refuse': ( 'backtest/account.html#_refuse',
                                                                                   'quantlab/backtest/account.py'),
+                                           'quantlab.backtest.account._refuse_text': ( 'backtest/account.html#_refuse_text',
+                                                                                       'quantlab/backtest/account.py'),
                                            'quantlab.backtest.account.account_span': ( 'backtest/account.html#account_span',
                                                                                        'quantlab/backtest/account.py'),
                                            'quantlab.backtest.account.account_terms': ( 'backtest/account.html#account_terms',

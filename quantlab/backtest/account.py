@@ -52,9 +52,6 @@ def _refuse(
         raise DataError(f"{column} of {at.symbols[i]} on {at.dates[t]:%Y-%m-%d} is {wide[t, i]:g}; {why}")
 
 
-_TRADED = ("open", "high", "low", "close", "vwap", "volume", "dividend", "split_ratio", "factor", "change")
-
-
 def _prices(
     bars: pd.DataFrame,
     at: Grid,
@@ -64,9 +61,6 @@ def _prices(
         if column in bars and not np.allclose(bars[column].dropna(), 1.0):
             remedy = "trade adjust(bars, 'total'), or drop it and give dividend and split_ratio"
             raise DataError(f"the bars' factor {column} is not applied; {remedy}")
-    text = [c for c in _TRADED if c in bars and not pd.api.types.is_numeric_dtype(bars[c])]
-    if text:
-        raise DataError(f"{text[0]} holds {bars[text[0]].dtype}, no numbers; turn it into numbers, or drop it")
     wide, none = {}, np.full((len(at.dates), len(at.symbols)), np.nan)
     for column in ("open", "high", "low", "close", "vwap"):
         wide[column] = values = to_wide(bars[column], at).to_numpy() if column in bars else none
@@ -86,6 +80,13 @@ _OPTIONAL = {  # column -> what an empty cell means, the smallest number allowed
     "volume": (0.0, 0.0), "dividend": (0.0, -np.inf), "split_ratio": (1.0, _TINY), "borrow": (np.nan, 0.0),
     "funding": (0.0, -np.inf), "rate": (1.0, _TINY), "multiplier": (1.0, _TINY),
 }  # fmt: skip
+
+
+def _refuse_text(bars: pd.DataFrame) -> None:
+    "Raise DataError naming a column that is read here and holds no numbers."
+    for column in ("open", "high", "low", "close", "vwap", *_OPTIONAL, "factor", "change"):
+        if column in bars and not pd.api.types.is_numeric_dtype(bars[column]):
+            raise DataError(f"{column} holds {bars[column].dtype}, no numbers; turn it into numbers, or drop it")
 
 
 def _extra(
@@ -231,6 +232,7 @@ def read_market(
         raise ConfigError(f"{why}; add it, or drop the rule")
     if bars.empty:
         raise PanelError("bars are empty; read some with quantlab.data")
+    _refuse_text(bars)
     at = grid(bars.index)
     if "factor" in bars and "volume" in bars:  # volume is counted in the shares that are traded here
         bars = bars.assign(volume=bars["volume"] / bars["factor"])
@@ -444,7 +446,7 @@ class Simulator:
         ...     simulator.send(rows)
         """
         if self.t + 1 >= len(self.days):
-            raise ConfigError(f"the account has played all of its {len(self.days)} sessions; begin anew, or give more")
+            raise ConfigError(f"the account has played all of its {len(self.days)} sessions; begin anew")
         self.t += 1
         live, before = (int(n) for n in self.account.count)
         most = 9 * live + len(self.account.age)  # three stages each for an order and its bracket, and the stopped

@@ -2011,7 +2011,7 @@ def scale_action(
 def gym_env(
     world: World,  # of which one copy is played
 ) -> Any:  # a gymnasium.Env
-    """Put a world behind gymnasium's interface; raise ConfigError without gymnasium.
+    """Put a world behind gymnasium's interface; raise ConfigError without gymnasium, or for a class of worlds.
 
     Parameters
     ----------
@@ -2026,7 +2026,7 @@ def gym_env(
     Raises
     ------
     ConfigError
-        Without gymnasium.
+        Without gymnasium, or for a class of worlds.
 
     Examples
     --------
@@ -2067,6 +2067,8 @@ def gym_env(
     ...         check_env(gym_env(one), skip_render_check=True)
     """
     gymnasium = need_gymnasium()
+    if isinstance(world, type):
+        raise ConfigError(f"{world.__name__} is a class; give a world that was made, {world.__name__}(...)")
 
     class WorldEnv(gymnasium.Env):  # type: ignore[name-defined]
         "One copy of a world."

@@ -365,7 +365,7 @@ def test_a_price_of_its_own_is_one_for_each_session_and_name(price):
         read_market(plain_bars(), fill=FillModel("mine", "session", price))
 
 
-@pytest.mark.parametrize("column", ["open", "close", "volume", "dividend"])
+@pytest.mark.parametrize("column", ["open", "close", "volume", "dividend", "rate", "factor"])
 def test_bars_of_text_are_named(column):
     bars = plain_bars().assign(**{column: "7"})
     rows = pd.DataFrame({"date": [DATES[3]], "symbol": ["S0"], "size": [1.0]})

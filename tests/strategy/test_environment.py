@@ -589,6 +589,12 @@ def test_behind_the_door_nothing_follows_an_episode_but_reset(world):
             env.step(action)
 
 
+@needs_gymnasium
+def test_a_class_is_no_world():
+    with pytest.raises(ConfigError, match="CoinWorld is a class; give a world that was made"):
+        gym_env(CoinWorld)
+
+
 def test_without_gymnasium_the_way_out_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     for call in (need_gymnasium, lambda: gym_env(CoinWorld())):
