@@ -1,5 +1,5 @@
 """Ten years of 500 names, 1.25 M rows: the lake into a panel, against Qlib's D.features and against pandas on one
-Parquet file."""
+Parquet file, where every name has every date and where one row of seven is missing."""
 
 import contextlib
 import io
@@ -19,6 +19,7 @@ from quantlab.core.panel import grid
 from quantlab.data.read import get_bars
 from quantlab.data.store import Lake
 
+RESULTS = Path(__file__).parent / "results" / "data.json"
 NAMES, SESSIONS = 500, 2500
 COLUMNS = ["open", "high", "low", "close", "volume", "adj"]
 
@@ -58,11 +59,19 @@ def dump_qlib(bars: pd.DataFrame, folder: Path) -> None:
 
 
 def ours(folder: str) -> pd.DataFrame:
-    return get_bars(source=Lake(Path(folder) / "lake"))
+    return get_bars(source=Lake(Path(folder) / "lake"), dataset="us")
+
+
+def ours_with_holes(folder: str) -> pd.DataFrame:
+    return get_bars(source=Lake(Path(folder) / "lake"), dataset="holes")
 
 
 def pandas_one_file(folder: str) -> pd.DataFrame:
     return pd.read_parquet(Path(folder) / "one.parquet").set_index(["date", "symbol"])
+
+
+def pandas_with_holes(folder: str) -> pd.DataFrame:
+    return pd.read_parquet(Path(folder) / "holes.parquet").set_index(["date", "symbol"])
 
 
 def qlib_features(folder: str) -> pd.DataFrame:
@@ -129,10 +138,13 @@ def main() -> dict:
         bars = market()
         Lake(Path(folder) / "lake").write("us", "1d", bars)
         bars.reset_index().to_parquet(Path(folder) / "one.parquet", index=False)
+        some = bars[np.random.default_rng(7).random(len(bars)) > 1 / 7]
+        Lake(Path(folder) / "lake").write("holes", "1d", some)
+        some.reset_index().to_parquet(Path(folder) / "holes.parquet", index=False)
         dump_qlib(bars, Path(folder) / "qlib")
         start_qlib(folder)
-        n, values = len(bars), pd.DataFrame.to_numpy
-        del bars
+        n, fewer, values = len(bars), len(some), pd.DataFrame.to_numpy
+        del bars, some
         version = metadata.version
         against = {"rounds": 5, "memory": False, "n": n}
         one = compare(
@@ -142,6 +154,14 @@ def main() -> dict:
             lambda: pandas_one_file(folder),
             (values, values),
             **against,
+        )
+        holes = compare(
+            "data",
+            f"pandas {version('pandas')} read_parquet + set_index, one row of seven missing",
+            lambda: ours_with_holes(folder),
+            lambda: pandas_with_holes(folder),
+            (values, values),
+            **(against | {"n": fewer}),
         )
         top = compare(
             "data",
@@ -155,7 +175,12 @@ def main() -> dict:
         one |= {"ours_mb": memory["ours"]["peak_mb"], "peer_mb": memory["pandas"]["peak_mb"]}
         top |= {"ours_mb": memory["ours"]["peak_mb"], "peer_mb": memory["qlib"]["peak_mb"]}
         times_frame = round(memory["ours"]["peak_mb"] / memory["ours"]["frame_mb"], 2)
-        return top | {"parts": {"one_parquet_file": one, "memory": memory["ours"] | {"peak_over_frame": times_frame}}}
+        parts = {
+            "one_parquet_file": one, "with_holes": holes, "memory": memory["ours"] | {"peak_over_frame": times_frame}
+        }  # fmt: skip
+        result = top | {"parts": parts}
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        return result
 
 
 if __name__ == "__main__":

@@ -241,7 +241,8 @@ def grid(
     problem = _index_problem(index)
     if problem:
         raise PanelError(problem)
-    index = index.remove_unused_levels()
+    if len(index) < len(index.levels[0]) * len(index.levels[1]):  # else every name on every date: none is unused
+        index = index.remove_unused_levels()
     dates, symbols = (level.rename(name) for level, name in zip(index.levels, index.names, strict=True))
     row, col = (np.asarray(codes, dtype=np.int64) for codes in index.codes)
     (dates, row), (symbols, col) = _tidy(dates, row), _tidy(symbols, col)

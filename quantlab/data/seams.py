@@ -20,6 +20,7 @@ _RATIOS = np.array([2, 2.5, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50,
 
 
 _DATES = 256  # looked at together: memory stays small however many names have ever been listed
+_ROWS = 2**15  # compared together: they stay in the processor's cache
 
 
 def _row_before(
@@ -30,14 +31,14 @@ def _row_before(
     width, dates = col.max(initial=-1) + 1, row.max(initial=-1) + 1
     if len(row) == width * dates:  # every name on every date
         return np.maximum(np.arange(len(row)) - width, -1)
-    last, before = np.full(width, -1), np.empty(len(row), dtype=np.int64)
+    last, before = np.full(width, -1, dtype=np.int32), np.empty(len(row), dtype=np.int64)
     edges = np.searchsorted(row, np.arange(0, dates + _DATES, _DATES))
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
-        t, i = row[start:stop] - row[start] if stop > start else row[:0], col[start:stop]
-        seen = np.full((_DATES + 1, len(last)), -1, dtype=np.int32)
-        seen[0], seen[t + 1, i] = last, np.arange(start, stop)
+    for block, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        place = (row[start:stop] - block * _DATES) * width + col[start:stop]
+        seen = np.full((_DATES + 1, width), -1, dtype=np.int32)
+        seen[0], seen.ravel()[place + width] = last, np.arange(start, stop)
         np.maximum.accumulate(seen, axis=0, out=seen)
-        before[start:stop], last = seen[t, i], seen[-1]
+        before[start:stop], last = seen.ravel().take(place), seen[-1]
     return before
 
 
@@ -47,10 +48,14 @@ def _large_moves(
 ) -> tuple[np.ndarray, np.ndarray]:  # int64: positions of rows, and of the row before each of the same symbol
     "Find the rows that open far from the last close."
     at = grid(bars.index)
-    last = _row_before(at.row, at.col)
+    last, large = _row_before(at.row, at.col), np.empty(len(bars), dtype=bool)
+    open_, close = bars["open"].to_numpy(), bars["close"].to_numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = bars["close"].to_numpy()[last] / bars["open"].to_numpy()
-    row = np.flatnonzero(((ratio > least) | (ratio < 1 / least)) & (last >= 0))
+        for start in range(0, len(bars), _ROWS):
+            here = slice(start, start + _ROWS)
+            ratio = close[last[here]] / open_[here]
+            large[here] = (ratio > least) | (ratio < 1 / least)
+    row = np.flatnonzero(large & (last >= 0))
     return row, last[row]
 
 

@@ -592,12 +592,12 @@ def _ahead(
     call: Callable,  # of one item
     items: Iterable,
 ) -> Iterator:  # what call returns for each
-    "Call in a thread, one item ahead of what is used: the next file is decoded while the last one is laid."
-    with ThreadPoolExecutor(1) as pool:
+    "Call in two threads, two items ahead of what is used: the next files are decoded while the last one is laid."
+    with ThreadPoolExecutor(2) as pool:
         waiting = deque()
         for item in items:
             waiting.append(pool.submit(call, item))
-            if len(waiting) > 1:
+            if len(waiting) > 2:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -213,7 +213,7 @@ def dsr(
     kurtosis: float,  # raw, of the returns
     n_trials: float,  # independent tries, this one included
     trial_variance: float,  # variance of their Sharpe ratios, per period
-    form: str = "2014",  # or "max": against the spread of the best of a search instead of that of one ratio
+    form: str = "2014",  # or, of the best of a search without skill, "max": its mean and deviation; "exact": its law
 ) -> float:  # in [0, 1]; NaN where psr is NaN; with one try it is psr against 0
     """Return the probability that a Sharpe ratio beats the best of lucky tries (Bailey and López de Prado 2014).
 
@@ -232,7 +232,7 @@ def dsr(
     trial_variance : float
         Variance of their Sharpe ratios, per period.
     form : str, default "2014"
-        Or "max": against the spread of the best of a search instead of that of one ratio.
+        or, of the best of a search without skill, "max": its mean and deviation; "exact": its law.
 
     Returns
     -------
@@ -242,10 +242,10 @@ def dsr(
     Raises
     ------
     ConfigError
-        "form is {form}; use '2014' or 'max'"
-        "n_trials is {n_trials}; the strategy itself is one try, so give a number from 1"
-        For impossible moments (see sharpe_se).
+        "form is {form}; use '2014', 'max' or 'exact'"
         "n_trials is {n_trials}; the strategy itself is one try, so give at least 1"
+        "trial_variance is {trial_variance}; it is not negative, pass trials['sharpe'].var()"
+        For impossible moments (see sharpe_se).
 
     References
     ----------
@@ -273,12 +273,17 @@ def dsr(
     100    0.9004
     Name: DSR, dtype: float64
     """
-    if form not in ("2014", "max"):
-        raise ConfigError(f"form is {form!r}; use '2014' or 'max'")
-    if form == "max" and n_trials > 1:
-        best, one = best_of_null(n_trials), math.sqrt(max(trial_variance, 1 / max(n_obs - 1, 1)))
+    if form not in ("2014", "max", "exact"):
+        raise ConfigError(f"form is {form!r}; use '2014', 'max' or 'exact'")
+    bar = expected_max_sharpe(n_trials, trial_variance)
+    if form == "2014" or n_trials == 1:
+        return psr(sharpe, n_obs, skew, kurtosis, benchmark=bar)
+    best, wider = best_of_null(n_trials), math.sqrt(max(trial_variance * (n_obs - 1), 1.0))  # than the error of one
+    if form == "max":
+        one = wider / math.sqrt(max(n_obs - 1, 1))
         return float(ndtr((sharpe - best.mean * one) / (best.sd * one)))
-    return psr(sharpe, n_obs, skew, kurtosis, benchmark=expected_max_sharpe(n_trials, trial_variance))
+    error = wider * sharpe_se(sharpe, n_obs, skew, kurtosis)
+    return float(np.exp(n_trials * log_ndtr(sharpe / error))) if error > 0 else math.nan
 
 # %% ../../nbs/validation/370_deflate.ipynb #9aa37f80
 class Effective(NamedTuple):
@@ -434,6 +439,8 @@ class Deflated:
         Probability that it is above the benchmark.
     dsr_max : float
         The same against the spread of the best of such searches.
+    dsr_exact : float
+        Probability that the best of such a search without skill stays below the ratio.
     autocorrelation : float
         Of returns one period apart.
     psr_ar1 : float
@@ -467,6 +474,7 @@ class Deflated:
     psr: float  # probability that the true ratio is above 0
     dsr: float  # probability that it is above the benchmark
     dsr_max: float  # the same against the spread of the best of such searches
+    dsr_exact: float  # probability that the best of such a search without skill stays below the ratio
     autocorrelation: float  # of returns one period apart
     psr_ar1: float  # psr if the returns are an AR(1) of that autocorrelation
 
@@ -511,7 +519,7 @@ def deflate(
         "n_trials is {n_trials}; the strategy itself is one try, so give at least 1"
         "trial_variance is {trial_variance}; it is not negative, pass trials['sharpe'].var()"
         For impossible moments (see sharpe_se).
-        "form is {form}; use '2014' or 'max'"
+        "form is {form}; use '2014', 'max' or 'exact'"
 
     Examples
     --------
@@ -542,8 +550,8 @@ def deflate(
     return Deflated(
         sharpe, sharpe_se(*seen), n_obs, skew, kurtosis, n_trials, number, variance,
         benchmark=best, psr=psr(*seen), dsr=psr(*seen, benchmark=best),
-        dsr_max=dsr(*seen, number, variance, "max"), autocorrelation=lagged,
-        psr_ar1=psr(*seen, autocorrelation=lagged),
+        dsr_max=dsr(*seen, number, variance, "max"), dsr_exact=dsr(*seen, number, variance, "exact"),
+        autocorrelation=lagged, psr_ar1=psr(*seen, autocorrelation=lagged),
     )
 
 # %% ../../nbs/validation/370_deflate.ipynb #7576a7ee

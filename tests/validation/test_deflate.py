@@ -278,7 +278,9 @@ def test_a_try_without_a_ratio_leaves_no_variance_to_deflate_by():
 def test_what_cannot_be_deflated_is_refused_with_its_reason():
     tries = pd.DataFrame(np.random.default_rng(6).normal(0, 0.01, (300, 4)), columns=list("abcd"))
     for change, words in (
-        ({"flat": 0.0}, "never varies"), ({"gone": np.nan}, "share 0 dates"), ({"endless": np.inf}, "finite")
+        ({"flat": 0.0}, "never varies"),
+        ({"gone": np.nan}, "share 0 dates"),
+        ({"endless": np.inf}, "finite"),
     ):
         with pytest.raises(DataError, match=words):
             effective_trials(tries.assign(**change))
@@ -315,23 +317,55 @@ def test_the_best_of_one_and_of_two_by_hand():
 
 
 def test_the_variance_of_the_best_keeps_its_size_and_has_more_power():
-    """Of 3,000 searches without skill about 5 % pass at most in either form; with one skilled strategy the form that
-    knows how little the best of a search varies finds it more often."""
+    """Of 3,000 searches without skill about 5 % pass at most in any form; with one skilled strategy the forms that
+    know how little the best of a search varies find it more often."""
     rng, n_obs, tries, passed = np.random.default_rng(5), 250, 50, {}
     for skill in (0.0, 0.2):
         for _ in range(3000):
             ratios = rng.standard_normal(tries) / np.sqrt(n_obs - 1)
             ratios[0] += skill
             best, variance = ratios.max(), ratios[1:].var(ddof=1)
-            for form in ("2014", "max"):
+            for form in ("2014", "max", "exact"):
                 passed.setdefault((skill, form), []).append(dsr(best, n_obs, 0.0, 3.0, tries, variance, form) > 0.95)
     share = {key: np.mean(found) for key, found in passed.items()}
     assert share[(0.0, "2014")] < 0.01 and 0.02 < share[(0.0, "max")] <= 0.06
-    assert share[(0.2, "max")] > share[(0.2, "2014")] + 0.2
+    assert share[(0.2, "exact")] > share[(0.2, "2014")] + 0.2 and share[(0.2, "max")] >= share[(0.2, "exact")]
+    assert 0.02 < share[(0.0, "exact")] <= min(0.05, share[(0.0, "max")])
 
 
-def test_one_try_is_the_same_in_both_forms_and_a_third_is_refused():
-    assert dsr(0.1, 500, -0.5, 5.0, 1, 0.0, "max") == dsr(0.1, 500, -0.5, 5.0, 1, 0.0) == psr(0.1, 500, -0.5, 5.0)
+@pytest.mark.parametrize("tries", [3, 60])
+def test_the_exact_form_is_the_share_of_searches_whose_best_stays_below(tries):
+    "Against drawn searches, with the error of one ratio by hand: skew and tails of the winner, tries that vary more."
+    rng, n_obs = np.random.default_rng(tries), 400
+    best = rng.standard_normal((40_000, tries)).max(axis=1)
+    for seen in (0.0, 1.2, 2.0, 3.1):
+        sharpe = seen * 1.5 / np.sqrt(n_obs - 1)  # ratios that vary 1.5 times as much as one ratio's error
+        told = dsr(sharpe, n_obs, 0.0, 1.0, tries, 2.25 / (n_obs - 1), "exact")  # kurtosis 1: no term in its square
+        assert abs(told - (best < seen).mean()) < 0.01
+    sharpe, skew, kurtosis = 0.15, -1.0, 6.0
+    error = np.sqrt((1 - skew * sharpe + (kurtosis - 1) / 4 * sharpe**2) / (n_obs - 1))
+    told = dsr(sharpe, n_obs, skew, kurtosis, tries, 0.0, "exact")
+    assert abs(told - (best < sharpe / error).mean()) < 0.01
+
+
+@settings(max_examples=40)
+@given(st.floats(-0.3, 0.5), st.integers(3, 3000), st.floats(-2, 2), st.floats(1.0, 1e4), st.floats(0.0, 0.02))
+def test_the_exact_form_falls_with_tries_and_rises_with_the_ratio(sharpe, n_obs, skew, tries, variance):
+    "A probability that one more try never raises, that is psr for one, and that survives powers of tiny numbers."
+    told = [dsr(sharpe, n_obs, skew, 9.0, n, variance, "exact") for n in (1, tries, 2 * tries)]
+    assert 0 <= told[2] <= told[1] <= told[0] == psr(sharpe, n_obs, skew, 9.0)
+    assert dsr(sharpe, n_obs, 0.0, 3.0, tries, variance, "exact") <= dsr(
+        sharpe + 0.1, n_obs, 0.0, 3.0, tries, variance, "exact"
+    )
+
+
+def test_one_try_is_the_same_in_all_forms_and_a_fourth_is_refused():
+    for form in ("max", "exact"):
+        assert dsr(0.1, 500, -0.5, 5.0, 1, 0.0, form) == dsr(0.1, 500, -0.5, 5.0, 1, 0.0) == psr(0.1, 500, -0.5, 5.0)
+        assert np.isnan(dsr(np.nan, 500, 0.0, 3.0, 10, 0.01, form))
+        for wrong in ((0.5, 0.01), (np.inf, 0.01), (10, -0.01)):
+            with pytest.raises(ConfigError, match="n_trials is|trial_variance is"):
+                dsr(0.1, 500, 0.0, 3.0, *wrong, form)
     with pytest.raises(ConfigError, match="form is '2025'"):
         dsr(0.1, 500, 0.0, 3.0, 10, 0.01, "2025")
 
@@ -372,13 +406,14 @@ def test_many_tries_are_counted_without_a_table_of_all_pairs():
     assert np.isclose(effective_trials(many).n_trials, effective_trials(few).n_trials, rtol=0.1)
 
 
-def test_a_deflated_ratio_tells_both_forms_and_the_autocorrelation():
+def test_a_deflated_ratio_tells_all_forms_and_the_autocorrelation():
     rng = np.random.default_rng(3)
     x = pd.Series(rng.standard_normal(500)).ewm(alpha=0.7).mean() * 0.01 + 0.001
     found = deflate(x, pd.DataFrame({"sharpe": rng.normal(0, 0.05, 20)}))
     assert abs(found.autocorrelation - x.autocorr()) < 0.01 and found.autocorrelation > 0.15
     assert found.psr_ar1 < found.psr and found.dsr_max != found.dsr
-    assert found.dsr_max == dsr(
-        found.sharpe, found.n_obs, found.skew, found.kurtosis, found.n_effective, found.trial_variance, "max"
-    )
+    for form, told in {"max": found.dsr_max, "exact": found.dsr_exact}.items():
+        seen = (found.sharpe, found.n_obs, found.skew, found.kurtosis)
+        assert told == dsr(*seen, found.n_effective, found.trial_variance, form)
+    assert found.dsr < found.dsr_exact < found.dsr_max
     assert np.isnan(deflate(pd.Series([0.01, 0.02, np.nan]), pd.DataFrame({"sharpe": []})).autocorrelation)
