@@ -37,7 +37,7 @@ if [ -d mine ]; then  # what quantlab new has made, in a process of its own: nam
   "$bin/pytest" -q -m "not slow" mine
 fi
 say "templates"
-"$bin/pytest" -q --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --ignore=reports/runs -p no:cacheprovider $(grep -L '"slow"' reports/*.ipynb)
+"$bin/pytest" -q -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --ignore=reports/runs -p no:cacheprovider $(grep -L '"slow"' reports/*.ipynb)
 
 # All passed: the workspace's own ledger learns that these sources did, which a promotion asks for.
 env -u QUANTLAB_RESEARCH_LEDGER "$bin/python" -c "from quantlab.ops.papers import record_export, record_tests; record_export(); record_tests()"
