@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantlab.core.panel import as_panel
+from quantlab.data import seams
 from quantlab.data.bars import adjust
 from quantlab.data.seams import Disagreement, restatements, split_jumps, upsert
 
@@ -206,3 +207,26 @@ def test_a_revised_row_replaces_and_nothing_changes_nothing():
         truth.drop(index=truth.index[4])
     )
     assert upsert(truth.iloc[:0], truth).equals(truth) and upsert(truth, truth.iloc[:0]).equals(truth)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.8, 0.1])
+def test_jumps_are_those_of_a_slow_search_however_rows_are_cut_into_pieces(monkeypatch, share):
+    "Against pandas' shift by symbol, with names that come, go and miss days, over many small pieces of dates and rows."
+    monkeypatch.setattr(seams, "_DATES", 4)
+    monkeypatch.setattr(seams, "_ROWS", 7)
+    rng = np.random.default_rng(int(10 * share))
+    index = pd.MultiIndex.from_product(
+        [pd.bdate_range("2020-01-01", periods=40), [f"S{i}" for i in range(6)]], names=["date", "symbol"]
+    )
+    close = rng.choice([10.0, 20.0, 30.0], len(index))
+    bars = pd.DataFrame({"open": rng.choice([10.0, 20.0, 30.0], len(index)), "close": close}, index=index)
+    bars = bars[rng.random(len(bars)) < share]
+    last = bars["close"].groupby(level="symbol").shift()
+    move = last / bars["open"]
+    stays = (bars["close"] / bars["open"]).between(np.exp(-0.15), np.exp(0.15))
+    likely = move.index[
+        stays & (np.isclose(move, 2) | np.isclose(move, 0.5) | np.isclose(move, 3) | np.isclose(move, 1 / 3))
+    ]
+    found = split_jumps(bars)
+    assert list(found.index) == list(likely)
+    assert len(found) and np.allclose(found["before"], last[likely]) and np.allclose(found["ratio"], move[likely])
