@@ -346,7 +346,7 @@ def models(seeds: int = 1) -> None:
                 "colsample_bytree": 0.8879,
                 "subsample": 0.8789,
                 "n_jobs": 1,
-            },  # fmt: skip
+            },
             **plain,
         },
         "DoubleEnsemble": {"model": {"kind": "qlib", "name": "DoubleEnsemble", **DOUBLE}},
